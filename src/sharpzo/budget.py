@@ -1,0 +1,43 @@
+"""What a run may spend: forwards, seconds, steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sharpzo.errors import BudgetError
+from sharpzo.types import Reason
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits of one run; ``None`` means no limit of that kind.
+
+    A forward is one candidate context through the text tower for all class names. The budget is
+    never exceeded: a batch of candidates that no longer fits is not evaluated.
+
+    >>> Budget(forwards=100).exhausted(forwards=60, seconds=0.0, steps=3, wanted=40)
+    >>> Budget(forwards=100).exhausted(forwards=61, seconds=0.0, steps=3, wanted=40).name
+    'FORWARDS'
+    """
+
+    forwards: int | None = None
+    seconds: float | None = None
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("forwards", "seconds", "steps"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise BudgetError(f"budget of {name} is {value}; give a number above 0")
+
+    def exhausted(
+        self, *, forwards: int, seconds: float, steps: int, wanted: int = 1
+    ) -> Reason | None:
+        """Return why ``wanted`` further forwards may not be spent, or None if they may."""
+        if self.forwards is not None and forwards + wanted > self.forwards:
+            return Reason.FORWARDS
+        if self.seconds is not None and seconds >= self.seconds:
+            return Reason.SECONDS
+        if self.steps is not None and steps >= self.steps:
+            return Reason.STEPS
+        return None
