@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -63,10 +62,14 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What a search leaves: the chosen point, why it stopped and what it cost."""
+    """What a search leaves: the chosen point, why it stopped and what it cost.
+
+    ``best`` float64 (d,), ``text_features`` unit float32 (K, D) at that point.
+    """
 
     reason: Reason
     best: Array
+    text_features: Array
     forwards: int
     seconds: float
     steps: int

@@ -1,0 +1,317 @@
+"""The face in Python: a classifier of your photos, fitted with forward passes only."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sharpzo import __version__, artifact
+from sharpzo.budget import Budget
+from sharpzo.errors import ArtifactError, InputError
+from sharpzo.evaluate import Evaluation, evaluate
+from sharpzo.heads.linear import LinearHead
+from sharpzo.journal import Journal
+from sharpzo.memory import peak_memory_mb
+from sharpzo.methods import Fit, Task, find, fit, zero_shot_head
+from sharpzo.metrics import softmax
+from sharpzo.settings import as_dict
+from sharpzo.types import Array, Features, Step
+
+if TYPE_CHECKING:
+    from sharpzo.data.dataset import Dataset, LabelledPhotos
+    from sharpzo.towers.checkpoint import Checkpoint
+
+TEMPLATE = "a photo of a {}."
+Progress = Callable[[str, int, int], None]  # what is being encoded, photos done, photos in all
+
+
+class PromptClassifier:
+    """Tune a frozen vision-language model on a few photos a class and classify with it.
+
+    ``method`` is a name of ``sharpzo.methods`` with an optional ``preset`` and ``settings``
+    (dotted names, such as ``{"search.zo.keep": 0.1}``); ``model`` is a checkpoint folder or a hub
+    id (None: the embedded model); ``template`` holds ``{}`` where the class name goes.
+
+    Photos are paths, PIL images or uint8 arrays (height, width, 3). After ``fit``:
+    ``classes_`` (names), ``fit_`` (what it cost and why it stopped), ``zero_shot_`` (the head of
+    the untuned model), ``history_`` (journalled steps) and ``encoded_`` (features by split).
+
+    >>> from sharpzo.data.demo import load_demo
+    >>> photos = load_demo(seed=1)
+    >>> classifier = PromptClassifier("projection").fit(photos)
+    >>> classifier.predict([photos.test.photos[0].decode()]).shape
+    (1,)
+    """
+
+    def __init__(
+        self,
+        method: str = "sharpzo",
+        *,
+        preset: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        model: str | Path | None = None,
+        template: str = TEMPLATE,
+        seed: int = 1,
+        budget: Budget | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self.method = find(method)
+        self.settings = self.method.configure(preset, settings)
+        self.preset = preset
+        self.model = model
+        self.template = template
+        self.seed = seed
+        self.budget = budget or Budget()
+        self.threads = threads
+        self.head_: LinearHead | None = None
+        self.history_: list[Step] = []
+        self.record_: dict[str, Any] = {}
+        self._opened: Checkpoint | None = None
+
+    # --- fitting -----------------------------------------------------------------------------
+
+    def fit(
+        self,
+        photos: Dataset | str | Path | Sequence[Any],
+        labels: Sequence[Any] | None = None,
+        *,
+        shots: int | None = None,
+        encoded: Mapping[str, Features] | None = None,
+        listen: Callable[[Step], None] = lambda step: None,
+        progress: Progress = lambda what, done, total: None,
+    ) -> PromptClassifier:
+        """Tune on a data set, a folder with one subfolder a class, or photos with labels.
+
+        From a folder or a list, ``shots`` photos a class are drawn (None: all) and up to four
+        more are set aside for validation, which alone chooses. A data set is taken as it is; its
+        test split is never read here. ``encoded`` takes the ``encoded_`` of a classifier that was
+        fitted on the same photos, which are then not encoded again. ``listen`` hears every
+        validated step, ``progress`` how many photos are encoded.
+        """
+        from sharpzo.towers.text import OnnxTextTower
+
+        dataset = self._dataset(photos, labels, shots)
+        checkpoint = self._checkpoint()
+        # The text tower is built first: its complaints about class names come before the work.
+        tower = OnnxTextTower(
+            checkpoint, dataset.class_names, template=self.template, threads=self.threads
+        )
+        splits = {"training": dataset.train} | ({"validation": dataset.val} if dataset.val else {})
+        self.encoded_ = dict(encoded) if encoded else self._encode(splits, progress)
+        self.history_ = []
+
+        def heard(step: Step) -> None:
+            self.history_.append(step)
+            listen(step)
+
+        self.zero_shot_ = zero_shot_head(tower)
+        self.fit_: Fit = fit(
+            self.method,
+            self.settings,
+            Task(
+                train=self.encoded_["training"],
+                validation=self.encoded_.get("validation"),
+                tower=tower,
+                seed=self.seed,
+                budget=self.budget,
+                listen=heard,
+            ),
+        )
+        self.head_ = self.fit_.head
+        self.classes_ = np.array(dataset.class_names)
+        self.record_ = self._record(dataset, tower.fingerprint)
+        tower.close()
+        return self
+
+    def _dataset(self, photos: Any, labels: Sequence[Any] | None, shots: int | None) -> Dataset:
+        from sharpzo.data.dataset import Dataset, LabelledPhotos
+        from sharpzo.data.draw import draw
+        from sharpzo.data.intake import load
+        from sharpzo.data.photos import as_photo
+
+        if isinstance(photos, Dataset):
+            return photos
+        if isinstance(photos, str | Path):
+            return load(photos, shots=shots, seed=self.seed)
+        if labels is None or len(labels) != len(photos):
+            raise InputError(
+                f"there are {len(photos)} photos and {len(labels or ())} labels; give one label "
+                "(a class name) for each photo"
+            )
+        names = tuple(sorted({str(label) for label in labels}))
+        if len(names) < 2:
+            raise InputError(f"the labels name {len(names)} class; give photos of at least two")
+        index = {name: k for k, name in enumerate(names)}
+        many = LabelledPhotos(
+            tuple(as_photo(photo, f"photo {i}") for i, photo in enumerate(photos)),
+            np.array([index[str(label)] for label in labels]),
+            names,
+        )
+        return draw(Dataset(names, many, None, None, source="photos in memory"), shots, self.seed)
+
+    def _encode(
+        self, splits: Mapping[str, LabelledPhotos], progress: Progress = lambda *_: None
+    ) -> dict[str, Features]:
+        """Splits to features; the image tower is open only in here."""
+        from sharpzo.towers.image import OnnxImageTower
+
+        tower = OnnxImageTower(self._checkpoint(), threads=self.threads)
+        try:
+            return {
+                name: Features(
+                    tower.encode(
+                        split.decoded(),
+                        progress=lambda done, n=name, s=split: progress(n, done, len(s)),
+                    ),
+                    split.labels,
+                    split.class_names,
+                    hashlib.sha256((split.digest() + tower.fingerprint).encode()).hexdigest(),
+                )
+                for name, split in splits.items()
+            }
+        finally:
+            tower.close()
+
+    def _checkpoint(self) -> Checkpoint:
+        from sharpzo.towers.checkpoint import Checkpoint, resolve
+
+        if self._opened is None:
+            self._opened = Checkpoint.open(resolve(self.model))
+        return self._opened
+
+    # --- using -------------------------------------------------------------------------------
+
+    def predict_proba(self, photos: Iterable[Any]) -> Array:
+        """Class probabilities (N, K), columns in the order of ``classes_``."""
+        from sharpzo.data.dataset import LabelledPhotos
+        from sharpzo.data.photos import as_photo
+
+        head = self._fitted()
+        many = tuple(as_photo(photo, f"photo {i}") for i, photo in enumerate(photos))
+        if not many:
+            return np.zeros((0, len(self.classes_)))
+        split = LabelledPhotos(many, np.zeros(len(many), np.int64), tuple(self.classes_))
+        vectors = self._encode({"photos": split})["photos"].vectors
+        return softmax(head.scores(vectors).astype(np.float64))
+
+    def predict(self, photos: Iterable[Any]) -> Array:
+        """Most probable class names (N,)."""
+        return self.classes_[self.predict_proba(photos).argmax(axis=1)]
+
+    def score(self, photos: Sequence[Any], labels: Sequence[Any]) -> float:
+        """Accuracy on photos with class names as labels."""
+        return float((self.predict(photos) == np.array([str(label) for label in labels])).mean())
+
+    def evaluate(
+        self, split: LabelledPhotos, *, progress: Progress = lambda *_: None
+    ) -> tuple[Evaluation, Features]:
+        """Evaluate on labelled photos; also returns their features for other heads.
+
+        The photos' class names are matched by name; one that the run lacks raises InputError.
+        """
+        names = [str(name) for name in self.classes_]
+        unknown = [name for name in split.class_names if name not in names]
+        if unknown:
+            raise InputError(
+                f"the photos have a class '{unknown[0]}' that this run does not know; it knows: "
+                f"{', '.join(names)}"
+            )
+        encoded = self._encode({"test": split}, progress)["test"]
+        rows = np.array([names.index(name) for name in split.class_names])
+        aligned = Features(encoded.vectors, rows[encoded.labels], tuple(names), encoded.fingerprint)
+        return evaluate(self._fitted(), aligned), aligned
+
+    def _fitted(self) -> LinearHead:
+        if self.head_ is None:
+            raise InputError("this classifier has not been fitted; call fit or load a run")
+        return self.head_
+
+    # --- keeping -----------------------------------------------------------------------------
+
+    def save(self, run: str | Path, *, claimed: bool = False) -> Path:
+        """Write a run folder (kilobytes, no pickle); raises ArtifactError if it exists.
+
+        ``claimed``: the caller made the folder and journals into it already.
+        """
+        head = self._fitted()
+        folder = Path(run) if claimed else artifact.claim(run)
+        if not claimed:
+            with Journal(folder / artifact.HISTORY) as journal:
+                for step in self.history_:
+                    journal.append(step)
+        artifact.write(folder, {**self.fit_.arrays, **head.arrays()}, self.record_)
+        return folder
+
+    @classmethod
+    def load(cls, run: str | Path, *, model: str | Path | None = None) -> PromptClassifier:
+        """Read a run folder; ``model`` says where the checkpoint lies now, if it has moved.
+
+        Raises ArtifactError if the run is damaged or was made with another model.
+        """
+        found = artifact.read(run)
+        record = found.record
+        try:
+            classifier = cls(
+                record["method"],
+                preset=record["preset"],
+                model=model or record["model"]["id"],
+                template=record["template"],
+                seed=record["seed"],
+            )
+            classifier.classes_ = np.array(record["class_names"])
+            expected = record["model"]["sha256"]
+        except (KeyError, TypeError) as error:
+            raise ArtifactError(f"{run} has an incomplete record ({error}); fit again") from None
+        classifier.head_ = LinearHead.from_arrays(found.arrays)
+        if len(classifier.head_.weight) != len(classifier.classes_):
+            raise ArtifactError(
+                f"{run} has {len(classifier.head_.weight)} classifier rows for "
+                f"{len(classifier.classes_)} class names; fit again"
+            )
+        classifier.record_ = record
+        actual = classifier._checkpoint().fingerprint
+        if actual != expected:
+            raise ArtifactError(
+                f"{run} was made with another model (sha256 {expected[:12]}…) than "
+                f"{model or record['model']['id'] or 'the embedded one'} ({actual[:12]}…); give "
+                "the right one as model, or fit again"
+            )
+        return classifier
+
+    def _record(self, dataset: Dataset, text_fingerprint: str) -> dict[str, Any]:
+        checkpoint = self._checkpoint()
+        fitted = self.fit_
+        return {
+            "sharpzo_version": __version__,
+            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "model": {
+                "id": None if self.model is None else str(self.model),
+                "sha256": checkpoint.fingerprint,
+                "text_sha256": text_fingerprint,
+            },
+            "class_names": list(dataset.class_names),
+            "template": self.template,
+            "preprocessing": as_dict(checkpoint.preprocessing),
+            "method": self.method.name,
+            "preset": self.preset,
+            "settings": as_dict(self.settings),
+            "seed": self.seed,
+            "data": {
+                "source": dataset.source,
+                "training_photos": len(dataset.train),
+                "validation_photos": len(dataset.val) if dataset.val else 0,
+            },
+            "stopped": fitted.reason.value,
+            "forwards": fitted.forwards,
+            "steps": fitted.steps,
+            "seconds": round(fitted.seconds, 3),
+            "peak_memory_mb": peak_memory_mb(),
+            "notes": dict(fitted.notes),
+            "validation": {"accuracy": fitted.validation_accuracy},
+            "test": {"accuracy": None},
+        }

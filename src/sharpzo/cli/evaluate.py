@@ -1,0 +1,76 @@
+"""``sharpzo evaluate``: how good a run is on labelled photos."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sharpzo.cli import options
+
+
+class Split(str, Enum):
+    """The splits that can be evaluated."""
+
+    train = "train"
+    val = "val"
+    test = "test"
+
+
+def evaluate(
+    run: options.Run,
+    data: Annotated[Path, typer.Argument(help="Labelled photos, as for 'fit'.", metavar="DATA")],
+    split: Annotated[Split, typer.Option(help="Which split of DATA.")] = Split.test,
+    dataset: options.Dataset = None,
+    model: options.Model = None,
+    as_json: options.Json = False,
+) -> None:
+    """Measure accuracy, per class and with the confusion matrix, on labelled photos.
+
+    A folder without splits is evaluated whole.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from sharpzo.classifier import PromptClassifier
+    from sharpzo.cli.console import Display, percent
+    from sharpzo.data.intake import read
+    from sharpzo.errors import InputError
+
+    classifier = PromptClassifier.load(run, model=model)
+    found = read(data, dataset)
+    whole = found.val is None and found.test is None
+    photos = found.train if whole else getattr(found, split.value)
+    if photos is None:
+        raise InputError(f"{data} has no {split.value} split; choose another one with --split")
+    with Display(forwards=None, silent=as_json) as display:
+        result, _ = classifier.evaluate(photos, progress=display.encoding)
+    names = [str(name) for name in classifier.classes_]
+    if as_json:
+        print(json.dumps({
+            "run": str(run),
+            "split": "all" if whole else split.value,
+            "accuracy": result.accuracy,
+            "n": result.n,
+            "per_class": result.per_class,
+            "classes": names,
+            "confusion": result.confusion.tolist(),
+        }))  # fmt: skip
+        return
+    console = Console()
+    what = "all photos (no splits)" if whole else f"{split.value} split"
+    table = Table(title=f"{run} on {data}, {what}", title_justify="left")
+    for column in ("class", "photos", "accuracy", "most often taken for"):
+        table.add_column(column, justify="right" if column in ("photos", "accuracy") else "left")
+    for k, name in enumerate(names):
+        wrong = result.confusion[k].copy()
+        wrong[k] = 0
+        taken = f"{names[wrong.argmax()]} ({wrong.max()})" if wrong.any() else ""
+        table.add_row(
+            name, f"{result.confusion[k].sum():,}", percent(result.per_class[name]), taken
+        )
+    console.print(table)
+    console.print(f"accuracy {percent(result.accuracy)} of {result.n:,} photos", highlight=False)

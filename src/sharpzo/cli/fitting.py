@@ -1,0 +1,159 @@
+"""From a data set to a written run: what ``demo`` and ``fit`` have in common."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from sharpzo import artifact
+from sharpzo.classifier import PromptClassifier
+from sharpzo.cli.console import Display, percent
+from sharpzo.data.dataset import Dataset
+from sharpzo.evaluate import evaluate
+from sharpzo.journal import Journal
+from sharpzo.memory import peak_memory_mb
+from sharpzo.methods import DEFAULT_FORWARDS
+from sharpzo.types import Step
+
+
+def fit_and_write(
+    classifier: PromptClassifier,
+    dataset: Dataset,
+    out: Path,
+    *,
+    yardstick: str | None = None,
+    as_json: bool = False,
+) -> None:
+    """Fit, read the test split once, write the run, print what a person or a program needs.
+
+    ``yardstick`` names a second method, fitted on the same cached features for comparison.
+    """
+    folder = artifact.claim(out)
+    forwards = classifier.budget.forwards or (
+        None if classifier.budget.seconds else DEFAULT_FORWARDS
+    )
+    try:
+        with (
+            Display(forwards=forwards, silent=as_json) as display,
+            Journal(folder / artifact.HISTORY) as journal,
+        ):
+            _introduce(display.console, classifier, dataset)
+
+            def listen(step: Step) -> None:
+                journal.append(step)
+                display.step(step)
+
+            classifier.fit(dataset, listen=listen, progress=display.encoding)
+            rival = None
+            if yardstick and yardstick != classifier.method.name:
+                rival = PromptClassifier(
+                    yardstick, model=classifier.model, template=classifier.template,
+                    seed=classifier.seed, threads=classifier.threads,
+                ).fit(dataset, encoded=classifier.encoded_)  # fmt: skip
+            rows = _evaluate(classifier, rival, dataset, display)
+        report = _report(classifier, folder, rows)
+        classifier.save(folder, claimed=True)
+    except BaseException:
+        artifact.release(folder)
+        raise
+    if as_json:
+        print(json.dumps(report))
+    else:
+        _show(Console(), classifier, dataset, rows, folder)
+
+
+def _introduce(console: Console, classifier: PromptClassifier, dataset: Dataset) -> None:
+    validation = len(dataset.val) if dataset.val else 0
+    console.print(
+        f"{dataset.source}: {len(dataset.class_names)} classes, {len(dataset.train)} training and "
+        f"{validation} validation photos; method {classifier.method.name}, seed {classifier.seed}",
+        highlight=False,
+    )
+    for note in dataset.notes:
+        console.print(f"note: {note}", highlight=False)
+
+
+def _evaluate(
+    classifier: PromptClassifier,
+    rival: PromptClassifier | None,
+    dataset: Dataset,
+    display: Display,
+) -> list[dict[str, Any]]:
+    """One row a method: zero-shot, the yardstick, the fitted one (last); the only test reading."""
+    fitted = [("zero-shot", classifier.zero_shot_, 1, 0.0)]
+    for one in (rival, classifier):
+        if one is not None and one.method.name != "zero-shot":
+            fitted.append((one.method.name, one.fit_.head, one.fit_.forwards, one.fit_.seconds))
+    photos = {"validation": classifier.encoded_.get("validation"), "test": None}
+    if dataset.test is not None:
+        _, photos["test"] = classifier.evaluate(dataset.test, progress=display.encoding)
+    return [
+        {
+            "method": name,
+            "forwards": forwards,
+            "seconds": seconds,
+            **{
+                split: None if features is None else evaluate(head, features).accuracy
+                for split, features in photos.items()
+            },
+        }
+        for name, head, forwards, seconds in fitted
+    ]
+
+
+def _report(
+    classifier: PromptClassifier, folder: Path, rows: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """The JSON document; the run's record learns its test figures here."""
+    zero_shot, tuned = rows[0], rows[-1]
+    split = "validation" if tuned["test"] is None else "test"
+    record = classifier.record_
+    record["validation"]["zero_shot_accuracy"] = zero_shot["validation"]
+    record["test"] = {"accuracy": tuned["test"], "zero_shot_accuracy": zero_shot["test"]}
+    record["peak_memory_mb"] = peak_memory_mb()
+    return {
+        "run": str(folder),
+        "method": classifier.method.name,
+        "seed": classifier.seed,
+        "forwards": classifier.fit_.forwards,
+        "seconds": round(classifier.fit_.seconds, 3),
+        "peak_memory_mb": record["peak_memory_mb"],
+        "zero_shot_accuracy": zero_shot[split],
+        "validation_accuracy": tuned["validation"],
+        "test_accuracy": tuned["test"],
+        "stopped": classifier.fit_.reason.value,
+        "methods": rows,
+    }
+
+
+def _show(
+    console: Console,
+    classifier: PromptClassifier,
+    dataset: Dataset,
+    rows: list[dict[str, Any]],
+    folder: Path,
+) -> None:
+    table = Table(title=f"Accuracy, {dataset.source}", title_justify="left")
+    table.add_column("method")
+    if dataset.test is not None:
+        table.add_column(f"test ({len(dataset.test):,} photos)", justify="right")
+    if dataset.val is not None:
+        table.add_column(f"validation ({len(dataset.val):,})", justify="right")
+    table.add_column("forwards", justify="right")
+    table.add_column("seconds", justify="right")
+    for row in rows:
+        cells = [row["method"]]
+        cells += [percent(row["test"])] if dataset.test is not None else []
+        cells += [percent(row["validation"])] if dataset.val is not None else []
+        table.add_row(*cells, f"{row['forwards']:,}", f"{row['seconds']:.1f}")
+    console.print(table)
+    console.print(f"Stopped because {classifier.fit_.reason.value}.", highlight=False)
+    console.print(
+        f"The run is in {folder}. Classify photos with it:  sharpzo predict {folder} PHOTO.jpg",
+        highlight=False,
+        soft_wrap=True,
+    )

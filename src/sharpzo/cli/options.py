@@ -1,0 +1,44 @@
+"""Options that several commands share, each written once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+# Typer reads these at run time, on Python 3.10 too: hence Optional.
+Model = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="Checkpoint folder or hub id.", show_default="the embedded model"),
+]
+Method = Annotated[str, typer.Option(help="zero-shot, linear-probe, projection, cma-es, sharp-cma-es or sharpzo.")]  # fmt: skip  # noqa: E501
+Preset = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="Published settings, such as paper/eurosat or release."),
+]
+Settings = Annotated[
+    list[str],
+    typer.Option("--set", help="Change one setting, such as search.zo.keep=0.1.", metavar="N=V"),
+]
+Seed = Annotated[int, typer.Option(help="Seed of the draw and of the search.")]
+Forwards = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(help="Forwards to spend.", show_default="by method"),
+]
+Seconds = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option(help="Seconds of tuning to spend.", show_default="no limit"),
+]
+Threads = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(help="Processor threads.", show_default="all this process may use"),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Template = Annotated[str, typer.Option(help="Prompt; {} stands for the class name.")]
+Dataset = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="DATA has CoOp's layout of this data set: eurosat or caltech101."),
+]
+Out = Annotated[Path, typer.Option(help="Folder for the run; must not exist.")]
+Run = Annotated[Path, typer.Argument(help="Folder that 'sharpzo fit' wrote.", metavar="RUN")]

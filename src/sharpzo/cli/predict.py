@@ -1,0 +1,35 @@
+"""``sharpzo predict``: names for photos."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sharpzo.cli import options
+
+
+def predict(
+    run: options.Run,
+    images: Annotated[list[Path], typer.Argument(help="Photos.", metavar="IMAGES…")],
+    top: Annotated[int, typer.Option(help="Classes to show for each photo.", min=1)] = 5,
+    model: options.Model = None,
+    as_json: options.Json = False,
+) -> None:
+    """Name the most probable classes of each photo."""
+    from sharpzo.classifier import PromptClassifier
+
+    classifier = PromptClassifier.load(run, model=model)
+    rows = []
+    for path, row in zip(images, classifier.predict_proba(images), strict=True):
+        order = row.argsort()[::-1][:top]
+        best = [{"label": str(classifier.classes_[k]), "probability": float(row[k])} for k in order]
+        rows.append({"path": str(path), **best[0], "top": best})
+    if as_json:
+        print(json.dumps(rows))
+        return
+    for found in rows:
+        guesses = ", ".join(f"{g['label']} {100 * g['probability']:.1f} %" for g in found["top"])
+        print(f"{found['path']}: {guesses}")

@@ -1,0 +1,209 @@
+"""A photo: where it comes from, and its pixels, decoded late and within bounds."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sharpzo.errors import InputError
+from sharpzo.types import Array
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
+# An allow-list: Pillow reads some forty formats, and each parser is a door for files of strangers.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+)
+MAX_PIXELS = 89_478_485  # Pillow's own limit: 256 MiB of RGB
+
+_ORIENTATION = 0x0112  # the EXIF tag
+_UNDO = {  # value of the tag -> the transposition that makes the photo upright
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+_FILTERS = threading.Lock()  # the warning filters of Python belong to the whole process
+
+
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """One photo, either a file (``path``) or pixels in memory (uint8 (H, W, 3)).
+
+    ``name`` is what messages and tables show. Make one with `as_photo`.
+    """
+
+    name: str
+    path: Path | None = None
+    pixels: Array | None = None
+
+    def __post_init__(self) -> None:
+        if (self.path is None) == (self.pixels is None):
+            raise InputError(f"photo {self.name} needs either a path or pixels; give one of them")
+
+    def decode(self) -> Array:
+        """Return the pixels, uint8 (H, W, 3); a file is read anew at each call."""
+        if self.pixels is not None:
+            return self.pixels
+        assert self.path is not None  # by __post_init__
+        return decode(self.path)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the content (file bytes, or shape and pixels), in hexadecimal."""
+        if self.pixels is not None:
+            shape = repr(self.pixels.shape).encode()
+            return hashlib.sha256(shape + self.pixels.tobytes()).hexdigest()
+        assert self.path is not None
+        try:
+            return hashlib.sha256(self.path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
+
+
+def as_photo(source: Any, name: str = "photo") -> Photo:
+    """Return ``source`` as a `Photo`; a path is not opened before it is decoded.
+
+    Accepts a path, a `PIL.Image.Image`, or a NumPy array: uint8 (H, W, 3), (H, W, 1) or (H, W),
+    or floats of these shapes within [0, 1] (the pixels are then rounded to 8 bits). Floats from 0
+    to 255 and arrays with channels first or with alpha are refused: guessing wrong would go
+    unnoticed. ``name`` is used for photos that have no path.
+
+    Raises `InputError` for anything else.
+
+    >>> as_photo(np.zeros((4, 6), np.uint8)).decode().shape
+    (4, 6, 3)
+    >>> as_photo("cats/tom.jpg").name
+    'cats/tom.jpg'
+    """
+    if isinstance(source, Photo):
+        return source
+    if isinstance(source, str | os.PathLike):
+        return Photo(str(source), path=Path(source))
+    if isinstance(source, np.ndarray):
+        return Photo(name, pixels=_from_array(source, name))
+    from PIL import Image
+
+    if isinstance(source, Image.Image):
+        return Photo(name, pixels=_to_rgb(source, name))
+    raise InputError(
+        f"{name} is a {type(source).__name__}; give a path, a PIL image or a uint8 array (H, W, 3)"
+    )
+
+
+def decode(path: str | os.PathLike[str]) -> Array:
+    """Read a photo file: uint8 (H, W, 3), upright, RGB.
+
+    EXIF orientation is applied; palettes, greyscale, CMYK and 16-bit greyscale are converted;
+    transparent parts are laid on white, as in the web photos that CLIP models were trained on; of
+    an animation the first frame is taken. Colour profiles are ignored, as CLIP models do.
+
+    Raises `InputError`, naming the file, if it is missing, damaged, cut off, of another format, or
+    larger than `MAX_PIXELS`; the size is checked before any pixel is decoded.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(
+            f"photo {path} does not exist; check the path, or unpack the data set completely"
+        )
+    try:
+        with _quiet():
+            image = Image.open(path, formats=FORMATS)
+        with image:
+            _check_size(image.width, image.height, f"photo {path}")
+            image.load()
+            return _to_rgb(image, f"photo {path}")
+    except InputError:
+        raise
+    except UnidentifiedImageError as error:
+        raise InputError(
+            f"photo {path} is not a readable JPEG, PNG, WebP, BMP, GIF or TIFF file; "
+            "convert it to JPEG, or remove it"
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise InputError(
+            f"photo {path} is too large ({error}); make it smaller, or remove it"
+        ) from error
+    # Pillow's readers raise nearly anything on damaged files: OSError, SyntaxError, struct.error
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Pillow's warnings from the user: they name no file, and sizes are checked by us."""
+    with _FILTERS, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")
+        yield
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    return InputError(
+        f"photo {path} cannot be read ({str(error) or type(error).__name__}); "
+        "it may be damaged or cut off: copy it again, or remove it"
+    )
+
+
+def _check_size(width: int, height: int, name: str) -> None:
+    if width * height > MAX_PIXELS:
+        raise InputError(
+            f"{name} is too large ({width} x {height} pixels, the limit is {MAX_PIXELS:,}); "
+            "make it smaller, or remove it"
+        )
+
+
+def _to_rgb(image: PILImage, name: str) -> Array:
+    from PIL import Image
+
+    try:
+        with _quiet():
+            turn = _UNDO.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # damaged metadata do not make a photo unusable
+        turn = None
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        # Pillow would clip at 255 and show a white square.
+        image = Image.fromarray(np.rint(np.asarray(image) / 257.0).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise InputError(f"{name} has 32 bits a pixel; convert it to 8 bits a channel")
+    elif image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("RGB")
+    if turn is not None:
+        image = image.transpose(Image.Transpose[turn])
+    return np.asarray(image, dtype=np.uint8)
+
+
+def _from_array(array: Array, name: str) -> Array:
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3) or 0 in array.shape:
+        raise InputError(
+            f"{name} is an array of shape {array.shape}; give (height, width, 3), RGB last"
+        )
+    _check_size(array.shape[1], array.shape[0], name)
+    if np.issubdtype(array.dtype, np.floating):
+        low, high = float(array.min()), float(array.max())
+        if not 0.0 <= low <= high <= 1.0:
+            raise InputError(
+                f"{name} holds floats from {low:g} to {high:g}; give uint8, or floats from 0 to 1"
+            )
+        array = np.rint(array * 255.0).astype(np.uint8)
+    if array.dtype != np.uint8:
+        raise InputError(f"{name} is an array of {array.dtype}; give uint8, or floats from 0 to 1")
+    return np.broadcast_to(array, (*array.shape[:2], 3))

@@ -1,0 +1,61 @@
+"""A linear classifier over unit image features: the form in which every method here predicts.
+
+A tuned prompt is one (the rows are its text features), and so are the linear probe and the tuned
+projection. Other forms (kernels) become heads of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sharpzo.errors import ArtifactError
+from sharpzo.types import Array
+
+
+@dataclass(frozen=True, eq=False)
+class LinearHead:
+    """Logits = scale * features @ weight.T + bias; weight (K, D), bias (K,).
+
+    >>> import numpy as np
+    >>> LinearHead(np.eye(2), np.zeros(2), 10.0).scores(np.array([[1.0, 0.0]])).tolist()
+    [[10.0, 0.0]]
+    """
+
+    weight: Array
+    bias: Array
+    scale: float
+
+    @classmethod
+    def of_text(cls, text_features: Array, logit_scale: float) -> LinearHead:
+        """The zero-shot classifier of unit text features (K, D)."""
+        return cls(
+            text_features.astype(np.float32), np.zeros(len(text_features), np.float32), logit_scale
+        )
+
+    def scores(self, vectors: Array) -> Array:
+        """Unit features (N, D) -> logits (N, K)."""
+        return self.scale * (vectors @ self.weight.T) + self.bias
+
+    def arrays(self) -> dict[str, Array]:
+        """What the artefact keeps."""
+        return {
+            "weight": np.asarray(self.weight, np.float32),
+            "bias": np.asarray(self.bias, np.float32),
+            "scale": np.array([self.scale], np.float32),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, Array]) -> LinearHead:
+        """Rebuild from an artefact; raises ArtifactError if an array is missing or misshapen."""
+        for name in ("weight", "bias", "scale"):
+            if name not in arrays:
+                raise ArtifactError(f"the artefact lacks the array '{name}'; fit the run again")
+        weight, bias = arrays["weight"], arrays["bias"]
+        if weight.ndim != 2 or bias.shape != weight.shape[:1] or arrays["scale"].shape != (1,):
+            raise ArtifactError(
+                f"the artefact's arrays have shapes weight {weight.shape}, bias {bias.shape}, "
+                f"scale {arrays['scale'].shape}; expected (K, D), (K,), (1,)"
+            )
+        return cls(weight, bias, float(arrays["scale"][0]))

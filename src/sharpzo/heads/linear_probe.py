@@ -1,0 +1,63 @@
+"""Linear probe: multinomial logistic regression on cached features.
+
+The strongest simple yardstick for photos of known classes. It never reads a class name, so it
+knows nothing of unseen classes. Objective: mean cross-entropy + penalty * ||W||**2, intercepts
+free, as in CoOp's ``lpclip`` but with the penalty from one grid instead of its bisection.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sharpzo.errors import InputError
+from sharpzo.heads.choose import choose_penalty
+from sharpzo.heads.lbfgs import minimise
+from sharpzo.heads.linear import LinearHead
+from sharpzo.metrics import softmax
+from sharpzo.types import Array, Features
+
+
+@dataclass(frozen=True)
+class LinearProbeSettings:
+    """Penalties tried, strongest first; without validation photos ``penalty`` is used."""
+
+    penalties: tuple[float, ...] = tuple(float(p) for p in np.logspace(-1, -6, 11))
+    penalty: float = 1e-4
+
+    def __post_init__(self) -> None:
+        if not self.penalties or min(*self.penalties, self.penalty) < 0:
+            raise InputError(f"penalties are {self.penalties}; give numbers of at least 0")
+
+
+def fit_linear_probe(
+    train: Features, validation: Features | None, settings: LinearProbeSettings
+) -> tuple[LinearHead, float]:
+    """Return the fitted head and the penalty that the validation photos chose."""
+    classes, width = len(train.class_names), train.vectors.shape[1]
+    vectors = train.vectors.astype(np.float64)
+    one_hot = np.eye(classes)[train.labels]
+
+    def fit(penalty: float, start: Array) -> tuple[Array, LinearHead]:
+        def loss(parameters: Array) -> tuple[float, Array]:
+            weight, bias = parameters[:, :width], parameters[:, width]
+            probabilities = softmax(vectors @ weight.T + bias)
+            log_likelihood = np.log((probabilities * one_hot).sum(axis=1) + 1e-300).mean()
+            error = (probabilities - one_hot) / len(vectors)
+            gradient = np.column_stack([error.T @ vectors + 2 * penalty * weight, error.sum(0)])
+            return float(penalty * (weight**2).sum() - log_likelihood), gradient
+
+        parameters = minimise(loss, start)
+        return parameters, LinearHead(
+            parameters[:, :width].astype(np.float32), parameters[:, width].astype(np.float32), 1.0
+        )
+
+    _, head, penalty = choose_penalty(
+        fit,
+        np.zeros((classes, width + 1)),
+        penalties=settings.penalties,
+        fallback=settings.penalty,
+        validation=validation,
+    )
+    return head, penalty

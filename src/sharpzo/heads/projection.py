@@ -1,0 +1,103 @@
+"""Text projection tuned in closed form: the top rung of the ladder of depth (ours).
+
+Text features are t_k = (W0 + dW) h_k, where h_k is the text tower's state at EOS after the final
+norm. One forward gives all h_k; from then on loss and gradient are closed forms and cost no
+forward. dW is shared by all classes, so names never seen in training keep a classifier. Minimised:
+
+    mean_i CE(s * x_i . t_k / |t_k|) + penalty * ||dW||_F**2
+
+At a minimum every row of dW lies in the span of the h_k (the loss sees nothing else and the
+penalty removes the rest), so dW = G Q' with Q an orthonormal basis of that span: rank <= K, stored
+as two factors. Kin on the image side: ProLIP (arXiv 2410.05270).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sharpzo.errors import InputError
+from sharpzo.heads.choose import choose_penalty
+from sharpzo.heads.lbfgs import minimise
+from sharpzo.heads.linear import LinearHead
+from sharpzo.metrics import normalise, softmax
+from sharpzo.types import Array, Features
+
+
+@dataclass(frozen=True)
+class ProjectionSettings:
+    """Penalties tried, strongest first; without validation photos ``penalty`` is used.
+
+    States and untuned text features are rescaled to a mean length of 1 before the penalty acts,
+    so that one grid suits every checkpoint.
+    """
+
+    penalties: tuple[float, ...] = tuple(float(p) for p in np.logspace(1, -4, 11))
+    penalty: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not self.penalties or min(*self.penalties, self.penalty) < 0:
+            raise InputError(f"penalties are {self.penalties}; give numbers of at least 0")
+
+
+@dataclass(frozen=True, eq=False)
+class TunedProjection:
+    """dW = left @ right: left (D, r), right (r, H); and the classifier of the known classes."""
+
+    left: Array
+    right: Array
+    head: LinearHead
+    penalty: float
+
+
+def fit_projection(
+    states: Array,
+    projection: Array,
+    logit_scale: float,
+    train: Features,
+    validation: Features | None,
+    settings: ProjectionSettings,
+) -> TunedProjection:
+    """Tune the projection (D, H) on the states (K, H) of the class names.
+
+    The gradient through the normalisation u = t/|t| is (g - (g.u) u)/|t| for an incoming g.
+    """
+    states = states.astype(np.float64)
+    base = states @ projection.astype(np.float64).T  # (K, D): the untuned t_k
+    length_in, length_out = _mean_length(states), _mean_length(base)
+    states, base = states / length_in, base / length_out
+    _, singular, rows = np.linalg.svd(states, full_matrices=False)
+    basis = rows[singular > 1e-6 * singular[0]].T  # Q (H, r)
+    coordinates = states @ basis  # (K, r): h_k in the basis
+    vectors = train.vectors.astype(np.float64)
+    one_hot = np.eye(len(states))[train.labels]
+
+    def fit(penalty: float, start: Array) -> tuple[Array, LinearHead]:
+        def loss(tuned: Array) -> tuple[float, Array]:
+            raw = base + coordinates @ tuned.T
+            norms = np.linalg.norm(raw, axis=1, keepdims=True)
+            unit = raw / norms
+            probabilities = softmax(logit_scale * vectors @ unit.T)
+            log_likelihood = np.log((probabilities * one_hot).sum(axis=1) + 1e-300).mean()
+            outer = logit_scale / len(vectors) * (probabilities - one_hot).T @ vectors
+            inner = (outer - (outer * unit).sum(1, keepdims=True) * unit) / norms
+            gradient = inner.T @ coordinates + 2 * penalty * tuned
+            return float(penalty * (tuned**2).sum() - log_likelihood), gradient
+
+        tuned = minimise(loss, start)
+        return tuned, LinearHead.of_text(normalise(base + coordinates @ tuned.T), logit_scale)
+
+    tuned, head, penalty = choose_penalty(
+        fit,
+        np.zeros((projection.shape[0], basis.shape[1])),
+        penalties=settings.penalties,
+        fallback=settings.penalty,
+        validation=validation,
+    )
+    left = (tuned * (length_out / length_in)).astype(np.float32)
+    return TunedProjection(left, basis.T.astype(np.float32), head, penalty)
+
+
+def _mean_length(rows: Array) -> float:
+    return float(np.linalg.norm(rows, axis=1).mean())

@@ -1,0 +1,15 @@
+"""How much memory this process has needed at most."""
+
+from __future__ import annotations
+
+import sys
+
+
+def peak_memory_mb() -> float | None:
+    """Peak resident size of this process in MB (10**6 bytes); None where the system hides it."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6  # bytes or KiB

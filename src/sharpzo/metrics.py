@@ -1,0 +1,49 @@
+"""Numbers read off logits: probabilities, cross-entropy, accuracy, confusion."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sharpzo.types import Array
+
+
+def softmax(logits: Array) -> Array:
+    """Logits (..., K) -> probabilities (..., K), safe against overflow."""
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return shifted / shifted.sum(axis=-1, keepdims=True)
+
+
+def cross_entropy(logits: Array, labels: Array) -> Array:
+    """Mean cross-entropy of logits (..., N, K) against labels (N,), float64 (...).
+
+    The logits may be float32; the sum over photos runs in float64, because searches read
+    differences of nearly equal losses.
+
+    >>> import numpy as np
+    >>> float(cross_entropy(np.zeros((5, 4)), np.zeros(5, int)).round(4))  # log 4
+    1.3863
+    """
+    peak = logits.max(axis=-1, keepdims=True)
+    normaliser = np.log(np.exp(logits - peak).sum(axis=-1, dtype=np.float64)) + peak[..., 0]
+    chosen = np.take_along_axis(
+        logits, np.broadcast_to(labels[:, None], (*logits.shape[:-1], 1)), axis=-1
+    )[..., 0]
+    return (normaliser - chosen).mean(axis=-1, dtype=np.float64)
+
+
+def accuracy(logits: Array, labels: Array) -> float:
+    """Fraction of photos (N, K) whose largest logit is at the label."""
+    return float((logits.argmax(axis=-1) == labels).mean())
+
+
+def confusion(predicted: Array, labels: Array, n_classes: int) -> Array:
+    """Counts (K, K): row = true class, column = predicted class."""
+    counts = np.zeros((n_classes, n_classes), dtype=np.int64)
+    np.add.at(counts, (labels, predicted), 1)
+    return counts
+
+
+def normalise(vectors: Array) -> Array:
+    """Rows (..., D) scaled to length 1; rows of zeros stay zeros."""
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / np.where(length > 0, length, 1)

@@ -1,0 +1,103 @@
+"""Candidates to losses: the one place where the search's vectors meet a text tower.
+
+A candidate w of dimension d becomes a context p0 + reshape(A w) (SharpZO section 3.1: a fixed
+random A, the template's own words as p0); the context becomes text features; the features become
+the mean cross-entropy over all cached training photos. One candidate is one forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from sharpzo.errors import InputError
+from sharpzo.metrics import cross_entropy, normalise
+from sharpzo.rng import generator
+from sharpzo.types import Array, Features, TextTower
+
+BATCH = 32  # candidates a call of the tower: enough to feed two cores, little memory
+
+
+class ContextMap:
+    """Fixed random affine map from candidates (P, d) to contexts (P, n, m).
+
+    ``A`` has independent entries N(0, std**2), is rebuilt from (seed, d, std) and never stored.
+    ``std=None`` scales it by the tower: a w of length 1 then moves each context token by one
+    typical distance between two token embeddings, so one sigma suits every checkpoint.
+
+    >>> import numpy as np
+    >>> contexts = ContextMap(np.zeros((4, 8), np.float32), dim=6, std=1.0, seed=1)
+    >>> contexts(np.zeros((3, 6))).shape
+    (3, 4, 8)
+    """
+
+    def __init__(self, start: Array, *, dim: int, std: float, seed: int) -> None:
+        if start.ndim != 2 or not start.size:
+            raise InputError(
+                f"the context to tune has shape {start.shape}; give a template with words before "
+                "the class name, such as 'a photo of a {}.'"
+            )
+        self.start = start
+        self.dim = dim
+        draws = generator(seed, "context-map").standard_normal((start.size, dim))
+        self.matrix = (std * draws).astype(np.float32)
+
+    def __call__(self, candidates: Array) -> Array:
+        shift = candidates.astype(np.float32) @ self.matrix.T
+        return self.start + shift.reshape(len(candidates), *self.start.shape)
+
+
+def unit_std(tower: TextTower) -> float:
+    """Scale of A at which a w of length 1 moves a token by the typical token distance."""
+    return tower.token_distance / float(np.sqrt(tower.start.shape[1]))
+
+
+class Objective:
+    """Mean cross-entropy over the cached training photos, counting forwards.
+
+    A loss that is not a number is returned as +inf and counted in ``failures``.
+    """
+
+    def __init__(self, tower: TextTower, train: Features, contexts: ContextMap) -> None:
+        if train.class_names != tower.class_names:
+            raise InputError("the photos and the text tower disagree about the class names")
+        self.tower = tower
+        self.train = train
+        self.contexts = contexts
+        self.dim = contexts.dim
+        self.forwards = 0
+        self.failures = 0
+
+    def __call__(self, candidates: Array) -> Array:
+        """Candidates (P, d) -> losses float64 (P,)."""
+        losses = np.concatenate(
+            [
+                cross_entropy(self._logits(text), self.train.labels)
+                for text in self._text(np.atleast_2d(candidates))
+            ]
+        )
+        finite = np.isfinite(losses)
+        self.failures += int((~finite).sum())
+        return np.where(finite, losses, np.inf)
+
+    def text_features(self, candidate: Array) -> Array:
+        """One candidate (d,) -> unit text features (K, D), for one forward."""
+        return next(self._text(candidate[None]))[0]
+
+    def loss(self, text_features: Array) -> float:
+        """Training loss of unit text features (K, D); costs no forward."""
+        return float(cross_entropy(self._logits(text_features[None]), self.train.labels)[0])
+
+    def _text(self, candidates: Array) -> Iterator[Array]:
+        for first in range(0, len(candidates), BATCH):
+            contexts = self.contexts(candidates[first : first + BATCH])
+            self.forwards += len(contexts)
+            yield normalise(self.tower.forward(contexts))
+
+    def _logits(self, text: Array) -> Array:
+        # One product for the whole batch: (N, D) x (D, P K), then (P, N, K).
+        many, classes, width = text.shape
+        flat = self.train.vectors @ text.reshape(many * classes, width).T
+        logits = flat.reshape(len(self.train), many, classes).transpose(1, 0, 2)
+        return np.float32(self.tower.logit_scale) * logits

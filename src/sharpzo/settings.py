@@ -1,0 +1,105 @@
+"""Frozen settings as data: nested dataclasses to plain dictionaries, and changed by dotted names.
+
+Command line, recipes and Python all go through ``override``, so they build the same object and
+meet the same checks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields, is_dataclass, replace
+from typing import Any, TypeVar
+
+from sharpzo.errors import InputError
+
+S = TypeVar("S")
+
+
+def as_dict(settings: Any) -> dict[str, Any]:
+    """Nested settings as JSON-ready dictionaries."""
+    return json.loads(json.dumps(asdict(settings)))
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, Any]:
+    """``["zo.keep=0.1", "zo.score=z"]`` -> ``{"zo.keep": 0.1, "zo.score": "z"}``.
+
+    Values are read as JSON (numbers, true, null, lists); anything else is a string.
+    """
+    values = {}
+    for assignment in assignments:
+        name, separator, text = assignment.partition("=")
+        if not separator or not name:
+            raise InputError(f"the setting '{assignment}' has no value; write NAME=VALUE")
+        try:
+            values[name] = json.loads(text)
+        except ValueError:
+            values[name] = text
+    return values
+
+
+def override(settings: S, changes: Mapping[str, Any]) -> S:
+    """Return the settings with dotted names changed; unknown names raise InputError.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class Inner:
+    ...     rho: float = 0.1
+    >>> @dataclass(frozen=True)
+    ... class Outer:
+    ...     inner: Inner = Inner()
+    >>> override(Outer(), {"inner.rho": 0.5})
+    Outer(inner=Inner(rho=0.5))
+    """
+    for name, value in changes.items():
+        settings = _change(settings, name, name, value)
+    return settings
+
+
+def _change(settings: S, name: str, whole: str, value: Any) -> S:
+    head, _, rest = name.partition(".")
+    if not is_dataclass(settings) or head not in {f.name for f in fields(settings)}:
+        known = ", ".join(_names(settings)) or "none here"
+        raise InputError(f"there is no setting '{whole}'; known: {known}")
+    current = getattr(settings, head)
+    if rest:
+        return replace(settings, **{head: _change(current, rest, whole, value)})  # type: ignore[type-var]
+    if is_dataclass(current):
+        raise InputError(
+            f"'{whole}' is a group; set one of its members: {', '.join(_names(current))}"
+        )
+    if isinstance(value, list):
+        value = tuple(value)
+    if not _fits(current, value):
+        raise InputError(
+            f"the setting '{whole}' is {value!r}; expected {_kind(current)} as in the default "
+            f"{current!r}"
+        )
+    if isinstance(current, float) and isinstance(value, int):
+        value = float(value)
+    return replace(settings, **{head: value})  # type: ignore[type-var]
+
+
+def _names(settings: Any) -> list[str]:
+    return sorted(f.name for f in fields(settings)) if is_dataclass(settings) else []
+
+
+def _fits(current: Any, value: Any) -> bool:
+    if current is None or value is None:  # optional settings check themselves
+        return True
+    if isinstance(current, bool) or isinstance(value, bool):
+        return isinstance(current, bool) and isinstance(value, bool)
+    if isinstance(current, int | float):
+        return isinstance(value, int | float)
+    return isinstance(value, type(current))
+
+
+def _kind(current: Any) -> str:
+    names = {
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+        str: "a word",
+        tuple: "a list",
+    }
+    return names.get(type(current), "a list")

@@ -1,0 +1,146 @@
+"""A model folder in Hugging Face layout: configuration, weights, tokenizer, preprocessing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sharpzo.errors import CheckpointError, InputError
+from sharpzo.towers.config import ImageConfig, TextConfig, parse_image, parse_text
+from sharpzo.towers.weights import Weights, files
+from sharpzo.types import Array
+
+EMBEDDED = Path(__file__).parent.parent / "assets" / "model"
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
+SIDE_FILES = ("config.json", *TOKENIZER_FILES, "preprocessor_config.json")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A readable model folder; nothing but headers is in memory.
+
+    >>> checkpoint = Checkpoint.open("models/clip-vit-base-patch32")  # doctest: +SKIP
+    >>> checkpoint.text.width, checkpoint.image.patch  # doctest: +SKIP
+    (512, 32)
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    text: TextConfig
+    image: ImageConfig
+    weights: Weights
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Checkpoint:
+        """Read a folder; raises `CheckpointError` saying which file is missing or unusable."""
+        folder = Path(folder)
+        config = read_json(folder / "config.json")
+        return cls(folder, config, parse_text(config), parse_image(config), Weights.open(folder))
+
+    def tensor(self, name: str, shape: tuple[int, ...]) -> Array:
+        """Return one tensor as float32 after checking its shape."""
+        found = self.find(name, shape)
+        return self.weights[found]
+
+    def find(self, name: str, shape: tuple[int, ...]) -> str:
+        """Return the name under which the file holds a tensor, after checking its shape."""
+        # transformers 4 saved the towers of a dual encoder with their prefix doubled.
+        prefix = name.split(".", 1)[0]
+        for candidate in (name, f"{prefix}.{name}"):
+            if candidate in self.weights:
+                break
+        else:
+            raise CheckpointError(
+                f"{self.folder} holds no tensor {name!r} (expected shape {shape}); "
+                "config.json and weights do not belong together, or the download is incomplete"
+            )
+        if self.weights.shape(candidate) != shape:
+            raise CheckpointError(
+                f"{self.weights.file(candidate)}: tensor {candidate!r} has shape "
+                f"{self.weights.shape(candidate)}, config.json asks for {shape}"
+            )
+        return candidate
+
+    @property
+    def logit_scale(self) -> float:
+        """Factor on cosines; the checkpoint keeps its logarithm."""
+        return float(np.exp(np.float64(self.tensor("logit_scale", ()))))
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over configuration, weights, tokenizer and preprocessing files."""
+        digest = hashlib.sha256()
+        side = [path for name in SIDE_FILES if (path := self.folder / name).is_file()]
+        for path in (*side, *files(self.folder)):
+            digest.update(f"{path.name} {path.stat().st_size}\0".encode())
+            with path.open("rb") as stream:
+                while chunk := stream.read(1 << 20):
+                    digest.update(chunk)
+        return digest.hexdigest()
+
+    def digest(self, prefixes: Iterable[str], *extra: str) -> str:
+        """sha256 over the tensors whose names start with a prefix, and further strings.
+
+        Hashing tensors instead of files keeps the fingerprint of one tower unchanged when the
+        other one is replaced or the shards are cut elsewhere.
+        """
+        digest = hashlib.sha256(json.dumps(extra).encode())
+        for name in sorted(n for n in self.weights if n.startswith(tuple(prefixes))):
+            digest.update(f"{name} {self.weights.shape(name)}\0".encode())
+            digest.update(np.ascontiguousarray(self.weights.raw(name)).data)
+        return digest.hexdigest()
+
+
+def resolve(model: str | Path | None = None) -> Path:
+    """Return the folder of a model: a folder path, a hub id ``owner/name``, or None = embedded.
+
+    Raises `InputError` if there is no such folder, `CheckpointError` if a download failed.
+    """
+    if model is None:
+        if not (EMBEDDED / "config.json").is_file():
+            raise CheckpointError(f"the embedded model is missing from {EMBEDDED}; reinstall")
+        return EMBEDDED
+    if Path(model).is_dir():
+        return Path(model)
+    if isinstance(model, str) and _HUB_ID.fullmatch(model):
+        return _download(model)
+    raise InputError(
+        f"{str(model)!r} is neither a folder nor a hub id like 'openai/clip-vit-base-patch32'"
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return a JSON object from a file of the checkpoint."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path} is missing; a model folder in Hugging Face layout is needed"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is not readable JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} holds {type(value).__name__}, not a JSON object")
+    return value
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    wanted = [*SIDE_FILES, "model.safetensors", "model-*.safetensors", "model.safetensors.index.json"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=wanted))
+    except Exception as error:  # the hub client raises dozens of unrelated types
+        reason = str(error).strip().split("\n")[0]
+        raise CheckpointError(
+            f"model {name!r} could not be downloaded ({type(error).__name__}: {reason}); if this "
+            "machine is offline, download it elsewhere and pass the folder"
+        ) from error

@@ -1,0 +1,138 @@
+"""An ONNX graph whose big weights stay outside of it, and the builder that writes such graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from sharpzo.errors import EngineError
+from sharpzo.types import Array
+
+OPSET = 20  # the first with Gelu
+IR_VERSION = 10
+_INLINE = 1024  # bytes: smaller arrays (shapes, scalars) live in the proto itself
+_PAGE = 4096
+_DATA = "model.onnx.data"
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A model and the arrays of its external initialisers.
+
+    The arrays are handed to the runtime without a copy (see `session.py`), so weights that are
+    memory-mapped from a checkpoint are never in memory twice because of us.
+    """
+
+    model: onnx.ModelProto
+    weights: dict[str, Array]
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `model.onnx` and one data file with page-aligned weights; return the former.
+
+        Page alignment lets runtimes map the weights instead of reading them.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        model = onnx.ModelProto()
+        model.CopyFrom(self.model)
+        try:
+            with (folder / _DATA).open("wb") as stream:
+                for tensor in model.graph.initializer:
+                    if tensor.name not in self.weights:
+                        continue
+                    stream.write(b"\0" * (-stream.tell() % _PAGE))
+                    data = np.ascontiguousarray(self.weights[tensor.name])
+                    _point(tensor, _DATA, stream.tell(), data.nbytes)
+                    stream.write(data.data)
+            onnx.save_model(model, folder / "model.onnx")
+        except OSError as error:
+            raise EngineError(f"{folder} could not be written: {error}") from error
+        return folder / "model.onnx"
+
+
+class Builder:
+    """Writes nodes one after another; every method returns the name of the value it makes."""
+
+    def __init__(self) -> None:
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: dict[str, onnx.TensorProto] = {}
+        self._weights: dict[str, Array] = {}
+        self._count = 0
+
+    def op(self, kind: str, *inputs: str, name: str = "", **attributes: Any) -> str:
+        """Add a node with one output."""
+        return self.ops(kind, *inputs, names=(name,), **attributes)[0]
+
+    def ops(
+        self, kind: str, *inputs: str, names: Sequence[str], **attributes: Any
+    ) -> tuple[str, ...]:
+        """Add a node with several outputs; empty names are invented."""
+        outputs = tuple(name or self._fresh(kind) for name in names)
+        self._nodes.append(helper.make_node(kind, list(inputs), list(outputs), **attributes))
+        return outputs
+
+    def constant(self, values: Any, name: str = "") -> str:
+        """Add an array as float32 or int64; give a name to a large one, it is kept outside."""
+        array = np.asarray(values)
+        array = array.astype(np.float32 if array.dtype.kind == "f" else np.int64, copy=False)
+        if array.nbytes > _INLINE:
+            return self.weight(name or self._fresh("constant"), array)
+        key = f"{array.dtype} {array.shape} {array.tobytes().hex()}"
+        if key not in self._constants:
+            tensor = numpy_helper.from_array(np.array(array), name or self._fresh("constant"))
+            self._constants[key] = tensor
+        return self._constants[key].name
+
+    def weight(self, name: str, array: Array) -> str:
+        """Add an external initialiser; the array is kept, not copied, if it is contiguous."""
+        if name not in self._weights:
+            self._weights[name] = np.ascontiguousarray(array)
+        return name
+
+    def finish(
+        self,
+        inputs: dict[str, Sequence[int | str]],
+        outputs: dict[str, Sequence[int | str]],
+        name: str,
+    ) -> Graph:
+        """Return the graph; inputs and outputs are float32 with these shapes, strings = any."""
+
+        def infos(values: dict[str, Sequence[int | str]]) -> list[onnx.ValueInfoProto]:
+            return [
+                helper.make_tensor_value_info(key, TensorProto.FLOAT, list(shape))
+                for key, shape in values.items()
+            ]
+
+        initializers = list(self._constants.values())
+        for key, array in self._weights.items():
+            kind = helper.np_dtype_to_tensor_dtype(array.dtype)
+            tensor = TensorProto(name=key, dims=array.shape, data_type=kind)
+            _point(tensor, "weights", 0, array.nbytes)
+            initializers.append(tensor)
+        graph = helper.make_graph(
+            self._nodes, name, infos(inputs), infos(outputs), initializer=initializers
+        )
+        model = helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+            producer_name="sharpzo",
+        )
+        return Graph(model, self._weights)
+
+    def _fresh(self, kind: str) -> str:
+        self._count += 1
+        return f"{kind}_{self._count}"
+
+
+def _point(tensor: onnx.TensorProto, location: str, offset: int, length: int) -> None:
+    tensor.data_location = TensorProto.EXTERNAL
+    del tensor.external_data[:]
+    for key, value in (("location", location), ("offset", offset), ("length", length)):
+        tensor.external_data.add(key=key, value=str(value))

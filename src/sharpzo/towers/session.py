@@ -1,0 +1,97 @@
+"""ONNX Runtime sessions: thread counts that respect the machine, weights bound without a copy."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from sharpzo.errors import EngineError, InputError
+from sharpzo.towers.graph import Graph
+from sharpzo.types import Array
+
+
+def cores() -> int:
+    """Return how many cores this process may use: affinity and cgroup quota, at least 1.
+
+    ONNX Runtime itself counts the machine's cores and would start 32 threads in a container that
+    may use two (onnxruntime issue 29510).
+    """
+    try:
+        count = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        count = os.cpu_count() or 1
+    return max(1, min(count, _quota()))
+
+
+class Session:
+    """One compiled graph; ``run`` maps named float32 arrays to the wanted outputs.
+
+    Raises `EngineError` if the runtime refuses the graph or fails while running it.
+    """
+
+    def __init__(self, graph: Graph, threads: int | None = None) -> None:
+        import onnxruntime as ort
+
+        if threads is not None and threads < 1:
+            raise InputError(f"threads is {threads}; give 1 or more, or nothing for all cores")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads or cores()
+        options.inter_op_num_threads = 1
+        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        options.enable_cpu_mem_arena = False  # an arena keeps the peak for ever
+        options.enable_mem_pattern = False  # plans for one shape; the last batch may be shorter
+        options.log_severity_level = 3
+        # The runtime reads these arrays in place: they must live as long as the session.
+        self._kept = [ort.OrtValue.ortvalue_from_numpy(a) for a in graph.weights.values()]
+        options.add_external_initializers(list(graph.weights), self._kept)
+        try:
+            self._session: Any = ort.InferenceSession(
+                graph.model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # the runtime's exceptions share no base of their own
+            raise EngineError(f"ONNX Runtime {ort.__version__} refused the graph: {error}") from error
+
+    def run(self, output: str, inputs: Mapping[str, Array]) -> Array:
+        """Return one output, float32."""
+        if self._session is None:
+            raise EngineError("the session is closed; make a new tower")
+        try:
+            return np.asarray(self._session.run([output], dict(inputs))[0])
+        except Exception as error:
+            shapes = {name: array.shape for name, array in inputs.items()}
+            raise EngineError(f"ONNX Runtime failed on inputs {shapes}: {error}") from error
+
+    def close(self) -> None:
+        """Give the memory of the session back."""
+        self._session = None
+        self._kept = []
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _quota() -> int:
+    """Return the cgroup's share of processors, rounded up; a large number without a limit."""
+    root = Path("/sys/fs/cgroup")
+    try:
+        quota, period = (root / "cpu.max").read_text().split()  # cgroup 2
+    except (OSError, ValueError):
+        try:
+            quota = (root / "cpu/cpu.cfs_quota_us").read_text().strip()  # cgroup 1
+            period = (root / "cpu/cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return 1 << 16
+    if not quota.isdigit() or not period.isdigit() or int(period) == 0:  # "max" or -1
+        return 1 << 16
+    return math.ceil(int(quota) / int(period))

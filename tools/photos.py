@@ -1,0 +1,142 @@
+"""The photos of pretraining and evaluation, and their image features, computed once and cached."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import dinov2
+
+CHUNK = 1024  # photos a cache file: an interrupted run loses at most half a minute
+Encoder = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Photos with a label each: a label is a WordNet offset (`n01440764`) or a class number."""
+
+    name: str
+    files: Sequence[Path | np.ndarray]
+    labels: Sequence[str | int]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A classification task in the way of CoOp: class names and three draws of photos."""
+
+    name: str
+    class_names: list[str]
+    template: str
+    train: Photos
+    val: Photos
+    test: Photos
+
+
+def tiny_imagenet(root: Path, seed: int, held_out: int = 10) -> tuple[Photos, Photos, Photos]:
+    """Return train, validation (`held_out` photos a class, drawn) and test (its val/ folder)."""
+    rng = random.Random(seed)
+    splits: list[list[tuple[Path, str]]] = [[], [], []]
+    for folder in sorted((root / "train").iterdir()):
+        files = sorted(folder.rglob("*.JPEG"))
+        rng.shuffle(files)
+        splits[1] += [(f, folder.name) for f in files[:held_out]]
+        splits[0] += [(f, folder.name) for f in files[held_out:]]
+    for folder in sorted((root / "val").iterdir()):
+        splits[2] += [(f, folder.name) for f in sorted(folder.rglob("*.JPEG"))]
+    names = ("tiny-train", "tiny-val", "tiny-test")
+    return tuple(
+        Photos(name, *map(list, zip(*pairs, strict=True)))
+        for name, pairs in zip(names, splits, strict=True)
+    )
+
+
+def imagenet(root: Path) -> Photos:
+    """Return one photo of each of the 1,000 classes; file names are `<offset>_<name>.JPEG`."""
+    files = sorted(root.glob("n*.JPEG"))
+    return Photos("imagenet", files, [f.name[:9] for f in files])
+
+
+def coop_task(root: Path, template: str, shots: int, seed: int) -> Task:
+    """Return a task with CoOp's published split and its few-shot draw (train, then validation)."""
+    split = json.loads(next(root.glob("split_zhou_*.json")).read_text())
+    folder = next(p for p in sorted(root.iterdir()) if p.is_dir())
+    names = {label: name for part in split.values() for _, label, name in part}
+    random.seed(seed)  # CoOp draws from the global generator: train first, then validation
+
+    def draw(part: str, count: int) -> list[list]:
+        groups: dict[int, list] = {}
+        for item in split[part]:
+            groups.setdefault(item[1], []).append(item)
+        return [i for g in groups.values() for i in random.sample(g, min(count, len(g)))]
+
+    def photos(part: str, items: list[list]) -> Photos:
+        files = [folder / relative for relative, _, _ in items]
+        return Photos(f"{root.name}-{part}", files, [label for _, label, _ in items])
+
+    train, val = draw("train", shots), draw("val", min(shots, 4))
+    return Task(
+        root.name, [names[i].replace("_", " ") for i in sorted(names)], template,
+        photos("train", train), photos("val", val), photos("test", split["test"]),
+    )  # fmt: skip
+
+
+FASHION = ["T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
+           "Ankle boot"]  # fmt: skip
+
+
+def fashion_mnist(root: Path, template: str, shots: int, seed: int, tests: int) -> Task:
+    """Return Fashion-MNIST: `shots` + 4 drawn train photos a class, the first `tests` tests."""
+
+    def read(name: str, header: int) -> np.ndarray:
+        return np.frombuffer(gzip.decompress((root / name).read_bytes()), np.uint8, offset=header)
+
+    images = read("train-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)
+    labels = read("train-labels-idx1-ubyte.gz", 8)
+    test_images = read("t10k-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)
+    test_labels = read("t10k-labels-idx1-ubyte.gz", 8)
+    rng = random.Random(seed)
+    drawn = [rng.sample(np.flatnonzero(labels == c).tolist(), shots + 4) for c in range(10)]
+    train = [i for d in drawn for i in d[:shots]]
+    val = [i for d in drawn for i in d[shots:]]
+
+    def photos(part: str, rows: list[int]) -> Photos:
+        return Photos(f"fashion-mnist-{part}", list(images[rows]), labels[rows].tolist())
+
+    test = Photos(
+        "fashion-mnist-test", list(test_images[:tests]), test_labels[:tests].astype(int).tolist()
+    )
+    return Task("fashion-mnist", FASHION, template, photos("train", train), photos("val", val), test)
+
+
+def features(photos: Photos, encoder: Encoder, cache: Path, batch: int = 32) -> np.ndarray:
+    """Return the class tokens of `photos`, (N, 384) float32, from the cache where it has them."""
+    cache.mkdir(parents=True, exist_ok=True)
+    parts, began = [], time.time()
+    for start in range(0, len(photos.files), CHUNK):
+        file = cache / f"{photos.name}-{start:06d}.npz"
+        if not file.exists():
+            rows = []
+            for i in range(start, min(start + CHUNK, len(photos.files)), batch):
+                stop = min(i + batch, start + CHUNK)
+                rows.append(encoder(np.stack([_pixels(f) for f in photos.files[i:stop]])))
+            with open(cache / "unfinished.npz", "wb") as out:
+                np.savez(out, features=np.concatenate(rows))
+            (cache / "unfinished.npz").rename(file)
+            print(f"{file.stem}: {time.time() - began:.0f} s", flush=True)
+        parts.append(np.load(file)["features"])
+    return np.concatenate(parts)
+
+
+def _pixels(photo: Path | np.ndarray) -> np.ndarray:
+    if isinstance(photo, np.ndarray):
+        return dinov2.pixels(Image.fromarray(photo))
+    with Image.open(photo) as image:
+        return dinov2.pixels(image)
