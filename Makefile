@@ -41,8 +41,8 @@ lock: .venv/python
 	$(PIP) uv
 	$(UV) --generate-hashes pyproject.toml -o requirements/core.lock
 	$(UV) --generate-hashes --extra test -c requirements/core.lock pyproject.toml -o requirements/test.lock
-	$(UV) --no-annotate --extra reference -c requirements/test.lock pyproject.toml -o - \
-	  | grep -v -E '^(nvidia|cuda|triton)' > requirements/reference.lock
+	$(UV) --no-annotate --extra reference -c requirements/test.lock pyproject.toml -o requirements/reference.lock
+	sed -i -E '/^(nvidia|cuda|triton)/d' requirements/reference.lock
 
 clean:
 	rm -rf .venv build dist

@@ -106,9 +106,9 @@ def names(nouns: dict[str, Noun]) -> dict[str, tuple[str, float]]:
 
 
 # {} is a name with its article, [] a bare name. The first is what evaluation and users write.
-PHOTO = "a photo of {}."
+PHOTO = "a photo of a []."
 TEMPLATES = [
-    "[]", "{}", "a photo of []", "the []", "a good photo of {}.", "a close-up photo of {}.",
+    "a photo of {}.", "{}", "a photo of []", "the []", "a good photo of {}.", "a close-up photo of {}.",
     "a blurry photo of {}.", "a low resolution photo of {}.", "a picture of {}.",
     "an image of {}.", "a bad photo of the [].", "a photo of the [].", "a photo of one [].",
     "a small photo of {}.", "a cropped photo of {}.", "itap of {}.", "a drawing of {}.",
@@ -128,25 +128,11 @@ def fill(template: str, name: str) -> str:
     return template.replace("{}", article(name)).replace("[]", name)
 
 
-def prompt(name: str, rng: random.Random) -> str:
-    """Return the name in a template: half of them "a photo of a {}.", as downstream prompts are.
+def template(rng: random.Random) -> str:
+    """Draw a template: "a photo of a []." is half of them, as in downstream prompts.
 
-    That template always says "a", as CoOp's does, whatever letter follows.
+    That one always says "a", as CoOp's does, whatever letter follows. A bare name, the cheapest
+    text of all, is a quarter.
     """
-    if rng.random() < 0.5:
-        return f"a photo of a {name}."
-    return fill(rng.choice(TEMPLATES), name)
-
-
-def caption(noun: Noun, nouns: dict[str, Noun], rng: random.Random) -> str:
-    """Return a caption of a photo of `noun`: a name, at times with its kind or its gloss."""
-    name = rng.choice(noun.lemmas[:1] * 2 + noun.lemmas)
-    kind = rng.random()
-    if kind < 0.1 and noun.parents:
-        parent = nouns[rng.choice(noun.parents)]
-        return rng.choice(["a photo of a {}, a type of {}.", "{}, a kind of {}."]).replace(
-            "{}", "%s"
-        ) % (name, parent.lemmas[0])
-    if kind < 0.2 and noun.gloss:
-        return rng.choice([f"{name}: {noun.gloss}", f"a photo of {noun.gloss}.", noun.gloss])
-    return prompt(name, rng)
+    draw = rng.random()
+    return PHOTO if draw < 0.5 else "[]" if draw < 0.75 else rng.choice(TEMPLATES)

@@ -93,7 +93,7 @@ class PromptClassifier:
         fitted on the same photos, which are then not encoded again. ``listen`` hears every
         validated step, ``progress`` how many photos are encoded.
         """
-        from sharpzo.towers.text import OnnxTextTower
+        from sharpzo.towers.tower import OnnxTextTower
 
         dataset = self._dataset(photos, labels, shots)
         checkpoint = self._checkpoint()
@@ -158,7 +158,7 @@ class PromptClassifier:
         self, splits: Mapping[str, LabelledPhotos], progress: Progress = lambda *_: None
     ) -> dict[str, Features]:
         """Splits to features; the image tower is open only in here."""
-        from sharpzo.towers.image import OnnxImageTower
+        from sharpzo.towers.tower import OnnxImageTower
 
         tower = OnnxImageTower(self._checkpoint(), threads=self.threads)
         try:
@@ -284,6 +284,8 @@ class PromptClassifier:
         return classifier
 
     def _record(self, dataset: Dataset, text_fingerprint: str) -> dict[str, Any]:
+        from sharpzo.towers.preprocess import Preprocessing
+
         checkpoint = self._checkpoint()
         fitted = self.fit_
         return {
@@ -296,7 +298,7 @@ class PromptClassifier:
             },
             "class_names": list(dataset.class_names),
             "template": self.template,
-            "preprocessing": as_dict(checkpoint.preprocessing),
+            "preprocessing": as_dict(Preprocessing.open(checkpoint)),
             "method": self.method.name,
             "preset": self.preset,
             "settings": as_dict(self.settings),

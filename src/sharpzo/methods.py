@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,9 @@ from sharpzo.heads.projection import ProjectionSettings, fit_projection
 from sharpzo.metrics import accuracy, normalise
 from sharpzo.objective import ContextMap, Objective, unit_std
 from sharpzo.run import Chooser, Listener, run
-from sharpzo.search.presets import PAPER, RELEASE, PublishedSettings
-from sharpzo.search.sharpzo import SharpZo, SharpZoSettings
+from sharpzo.search.presets import PRESETS
+from sharpzo.search.sharp import SharpnessSettings
+from sharpzo.search.sharpzo import SharpZo, SharpZoSettings, SwitchSettings
 from sharpzo.settings import override
 from sharpzo.types import Array, Features, Reason, TextTower
 
@@ -155,13 +156,16 @@ class PromptSettings:
 
     ``std``: entries of the random map A are N(0, std**2); None scales A by the tower
     (``objective.unit_std``). ``validate_every``: forwards between two validations (one forward
-    each). ``choose``: keep the point that validated best instead of the last one.
+    each). ``choose``: keep the point that validated best instead of the last one. ``forwards`` and
+    ``steps``: what is spent where the caller sets no budget.
     """
 
     dim: int = 512
     std: float | None = None
     validate_every: int = 200
     choose: bool = True
+    forwards: int | None = 8000
+    steps: int | None = None
     search: SharpZoSettings = field(default_factory=SharpZoSettings)
 
     def __post_init__(self) -> None:
@@ -172,16 +176,15 @@ class PromptSettings:
             )
 
 
-DEFAULT_FORWARDS = 8000  # where neither the caller nor the preset gives a budget
-
-
 def _fit_prompt(settings: PromptSettings, task: Task) -> Fit:
     tower = task.tower
     std = unit_std(tower) if settings.std is None else settings.std
     contexts = ContextMap(tower.start, dim=settings.dim, std=std, seed=task.seed)
     objective = Objective(tower, task.train, contexts)
     search = SharpZo(settings.dim, settings.search, seed=task.seed)
-    budget = task.budget if task.budget != Budget() else Budget(forwards=DEFAULT_FORWARDS)
+    budget = task.budget
+    if budget == Budget():
+        budget = Budget(forwards=settings.forwards, steps=settings.steps)
     chooser = Chooser(task.validation, tower.logit_scale)
     result = run(
         search,
@@ -203,3 +206,70 @@ def _fit_prompt(settings: PromptSettings, task: Task) -> Fit:
         notes={"training_loss": result.loss, "failures": objective.failures},
         validation_accuracy=result.validation_accuracy,
     )
+
+
+def _published() -> dict[str, PromptSettings]:
+    """Published settings: the last point is reported, steps are counted, no validation chooses."""
+    return {
+        name: PromptSettings(
+            dim=preset.dim,
+            std=preset.std,
+            choose=False,
+            forwards=None,
+            steps=preset.steps,
+            search=preset.settings,
+        )
+        for name, preset in PRESETS.items()
+    }
+
+
+_NEVER = SwitchSettings(generation=None, patience=None)
+_SHARPZO = PromptSettings()
+
+register(Method("zero-shot", "the model as it is", ZeroShotSettings(), _fit_zero_shot))
+register(
+    Method(
+        "linear-probe",
+        "logistic regression on image features; knows no names, no forwards",
+        LinearProbeSettings(),
+        _fit_linear_probe,
+    )
+)
+register(
+    Method(
+        "projection",
+        "text projection tuned in closed form; one forward, keeps unseen classes",
+        ProjectionSettings(),
+        _fit_projection,
+    )
+)
+register(
+    Method(
+        "cma-es",
+        "plain CMA-ES over a random projection of the context",
+        replace(
+            _SHARPZO,
+            search=replace(
+                _SHARPZO.search, sharpness=SharpnessSettings(estimator="none"), switch=_NEVER
+            ),
+        ),
+        _fit_prompt,
+    )
+)
+register(
+    Method(
+        "sharp-cma-es",
+        "sharpness-aware CMA-ES: stage 1 of SharpZO alone",
+        replace(_SHARPZO, search=replace(_SHARPZO.search, switch=_NEVER)),
+        _fit_prompt,
+    )
+)
+register(
+    Method(
+        "sharpzo",
+        "SharpZO: sharpness-aware CMA-ES, then sparse zeroth-order descent",
+        _SHARPZO,
+        _fit_prompt,
+        _published(),
+    )
+)

@@ -109,3 +109,17 @@ def test_wrong_arguments():
         draw(full, 2.5, 1)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="seed is 'a'; give an integer"):
         draw(full, 1, "a")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("n", "shots", "train", "val"),
+    [
+        (100, 16, 16, 4), (20, 16, 16, 4), (18, 16, 15, 3), (17, 16, 14, 3), (16, 16, 13, 3),
+        (9, 16, 8, 1), (8, 4, 4, 4), (5, 4, 4, 1), (2, 1, 1, 1), (2, 16, 1, 1), (1, 16, 1, 0),
+        (19, None, 16, 3), (500, None, 496, 4),
+    ],
+)  # fmt: skip
+def test_what_a_class_of_n_photos_gives(n: int, shots: int | None, train: int, val: int):
+    few = draw(dataset([0] * n + [1] * 9, classes=2), shots, 1)
+    assert few.val is not None
+    assert (few.train.counts()[0], few.val.counts()[0]) == (train, val)

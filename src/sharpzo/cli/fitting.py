@@ -16,7 +16,6 @@ from sharpzo.data.dataset import Dataset
 from sharpzo.evaluate import evaluate
 from sharpzo.journal import Journal
 from sharpzo.memory import peak_memory_mb
-from sharpzo.methods import DEFAULT_FORWARDS
 from sharpzo.types import Step
 
 
@@ -33,9 +32,8 @@ def fit_and_write(
     ``yardstick`` names a second method, fitted on the same cached features for comparison.
     """
     folder = artifact.claim(out)
-    forwards = classifier.budget.forwards or (
-        None if classifier.budget.seconds else DEFAULT_FORWARDS
-    )
+    planned = getattr(classifier.settings, "forwards", None)
+    forwards = classifier.budget.forwards or (None if classifier.budget.seconds else planned)
     try:
         with (
             Display(forwards=forwards, silent=as_json) as display,

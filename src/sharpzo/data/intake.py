@@ -24,12 +24,17 @@ def load(
 
     Raises `InputError` as the readers do, and if CoOp's layout is met without its name.
     """
+    return draw(read(data, dataset), shots, seed)
+
+
+def read(data: str | os.PathLike[str], dataset: str | None = None) -> Dataset:
+    """Read the folder ``data`` whole, without drawing; errors as `load`."""
     if dataset is not None:
-        return draw(read_coop(data, dataset), shots, seed)
+        return read_coop(data, dataset)
     names = find_coop(data)
     if names:
         choice = " or ".join(f"--dataset {name}" for name in names)
         raise InputError(
             f"folder {data} has CoOp's layout; add {choice} (in Python: dataset={names[0]!r})"
         )
-    return draw(read_folder(data), shots, seed)
+    return read_folder(data)

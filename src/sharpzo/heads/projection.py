@@ -8,7 +8,9 @@ forward. dW is shared by all classes, so names never seen in training keep a cla
 
 At a minimum every row of dW lies in the span of the h_k (the loss sees nothing else and the
 penalty removes the rest), so dW = G Q' with Q an orthonormal basis of that span: rank <= K, stored
-as two factors. Kin on the image side: ProLIP (arXiv 2410.05270).
+as two factors. The loss is not convex in dW (a feature that has to turn by more than a right angle
+passes close to zero length); the path from strong to weak penalties keeps to the near solution.
+Kin on the image side: ProLIP (arXiv 2410.05270).
 """
 
 from __future__ import annotations

@@ -42,8 +42,10 @@ def out_of_box(points: Array, bound: float | None) -> Array:
     if bound is None:
         return points
     if np.abs(points).max(initial=0.0) > bound:
-        raise InputError(f"the start reaches {np.abs(points).max():.6g}, outside the box of "
-                         f"+-{bound:g}; give a start inside it or a larger bound")
+        raise InputError(
+            f"the start reaches {np.abs(points).max():.6g}, outside the box of "
+            f"+-{bound:g}; give a start inside it or a larger bound"
+        )
     a = margin(bound)
     size = np.abs(points)
     bent = np.sign(points) * (bound + a - np.sqrt(4 * a * np.maximum(bound - size, 0.0)))

@@ -1,4 +1,4 @@
-"""Checks of what people hand to a search: one sentence each, with the value and the allowed range."""
+"""Checks of what is handed to a search; each failure one sentence with value and allowed range."""
 
 from __future__ import annotations
 
@@ -47,8 +47,10 @@ def checked_vector(name: str, values: Array, dim: int) -> Array:
     if vector.shape != (dim,):
         raise InputError(f"{name} has the shape {vector.shape}; this search needs ({dim},)")
     if not np.isfinite(vector).all():
-        raise InputError(f"{name} holds {np.count_nonzero(~np.isfinite(vector))} values that are "
-                         f"not finite; give {dim} finite numbers")
+        raise InputError(
+            f"{name} holds {np.count_nonzero(~np.isfinite(vector))} values that are "
+            f"not finite; give {dim} finite numbers"
+        )
     return vector
 
 
@@ -56,7 +58,9 @@ def checked_losses(losses: Array, expected: int) -> Array:
     """Return a float64 copy of ``losses`` (expected,) in which everything non-finite is +inf."""
     values = np.array(losses, dtype=np.float64)
     if values.shape != (expected,):
-        raise InputError(f"told losses of the shape {values.shape}; the last ask gave {expected} "
-                         f"candidates, so give ({expected},)")
+        raise InputError(
+            f"told losses of the shape {values.shape}; the last ask gave {expected} "
+            f"candidates, so give ({expected},)"
+        )
     values[~np.isfinite(values)] = np.inf
     return values

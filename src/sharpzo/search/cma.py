@@ -168,8 +168,9 @@ class Cma:
         """
         self._decompose_if_due()
         z = self._normal(direction)
-        return np.array(into_box(self._mean + self._sigma * self._transform(z),
-                                 self.settings.bound))
+        return np.array(
+            into_box(self._mean + self._sigma * self._transform(z), self.settings.bound)
+        )
 
     def record(self, candidates: Array, losses: Array) -> None:
         """Note probes (n, d) that are no samples, so that ``best`` knows them."""
@@ -219,7 +220,7 @@ class Cma:
         # d / ||C^(-1/2) y||^2 = d / ||z||^2, which keeps C positive definite.
         weights = c.weights.copy()
         bad = weights < 0
-        weights[bad] *= dim / (np.sum(z[bad] ** 2, axis=1) + 1e-18)
+        weights[bad] *= dim / (np.linalg.norm(z[bad], axis=1) + 1e-9) ** 2
         c_1 = c.c_1 if h_sigma else c.c_1 * (1 - c.c_c * (2 - c.c_c))
         vectors = np.concatenate([self._path_c[None], y])
         rates = np.concatenate([[c.c_1], c.c_mu * weights])

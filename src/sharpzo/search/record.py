@@ -93,4 +93,4 @@ def part(name: str, state: State) -> State:
     {'sigma': 0.3}
     """
     head = f"{name}."
-    return {key[len(head):]: value for key, value in state.items() if key.startswith(head)}
+    return {key[len(head) :]: value for key, value in state.items() if key.startswith(head)}

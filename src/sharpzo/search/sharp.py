@@ -144,7 +144,7 @@ class SharpCma:
         if self.settings.normalise == "population":
             # The program divides P equal rows by their Frobenius norm, sqrt(P) ||g||.
             radius /= math.sqrt(self._cma.population_size)
-        return radius / norm * self._gradient
+        return radius * (self._gradient / norm)
 
     def population_mean(self) -> Array:
         """Return the mean of P fresh draws (d,), the authors' current point.
@@ -194,10 +194,11 @@ class SharpCma:
 
     def _directions(self) -> Array:
         """Return u_j ~ N(0, I), (directions, d), keyed by generation and j."""
-        return np.stack([
-            generator(self._seed, "sharpness", step=self.step, direction=j).standard_normal(self.dim)
+        draws = [
+            generator(self._seed, "sharpness", step=self.step, direction=j)
             for j in range(self.settings.directions)
-        ])
+        ]
+        return np.stack([draw.standard_normal(self.dim) for draw in draws])
 
     def state(self) -> State:
         """Return copies of everything the next steps depend on; flat."""

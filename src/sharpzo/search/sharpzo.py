@@ -225,22 +225,17 @@ class SharpZo:
     def from_state(cls, settings: SharpZoSettings, state: State) -> SharpZo:
         """Rebuild a search that goes on bit for bit as the one ``state`` was taken from."""
         inner = part(state["stage"], state)
-        first: SharpCma | None = None
-        second: SparseZo | None = None
-        if state["stage"] == SharpCma.stage:
-            first = SharpCma.from_state(settings.cma, settings.sharpness, inner)
-        else:
-            second = SparseZo.from_state(settings.zo, inner)
-        search = cls.__new__(cls)
-        search.settings = settings
+        search = cls(len(inner["mask" if "mask" in inner else "gradient"]), settings)
         search._seed = int(state["seed"])
-        search._first, search._second = first, second
+        search._first = search._second = None
+        if state["stage"] == SharpCma.stage:
+            search._first = SharpCma.from_state(settings.cma, settings.sharpness, inner)
+        else:
+            search._second = SparseZo.from_state(settings.zo, inner)
         search._generations = int(state["generations"])
         search._asked = bool(state["asked"])
-        search._patience = Patience(settings.switch.patience, settings.switch.min_gain)
         search._patience.restore(part("patience", state))
-        search._validated = None
         if "validated.point" in state:
-            search._validated = (np.array(state["validated.point"]),
-                                 float(state["validated.accuracy"]))
+            point = np.array(state["validated.point"], dtype=np.float64)
+            search._validated = point, float(state["validated.accuracy"])
         return search

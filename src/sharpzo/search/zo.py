@@ -189,11 +189,11 @@ class SparseZo:
 
     def _directions(self) -> Array:
         """Return u_j * Omega, (q, rows, d), keyed by step and j."""
-        shape = self._rows.shape
-        return np.stack([
-            generator(self._seed, "zo", step=self._step, direction=j).standard_normal(shape)
+        draws = [
+            generator(self._seed, "zo", step=self._step, direction=j)
             for j in range(self.settings.queries)
-        ]) * self._mask
+        ]
+        return self._mask * np.stack([draw.standard_normal(self._rows.shape) for draw in draws])
 
     def _refresh_due(self) -> bool:
         return (

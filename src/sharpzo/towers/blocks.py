@@ -2,36 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from math import erf
 
 import numpy as np
 
+from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.graph import Builder
 from sharpzo.types import Array
+
+Pair = tuple[Array, Array]  # weight and bias, or gain and bias
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
     """Arrays of one transformer block, matrices (out, in); ``query`` already holds 1/sqrt(d)."""
 
-    norm1: tuple[Array, Array]
-    query: tuple[Array, Array]
-    key: tuple[Array, Array]
-    value: tuple[Array, Array]
-    out: tuple[Array, Array]
-    norm2: tuple[Array, Array]
-    fc1: tuple[Array, Array]
-    fc2: tuple[Array, Array]
+    norm1: Pair
+    query: Pair
+    key: Pair
+    value: Pair
+    out: Pair
+    norm2: Pair
+    fc1: Pair
+    fc2: Pair
 
 
-def linear(build: Builder, x: str, name: str, pair: tuple[Array, Array]) -> str:
+def clip_block(checkpoint: Checkpoint, name: str, width: int, mlp_width: int, heads: int) -> Block:
+    """Return a block under the names that CLIP's text and vision transformers share."""
+
+    def pair(part: str, *shape: int) -> Pair:
+        return checkpoint.pair(f"{name}.{part}", *shape)
+
+    return Block(
+        norm1=pair("layer_norm1", width),
+        query=scale_query(pair("self_attn.q_proj", width, width), heads),
+        key=pair("self_attn.k_proj", width, width),
+        value=pair("self_attn.v_proj", width, width),
+        out=pair("self_attn.out_proj", width, width),
+        norm2=pair("layer_norm2", width),
+        fc1=pair("mlp.fc1", mlp_width, width),
+        fc2=pair("mlp.fc2", width, mlp_width),
+    )
+
+
+def scale_query(pair: Pair, heads: int) -> Pair:
+    """Return the query layer with attention's 1/sqrt(width of a head) folded in."""
+    scale = np.float32((len(pair[1]) // heads) ** -0.5)
+    return pair[0] * scale, pair[1] * scale
+
+
+def linear(build: Builder, x: str, name: str, pair: Pair) -> str:
     """Return x @ weight.T + bias for rows x (R, in) -> (R, out)."""
     weight = build.weight(f"{name}.weight", pair[0])
     bias = build.weight(f"{name}.bias", pair[1])
     return build.op("Gemm", x, weight, bias, transB=1)
 
 
-def norm(build: Builder, x: str, name: str, pair: tuple[Array, Array], eps: float) -> str:
+def norm(build: Builder, x: str, name: str, pair: Pair, eps: float) -> str:
     """Return the layer norm of x along its last axis."""
     weight = build.weight(f"{name}.weight", pair[0])
     bias = build.weight(f"{name}.bias", pair[1])
@@ -65,9 +95,32 @@ def join_heads(build: Builder, x: str, width: int) -> str:
     return build.op("Reshape", moved, build.constant([-1, width]))
 
 
-def attend(build: Builder, query: str, key: str, value: str, mask: Array | None = None) -> str:
+def attend(
+    build: Builder, query: str, key: str, value: str, mask: str = "", rank: int = 4
+) -> str:
     """Return softmax(query keyᵀ + mask) value over the last two axes; query is scaled already."""
-    scores = build.op("MatMul", query, build.op("Transpose", key, perm=[0, 1, 3, 2]))
-    if mask is not None:
-        scores = build.op("Add", scores, build.constant(mask))
+    scores = build.op("MatMul", query, build.op("Transpose", key, perm=[*range(rank - 2), rank - 1, rank - 2]))
+    if mask:
+        scores = build.op("Add", scores, mask)
     return build.op("MatMul", build.op("Softmax", scores, axis=-1), value)
+
+
+def pick(build: Builder, rows: str, tokens: int, places: Sequence[int], width: int) -> str:
+    """Return some tokens of every sequence: rows (B * tokens, H) -> (B * len(places), H)."""
+    x = build.op("Reshape", rows, build.constant([-1, tokens, width]))
+    x = build.op("Gather", x, build.constant(list(places)), axis=1)
+    return build.op("Reshape", x, build.constant([-1, width]))
+
+
+def repeat(build: Builder, like: str, values: Array, name: str) -> str:
+    """Return constant values (...) once for every element of a batch: (B, ...)."""
+    batch = build.op("Shape", like, start=0, end=1)
+    shape = build.op("Concat", batch, build.constant(list(values.shape)), axis=0)
+    return build.op("Expand", build.constant(values[None], name), shape)
+
+
+def activation(x: Array, kind: str) -> Array:
+    """Return the activation of a small array, for what is computed while a graph is written."""
+    if kind == "gelu":
+        return (x * 0.5 * (1.0 + np.vectorize(erf)(x / np.sqrt(2.0)))).astype(np.float32)
+    return x / (1.0 + np.exp(-1.702 * x))

@@ -50,6 +50,10 @@ class Checkpoint:
         found = self.find(name, shape)
         return self.weights[found]
 
+    def pair(self, name: str, *shape: int) -> tuple[Array, Array]:
+        """Return weight (of this shape) and bias (of its first side) of one layer."""
+        return self.tensor(f"{name}.weight", shape), self.tensor(f"{name}.bias", shape[:1])
+
     def find(self, name: str, shape: tuple[int, ...]) -> str:
         """Return the name under which the file holds a tensor, after checking its shape."""
         # transformers 4 saved the towers of a dual encoder with their prefix doubled.

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
+from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sharpzo.errors import InputError
 from sharpzo.towers.checkpoint import TOKENIZER_FILES, Checkpoint
+from sharpzo.towers.image import build_image
+from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.towers.prompts import layout, start, token_moments
 from sharpzo.towers.session import Session
 from sharpzo.towers.text import build_text
 from sharpzo.types import Array
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 
 class OnnxTextTower:
-    """Contexts to text features for fixed class names; fulfils `types.TextTower`."""
+    """Contexts to text features for fixed class names; fulfils `types.TextTower`.
+
+    ``batch`` candidates are computed at a time, which bounds the memory; the last call of a
+    larger population is shorter. ``threads`` is the number of cores, all by default.
+
+    >>> from sharpzo.towers.checkpoint import Checkpoint, resolve
+    >>> checkpoint = Checkpoint.open(resolve())  # doctest: +SKIP
+    >>> tower = OnnxTextTower(checkpoint, ["cat", "dog"])  # doctest: +SKIP
+    >>> tower.forward(tower.start[None]).shape  # doctest: +SKIP
+    (1, 2, 256)
+    """
 
     def __init__(
         self,
@@ -27,19 +44,133 @@ class OnnxTextTower:
         batch: int = 32,
         threads: int | None = None,
     ) -> None:
-        if batch < 1:
-            raise InputError(f"batch is {batch}; give 1 or more candidates")
+        self._batch = _positive("batch", batch)
         self._checkpoint = checkpoint
         self._prompts = layout(checkpoint, class_names, template, n_context)
-        self._batch = batch
+        self._start = start(checkpoint, self._prompts)
+        config = checkpoint.text
+        shape = (config.projection, config.width)
+        self._projection = checkpoint.tensor("text_projection.weight", shape)
         self._session = Session(build_text(checkpoint, self._prompts), threads)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over text weights, tokenizer and template; class names are not in it."""
+        folder = self._checkpoint.folder
+        files = [path for name in TOKENIZER_FILES if (path := folder / name).is_file()]
+        words = [path.read_text("utf-8") for path in files]
+        prefixes = ("text_model.", "text_projection.", "logit_scale")
+        return self._checkpoint.digest(
+            prefixes, repr(self._checkpoint.text), self._prompts.template, *words
+        )
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Class names as they were given, in order."""
+        return self._prompts.class_names
+
+    @property
+    def template(self) -> str:
+        """The sentence with {} in place of the class name."""
+        return self._prompts.template
+
+    @property
+    def start(self) -> Array:
+        """Token embeddings of the template's words before the class name, float32 (n, m)."""
+        return self._start.copy()
+
+    @cached_property
+    def logit_scale(self) -> float:
+        """Factor on cosines (already exponentiated)."""
+        return self._checkpoint.logit_scale
+
+    @cached_property
+    def token_distance(self) -> float:
+        """Root mean square distance between two random rows of the token table."""
+        return token_moments(self._checkpoint)[1]
+
+    @property
+    def projection(self) -> Array:
+        """Final text projection, float32 (D, H)."""
+        return self._projection
+
     def forward(self, contexts: Array) -> Array:
+        """Return raw text features (P, K, D) float32 of contexts (P, n, m)."""
         return self._run("features", contexts)
 
     def states(self, contexts: Array) -> Array:
+        """Return states at EOS after the final norm (P, K, H) float32 of contexts (P, n, m)."""
         return self._run("states", contexts)
 
+    def close(self) -> None:
+        """Release the session; the tower can no longer be used."""
+        self._session.close()
+
     def _run(self, output: str, contexts: Array) -> Array:
-        outs = [self._session.run(output, {"context": np.ascontiguousarray(contexts[i:i+self._batch], np.float32)}) for i in range(0, len(contexts), self._batch)]
-        return np.concatenate(outs)
+        contexts = np.asarray(contexts)
+        wanted = self._start.shape
+        if contexts.ndim != 3 or contexts.shape[1:] != wanted or not len(contexts):
+            raise InputError(
+                f"contexts have shape {contexts.shape}; (P, {wanted[0]}, {wanted[1]}) with P of at "
+                "least 1 is needed"
+            )
+        if contexts.dtype.kind != "f":
+            raise InputError(f"contexts are {contexts.dtype}; floating point is needed")
+        contexts = np.ascontiguousarray(contexts, dtype=np.float32)
+        # Candidates are rows of one batch axis that no node mixes; a chunk never sees another.
+        chunks = [
+            self._session.run(output, {"context": contexts[i : i + self._batch]})
+            for i in range(0, len(contexts), self._batch)
+        ]
+        return chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
+
+
+class OnnxImageTower:
+    """Photos to unit features; fulfils `types.ImageTower`. Memory is bounded by ``batch``."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, batch: int = 16, threads: int | None = None
+    ) -> None:
+        self._batch = _positive("batch", batch)
+        self._checkpoint = checkpoint
+        self._preprocessing = Preprocessing.open(checkpoint)
+        graph = build_image(checkpoint, *self._preprocessing.size)
+        self._session = Session(graph, threads)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over image weights and preprocessing."""
+        prefixes = ("vision_model.", "visual_projection.")
+        return self._checkpoint.digest(
+            prefixes, repr(self._checkpoint.image), repr(self._preprocessing)
+        )
+
+    def encode(
+        self,
+        photos: Iterable[Array | Image],
+        progress: Callable[[int], object] | None = None,
+    ) -> Array:
+        """Return float32 (N, D), rows of length 1, of uint8 (height, width, 3) or PIL photos.
+
+        The iterable is consumed lazily, ``batch`` photos at a time; ``progress`` hears how many
+        are done after each batch.
+        """
+        source, rows, done = iter(photos), [], 0
+        while chunk := [self._preprocessing.apply(p) for p in islice(source, self._batch)]:
+            rows.append(self._session.run("features", {"pixels": np.stack(chunk)}))
+            done += len(chunk)
+            if progress is not None:
+                progress(done)
+        if not rows:
+            return np.zeros((0, self._checkpoint.image.projection), np.float32)
+        return np.concatenate(rows)
+
+    def close(self) -> None:
+        """Release the session; the tower can no longer be used."""
+        self._session.close()
+
+
+def _positive(name: str, value: int) -> int:
+    if value < 1:
+        raise InputError(f"{name} is {value}; give 1 or more")
+    return value

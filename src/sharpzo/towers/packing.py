@@ -1,0 +1,96 @@
+"""Suffixes of many classes side by side on one axis, without padding, cut into attention tiles.
+
+Linear layers don't care which class a token belongs to, so all suffixes lie one after another on
+one axis of T tokens. Attention does care: the axis is cut into tiles of a few classes each, and a
+mask inside a tile keeps classes apart. Small tiles waste nothing but make many tiny matrix
+products; large ones compute scores only to mask them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+
+from sharpzo.types import Array
+
+_MASKED = np.float32(-1e30)
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Neighbouring tiles with equally many tokens and classes.
+
+    ``first_token`` and ``first_class`` are places on the packed axes; ``mask`` (tiles, width,
+    before + width) is added to the scores and ``ends`` (tiles, classes) says which tokens of a
+    tile are EOS.
+    """
+
+    first_token: int
+    first_class: int
+    tiles: int
+    width: int
+    classes: int
+    mask: Array
+    ends: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Packing:
+    """``order`` (K,) is the class at each packed place, ``ends`` (K,) its EOS on the token axis."""
+
+    order: Array
+    ends: Array
+    groups: tuple[Group, ...]
+
+
+def pack(lengths: Sequence[int], before: int, width: int) -> Packing:
+    """Pack suffixes of these lengths that all see ``before`` shared tokens.
+
+    Tiles hold whole classes and at most ``width`` tokens; a longer class has a tile of its own.
+    """
+    by_length = sorted(range(len(lengths)), key=lambda k: lengths[k])
+    tiles: list[list[int]] = []
+    room = 0
+    for k in by_length:
+        if lengths[k] > room:
+            tiles.append([])
+            room = max(width, lengths[k])
+        tiles[-1].append(k)
+        room -= lengths[k]
+
+    def size(tile: list[int]) -> tuple[int, int]:
+        return sum(lengths[k] for k in tile), len(tile)
+
+    tiles.sort(key=size)
+    order = [k for tile in tiles for k in tile]
+    groups, token, place = [], 0, 0
+    for (tokens, classes), members in groupby(tiles, key=size):
+        inner = [[lengths[k] for k in tile] for tile in members]
+        groups.append(
+            Group(
+                first_token=token,
+                first_class=place,
+                tiles=len(inner),
+                width=tokens,
+                classes=classes,
+                mask=np.stack([_mask(tile, before) for tile in inner]),
+                ends=np.stack([np.cumsum(tile) - 1 for tile in inner]),
+            )
+        )
+        token += tokens * len(inner)
+        place += classes * len(inner)
+    ends = np.cumsum([lengths[k] for k in order]) - 1
+    return Packing(np.array(order), ends, tuple(groups))
+
+
+def _mask(lengths: list[int], before: int) -> Array:
+    """Return 0 where a token of a tile may look and a huge negative number elsewhere."""
+    owner = np.repeat(np.arange(len(lengths)), lengths)
+    causal = np.tri(len(owner), dtype=bool)
+    sees = np.concatenate(
+        [np.ones((len(owner), before), bool), causal & (owner[:, None] == owner)], axis=1
+    )
+    return np.where(sees, np.float32(0), _MASKED)

@@ -1,0 +1,146 @@
+"""Photos to the pixels that an image tower was trained on, as transformers' PIL processors do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sharpzo.errors import CheckpointError, InputError
+from sharpzo.towers.checkpoint import Checkpoint, read_json
+from sharpzo.types import Array
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Resize, crop, rescale, normalise; the defaults are CLIP's.
+
+    ``resize`` is the shortest edge, or (height, width), or None; ``crop`` is (height, width) or
+    None; ``resample`` is PIL's number (3 = bicubic).
+    """
+
+    resize: int | tuple[int, int] | None = 224
+    crop: tuple[int, int] | None = (224, 224)
+    resample: int = 3
+    rescale: float | None = 1 / 255
+    mean: tuple[float, ...] = CLIP_MEAN
+    std: tuple[float, ...] = CLIP_STD
+    normalize: bool = True
+
+    @classmethod
+    def open(cls, checkpoint: Checkpoint) -> Preprocessing:
+        """Read `preprocessor_config.json`; without that file, CLIP's way at the tower's size."""
+        path = checkpoint.folder / "preprocessor_config.json"
+        if not path.is_file():
+            side = checkpoint.image.image_size
+            return cls(resize=side, crop=(side, side))
+        return cls.parse(read_json(path))
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any]) -> Preprocessing:
+        """Return the settings of a CLIPImageProcessor or BitImageProcessor.
+
+        >>> Preprocessing.parse({"size": 336, "crop_size": 336}).size
+        (336, 336)
+        """
+        if raw.get("do_pad"):
+            raise CheckpointError("preprocessor_config.json asks for padding, which is not done")
+        resize = _edge(raw.get("size", 224)) if raw.get("do_resize", True) else None
+        crop = _square(raw.get("crop_size", 224)) if raw.get("do_center_crop", True) else None
+        made = cls(
+            resize=resize,
+            crop=crop,
+            resample=int(raw.get("resample", 3)),
+            rescale=raw.get("rescale_factor", 1 / 255) if raw.get("do_rescale", True) else None,
+            mean=tuple(raw.get("image_mean") or CLIP_MEAN),
+            std=tuple(raw.get("image_std") or CLIP_STD),
+            normalize=raw.get("do_normalize", True),
+        )
+        if crop is None and not isinstance(resize, tuple):
+            raise CheckpointError(
+                "preprocessor_config.json leaves photos of different sizes: it needs a crop or a "
+                "resize to a fixed height and width"
+            )
+        return made
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of every processed photo."""
+        if self.crop is not None:
+            return self.crop
+        assert isinstance(self.resize, tuple)
+        return self.resize
+
+    def apply(self, photo: Array | Image) -> Array:
+        """Return uint8 (height, width, 3) or a PIL image of any mode as float32 (3, h, w)."""
+        from PIL import Image
+
+        image = photo if isinstance(photo, Image.Image) else Image.fromarray(_checked(photo))
+        if image.mode != "RGB":
+            image = image.convert("RGB")
+        if self.resize is not None:
+            height, width = _target(image.height, image.width, self.resize)
+            image = image.resize((width, height), resample=Image.Resampling(self.resample))
+        pixels = np.asarray(image, dtype=np.uint8)
+        if self.crop is not None:
+            pixels = _crop(pixels, *self.crop)
+        x = pixels.astype(np.float32)
+        if self.rescale is not None:
+            x *= np.float32(self.rescale)
+        if self.normalize:
+            x = (x - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
+        return np.ascontiguousarray(x.transpose(2, 0, 1))
+
+
+def _checked(photo: Array) -> Array:
+    photo = np.asarray(photo)
+    if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or not photo.size:
+        raise InputError(
+            f"a photo is {photo.dtype} {photo.shape}; uint8 (height, width, 3) is needed"
+        )
+    return photo
+
+
+def _target(height: int, width: int, resize: int | tuple[int, int]) -> tuple[int, int]:
+    if isinstance(resize, tuple):
+        return resize
+    # The longer side is cut to an integer, not rounded, as in torchvision and transformers.
+    if width <= height:
+        return int(resize * height / width), resize
+    return resize, int(resize * width / height)
+
+
+def _crop(pixels: Array, height: int, width: int) -> Array:
+    """Return the centre; what a photo lacks is filled with zeros."""
+    short = max(height - pixels.shape[0], 0), max(width - pixels.shape[1], 0)
+    if any(short):  # transformers pads ceil on the left
+        pads = [((s + 1) // 2, s // 2) for s in short]
+        pixels = np.pad(pixels, (*pads, (0, 0)))
+    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
+    return pixels[top : top + height, left : left + width]
+
+
+def _edge(size: Any) -> int | tuple[int, int]:
+    if isinstance(size, Mapping):
+        if set(size) == {"shortest_edge"}:
+            return int(size["shortest_edge"])
+        if set(size) == {"height", "width"}:
+            return int(size["height"]), int(size["width"])
+    elif isinstance(size, int):
+        return size
+    raise CheckpointError(
+        f"preprocessor_config.json: size {size!r} is neither shortest_edge nor height and width"
+    )
+
+
+def _square(size: Any) -> tuple[int, int]:
+    edge = _edge(size)
+    return edge if isinstance(edge, tuple) else (edge, edge)

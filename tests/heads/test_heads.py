@@ -1,0 +1,123 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fakes import FakeTower, make_features
+from sharpzo.errors import ArtifactError
+from sharpzo.heads.lbfgs import minimise
+from sharpzo.heads.linear import LinearHead
+from sharpzo.heads.linear_probe import LinearProbeSettings, fit_linear_probe
+from sharpzo.heads.projection import ProjectionSettings, fit_projection
+from sharpzo.metrics import accuracy, normalise
+
+
+def test_lbfgs_finds_the_minimum_of_rosenbrock():
+    from scipy.optimize import rosen, rosen_der
+
+    found = minimise(lambda x: (rosen(x), rosen_der(x)), np.full(10, -1.0), steps=500)
+    assert np.allclose(found, 1, atol=1e-4)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(1, 12), st.integers(0, 1000))
+def test_lbfgs_solves_random_quadratics(dim, seed):
+    draws = np.random.default_rng(seed)
+    half = draws.normal(size=(dim, dim))
+    matrix, target = half @ half.T + np.eye(dim), draws.normal(size=dim)
+    found = minimise(
+        lambda x: (0.5 * float((x - target) @ matrix @ (x - target)), matrix @ (x - target)),
+        np.zeros(dim),
+    )
+    assert np.allclose(found, target, atol=1e-4)
+
+
+def test_linear_probe_agrees_with_scikit_learn():
+    sklearn = pytest.importorskip("sklearn.linear_model")
+    photos = make_features(FakeTower(), per_class=12)
+    penalty = 1e-3
+    head, _ = fit_linear_probe(photos, None, LinearProbeSettings(penalty=penalty))
+    # scikit-learn minimises sum CE * C + ||W||^2 / 2: C = 1 / (2 N penalty).
+    reference = sklearn.LogisticRegression(C=1 / (2 * len(photos) * penalty), tol=1e-8)
+    reference.fit(photos.vectors.astype(np.float64), photos.labels)
+    ours = head.scores(photos.vectors)
+    theirs = reference.decision_function(photos.vectors)
+    ours, theirs = ours - ours.mean(1, keepdims=True), theirs - theirs.mean(1, keepdims=True)
+    assert np.abs(ours - theirs).max() < 1e-2 * np.abs(theirs).max()
+
+
+def test_validation_chooses_the_penalty_and_training_photos_do_not():
+    tower = FakeTower()
+    train = make_features(tower, per_class=2, noise=1.0)
+    validation = make_features(tower, per_class=50, noise=1.0, seed=1)
+    chosen = LinearProbeSettings()
+    head, penalty = fit_linear_probe(train, validation, chosen)
+    reached = accuracy(head.scores(validation.vectors), validation.labels)
+    rivals = [
+        fit_linear_probe(train, None, LinearProbeSettings(penalty=other))[0]
+        for other in chosen.penalties
+    ]
+    scores = [accuracy(rival.scores(validation.vectors), validation.labels) for rival in rivals]
+    # Cold starts end within the solver's tolerance of the warm-started path.
+    assert reached >= max(scores) - 0.01 > min(scores)
+    assert penalty in chosen.penalties
+
+
+def tuned(tower, train, validation=None, **kwargs):
+    return fit_projection(
+        tower.states(tower.start[None])[0], tower.projection, tower.logit_scale,
+        train, validation, ProjectionSettings(**kwargs),
+    )  # fmt: skip
+
+
+def test_projection_starts_at_zero_shot_and_its_factors_give_its_head():
+    tower = FakeTower()
+    train = make_features(tower)
+    states = tower.states(tower.start[None])[0]
+    still = tuned(tower, train, penalty=1e6)
+    assert np.allclose(still.head.weight, normalise(states @ tower.projection.T), atol=1e-3)
+    found = tuned(tower, train, penalty=1e-3)
+    rebuilt = normalise(states @ (tower.projection + found.left @ found.right).T)
+    assert np.allclose(found.head.weight, rebuilt, atol=1e-4)
+    assert not np.allclose(found.head.weight, still.head.weight, atol=0.1)
+    assert found.left.shape[1] <= len(tower.class_names)
+
+
+def test_projection_reaches_the_minimum_of_its_loss_by_torch():
+    torch = pytest.importorskip("torch")
+    tower = FakeTower()
+    train = make_features(tower)
+    penalty = 0.1
+    found = tuned(tower, train, penalty=penalty)
+    states = torch.tensor(tower.states(tower.start[None])[0], dtype=torch.float64)
+    base = torch.tensor(tower.projection, dtype=torch.float64)
+    delta = torch.tensor(found.left @ found.right, dtype=torch.float64, requires_grad=True)
+    scale = (states.norm(dim=1).mean() / (states @ base.T).norm(dim=1).mean()) ** 2
+    text = torch.nn.functional.normalize(states @ (base + delta).T, dim=1)
+    logits = tower.logit_scale * torch.tensor(train.vectors, dtype=torch.float64) @ text.T
+    loss = torch.nn.functional.cross_entropy(logits, torch.tensor(train.labels))
+    (loss + penalty * scale * (delta**2).sum()).backward()
+    assert delta.grad is not None
+    assert delta.grad.abs().max() < 1e-5  # full D x H gradient: the span argument holds, too
+
+
+def test_projection_improves_on_zero_shot_and_keeps_an_orthogonal_unseen_class():
+    tower = FakeTower(classes=3, width=12, features=6)
+    train, test = make_features(tower), make_features(tower, seed=5)
+    states = tower.states(tower.start[None])[0]
+    found = tuned(tower, train, test)
+    zero_shot = LinearHead.of_text(normalise(states @ tower.projection.T), tower.logit_scale)
+    before = accuracy(zero_shot.scores(test.vectors), test.labels)
+    assert accuracy(found.head.scores(test.vectors), test.labels) > before + 0.2
+    unseen = np.linalg.svd(states)[2][-1]  # orthogonal to every tuned state
+    assert np.allclose((found.left @ found.right) @ unseen, 0, atol=1e-5)
+
+
+def test_head_refuses_incomplete_and_misshapen_arrays():
+    head = LinearHead(np.eye(3, dtype=np.float32), np.zeros(3, np.float32), 2.0)
+    arrays = head.arrays()
+    assert np.array_equal(LinearHead.from_arrays(arrays).scores(np.eye(3)), 2 * np.eye(3))
+    with pytest.raises(ArtifactError, match="lacks the array 'bias'"):
+        LinearHead.from_arrays({k: v for k, v in arrays.items() if k != "bias"})
+    with pytest.raises(ArtifactError, match=r"weight \(3, 3\), bias \(2,\)"):
+        LinearHead.from_arrays({**arrays, "bias": np.zeros(2, np.float32)})

@@ -1,0 +1,53 @@
+"""Objectives with known minima, and helpers to drive a search."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+from safetensors.numpy import load, save
+
+Objective = Callable[[np.ndarray], np.ndarray]
+
+
+def sphere(x: np.ndarray) -> np.ndarray:
+    return np.sum(x**2, axis=1)
+
+
+def ellipsoid(x: np.ndarray) -> np.ndarray:
+    d = x.shape[1]
+    return x**2 @ 1e6 ** (np.arange(d) / max(d - 1, 1))
+
+
+def rosenbrock(x: np.ndarray) -> np.ndarray:
+    return np.sum(100 * (x[:, 1:] - x[:, :-1] ** 2) ** 2 + (x[:, :-1] - 1) ** 2, axis=1)
+
+
+def quadratic(x: np.ndarray) -> np.ndarray:
+    """Minimum 0 at (1, ..., 1); its gradient at w is 2 (w - 1)."""
+    return np.sum((x - 1) ** 2, axis=1)
+
+
+def drive(search, objective: Objective, tells: int) -> None:
+    for _ in range(tells):
+        search.tell(objective(search.ask()))
+
+
+def through_files(state: dict) -> dict:
+    """Send a state through safetensors and strict JSON, as an artefact does."""
+    arrays = {k: v for k, v in state.items() if isinstance(v, np.ndarray)}
+    plain = {k: v for k, v in state.items() if not isinstance(v, np.ndarray)}
+    text = json.dumps(plain, allow_nan=False)
+    return {**load(save(arrays)), **json.loads(text)}
+
+
+def assert_same(left: dict, right: dict) -> None:
+    """States equal bit for bit."""
+    assert left.keys() == right.keys()
+    for key, value in left.items():
+        if isinstance(value, np.ndarray):
+            assert value.dtype == right[key].dtype, key
+            assert value.tobytes() == right[key].tobytes(), key
+        else:
+            assert value == right[key], key

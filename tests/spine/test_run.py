@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+
+from fakes import FakeTower, make_features
+from sharpzo.budget import Budget
+from sharpzo.errors import BudgetError
+from sharpzo.objective import ContextMap, Objective
+from sharpzo.run import Chooser, run
+from sharpzo.types import Reason
+
+
+class Walk:
+    """A scripted search: visits fixed points whatever the losses say."""
+
+    dim, stage, best, notes = 3, "walk", (np.zeros(3), np.inf), {}
+
+    def __init__(self, points, batch=4, stop_after=None):
+        self.points, self.batch, self.step, self.heard = points, batch, 0, []
+        self.stop_after = stop_after
+
+    @property
+    def point(self):
+        return self.points[min(self.step, len(self.points) - 1)]
+
+    @property
+    def stopped(self):
+        return Reason.PATIENCE if self.step == self.stop_after else None
+
+    def ask(self):
+        return np.tile(self.point, (self.batch, 1))
+
+    def tell(self, losses):
+        assert losses.shape == (self.batch,)
+        self.step += 1
+
+    def observe(self, validation_accuracy):
+        self.heard.append(validation_accuracy)
+
+
+@pytest.fixture
+def pieces():
+    tower = FakeTower()
+    contexts = ContextMap(tower.start, dim=3, std=1.0, seed=1)
+    points = list(np.random.default_rng(3).normal(size=(12, 3)))
+    train = make_features(tower)
+    validation = make_features(tower, seed=1)
+    return Objective(tower, train, contexts), points, Chooser(validation, tower.logit_scale)
+
+
+def test_the_point_that_validates_best_is_chosen(pieces):
+    objective, points, chooser = pieces
+    walk = Walk(points)
+    result = run(walk, objective, Budget(steps=11), chooser, validate_every=1)
+    judged = [chooser.judge(objective.text_features(point)) for point in points]
+    best = min(range(len(points)), key=lambda i: (-judged[i][0], judged[i][1]))
+    assert np.array_equal(result.best, points[best])
+    assert result.validation_accuracy == judged[best][0]
+    assert walk.heard == [score for score, _ in judged]
+    assert np.allclose(result.text_features, objective.text_features(points[best]))
+
+
+def test_without_choosing_or_without_photos_the_last_point_is_taken(pieces):
+    objective, points, chooser = pieces
+    for options in ({"choose": False}, {}):
+        judge = chooser if options else Chooser(None, 1.0)
+        walk = Walk(points)
+        result = run(walk, objective, Budget(steps=11), judge, validate_every=3, **options)
+        assert np.array_equal(result.best, points[-1])
+        assert bool(walk.heard) == bool(options)
+
+
+@pytest.mark.parametrize("forwards", [1, 2, 5, 6, 7, 17, 40])
+def test_the_budget_of_forwards_is_never_exceeded_and_the_end_is_validated(pieces, forwards):
+    objective, points, chooser = pieces
+    heard = []
+    result = run(
+        Walk(points), objective, Budget(forwards=forwards), chooser, validate_every=7,
+        listen=heard.append,
+    )  # fmt: skip
+    assert result.reason is Reason.FORWARDS
+    assert result.forwards == objective.forwards <= forwards
+    assert heard[-1].step == result.steps  # the last point was judged, too
+    assert [step.forwards for step in heard] == sorted(step.forwards for step in heard)
+
+
+def test_a_search_that_stops_says_why(pieces):
+    objective, points, chooser = pieces
+    result = run(Walk(points, stop_after=3), objective, Budget(), chooser, validate_every=1)
+    assert (result.reason, result.steps) == (Reason.PATIENCE, 3)
+
+
+def test_time_ends_a_run(pieces):
+    objective, points, chooser = pieces
+    result = run(Walk(points), objective, Budget(seconds=1e-9), chooser, validate_every=1)
+    assert result.reason is Reason.SECONDS
+
+
+def test_budgets_must_be_positive():
+    with pytest.raises(BudgetError, match="forwards is 0"):
+        Budget(forwards=0)

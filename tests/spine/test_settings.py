@@ -1,0 +1,49 @@
+from dataclasses import dataclass, field
+
+import pytest
+
+from sharpzo.errors import InputError
+from sharpzo.settings import as_dict, override, parse_assignments
+
+
+@dataclass(frozen=True)
+class Inner:
+    rho: float = 0.1
+    name: str = "z"
+    grid: tuple[float, ...] = (1.0,)
+    bound: float | None = None
+    active: bool = True
+
+
+@dataclass(frozen=True)
+class Outer:
+    inner: Inner = field(default_factory=Inner)
+    steps: int = 3
+
+
+def test_dotted_names_change_nested_settings_and_leave_the_original():
+    before = Outer()
+    changes = parse_assignments(
+        ["inner.rho=1", "inner.name=cge", "inner.grid=[1,2]", "inner.bound=5"]
+    )
+    after = override(before, changes)
+    assert as_dict(after)["inner"] == {
+        "rho": 1.0, "name": "cge", "grid": [1, 2], "bound": 5, "active": True,
+    }  # fmt: skip
+    assert before == Outer()
+
+
+@pytest.mark.parametrize(
+    ("assignment", "sentence"),
+    [
+        ("inner.rh=1", "no setting 'inner.rh'; known: active, bound, grid, name, rho"),
+        ("inner=1", "is a group"),
+        ("inner.rho=high", "expected a number"),
+        ("inner.active=1", "expected true or false"),
+        ("steps.x=1", "no setting 'steps.x'"),
+        ("steps", "write NAME=VALUE"),
+    ],
+)
+def test_mistakes_are_one_sentence(assignment, sentence):
+    with pytest.raises(InputError, match=sentence):
+        override(Outer(), parse_assignments([assignment]))
