@@ -5,43 +5,43 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import dinov2
 import numpy as np
+import text_tower
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import CLIPTextModelWithProjection, VisionTextDualEncoderConfig
-
-import dinov2
-import text_tower
 
 IMAGE, TEXT = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 
 
-def write(out: Path, image: dict[str, torch.Tensor], text: CLIPTextModelWithProjection,
-          projection: np.ndarray, tokenizer: Tokenizer) -> None:  # fmt: skip
-    """Write both towers in float16, one shard each, and the files that describe them."""
-    out.mkdir(parents=True, exist_ok=True)
-    first = {f"vision_model.{k}": v for k, v in image.items()}
-    second = {k: v for k, v in text.state_dict().items() if k.startswith("text_model.")}
-    second = {k: v for k, v in second.items() if not k.endswith("position_ids")}
-    second["text_projection.weight"] = text.text_projection.weight
-    second["visual_projection.weight"] = torch.from_numpy(projection / np.abs(projection).max())
-    second["logit_scale"] = text.logit_scale
+def write_image(out: Path, image: dict[str, torch.Tensor]) -> None:
+    """Write the image tower, which never changes: shard 1."""
+    _shard(out / IMAGE, {f"vision_model.{k}": v for k, v in image.items()})
+
+
+def write_text(out: Path, text: CLIPTextModelWithProjection, weights: dict[str, torch.Tensor],
+               projection: np.ndarray, tokenizer: Tokenizer) -> None:  # fmt: skip
+    """Write the text tower with both projections (shard 2) and the files that describe the model.
+
+    `weights` holds the parameters of `text` by name, and `logit_scale`.
+    """
+    unit = projection / np.linalg.norm(projection, axis=1).mean()  # the scale falls out later
+    tensors = {**weights, "visual_projection.weight": torch.from_numpy(unit)}
+    _shard(out / TEXT, tensors)
     index: dict[str, str] = {}
     total = 0
-    for name, tensors in ((IMAGE, first), (TEXT, second)):
-        half = {k: v.detach().half().contiguous() for k, v in sorted(tensors.items())}
-        unfinished = out / f"{name}.unfinished"
-        save_file(half, unfinished, {"format": "pt"})
-        unfinished.rename(out / name)
-        index |= dict.fromkeys(half, name)
-        total += sum(v.numel() * 2 for v in half.values())
+    for name in (IMAGE, TEXT):
+        tensors = load_file(out / name)
+        index |= dict.fromkeys(tensors, name)
+        total += sum(t.numel() * t.element_size() for t in tensors.values())
     _json(out / "model.safetensors.index.json",
           {"metadata": {"total_size": total}, "weight_map": index})  # fmt: skip
 
     config = VisionTextDualEncoderConfig(
         vision_config=dinov2.config().to_dict(), text_config=text_tower.config().to_dict(),
-        projection_dim=text_tower.WIDTH, logit_scale_init_value=float(text.logit_scale),
+        projection_dim=text_tower.WIDTH, logit_scale_init_value=float(weights["logit_scale"]),
         architectures=["VisionTextDualEncoderModel"], dtype="float16",
     )  # fmt: skip
     _json(out / "config.json", {**config.to_dict(), "transformers_version": None})
@@ -60,6 +60,15 @@ def write(out: Path, image: dict[str, torch.Tensor], text: CLIPTextModelWithProj
         "rescale_factor": 1 / 255, "do_normalize": True, "do_convert_rgb": True,
         "image_mean": list(dinov2.MEAN), "image_std": list(dinov2.STD),
     })  # fmt: skip
+
+
+def _shard(file: Path, tensors: dict[str, torch.Tensor]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_suffix(".unfinished")
+    half = {k: v.detach().half().contiguous() for k, v in sorted(tensors.items())}
+    save_file(half, unfinished, {"format": "pt"})
+    unfinished.chmod(0o644)  # the writer makes it readable by its owner alone
+    unfinished.rename(file)
 
 
 def _json(file: Path, content: dict) -> None:

@@ -68,7 +68,7 @@ def read_export(path: Path) -> dict[str, torch.Tensor]:
 
 
 def load(state: dict[str, torch.Tensor]) -> Dinov2Model:
-    """Return the tower with these weights; transformers maps the names of checkpoints to its own."""
+    """Return the tower with these weights, named as in published checkpoints."""
     model = Dinov2Model.from_pretrained(None, config=config(), state_dict=state)
     return model.eval()
 

@@ -10,10 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import dinov2
 import numpy as np
 from PIL import Image
-
-import dinov2
 
 CHUNK = 1024  # photos a cache file: an interrupted run loses at most half a minute
 Encoder = Callable[[np.ndarray], np.ndarray]
@@ -58,14 +57,23 @@ def tiny_imagenet(root: Path, seed: int, held_out: int = 10) -> tuple[Photos, Ph
     )
 
 
+def held_out(root: Path, count: int) -> list[str]:
+    """Return the offsets of the classes that a --hold-out-classes run never sees."""
+    classes = sorted(p.name for p in (root / "train").iterdir())
+    return sorted(random.Random(40).sample(classes, count))
+
+
 def imagenet(root: Path) -> Photos:
     """Return one photo of each of the 1,000 classes; file names are `<offset>_<name>.JPEG`."""
     files = sorted(root.glob("n*.JPEG"))
     return Photos("imagenet", files, [f.name[:9] for f in files])
 
 
-def coop_task(root: Path, template: str, shots: int, seed: int) -> Task:
-    """Return a task with CoOp's published split and its few-shot draw (train, then validation)."""
+def coop_task(root: Path, template: str, shots: int, seed: int, tests: int | None = None) -> Task:
+    """Return a task with CoOp's published split and its few-shot draw (train, then validation).
+
+    `tests` photos of the test split are drawn for a quicker look; without it, all of them.
+    """
     split = json.loads(next(root.glob("split_zhou_*.json")).read_text())
     folder = next(p for p in sorted(root.iterdir()) if p.is_dir())
     names = {label: name for part in split.values() for _, label, name in part}
@@ -77,6 +85,10 @@ def coop_task(root: Path, template: str, shots: int, seed: int) -> Task:
             groups.setdefault(item[1], []).append(item)
         return [i for g in groups.values() for i in random.sample(g, min(count, len(g)))]
 
+    test = split["test"]
+    if tests and tests < len(test):
+        test = random.Random(seed).sample(test, tests)
+
     def photos(part: str, items: list[list]) -> Photos:
         files = [folder / relative for relative, _, _ in items]
         return Photos(f"{root.name}-{part}", files, [label for _, label, _ in items])
@@ -84,7 +96,7 @@ def coop_task(root: Path, template: str, shots: int, seed: int) -> Task:
     train, val = draw("train", shots), draw("val", min(shots, 4))
     return Task(
         root.name, [names[i].replace("_", " ") for i in sorted(names)], template,
-        photos("train", train), photos("val", val), photos("test", split["test"]),
+        photos("train", train), photos("val", val), photos(f"test-{len(test)}", test),
     )  # fmt: skip
 
 
@@ -111,9 +123,13 @@ def fashion_mnist(root: Path, template: str, shots: int, seed: int, tests: int) 
         return Photos(f"fashion-mnist-{part}", list(images[rows]), labels[rows].tolist())
 
     test = Photos(
-        "fashion-mnist-test", list(test_images[:tests]), test_labels[:tests].astype(int).tolist()
+        f"fashion-mnist-test-{tests}",
+        list(test_images[:tests]),
+        test_labels[:tests].astype(int).tolist(),
     )
-    return Task("fashion-mnist", FASHION, template, photos("train", train), photos("val", val), test)
+    return Task(
+        "fashion-mnist", FASHION, template, photos("train", train), photos("val", val), test
+    )
 
 
 def features(photos: Photos, encoder: Encoder, cache: Path, batch: int = 32) -> np.ndarray:
@@ -127,9 +143,10 @@ def features(photos: Photos, encoder: Encoder, cache: Path, batch: int = 32) -> 
             for i in range(start, min(start + CHUNK, len(photos.files)), batch):
                 stop = min(i + batch, start + CHUNK)
                 rows.append(encoder(np.stack([_pixels(f) for f in photos.files[i:stop]])))
-            with open(cache / "unfinished.npz", "wb") as out:
+            unfinished = file.with_suffix(".unfinished")
+            with open(unfinished, "wb") as out:
                 np.savez(out, features=np.concatenate(rows))
-            (cache / "unfinished.npz").rename(file)
+            unfinished.rename(file)
             print(f"{file.stem}: {time.time() - began:.0f} s", flush=True)
         parts.append(np.load(file)["features"])
     return np.concatenate(parts)

@@ -24,30 +24,29 @@ import random
 import time
 from pathlib import Path
 
+import checkpoint
+import dinov2
+import minilm
 import numpy as np
+import photos
+import teacher
+import text_tower
 import torch
+import wordnet
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch.nn import functional as F
 
-import checkpoint
-import dinov2
-import minilm
-import photos
-import teacher
-import text_tower
-import wordnet
-
 ROW = 32  # texts that share one prefix
-PHOTO_ROWS = 4  # rows of captions of classes with photos, a step
-NOUN_ROWS = 10  # rows of nouns, a step: breadth is what a small tower lacks
+PHOTO_ROWS = 3  # rows of captions of classes with photos, a step
+NOUN_ROWS = 7  # rows of nouns, a step: breadth is what a small tower lacks
 PHOTOS_A_CLASS = 6  # image features are cached, so that more photos cost nothing
 NAMES = 60_000  # the most visible and common names; the tail is Latin species
 PEAK_RATE = 1.5e-3
 WARM_UP = 60
 AVERAGE = 0.99  # of the weights, over steps
 DISTIL_SCALE = 15.0  # inverse temperature of the teacher's similarities among nouns
-SAVE_EVERY = 100
+SAVE_EVERY = 50
 
 
 def main() -> None:
@@ -69,16 +68,8 @@ def main() -> None:
     data = class_features(args, nouns)
     names, targets, weights = noun_targets(args, nouns, data)
     tokenizer = make_tokenizer(args, nouns)
-    model = train(args, nouns, data, names, targets, weights, tokenizer)
-    checkpoint.write(args.out, dinov2.read_export(args.dinov2_onnx), model, data["projection"],
-                     tokenizer)  # fmt: skip
-    print(f"wrote {args.out}")
-
-
-def held_out(root: Path, count: int) -> list[str]:
-    """Return the offsets of the classes that a --hold-out-classes run never sees."""
-    classes = sorted(p.name for p in (root / "train").iterdir())
-    return sorted(random.Random(40).sample(classes, count))
+    checkpoint.write_image(args.out, dinov2.read_export(args.dinov2_onnx))
+    train(args, nouns, data, names, targets, weights, tokenizer)
 
 
 def class_features(args: argparse.Namespace, nouns: dict[str, wordnet.Noun]) -> dict:
@@ -86,11 +77,12 @@ def class_features(args: argparse.Namespace, nouns: dict[str, wordnet.Noun]) -> 
     tower = dinov2.build(args.dinov2_onnx)
     train, _, _ = photos.tiny_imagenet(args.tiny_imagenet, args.seed)
     parts = [photos.imagenet(args.imagenet), train]
+    cache = args.work / "features"
     rows = np.concatenate(
-        [photos.features(p, lambda b: dinov2.encode(tower, b), args.work / "features") for p in parts]
+        [photos.features(p, lambda b: dinov2.encode(tower, b), cache) for p in parts]
     )
     offsets = np.array([o for p in parts for o in p.labels])
-    keep = ~np.isin(offsets, held_out(args.tiny_imagenet, args.hold_out_classes))
+    keep = ~np.isin(offsets, photos.held_out(args.tiny_imagenet, args.hold_out_classes))
     rows, offsets = rows[keep], offsets[keep]
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     classes, labels = np.unique(offsets, return_inverse=True)
@@ -236,13 +228,15 @@ def train(args, nouns, data, names, targets, weights, tokenizer):
         log.append([contrast.item(), cosine.item(), kin.item()])
         if (step + 1) % 20 == 0:
             a, b, c = np.mean(log[-20:], axis=0)
-            print(f"step {step + 1}: contrast {a:.3f} cosine {b:.3f} kin {c:.3f} "
-                  f"{(time.time() - began) / (step + 1 - begin):.2f} s a step", flush=True)  # fmt: skip
+            pace = (time.time() - began) / (step + 1 - begin)
+            print(
+                f"step {step + 1}: contrast {a:.3f} cosine {b:.3f} kin {c:.3f} {pace:.2f} s a step",
+                flush=True,
+            )
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == args.steps:
             save(args.work, step + 1, named, average, optimiser)
-    model.load_state_dict({k: v for k, v in average.items() if k != "logit_scale"}, strict=False)
-    model.logit_scale = average["logit_scale"]
-    return model.eval()
+            checkpoint.write_text(args.out, model, average, data["projection"], tokenizer)
+            print(f"wrote {args.out} after {step + 1} steps", flush=True)
 
 
 def save(work: Path, step: int, named: dict, average: dict, optimiser) -> None:

@@ -1,4 +1,4 @@
-"""The teacher: what a photo of a noun should look like to the image tower, for nouns without photos.
+"""The teacher: what the image tower would see in a photo of a noun, for nouns without photos.
 
 A Gaussian process over nouns, fitted on the mean image feature of every class with photos. Its
 kernel is the sum of two: the cosine of sentence embeddings ("tench, cyprinid") and the cosine of
@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import sparse
-
 import wordnet
+from scipy import sparse
 
 MODEL_NOISE = 0.5  # what words cannot say about a class
 PHOTO_NOISE = 10.0  # and what one photo cannot, divided by the photos of the class
@@ -51,7 +50,7 @@ def predict(kernel: np.ndarray, cross: np.ndarray, means: np.ndarray, counts: np
 
 
 def projection(rows: np.ndarray, labels: np.ndarray, means: np.ndarray, centre: np.ndarray,
-               width: int, power: float = 0.35, shrink: float = 0.3) -> np.ndarray:  # fmt: skip
+               width: int, power: float = 0.5, shrink: float = 0.1) -> np.ndarray:  # fmt: skip
     """Return the visual projection (width, D), in closed form and then frozen.
 
     It damps the directions in which photos of one class differ (within-class covariance, shrunk,

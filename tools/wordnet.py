@@ -108,8 +108,8 @@ def names(nouns: dict[str, Noun]) -> dict[str, tuple[str, float]]:
 # {} is a name with its article, [] a bare name. The first is what evaluation and users write.
 PHOTO = "a photo of a []."
 TEMPLATES = [
-    "a photo of {}.", "{}", "a photo of []", "the []", "a good photo of {}.", "a close-up photo of {}.",
-    "a blurry photo of {}.", "a low resolution photo of {}.", "a picture of {}.",
+    "a photo of {}.", "{}", "a photo of []", "the []", "a good photo of {}.",
+    "a close-up photo of {}.", "a blurry photo of {}.", "a low resolution photo of {}.", "a picture of {}.",
     "an image of {}.", "a bad photo of the [].", "a photo of the [].", "a photo of one [].",
     "a small photo of {}.", "a cropped photo of {}.", "itap of {}.", "a drawing of {}.",
     "{} in a video game.", "art of the [].", "a photo of my [].", "a black and white photo of {}.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -157,25 +156,9 @@ class PromptClassifier:
     def _encode(
         self, splits: Mapping[str, LabelledPhotos], progress: Progress = lambda *_: None
     ) -> dict[str, Features]:
-        """Splits to features; the image tower is open only in here."""
-        from sharpzo.towers.tower import OnnxImageTower
+        from sharpzo.towers.features import encode
 
-        tower = OnnxImageTower(self._checkpoint(), threads=self.threads)
-        try:
-            return {
-                name: Features(
-                    tower.encode(
-                        split.decoded(),
-                        progress=lambda done, n=name, s=split: progress(n, done, len(s)),
-                    ),
-                    split.labels,
-                    split.class_names,
-                    hashlib.sha256((split.digest() + tower.fingerprint).encode()).hexdigest(),
-                )
-                for name, split in splits.items()
-            }
-        finally:
-            tower.close()
+        return encode(self._checkpoint(), splits, threads=self.threads, progress=progress)
 
     def _checkpoint(self) -> Checkpoint:
         from sharpzo.towers.checkpoint import Checkpoint, resolve

@@ -58,10 +58,10 @@ def run(
         point = search.point
         text = objective.text_features(point)
         score, loss = chooser.judge(text)
-        picky = choose and score is not None and loss is not None
-        rank = (-score, loss) if picky else (0.0, 0.0)
-        if chosen is None or rank < chosen[0] or not picky:
-            chosen = rank, point.copy(), text, score
+        if not choose or score is None or loss is None:
+            chosen = (0.0, 0.0), point.copy(), text, score
+        elif chosen is None or (-score, loss) < chosen[0]:
+            chosen = (-score, loss), point.copy(), text, score
         seconds = time.perf_counter() - begin
         listen(
             Step(search.step, search.stage, objective.forwards, seconds, objective.loss(text),

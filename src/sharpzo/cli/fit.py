@@ -53,4 +53,4 @@ def fit(
         threads=threads,
     )
     photos = load(data, dataset=dataset, shots=shots, seed=seed)
-    fit_and_write(classifier, photos, out, as_json=as_json)
+    fit_and_write(classifier, photos, out, yardstick="projection", as_json=as_json)

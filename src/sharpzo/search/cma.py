@@ -27,8 +27,8 @@ class CmaSettings:
     """Settings of CMA-ES.
 
     ``population_size`` None means 4 + floor(3 ln d); ``bound`` b keeps candidates inside
-    [-b, b]^d (``box``); ``active`` gives bad candidates negative weights; ``eigen_gap`` is the
-    number of generations between eigendecompositions, None for Hansen's 1 / (10 d (c_1 + c_mu)).
+    [-b, b]^d (``box``); ``active`` gives bad candidates negative weights; ``laziness`` multiplies
+    the generations between eigendecompositions, 1 for Hansen's 1 / (10 d (c_1 + c_mu)).
     The search has converged when losses vary by less than ``tol_fun`` over the recent
     generations, no coordinate's deviation exceeds ``tol_x`` sigma_0, or C's condition number
     exceeds ``max_condition``.
@@ -38,7 +38,7 @@ class CmaSettings:
     sigma: float = 0.3
     bound: float | None = None
     active: bool = True
-    eigen_gap: float | None = None
+    laziness: float = 1.0
     tol_fun: float = 1e-11
     tol_x: float = 1e-12
     max_condition: float = 1e14
@@ -48,10 +48,9 @@ class CmaSettings:
             at_least("population_size", self.population_size, 2)
         positive("sigma", self.sigma)
         positive("max_condition", self.max_condition)
-        for name in ("bound", "eigen_gap"):
-            value = getattr(self, name)
-            if value is not None:
-                positive(name, value)
+        positive("laziness", self.laziness)
+        if self.bound is not None:
+            positive("bound", self.bound)
 
 
 class Cma:
@@ -256,7 +255,7 @@ class Cma:
 
     def _decompose_if_due(self) -> None:
         """Renew B and D if C has moved far enough since they were made (appendix B.2)."""
-        gap = self.settings.eigen_gap or self._constants.eigen_gap
+        gap = self.settings.laziness * self._constants.eigen_gap
         if self._generation == self._decomposed or self._generation < self._decomposed + gap:
             return
         self._covariance = (self._covariance + self._covariance.T) / 2

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sharpzo.towers.checkpoint import Checkpoint, resolve
+    from sharpzo.towers.preprocess import Preprocessing
+    from sharpzo.towers.tower import OnnxImageTower, OnnxTextTower
+
+__all__ = ["Checkpoint", "OnnxImageTower", "OnnxTextTower", "Preprocessing", "resolve"]
 
 # Handed on lazily: onnx and onnxruntime are only imported by who builds a tower.
 _HOME = {
@@ -13,7 +20,6 @@ _HOME = {
     "Preprocessing": "preprocess",
     "resolve": "checkpoint",
 }
-__all__ = ["Checkpoint", "OnnxImageTower", "OnnxTextTower", "Preprocessing", "resolve"]
 
 
 def __getattr__(name: str) -> Any:

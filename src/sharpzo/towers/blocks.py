@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from math import erf
-
 import numpy as np
 
 from sharpzo.towers.checkpoint import Checkpoint
@@ -95,17 +93,17 @@ def join_heads(build: Builder, x: str, width: int) -> str:
     return build.op("Reshape", moved, build.constant([-1, width]))
 
 
-def attend(
-    build: Builder, query: str, key: str, value: str, mask: str = "", rank: int = 4
-) -> str:
+def attend(build: Builder, query: str, key: str, value: str, mask: str = "", rank: int = 4) -> str:
     """Return softmax(query keyᵀ + mask) value over the last two axes; query is scaled already."""
-    scores = build.op("MatMul", query, build.op("Transpose", key, perm=[*range(rank - 2), rank - 1, rank - 2]))
+    scores = build.op(
+        "MatMul", query, build.op("Transpose", key, perm=[*range(rank - 2), rank - 1, rank - 2])
+    )
     if mask:
         scores = build.op("Add", scores, mask)
     return build.op("MatMul", build.op("Softmax", scores, axis=-1), value)
 
 
-def pick(build: Builder, rows: str, tokens: int, places: Sequence[int], width: int) -> str:
+def pick(build: Builder, rows: str, tokens: int, places: Sequence[int] | Array, width: int) -> str:
     """Return some tokens of every sequence: rows (B * tokens, H) -> (B * len(places), H)."""
     x = build.op("Reshape", rows, build.constant([-1, tokens, width]))
     x = build.op("Gather", x, build.constant(list(places)), axis=1)
@@ -117,10 +115,3 @@ def repeat(build: Builder, like: str, values: Array, name: str) -> str:
     batch = build.op("Shape", like, start=0, end=1)
     shape = build.op("Concat", batch, build.constant(list(values.shape)), axis=0)
     return build.op("Expand", build.constant(values[None], name), shape)
-
-
-def activation(x: Array, kind: str) -> Array:
-    """Return the activation of a small array, for what is computed while a graph is written."""
-    if kind == "gelu":
-        return (x * 0.5 * (1.0 + np.vectorize(erf)(x / np.sqrt(2.0)))).astype(np.float32)
-    return x / (1.0 + np.exp(-1.702 * x))

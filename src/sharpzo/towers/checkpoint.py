@@ -139,7 +139,12 @@ def read_json(path: Path) -> dict[str, Any]:
 def _download(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
-    wanted = [*SIDE_FILES, "model.safetensors", "model-*.safetensors", "model.safetensors.index.json"]
+    wanted = [
+        *SIDE_FILES,
+        "model.safetensors",
+        "model-*.safetensors",
+        "model.safetensors.index.json",
+    ]
     try:
         return Path(snapshot_download(name, allow_patterns=wanted))
     except Exception as error:  # the hub client raises dozens of unrelated types

@@ -55,6 +55,7 @@ class TextConfig:
     sos_id: int
     eos_id: int
     projection: int
+    causal: bool = True
 
     @property
     def legacy_pooling(self) -> bool:
@@ -107,6 +108,7 @@ def parse_text(config: Settings) -> TextConfig:
         sos_id=raw["bos_token_id"],
         eos_id=eos,
         projection=config.get("projection_dim") or 512,
+        causal=bool(raw.get("is_causal", True)),  # transformers 5 lets a configuration say so
     )
 
 

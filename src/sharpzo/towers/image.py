@@ -34,9 +34,8 @@ def build_image(checkpoint: Checkpoint, height: int, width: int) -> Graph:
         pair = checkpoint.pair("vision_model.pre_layrnorm", m)
         x = blocks.norm(build, x, "image.pre", pair, config.norm_eps)
     for layer in range(config.layers):
-        block = _clip_block(checkpoint, layer) if config.family == "clip" else _dino_block(
-            checkpoint, layer
-        )
+        read = _clip_block if config.family == "clip" else _dino_block
+        block = read(checkpoint, layer)
         last = layer == config.layers - 1
         x = _layer(build, checkpoint, x, f"image.{layer}", block, tokens, last)
     name = "post_layernorm" if config.family == "clip" else "layernorm"
@@ -109,10 +108,8 @@ def _layer(
 
 def _clip_block(checkpoint: Checkpoint, layer: int) -> Block:
     config = checkpoint.image
-    return blocks.clip_block(
-        checkpoint, f"vision_model.encoder.layers.{layer}", config.width, config.mlp_width,
-        config.heads,
-    )  # fmt: skip
+    name = f"vision_model.encoder.layers.{layer}"
+    return blocks.clip_block(checkpoint, name, config.width, config.mlp_width, config.heads)
 
 
 def _dino_block(checkpoint: Checkpoint, layer: int) -> Block:

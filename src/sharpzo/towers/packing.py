@@ -16,7 +16,7 @@ import numpy as np
 
 from sharpzo.types import Array
 
-_MASKED = np.float32(-1e30)
+MASKED = np.float32(-1e30)  # not -inf: a row of nothing but -inf would give NaN
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,4 +93,4 @@ def _mask(lengths: list[int], before: int) -> Array:
     sees = np.concatenate(
         [np.ones((len(owner), before), bool), causal & (owner[:, None] == owner)], axis=1
     )
-    return np.where(sees, np.float32(0), _MASKED)
+    return np.where(sees, np.float32(0), MASKED)

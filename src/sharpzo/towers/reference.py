@@ -14,7 +14,7 @@ from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.prompts import Prompts, token_table
 from sharpzo.types import Array
 
-_gauss = np.vectorize(erf, otypes=[np.float64])
+_erf = np.vectorize(erf, otypes=[np.float64])
 
 
 def forward(checkpoint: Checkpoint, prompts: Prompts, contexts: Array) -> tuple[Array, Array]:
@@ -48,7 +48,8 @@ def encode(checkpoint: Checkpoint, vectors: Array) -> Array:
     x = vectors + positions[:length]
     for layer in range(config.layers):
         name = f"text_model.encoder.layers.{layer}"
-        x = x + _attention(checkpoint, f"{name}.self_attn", _norm(checkpoint, f"{name}.layer_norm1", x))
+        h = _norm(checkpoint, f"{name}.layer_norm1", x)
+        x = x + _attention(checkpoint, f"{name}.self_attn", h)
         h = _norm(checkpoint, f"{name}.layer_norm2", x)
         h = _linear(checkpoint, f"{name}.mlp.fc1", h, config.mlp_width)
         x = x + _linear(checkpoint, f"{name}.mlp.fc2", activate(h, config.activation), m)
@@ -58,8 +59,15 @@ def encode(checkpoint: Checkpoint, vectors: Array) -> Array:
 def activate(x: Array, name: str) -> Array:
     """Return x times the Gaussian distribution function, or CLIP's x * sigmoid(1.702 x)."""
     if name == "gelu":
-        return x * 0.5 * (1.0 + _gauss(x / np.sqrt(2.0)))
+        return x * 0.5 * (1.0 + _erf(x / np.sqrt(2.0)))
     return x / (1.0 + np.exp(-1.702 * x))
+
+
+def norm(x: Array, pair: tuple[Array, Array], eps: float) -> Array:
+    """Return the layer norm of x along its last axis, times a gain, plus a bias."""
+    centred = x - x.mean(axis=-1, keepdims=True)
+    variance = np.square(centred).mean(axis=-1, keepdims=True)
+    return centred / np.sqrt(variance + eps) * pair[0] + pair[1]
 
 
 def _attention(checkpoint: Checkpoint, name: str, x: Array) -> Array:
@@ -80,17 +88,19 @@ def _attention(checkpoint: Checkpoint, name: str, x: Array) -> Array:
 
 
 def _linear(checkpoint: Checkpoint, name: str, x: Array, width: int) -> Array:
-    weight = _tensor(checkpoint, f"{name}.weight", width, x.shape[-1])
-    return x @ weight.T + _tensor(checkpoint, f"{name}.bias", width)
+    weight, bias = _pair(checkpoint, name, width, x.shape[-1])
+    return x @ weight.T + bias
 
 
 def _norm(checkpoint: Checkpoint, name: str, x: Array) -> Array:
-    centred = x - x.mean(axis=-1, keepdims=True)
-    variance = np.square(centred).mean(axis=-1, keepdims=True)
-    scaled = centred / np.sqrt(variance + checkpoint.text.norm_eps)
-    m = x.shape[-1]
-    weight, bias = (_tensor(checkpoint, f"{name}.{part}", m) for part in ("weight", "bias"))
-    return scaled * weight + bias
+    return norm(x, _pair(checkpoint, name, x.shape[-1]), checkpoint.text.norm_eps)
+
+
+def _pair(checkpoint: Checkpoint, name: str, *shape: int) -> tuple[Array, Array]:
+    return (
+        _tensor(checkpoint, f"{name}.weight", *shape),
+        _tensor(checkpoint, f"{name}.bias", shape[0]),
+    )
 
 
 def _tensor(checkpoint: Checkpoint, name: str, *shape: int) -> Array:

@@ -1,0 +1,304 @@
+"""The command line as a person types it, on the embedded model and a few demo photos."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sharpzo
+from sharpzo.cli import main
+from sharpzo.data.demo import load_demo
+
+CLASSES = ("sandal", "dress", "bag")
+KEYS = {
+    "run", "method", "seed", "forwards", "seconds", "peak_memory_mb",
+    "zero_shot_accuracy", "validation_accuracy", "test_accuracy",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A folder with train/ (6 a class) and test/ (4 a class)."""
+    root = tmp_path_factory.mktemp("photos")
+    demo = load_demo(1)
+    for split, labelled, many in (("train", demo.train, 6), ("test", demo.test, 4)):
+        for name in CLASSES:
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            rows = np.flatnonzero(labelled.labels == demo.class_names.index(name))[:many]
+            for row in rows:
+                Image.fromarray(labelled.photos[row].decode()).save(folder / f"{row}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(photos, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "run"
+    call("fit", photos, "--out", out, "--method", "projection")
+    return out
+
+
+def call(*arguments):
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as end:
+        return end.code or 0
+    return 0
+
+
+def document(capsys, *arguments):
+    capsys.readouterr()
+    assert call(*arguments, "--json") == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    return json.loads(captured.out)
+
+
+def refused(capsys, *arguments):
+    """The one sentence of an error with exit code 2."""
+    capsys.readouterr()
+    assert call(*arguments) == 2
+    captured = capsys.readouterr()
+    lines = captured.err.strip().splitlines()
+    sentences = [line for line in lines if line.startswith("sharpzo: ")]
+    assert len(sentences) == 1
+    assert "Traceback" not in captured.err
+    return sentences[0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--method", "projection"),
+        ("--method", "zero-shot"),
+        ("--method", "linear-probe"),
+        ("--method", "cma-es", "--budget-forwards", "150"),
+        ("--method", "sharpzo", "--budget-forwards", "150", "--shots", "2"),
+        ("--method", "sharpzo", "--preset", "paper/eurosat", "--budget-forwards", "1200"),
+    ],
+    ids=lambda options: "-".join(options[1::2]),
+)
+def test_fit_writes_a_run_of_kilobytes_and_one_document(photos, tmp_path, capsys, options):
+    out = tmp_path / "run"
+    report = document(capsys, "fit", photos, "--out", out, *options)
+    assert report.keys() >= KEYS
+    assert report["run"] == str(out)
+    for name in ("zero_shot_accuracy", "validation_accuracy", "test_accuracy"):
+        assert 0 <= report[name] <= 1
+    if "--budget-forwards" in options:
+        assert report["forwards"] <= int(options[options.index("--budget-forwards") + 1])
+    files = {p.name: p.stat().st_size for p in out.iterdir()}
+    assert set(files) == {"prompt.safetensors", "run.json", "history.jsonl"}
+    assert sum(files.values()) < 100_000
+    record = json.loads((out / "run.json").read_text())
+    assert record["class_names"] == sorted(CLASSES)
+    assert record["test"]["accuracy"] == report["test_accuracy"]
+    assert record["validation"]["accuracy"] == report["validation_accuracy"]
+    assert len(record["model"]["sha256"]) == 64
+
+
+def test_without_a_test_split_there_is_no_test_accuracy(photos, tmp_path, capsys):
+    report = document(
+        capsys, "fit", photos / "train", "--out", tmp_path / "run", "--method", "projection"
+    )
+    assert report["test_accuracy"] is None
+    assert report["zero_shot_accuracy"] is not None
+
+
+def test_predict_and_evaluate_agree(photos, run, capsys):
+    result = document(capsys, "evaluate", run, photos)
+    assert result["n"] == 12
+    assert np.trace(result["confusion"]) / 12 == pytest.approx(result["accuracy"])
+    assert result["per_class"].keys() == set(CLASSES)
+    images = sorted((photos / "test").rglob("*.png"))
+    rows = document(capsys, "predict", run, *images, "--top", "2")
+    assert [row["path"] for row in rows] == [str(path) for path in images]
+    assert all(len(row["top"]) == 2 for row in rows)
+    assert all(row["label"] == row["top"][0]["label"] for row in rows)
+    right = [row["label"] == path.parent.name for row, path in zip(rows, images, strict=True)]
+    assert np.mean(right) == pytest.approx(result["accuracy"])
+
+
+def test_people_read_a_table_and_the_next_command(photos, run, tmp_path, capsys):
+    call("fit", photos, "--out", tmp_path / "run", "--method", "projection")
+    shown = capsys.readouterr().out
+    assert "zero-shot" in shown
+    assert "projection" in shown
+    assert f"sharpzo predict {tmp_path / 'run'}" in shown
+    call("evaluate", run, photos)
+    assert "accuracy" in capsys.readouterr().out
+    call("predict", run, next((photos / "test").rglob("*.png")))
+    assert " %" in capsys.readouterr().out
+
+
+def test_the_same_seed_gives_the_same_run(photos, tmp_path, capsys):
+    arguments = ("--method", "cma-es", "--budget-forwards", "130", "--threads", "1")
+    for name in ("a", "b"):
+        document(capsys, "fit", photos, "--out", tmp_path / name, *arguments)
+    assert (tmp_path / "a/prompt.safetensors").read_bytes() == (
+        tmp_path / "b/prompt.safetensors"
+    ).read_bytes()
+
+
+def test_python_and_command_line_are_one(photos, run):
+    classifier = sharpzo.PromptClassifier.load(run)
+    images = sorted((photos / "test").rglob("*.png"))
+    pixels = [np.asarray(Image.open(path).convert("RGB")) for path in images]
+    by_path = classifier.predict_proba(images)
+    assert np.allclose(by_path, classifier.predict_proba(pixels), atol=1e-6)
+    assert by_path.sum(axis=1) == pytest.approx(1)
+    names = [path.parent.name for path in images]
+    assert classifier.score(images, names) == np.mean(classifier.predict(images) == names)
+
+
+def test_python_fits_photos_with_labels(photos, tmp_path):
+    images = sorted((photos / "train").rglob("*.png"))
+    labels = [path.parent.name for path in images]
+    classifier = sharpzo.PromptClassifier("projection").fit(images, labels)
+    assert list(classifier.classes_) == sorted(CLASSES)
+    again = sharpzo.PromptClassifier.load(classifier.save(tmp_path / "run"))
+    assert np.array_equal(again.predict_proba(images), classifier.predict_proba(images))
+    with pytest.raises(sharpzo.SharpzoError, match="18 photos and 17 labels"):
+        sharpzo.PromptClassifier("projection").fit(images, labels[1:])
+
+
+# --- bad input: one sentence, exit code 2, nothing overwritten -----------------------------------
+
+
+def test_bad_folders(tmp_path, capsys, photos):
+    fit = ("--out", tmp_path / "run", "--method", "projection")
+    (tmp_path / "empty").mkdir()
+    assert str(tmp_path / "empty") in refused(capsys, "fit", tmp_path / "empty", *fit)
+    one = tmp_path / "one"
+    shutil.copytree(photos / "train" / "bag", one / "bag")
+    assert "class" in refused(capsys, "fit", one, *fit)
+    assert "missing" in refused(capsys, "fit", tmp_path / "missing", *fit)
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_images_name_the_file_and_leave_no_run(tmp_path, capsys, photos):
+    bad = tmp_path / "photos"
+    shutil.copytree(photos / "train", bad)
+    victim = bad / "bag" / "zz.jpg"
+    for content in (b"not an image", _half_a_jpeg()):
+        victim.write_bytes(content)
+        said = refused(capsys, "fit", bad, "--out", tmp_path / "run", "--method", "projection")
+        assert str(victim) in said
+        assert not (tmp_path / "run").exists()
+
+
+def _half_a_jpeg() -> bytes:
+    import io
+
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(buffer, "JPEG")
+    return buffer.getvalue()[: len(buffer.getvalue()) // 2]
+
+
+def test_a_class_name_longer_than_the_context(tmp_path, capsys, photos):
+    long = tmp_path / "photos"
+    shutil.copytree(photos / "train", long)
+    name = "_".join(["sandal"] * 40)
+    (long / "sandal").rename(long / name)
+    said = refused(capsys, "fit", long, "--out", tmp_path / "run", "--method", "projection")
+    assert "sandal sandal" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_existing_run_is_not_touched(run, photos, capsys):
+    before = {path: path.read_bytes() for path in run.iterdir()}
+    said = refused(capsys, "fit", photos, "--out", run, "--method", "projection")
+    assert "exists already" in said
+    assert {path: path.read_bytes() for path in run.iterdir()} == before
+
+
+def test_a_run_made_with_another_model(run, photos, tmp_path, capsys):
+    from sharpzo.towers.checkpoint import EMBEDDED
+
+    other = tmp_path / "model"
+    shutil.copytree(EMBEDDED, other)
+    shard = other / "model-00002-of-00002.safetensors"
+    blob = bytearray(shard.read_bytes())
+    blob[-1] ^= 1
+    shard.write_bytes(blob)
+    image = next((photos / "test").rglob("*.png"))
+    assert "another model" in refused(capsys, "predict", run, image, "--model", other)
+    assert call("predict", run, image) == 0
+
+
+def test_a_model_with_a_missing_tensor_or_a_wrong_shape(photos, tmp_path, capsys):
+    from safetensors.numpy import load_file, save_file
+
+    from sharpzo.towers.checkpoint import EMBEDDED
+
+    broken = tmp_path / "model"
+    shutil.copytree(EMBEDDED, broken)
+    shard = broken / "model-00002-of-00002.safetensors"
+    whole = load_file(shard)
+    name = "text_model.final_layer_norm.weight"
+    fit = ("fit", photos, "--out", tmp_path / "run", "--method", "projection", "--model", broken)
+    save_file({k: v for k, v in whole.items() if k != name}, shard)
+    assert name in refused(capsys, *fit)
+    save_file({**whole, name: whole[name][:-1]}, shard)
+    said = refused(capsys, *fit)
+    assert name in said
+    assert "255" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_hub_id_without_network(photos, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    fit = ("fit", photos, "--out", tmp_path / "run", "--model", "nobody/no-such-model")
+    assert "nobody/no-such-model" in refused(capsys, *fit)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("--method", "magic"), "sharpzo"),
+        (("--preset", "paper/mars"), "paper/eurosat"),
+        (("--set", "search.zo.kep=1"), "keep"),
+        (("--set", "search.zo.keep=2"), "keep"),
+        (("--budget-forwards", "0"), "0"),
+        (("--shots", "0"), "shots"),
+        (("--template", "a photo"), "{}"),
+        (("--dataset", "mars"), "eurosat"),
+    ],
+)
+def test_bad_options(photos, tmp_path, capsys, arguments, word):
+    said = refused(capsys, "fit", photos, "--out", tmp_path / "run", *arguments)
+    assert word in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluating_classes_that_the_run_does_not_know(run, photos, tmp_path, capsys):
+    other = tmp_path / "photos"
+    shutil.copytree(photos / "test", other)
+    (other / "bag").rename(other / "umbrella")
+    assert "'umbrella'" in refused(capsys, "evaluate", run, other)
+
+
+def test_the_demo_runs_without_torch(tmp_path):
+    """The first command of a stranger, in a process where importing torch is an error."""
+    code = (
+        "import sys; sys.modules['torch'] = sys.modules['transformers'] = None\n"
+        "from sharpzo.cli import main; main(sys.argv[1:])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "demo", "--json", "--budget-forwards", "200"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=True,
+    )
+    report = json.loads(done.stdout)
+    assert report.keys() >= KEYS
+    assert [row["method"] for row in report["methods"]] == ["zero-shot", "projection", "sharpzo"]
+    assert Path(tmp_path / report["run"] / "run.json").exists()

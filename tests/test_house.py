@@ -1,0 +1,77 @@
+"""The rules of the house that a machine can check."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sharpzo
+
+SOURCE = Path(sharpzo.__file__).parent
+MODULES = sorted(SOURCE.rglob("*.py"))
+# Imports point down this list only; members of one row do not import each other.
+LAYERS = [
+    {"cli"},
+    {"classifier"},
+    {"methods"},
+    {"run"},
+    {"evaluate", "search", "heads", "objective"},
+    {"towers"},
+    {"data"},
+    {"artifact", "journal"},
+    {"budget", "metrics", "settings", "memory", "rng"},
+    {"types"},
+    {"errors"},
+]
+LAYER = {name: i for i, layer in enumerate(LAYERS) for name in layer}
+ALLOWED_SIDEWAYS = {("budget", "types")}
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sharpzo."):
+            names.add(node.module.split(".")[1])
+    return names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_point_down(path):
+    room = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+    if room in ("__init__", "assets"):
+        return
+    for name in imported(path) - {room}:
+        assert LAYER[name] > LAYER[room], f"{room} imports {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_modules_are_small(path):
+    assert len(path.read_text().splitlines()) <= 400
+
+
+def run(code: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_importing_sharpzo_loads_nothing_heavy():
+    loaded = run("import sharpzo, sys; print(' '.join(sys.modules))").split()
+    heavy = {"numpy", "onnxruntime", "onnx", "PIL", "typer", "rich", "torch", "tokenizers"}
+    assert not heavy & set(loaded)
+
+
+def test_the_commands_help_loads_no_runtime():
+    loaded = run(
+        "import sys\nfrom sharpzo.cli.app import app\nprint(' '.join(sys.modules))"
+    ).split()
+    assert not {"onnxruntime", "onnx", "torch"} & set(loaded)
+
+
+def test_nothing_is_pickled_or_evaluated():
+    for path in MODULES:
+        text = path.read_text()
+        for word in ("import pickle", "joblib", "torch.load", "allow_pickle=True", "eval("):
+            assert word not in text, f"{path.name} has {word}"
