@@ -51,10 +51,11 @@ def tiny_imagenet(root: Path, seed: int, held_out: int = 10) -> tuple[Photos, Ph
     for folder in sorted((root / "val").iterdir()):
         splits[2] += [(f, folder.name) for f in sorted(folder.rglob("*.JPEG"))]
     names = ("tiny-train", "tiny-val", "tiny-test")
-    return tuple(
-        Photos(name, *map(list, zip(*pairs, strict=True)))
+    train, val, test = (
+        Photos(name, [f for f, _ in pairs], [label for _, label in pairs])
         for name, pairs in zip(names, splits, strict=True)
     )
+    return train, val, test
 
 
 def held_out(root: Path, count: int) -> list[str]:

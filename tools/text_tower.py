@@ -106,7 +106,10 @@ def packed(
             place += range(prefix, prefix + len(rest))
             part += [number] * len(rest)
             end.append(len(row) - 1)
-        ids.append(row), places.append(place), parts.append(part), ends.append(end)
+        ids.append(row)
+        places.append(place)
+        parts.append(part)
+        ends.append(end)
     width = max(map(len, ids))
 
     def padded(lists: list[list[int]], fill: int) -> Tensor:

@@ -109,7 +109,8 @@ def names(nouns: dict[str, Noun]) -> dict[str, tuple[str, float]]:
 PHOTO = "a photo of a []."
 TEMPLATES = [
     "a photo of {}.", "{}", "a photo of []", "the []", "a good photo of {}.",
-    "a close-up photo of {}.", "a blurry photo of {}.", "a low resolution photo of {}.", "a picture of {}.",
+    "a close-up photo of {}.", "a blurry photo of {}.", "a low resolution photo of {}.",
+    "a picture of {}.",
     "an image of {}.", "a bad photo of the [].", "a photo of the [].", "a photo of one [].",
     "a small photo of {}.", "a cropped photo of {}.", "itap of {}.", "a drawing of {}.",
     "{} in a video game.", "art of the [].", "a photo of my [].", "a black and white photo of {}.",

@@ -83,6 +83,11 @@ def same_history(make, rebuild, seed, interruptions, calls=12):
             resumed = rebuild(through_files(resumed.state()))
         if call % 3 == 0:  # idempotent, and not needed before tell
             assert resumed.ask().tobytes() == left.tobytes()
+        if call % 4 == 2:  # validation may come while a batch is out
+            straight.observe(0.2)
+            resumed.observe(0.2)
+            if (call, "observe") in moments:
+                resumed = rebuild(through_files(resumed.state()))
         losses = noisy(left, call + seed)
         straight.tell(losses)
         resumed.tell(losses)
@@ -157,6 +162,18 @@ def test_larger_cma_resumes_around_every_decomposition(dim):
     how = CmaSettings(population_size=16)
     every = {(call, when) for call in range(12) for when in ("ask", "tell", "observe")}
     same_history(lambda: Cma(dim, how, 1), lambda s: Cma.from_state(how, s), 1, every)
+
+
+def test_a_batch_that_is_out_survives_the_files_and_the_switch():
+    how = SharpZoSettings(switch=SwitchSettings(patience=1))
+    search = SharpZo(3, how)
+    search.observe(0.5)
+    candidates = search.ask()
+    search = SharpZo.from_state(how, through_files(search.state()))
+    search.observe(0.5)
+    assert search.ask().tobytes() == candidates.tobytes()
+    search.tell(np.arange(float(len(candidates))))
+    assert search.stage == "sparse-zo"
 
 
 def test_a_state_is_a_snapshot():

