@@ -3,8 +3,8 @@
     python tools/evaluate.py --model src/sharpzo/assets/model --work DIR --tiny-imagenet DIR \
         --caltech DIR --eurosat DIR --fashion-mnist DIR --wordnet DIR
 
-Loads the folder as a stranger would, with `transformers`, and reads the folder's own preprocessor
-settings only through `dinov2.pixels`, which a test pins to them. Caltech-101 and EuroSAT follow
+Loads the folder as a stranger would, with `transformers`; the folder's own preprocessor
+settings are those of `dinov2.pixels`. Caltech-101 and EuroSAT follow
 CoOp's splits and draws, at one seed. Nothing here chooses anything but a probe's C.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import dinov2
 import numpy as np
@@ -33,9 +34,10 @@ class Model:
     """The folder as two functions to unit features."""
 
     def __init__(self, folder: Path, cache: Path) -> None:
-        self.model, report = VisionTextDualEncoderModel.from_pretrained(
+        loaded: Any = VisionTextDualEncoderModel.from_pretrained(
             folder, output_loading_info=True, dtype=torch.float32
         )
+        self.model, report = loaded
         if report["missing_keys"] or report["unexpected_keys"]:
             raise ValueError(f"{folder} does not match transformers: {report}")
         self.model.eval()
@@ -95,7 +97,7 @@ def tiny(model: Model, root: Path, seed: int, nouns: dict, only: list[str]) -> d
 
 def main() -> None:
     """Measure what the arguments name, and merge it into the model's `metrics.json`."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(description="Measure the embedded model.")
     for name in ("model", "work", "wordnet", "tiny-imagenet"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     for name in ("caltech", "eurosat", "fashion-mnist", "metrics"):

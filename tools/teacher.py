@@ -18,7 +18,9 @@ MODEL_NOISE = 0.5  # what words cannot say about a class
 PHOTO_NOISE = 10.0  # and what one photo cannot, divided by the photos of the class
 
 
-def ancestry(nouns: dict[str, wordnet.Noun], offsets: Sequence[str], fit: Sequence[str]):
+def ancestry(
+    nouns: dict[str, wordnet.Noun], offsets: Sequence[str], fit: Sequence[str]
+) -> sparse.csr_matrix:
     """Return unit rows (N, synsets), sparse: the ancestors of each offset, weighted by rarity.
 
     Rarity is counted over `fit`, the classes with photos.
@@ -39,7 +41,9 @@ def ancestry(nouns: dict[str, wordnet.Noun], offsets: Sequence[str], fit: Sequen
     return sparse.csr_matrix((values, (rows, columns)), shape=(len(offsets), len(column)))
 
 
-def predict(kernel: np.ndarray, cross: np.ndarray, means: np.ndarray, counts: np.ndarray):
+def predict(
+    kernel: np.ndarray, cross: np.ndarray, means: np.ndarray, counts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the predicted feature of each noun (M, D), and the prior mean (D,).
 
     kernel (C, C) of classes with photos, cross (M, C), means (C, D) of counts (C,) photos each.

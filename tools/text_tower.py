@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import minilm
 import numpy as np
@@ -121,7 +122,8 @@ def packed(
 
     text, heads = model.text_model, model.config.num_attention_heads
     x = text.embeddings.token_embedding(tokens) + text.embeddings.position_embedding(positions)
-    for layer in text.encoder.layers:
+    layers: Any = text.encoder.layers
+    for layer in layers:
         attention, y = layer.self_attn, layer.layer_norm1(x)
         q, k, v = (
             p(y).unflatten(-1, (heads, -1)).transpose(1, 2)

@@ -20,7 +20,8 @@ from sharpzo.heads.linear import LinearHead
 from sharpzo.heads.linear_probe import LinearProbeSettings, fit_linear_probe
 from sharpzo.heads.projection import ProjectionSettings, fit_projection
 from sharpzo.metrics import accuracy, normalise
-from sharpzo.objective import ContextMap, Objective, unit_std
+from sharpzo.objective import ContextMap, Objective, measure_smoothing, unit_std
+from sharpzo.rng import generator
 from sharpzo.run import Chooser, Listener, run
 from sharpzo.search.presets import PRESETS
 from sharpzo.search.sharp import SharpnessSettings
@@ -156,7 +157,9 @@ class PromptSettings:
 
     ``std``: entries of the random map A are N(0, std**2); None scales A by the tower
     (``objective.unit_std``). ``validate_every``: forwards between two validations (one forward
-    each). ``choose``: keep the point that validated best instead of the last one. ``forwards`` and
+    each). ``choose``: keep the point that validated best instead of the last one.
+    ``measure_mu``: the steps of all finite differences come from the measured noise of the losses
+    (``objective.measure_smoothing``) instead of from ``search``. ``forwards`` and
     ``steps``: what is spent where the caller sets no budget.
     """
 
@@ -164,6 +167,7 @@ class PromptSettings:
     std: float | None = None
     validate_every: int = 200
     choose: bool = True
+    measure_mu: bool = True
     forwards: int | None = 8000
     steps: int | None = None
     search: SharpZoSettings = field(default_factory=SharpZoSettings)
@@ -176,15 +180,32 @@ class PromptSettings:
             )
 
 
+LEAST_TO_MEASURE = 500  # forwards: below, 24 of them are too many for two step sizes
+
+
+def with_measured_mu(search: SharpZoSettings, objective: Objective, seed: int) -> SharpZoSettings:
+    """Steps of RGE (random direction) and CGE (one coordinate) from the losses' noise."""
+    draws = generator(seed, "smoothing-directions")
+    start = np.zeros(objective.dim)
+    random = draws.standard_normal(objective.dim)
+    one = np.eye(objective.dim)[int(draws.integers(objective.dim))]
+    rge, cge = (measure_smoothing(objective, start, along) for along in (random, one))
+    sharp = replace(search.sharpness, mu=cge if search.sharpness.estimator == "cge" else rge)
+    return replace(search, sharpness=sharp, zo=replace(search.zo, mu=rge, mu_refresh=cge))
+
+
 def _fit_prompt(settings: PromptSettings, task: Task) -> Fit:
     tower = task.tower
     std = unit_std(tower) if settings.std is None else settings.std
     contexts = ContextMap(tower.start, dim=settings.dim, std=std, seed=task.seed)
     objective = Objective(tower, task.train, contexts)
-    search = SharpZo(settings.dim, settings.search, seed=task.seed)
     budget = task.budget
     if budget == Budget():
         budget = Budget(forwards=settings.forwards, steps=settings.steps)
+    chosen = settings.search
+    if settings.measure_mu and (budget.forwards or LEAST_TO_MEASURE) >= LEAST_TO_MEASURE:
+        chosen = with_measured_mu(chosen, objective, task.seed)
+    search = SharpZo(settings.dim, chosen, seed=task.seed)
     chooser = Chooser(task.validation, tower.logit_scale)
     result = run(
         search,
@@ -203,7 +224,11 @@ def _fit_prompt(settings: PromptSettings, task: Task) -> Fit:
         result.seconds,
         result.steps,
         arrays={"context": context.astype(np.float32)},
-        notes={"training_loss": result.loss, "failures": objective.failures},
+        notes={
+            "training_loss": result.loss,
+            "failures": objective.failures,
+            "mu": chosen.zo.mu,
+        },
         validation_accuracy=result.validation_accuracy,
     )
 
@@ -215,6 +240,7 @@ def _published() -> dict[str, PromptSettings]:
             dim=preset.dim,
             std=preset.std,
             choose=False,
+            measure_mu=False,
             forwards=None,
             steps=preset.steps,
             search=preset.settings,

@@ -4,7 +4,7 @@ import pytest
 from fakes import FakeTower, make_features
 from sharpzo.errors import InputError
 from sharpzo.metrics import cross_entropy, normalise, softmax
-from sharpzo.objective import BATCH, ContextMap, Objective, unit_std
+from sharpzo.objective import BATCH, ContextMap, Objective, measure_smoothing, unit_std
 
 
 @pytest.fixture
@@ -64,3 +64,25 @@ def test_an_empty_context_is_refused():
 
 def test_cross_entropy_does_not_overflow():
     assert cross_entropy(np.array([[1e4, 0.0]], np.float32), np.array([1])) == pytest.approx(1e4)
+
+
+class Noisy:
+    """f(w) = sin(sum w) with rounding noise of a known size."""
+
+    def __init__(self, noise):
+        self.noise, self.draws, self.forwards = noise, np.random.default_rng(0), 0
+
+    def __call__(self, candidates):
+        self.forwards += len(candidates)
+        return np.sin(candidates.sum(axis=1)) + self.noise * self.draws.normal(size=len(candidates))
+
+
+@pytest.mark.parametrize("noise", [1e-8, 1e-6, 1e-4])
+def test_smoothing_is_near_the_best_step_for_the_noise(noise):
+    objective, direction = Noisy(noise), np.array([1.0, 0.0])
+    mu = measure_smoothing(objective, np.zeros(2), direction)
+    assert objective.forwards == 12
+    ideal = (3 * noise) ** (1 / 3)  # the third derivative is -1
+    assert ideal / 2 < mu < 2 * ideal
+    # A longer direction gets a step that is shorter in proportion.
+    assert measure_smoothing(Noisy(noise), np.zeros(2), 10 * direction) == pytest.approx(mu / 10)

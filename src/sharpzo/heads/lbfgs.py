@@ -43,7 +43,7 @@ def minimise(
         if slope >= 0:  # curvature information went stale: start again from the gradient
             pairs.clear()
             direction, slope = -gradient, -float(np.vdot(gradient, gradient))
-        first = 1.0 if pairs else min(1.0, 1.0 / np.linalg.norm(gradient))
+        first = 1.0 if pairs else min(1.0, 1.0 / float(np.linalg.norm(gradient)))
         found = _wolfe(function, point, direction, loss, slope, first)
         if found is None:
             break

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -53,12 +52,13 @@ class OnnxTextTower:
         tokens = self._prompts.n_context + sum(len(s) for s in self._prompts.suffixes)
         self._batch = max(1, TOKENS // tokens) if batch is None else _positive("batch", batch)
         self._start = start(checkpoint, self._prompts)
+        self._logit_scale = checkpoint.logit_scale
         config = checkpoint.text
         shape = (config.projection, config.width)
         self._projection = checkpoint.tensor("text_projection.weight", shape)
         self._session = Session(build_text(checkpoint, self._prompts), threads)
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """sha256 over text weights, tokenizer and template; class names are not in it."""
         folder = self._checkpoint.folder
@@ -84,12 +84,12 @@ class OnnxTextTower:
         """Token embeddings of the template's words before the class name, float32 (n, m)."""
         return self._start.copy()
 
-    @cached_property
+    @property
     def logit_scale(self) -> float:
         """Factor on cosines (already exponentiated)."""
-        return self._checkpoint.logit_scale
+        return self._logit_scale
 
-    @cached_property
+    @property
     def token_distance(self) -> float:
         """Root mean square distance between two random rows of the token table."""
         return token_moments(self._checkpoint)[1]
@@ -140,7 +140,7 @@ class OnnxImageTower:
         graph = build_image(checkpoint, *self._preprocessing.size)
         self._session = Session(graph, threads)
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """sha256 over image weights and preprocessing."""
         prefixes = ("vision_model.", "visual_projection.")
