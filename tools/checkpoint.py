@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import dinov2
 import numpy as np
-import text_tower
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import CLIPTextModelWithProjection, VisionTextDualEncoderConfig
+
+import dinov2
+import text_tower
 
 IMAGE, TEXT = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 

@@ -28,7 +28,6 @@ def config() -> Dinov2Config:
         hidden_size=384, num_hidden_layers=BLOCKS, num_attention_heads=6, mlp_ratio=4,
         hidden_act="gelu", layer_norm_eps=1e-6, image_size=518, patch_size=14, qkv_bias=True,
         layerscale_value=1.0, use_swiglu_ffn=False, use_mask_token=True, apply_layernorm=True,
-        out_features=["stage12"], reshape_hidden_states=True,
     )  # fmt: skip
 
 

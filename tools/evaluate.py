@@ -15,13 +15,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-import dinov2
 import numpy as np
-import photos
 import torch
-import wordnet
 from sklearn.linear_model import LogisticRegression
 from transformers import AutoTokenizer, VisionTextDualEncoderModel
+
+import dinov2
+import photos
+import wordnet
 
 SHOTS = 16
 SEED = 1

@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import dinov2
 import numpy as np
 from PIL import Image
+
+import dinov2
 
 CHUNK = 1024  # photos a cache file: an interrupted run loses at most half a minute
 Encoder = Callable[[np.ndarray], np.ndarray]

@@ -14,7 +14,7 @@ Inputs: Tiny-ImageNet (train/ and val/ by WordNet offset), one ImageNet photo a 
 (`<offset>_<name>.JPEG`), WordNet 3.0's `data.noun`, `index.noun`, `cntlist.rev`, an unpacked
 all-MiniLM-L6-v2, and the ONNX export of DINOv2. `evaluate.py` measures the result.
 Cost of the shipped model (900 steps) on two cores of a shared AVX2 machine without a GPU: about 20
-minutes of image features, 6 of sentence embeddings, 22 of training at 1.3 s a step; 2 GB of memory.
+minutes of image features, 6 of sentence embeddings, 24 of training at 1.3 to 2.1 s a step.
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-import checkpoint
-import dinov2
-import minilm
 import numpy as np
-import photos
-import teacher
-import text_tower
 import torch
-import wordnet
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch.nn import functional as F
+
+import checkpoint
+import dinov2
+import minilm
+import photos
+import teacher
+import text_tower
+import wordnet
 
 ROW = 32  # texts that share one prefix
 PHOTO_ROWS = 3  # rows of captions of classes with photos, a step

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import wordnet
 from scipy import sparse
+
+import wordnet
 
 MODEL_NOISE = 0.5  # what words cannot say about a class
 PHOTO_NOISE = 10.0  # and what one photo cannot, divided by the photos of the class

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import minilm
 import numpy as np
 import torch
 from tokenizers import (
@@ -21,6 +20,8 @@ from tokenizers import (
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+import minilm
 
 VOCABULARY = 8192
 CONTEXT = 32
