@@ -4,9 +4,9 @@
     python experiments/spine/run.py --data DATASETS --dataset caltech101 --seeds 1
 
 DATASETS holds ``eurosat/`` and ``caltech-101/`` in CoOp's layout. Each cell (data set, method,
-seed) is one run of 40,000 forwards and appends one line to ``results.jsonl`` beside this file;
-cells that are there already are skipped, so an interrupted run goes on. A run of fewer forwards
-is the beginning of a longer one, so the accuracy at 8,000 is read off the same run.
+seed) is one run of ``--forwards`` (40,000) and appends one line to ``results.jsonl`` beside this
+file; cells that are there already are skipped, so an interrupted run goes on. A run of fewer
+forwards is the beginning of a longer one, so the accuracy at 8,000 is read off the same run.
 
 The test split is read after each run, for the points that validation had chosen by each
 milestone; it chooses nothing. Image features are computed once and kept in ``--cache``.
@@ -23,7 +23,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +39,6 @@ from sharpzo.towers.features import encode
 from sharpzo.towers.tower import OnnxTextTower
 from sharpzo.types import Features
 
-FORWARDS = 40_000
 MILESTONES = (500, 1000, 2000, 4000, 8000, 12_000, 16_000, 24_000, 32_000, 40_000)
 PAPER = {"eurosat": "paper/eurosat", "caltech101": "paper/caltech"}
 # name -> method, preset, changed settings
@@ -59,20 +58,33 @@ CELLS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
 class Remembering(Objective):
     """An objective that does not compute the same batch twice, but counts its forwards.
 
-    The ablations of one seed share stage 1 to the bit; so a batch of candidates met before (in
-    the same map A) gives its losses from memory. Seconds of such runs are not reported.
+    The ablations of one seed share stage 1 to the bit, and a longer run begins as a shorter one;
+    so a batch of candidates met before (in the same map A) gives its losses from memory. The
+    memory is kept on disk, so a run that was killed goes on from there. Seconds of such runs mean
+    nothing and are not reported.
     """
 
-    memory: ClassVar[dict[bytes, np.ndarray]] = {}
+    def __init__(self, *args: Any, file: Path) -> None:
+        super().__init__(*args)
+        self.file, self.saved = file, time.monotonic()
+        self.memory: dict[str, np.ndarray] = dict(np.load(file)) if file.exists() else {}
 
     def __call__(self, candidates: np.ndarray) -> np.ndarray:
         content = candidates.tobytes() + self.contexts.matrix[:, 0].tobytes()
-        key = hashlib.sha256(content).digest()
+        key = hashlib.sha256(content).hexdigest()
         if key in self.memory:
             self.forwards += len(candidates)
         else:
             self.memory[key] = super().__call__(candidates)
+            if time.monotonic() - self.saved > 120:
+                self.save()
         return self.memory[key]
+
+    def save(self) -> None:
+        unfinished = self.file.with_suffix(".unfinished.npz")
+        np.savez(unfinished, **self.memory)
+        unfinished.replace(self.file)
+        self.saved = time.monotonic()
 
 
 class Recorder(Chooser):
@@ -85,7 +97,15 @@ class Recorder(Chooser):
         return super().judge(text_features)
 
 
-def measure(cell: str, dataset: str, tower: OnnxTextTower, splits: dict[str, Features], seed: int):
+def measure(
+    cell: str,
+    dataset: str,
+    tower: OnnxTextTower,
+    splits: dict[str, Features],
+    seed: int,
+    forwards: int,
+    cache: Path,
+) -> dict[str, Any]:
     """One line of results."""
     name, preset, changes = CELLS[cell]
     method = find(name)
@@ -104,7 +124,9 @@ def measure(cell: str, dataset: str, tower: OnnxTextTower, splits: dict[str, Fea
         }
     std = unit_std(tower) if settings.std is None else settings.std
     contexts = ContextMap(tower.start, dim=settings.dim, std=std, seed=seed)
-    objective = Remembering(tower, splits["train"], contexts)
+    objective = Remembering(
+        tower, splits["train"], contexts, file=cache / f"losses-{dataset}-{seed}.npz"
+    )
     search = settings.search
     if settings.measure_mu:
         search = with_measured_mu(search, objective, seed)
@@ -114,14 +136,15 @@ def measure(cell: str, dataset: str, tower: OnnxTextTower, splits: dict[str, Fea
     result = run(
         SharpZo(settings.dim, search, seed=seed),
         objective,
-        Budget(forwards=FORWARDS),
+        Budget(forwards=forwards),
         chooser,
         validate_every=settings.validate_every,
         choose=settings.choose,
         listen=steps.append,
     )
+    objective.save()
     curve, chosen = [], 0
-    marks = list(MILESTONES)
+    marks = [mark for mark in MILESTONES if mark <= forwards]
     for i, step in enumerate(steps):
         while marks and step.forwards > marks[0]:
             curve.append(_point(marks.pop(0), steps, chosen, chooser.judged, tower, test))
@@ -182,6 +205,7 @@ def main() -> None:
     parser.add_argument("--dataset", choices=sorted(PAPER), required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--methods", nargs="+", choices=CELLS, default=list(CELLS))
+    parser.add_argument("--forwards", type=int, default=40_000)
     parser.add_argument("--shots", type=int, default=16)
     parser.add_argument("--model", default=None)
     parser.add_argument("--threads", type=int, default=1)
@@ -191,7 +215,11 @@ def main() -> None:
     done = set()
     if args.out.exists():
         lines = [json.loads(line) for line in args.out.read_text().splitlines()]
-        done = {(line["dataset"], line["method"], line["seed"]) for line in lines}
+        done = {
+            (line["dataset"], line["method"], line["seed"])
+            for line in lines
+            if "curve" not in line or line["curve"][-1]["forwards"] >= args.forwards
+        }
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
@@ -207,7 +235,6 @@ def main() -> None:
         if not todo:
             continue
         splits = features(args, seed)
-        Remembering.memory.clear()
         tower = OnnxTextTower(checkpoint, splits["train"].class_names, threads=args.threads)
         for cell in todo:
             begin = time.perf_counter()
