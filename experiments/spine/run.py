@@ -239,7 +239,9 @@ def main() -> None:
         for cell in todo:
             begin = time.perf_counter()
             line = (
-                measure(cell, args.dataset, tower, splits, seed) | {"shots": args.shots} | machine
+                measure(cell, args.dataset, tower, splits, seed, args.forwards, args.cache)
+                | {"shots": args.shots}
+                | machine
             )
             with args.out.open("a") as file:
                 file.write(json.dumps(line) + "\n")

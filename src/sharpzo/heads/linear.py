@@ -29,7 +29,7 @@ class LinearHead:
 
     @classmethod
     def of_text(cls, text_features: Array, logit_scale: float) -> LinearHead:
-        """The zero-shot classifier of unit text features (K, D)."""
+        """The classifier of text features (K, D): cosines times the logit scale."""
         return cls(
             text_features.astype(np.float32), np.zeros(len(text_features), np.float32), logit_scale
         )

@@ -4,13 +4,16 @@ Text features are t_k = (W0 + dW) h_k, where h_k is the text tower's state at EO
 norm. One forward gives all h_k; from then on loss and gradient are closed forms and cost no
 forward. dW is shared by all classes, so names never seen in training keep a classifier. Minimised:
 
-    mean_i CE(s * x_i . t_k / |t_k|) + penalty * ||dW||_F**2
+    mean_i CE(s * x_i . t_k / |W0 h_k|) + penalty * ||dW||_F**2
 
-At a minimum every row of dW lies in the span of the h_k (the loss sees nothing else and the
+Features are divided by their untuned length: so the logits are linear in dW, the problem is convex
+and its minimum unique. (Dividing by |t_k| instead gave about the same accuracy on known classes,
+ten points less on unseen ones, and minima that differed with rounding, because a feature that has
+to turn by more than a right angle is cheapest at length zero.)
+
+At the minimum every row of dW lies in the span of the h_k (the loss sees nothing else and the
 penalty removes the rest), so dW = G Q' with Q an orthonormal basis of that span: rank <= K, stored
-as two factors. The loss is not convex in dW (a feature that has to turn by more than a right angle
-passes close to zero length); the path from strong to weak penalties keeps to the near solution.
-Kin on the image side: ProLIP (arXiv 2410.05270).
+as two factors. Kin on the image side: ProLIP (arXiv 2410.05270).
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from sharpzo.errors import InputError
 from sharpzo.heads.choose import choose_penalty
 from sharpzo.heads.lbfgs import minimise
 from sharpzo.heads.linear import LinearHead
-from sharpzo.metrics import normalise, softmax
+from sharpzo.metrics import softmax
 from sharpzo.types import Array, Features
 
 
@@ -31,12 +34,12 @@ from sharpzo.types import Array, Features
 class ProjectionSettings:
     """Penalties tried, strongest first; without validation photos ``penalty`` is used.
 
-    States and untuned text features are rescaled to a mean length of 1 before the penalty acts,
-    so that one grid suits every checkpoint.
+    States and untuned text features have a mean length of 1 where the penalty acts, so that one
+    grid suits every checkpoint.
     """
 
-    penalties: tuple[float, ...] = tuple(float(p) for p in np.logspace(1, -4, 11))
-    penalty: float = 0.01
+    penalties: tuple[float, ...] = tuple(float(p) for p in np.logspace(0, -5, 11))
+    penalty: float = 1e-3
 
     def __post_init__(self) -> None:
         if not self.penalties or min(*self.penalties, self.penalty) < 0:
@@ -63,32 +66,28 @@ def fit_projection(
 ) -> TunedProjection:
     """Tune the projection (D, H) on the states (K, H) of the class names.
 
-    The gradient through the normalisation u = t/|t| is (g - (g.u) u)/|t| for an incoming g.
+    A class name never seen gets the feature (projection + left @ right) @ state.
     """
     states = states.astype(np.float64)
     base = states @ projection.astype(np.float64).T  # (K, D): the untuned t_k
-    length_in, length_out = _mean_length(states), _mean_length(base)
-    states, base = states / length_in, base / length_out
+    lengths = np.linalg.norm(base, axis=1, keepdims=True)
+    gain = lengths.mean() / np.linalg.norm(states, axis=1).mean()
     _, singular, rows = np.linalg.svd(states, full_matrices=False)
     basis = rows[singular > 1e-6 * singular[0]].T  # Q (H, r)
-    coordinates = states @ basis  # (K, r): h_k in the basis
+    unit, coordinates = base / lengths, gain * (states @ basis) / lengths
     vectors = train.vectors.astype(np.float64)
     one_hot = np.eye(len(states))[train.labels]
 
     def fit(penalty: float, start: Array) -> tuple[Array, LinearHead]:
         def loss(tuned: Array) -> tuple[float, Array]:
-            raw = base + coordinates @ tuned.T
-            norms = np.linalg.norm(raw, axis=1, keepdims=True)
-            unit = raw / norms
-            probabilities = softmax(logit_scale * vectors @ unit.T)
+            probabilities = softmax(logit_scale * vectors @ (unit + coordinates @ tuned.T).T)
             log_likelihood = np.log((probabilities * one_hot).sum(axis=1) + 1e-300).mean()
-            outer = logit_scale / len(vectors) * (probabilities - one_hot).T @ vectors
-            inner = (outer - (outer * unit).sum(1, keepdims=True) * unit) / norms
-            gradient = inner.T @ coordinates + 2 * penalty * tuned
+            error = logit_scale / len(vectors) * (probabilities - one_hot)
+            gradient = (error.T @ vectors).T @ coordinates + 2 * penalty * tuned
             return float(penalty * (tuned**2).sum() - log_likelihood), gradient
 
         tuned = minimise(loss, start)
-        return tuned, LinearHead.of_text(normalise(base + coordinates @ tuned.T), logit_scale)
+        return tuned, LinearHead.of_text(unit + coordinates @ tuned.T, logit_scale)
 
     tuned, head, penalty = choose_penalty(
         fit,
@@ -97,9 +96,5 @@ def fit_projection(
         fallback=settings.penalty,
         validation=validation,
     )
-    left = (tuned * (length_out / length_in)).astype(np.float32)
-    return TunedProjection(left, basis.T.astype(np.float32), head, penalty)
-
-
-def _mean_length(rows: Array) -> float:
-    return float(np.linalg.norm(rows, axis=1).mean())
+    left, right = (gain * tuned).astype(np.float32), basis.T.astype(np.float32)
+    return TunedProjection(left, right, head, penalty)
