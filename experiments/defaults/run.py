@@ -41,7 +41,6 @@ CELLS: dict[str, tuple[str, dict[str, Any]]] = {
     "sharpzo dense eta 0.1": ("sharpzo", {**DENSE, "search.zo.learning_rate": 0.1}),
     "sharpzo dense eta 0.2": ("sharpzo", {**DENSE, "search.zo.learning_rate": 0.2}),
     "sharpzo refresh 200": ("sharpzo", {"search.zo.refresh": 200}),
-    "sharpzo as shipped": ("sharpzo", {}),
 }
 
 

@@ -260,7 +260,7 @@ _SHARPZO = PromptSettings(
         # The shift costs 40 forwards in 10 generations instead of 1,024 in each.
         sharpness=SharpnessSettings(rho=0.1, estimator="rge", directions=20, refresh_every=10),
         switch=SwitchSettings(generation=50, patience=10, min_gain=0.01),
-        zo=ZoSettings(learning_rate=0.2, keep=0.5, score="z", refresh=1000),
+        zo=ZoSettings(learning_rate=0.3, keep=0.5, score="z", refresh=1000),
     )
 )
 
