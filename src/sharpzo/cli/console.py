@@ -80,5 +80,7 @@ class Display:
             if last or now - self._said > QUIET_SECONDS:
                 self._said = now
                 self.console.print(
-                    f"{name}: {done:,} of {total:,}  {note}".rstrip(), highlight=False
+                    f"{name}: {done:,} of {total:,}  {note}".rstrip(),
+                    highlight=False,
+                    soft_wrap=True,
                 )

@@ -70,9 +70,10 @@ def _introduce(console: Console, classifier: PromptClassifier, dataset: Dataset)
         f"{dataset.source}: {len(dataset.class_names)} classes, {len(dataset.train)} training and "
         f"{validation} validation photos; method {classifier.method.name}, seed {classifier.seed}",
         highlight=False,
+        soft_wrap=True,
     )
     for note in dataset.notes:
-        console.print(f"note: {note}", highlight=False)
+        console.print(f"note: {note}", highlight=False, soft_wrap=True)
 
 
 def _evaluate(
@@ -150,6 +151,15 @@ def _show(
         table.add_row(*cells, f"{row['forwards']:,}", f"{row['seconds']:.1f}")
     console.print(table)
     console.print(f"Stopped because {classifier.fit_.reason.value}.", highlight=False)
+    better = [row for row in rows[:-1] if (row["validation"] or 0) > (rows[-1]["validation"] or 0)]
+    if better:
+        best = max(better, key=lambda row: row["validation"])
+        console.print(
+            f"On the validation photos {best['method']} did better "
+            f"({percent(best['validation'])}): try  --method {best['method']}",
+            highlight=False,
+            soft_wrap=True,
+        )
     console.print(
         f"The run is in {folder}. Classify photos with it:  sharpzo predict {folder} PHOTO.jpg",
         highlight=False,
