@@ -285,20 +285,67 @@ def test_evaluating_classes_that_the_run_does_not_know(run, photos, tmp_path, ca
     assert "'umbrella'" in refused(capsys, "evaluate", run, other)
 
 
-def test_the_demo_runs_without_torch(tmp_path):
-    """The first command of a stranger, in a process where importing torch is an error."""
-    code = (
-        "import sys; sys.modules['torch'] = sys.modules['transformers'] = None\n"
-        "from sharpzo.cli import main; main(sys.argv[1:])"
-    )
+WITHOUT_TORCH = """
+import json, sys
+sys.modules["torch"] = sys.modules["transformers"] = None  # importing them is an error now
+from sharpzo.cli import main
+for arguments in json.loads(sys.argv[1]):
+    try:
+        main(arguments)
+    except SystemExit as end:
+        assert not end.code, end.code
+"""
+
+
+def without_torch(folder, *commands):
+    """Run command lines in one process that cannot import torch; return what they print."""
     done = subprocess.run(
-        [sys.executable, "-c", code, "demo", "--json", "--budget-forwards", "200"],
+        [sys.executable, "-c", WITHOUT_TORCH, json.dumps(commands)],
         capture_output=True,
         text=True,
-        cwd=tmp_path,
+        cwd=folder,
         check=True,
     )
-    report = json.loads(done.stdout)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_the_demo_and_what_follows_run_without_torch(photos, tmp_path):
+    """The first commands of a stranger."""
+    image = str(next((photos / "test").rglob("*.png")))
+    report, fitted, predicted = without_torch(
+        tmp_path,
+        ["demo", "--json", "--budget-forwards", "200"],
+        ["fit", str(photos), "--out", "run", "--json", "--budget-forwards", "100"],
+        ["predict", "run", image, "--json"],
+    )
     assert report.keys() >= KEYS
     assert [row["method"] for row in report["methods"]] == ["zero-shot", "projection", "sharpzo"]
     assert Path(tmp_path / report["run"] / "run.json").exists()
+    assert fitted["forwards"] <= 100
+    assert predicted[0]["path"] == image
+
+
+@pytest.mark.parametrize("method", ["sharpzo", "projection", "linear-probe"])
+def test_fitting_never_reads_the_test_split(method):
+    """A test split whose photos cannot be read does not disturb a fit, nor change it."""
+    from dataclasses import replace
+
+    from sharpzo.data.dataset import LabelledPhotos
+    from sharpzo.data.photos import as_photo
+
+    demo = load_demo(1)
+    broken = LabelledPhotos(
+        tuple(as_photo(f"missing/{i}.png") for i in range(10)), np.arange(10), demo.class_names
+    )
+    budget = sharpzo.Budget(forwards=150)
+    heads = [
+        sharpzo.PromptClassifier(method, budget=budget, threads=1)
+        .fit(replace(demo, test=test))
+        .head_.weight
+        for test in (broken, None)
+    ]
+    assert np.array_equal(*heads)
+    with pytest.raises(sharpzo.SharpzoError, match="does not exist"):
+        sharpzo.PromptClassifier(method, budget=budget).fit(replace(demo, test=None)).evaluate(
+            broken
+        )

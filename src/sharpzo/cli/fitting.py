@@ -16,7 +16,7 @@ from sharpzo.data.dataset import Dataset
 from sharpzo.evaluate import evaluate
 from sharpzo.journal import Journal
 from sharpzo.memory import peak_memory_mb
-from sharpzo.types import Step
+from sharpzo.types import Reason, Step
 
 
 def fit_and_write(
@@ -150,7 +150,8 @@ def _show(
         cells += [percent(row["validation"])] if dataset.val is not None else []
         table.add_row(*cells, f"{row['forwards']:,}", f"{row['seconds']:.1f}")
     console.print(table)
-    console.print(f"Stopped because {classifier.fit_.reason.value}.", highlight=False)
+    if classifier.fit_.reason is not Reason.CLOSED_FORM:
+        console.print(f"Stopped because {classifier.fit_.reason.value}.", highlight=False)
     better = [row for row in rows[:-1] if (row["validation"] or 0) > (rows[-1]["validation"] or 0)]
     if better:
         best = max(better, key=lambda row: row["validation"])
