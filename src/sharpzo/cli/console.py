@@ -36,7 +36,7 @@ class Display:
         self.console = Console(stderr=True, quiet=silent)
         self._bars = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=16),
             MofNCompleteColumn(),
             TextColumn("{task.fields[note]}"),
             TimeRemainingColumn(),
@@ -69,7 +69,7 @@ class Display:
         judged = f"validation {percent(step.validation_accuracy)}"
         note = f"{step.stage}  loss {step.loss:.3f}  {judged}  {rate}"
         total = self._forwards or step.forwards
-        self._update("tuning (forwards)", step.forwards, total, note)
+        self._update("forwards", step.forwards, total, note)
 
     def _update(self, name: str, done: int, total: int, note: str, last: bool = False) -> None:
         if name not in self._tasks:
