@@ -2,14 +2,14 @@
 
 Text features are t_k = (W0 + dW) h_k, where h_k is the text tower's state at EOS after the final
 norm. One forward gives all h_k; from then on loss and gradient are closed forms and cost no
-forward. dW is shared by all classes, so names never seen in training keep a classifier. Minimised:
+forward. dW is shared by all classes, so names never seen in training keep a classifier (how good a
+one: experiments/unseen). Minimised:
 
     mean_i CE(s * x_i . t_k / |W0 h_k|) + penalty * ||dW||_F**2
 
 Features are divided by their untuned length: so the logits are linear in dW, the problem is convex
-and its minimum unique. (Dividing by |t_k| instead gave about the same accuracy on known classes,
-ten points less on unseen ones, and minima that differed with rounding, because a feature that has
-to turn by more than a right angle is cheapest at length zero.)
+and its minimum unique. Divided by |t_k|, it would not be: a feature that has to turn by more than a
+right angle is then cheapest at length zero, and where the search ends depends on rounding.
 
 At the minimum every row of dW lies in the span of the h_k (the loss sees nothing else and the
 penalty removes the rest), so dW = G Q' with Q an orthonormal basis of that span: rank <= K, stored
