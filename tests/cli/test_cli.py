@@ -79,6 +79,8 @@ def refused(capsys, *arguments):
         ("--method", "linear-probe"),
         ("--method", "cma-es", "--budget-forwards", "150"),
         ("--method", "sharpzo", "--budget-forwards", "150", "--shots", "2"),
+        ("--method", "sharpzo", "--budget-steps", "2"),
+        ("--method", "sharpzo", "--budget-seconds", "0.5"),
         ("--method", "sharpzo", "--preset", "paper/eurosat", "--budget-forwards", "1200"),
     ],
     ids=lambda options: "-".join(options[1::2]),

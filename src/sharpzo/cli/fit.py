@@ -30,6 +30,7 @@ def fit(
     change: options.Settings = [],  # noqa: B006  (Typer copies it)
     budget_forwards: options.Forwards = None,
     budget_seconds: options.Seconds = None,
+    budget_steps: options.Steps = None,
     dataset: options.Dataset = None,
     template: options.Template = "a photo of a {}.",
     threads: options.Threads = None,
@@ -49,7 +50,7 @@ def fit(
         model=model,
         template=template,
         seed=seed,
-        budget=Budget(forwards=budget_forwards, seconds=budget_seconds),
+        budget=Budget(budget_forwards, budget_seconds, budget_steps),
         threads=threads,
     )
     photos = load(data, dataset=dataset, shots=shots, seed=seed)

@@ -30,6 +30,10 @@ Seconds = Annotated[
     Optional[float],  # noqa: UP045
     typer.Option(help="Seconds of tuning to spend.", show_default="no limit"),
 ]
+Steps = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(help="Steps (generations, then updates) to take.", show_default="no limit"),
+]
 Threads = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option(help="Processor threads.", show_default="all this process may use"),
