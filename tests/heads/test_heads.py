@@ -19,7 +19,7 @@ def test_lbfgs_finds_the_minimum_of_rosenbrock():
     assert np.allclose(found, 1, atol=1e-4)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(1, 12), st.integers(0, 1000))
 def test_lbfgs_solves_random_quadratics(dim, seed):
     draws = np.random.default_rng(seed)

@@ -113,7 +113,7 @@ def same_history(make, rebuild, seed, interruptions, calls=12):
 moments = st.sets(
     st.tuples(st.integers(0, 11), st.sampled_from(["ask", "tell", "observe"])), max_size=36
 )
-relaxed = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+relaxed = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 
 @relaxed
