@@ -275,7 +275,7 @@ class PromptClassifier:
             "sharpzo_version": __version__,
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "model": {
-                "id": None if self.model is None else str(self.model),
+                "id": _model_id(self.model),
                 "sha256": checkpoint.fingerprint,
                 "text_sha256": text_fingerprint,
             },
@@ -300,3 +300,10 @@ class PromptClassifier:
             "validation": {"accuracy": fitted.validation_accuracy},
             "test": {"accuracy": None},
         }
+
+
+def _model_id(model: str | Path | None) -> str | None:
+    """What finds the checkpoint again from any working directory; None is the embedded model."""
+    if model is None:
+        return None
+    return str(Path(model).resolve()) if Path(model).is_dir() else str(model)
