@@ -22,6 +22,7 @@ import platform
 import subprocess
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +88,11 @@ class Remembering(Objective):
         self.saved = time.monotonic()
 
 
+@dataclass(frozen=True, eq=False)
 class Recorder(Chooser):
     """A judge that keeps the text features it has judged."""
 
-    judged: list[np.ndarray]
+    judged: list[np.ndarray] = field(default_factory=list)
 
     def judge(self, text_features: np.ndarray) -> tuple[float | None, float | None]:
         self.judged.append(text_features)
@@ -131,7 +133,6 @@ def measure(
     if settings.measure_mu:
         search = with_measured_mu(search, objective, seed)
     chooser = Recorder(splits["val"], tower.logit_scale)
-    object.__setattr__(chooser, "judged", [])
     steps = []
     result = run(
         SharpZo(settings.dim, search, seed=seed),
@@ -183,7 +184,7 @@ def features(args: argparse.Namespace, seed: int) -> dict[str, Features]:
     found = {}
     for name in ("train", "val", "test"):
         split = getattr(drawn, name)
-        # Weights of the text tower do not matter to image features: only the first shard counts.
+        # A new text tower leaves image features as they are, so it is not in the key.
         key = hashlib.sha256((split.digest() + _image_key(checkpoint)).encode()).hexdigest()[:24]
         path = args.cache / f"{key}.npy"
         if not path.exists():

@@ -11,6 +11,7 @@ import numpy as np
 
 from sharpzo import __version__, artifact
 from sharpzo.budget import Budget
+from sharpzo.data.dataset import TEMPLATE
 from sharpzo.errors import ArtifactError, InputError
 from sharpzo.evaluate import Evaluation, evaluate
 from sharpzo.heads.linear import LinearHead
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from sharpzo.data.dataset import Dataset, LabelledPhotos
     from sharpzo.towers.checkpoint import Checkpoint
 
-TEMPLATE = "a photo of a {}."
 Progress = Callable[[str, int, int], None]  # what is being encoded, photos done, photos in all
 
 

@@ -46,13 +46,16 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """What a method leaves; ``notes`` are numbers worth showing (chosen penalty, mu)."""
+    """What a method leaves; ``notes`` are numbers worth showing (chosen penalty, mu).
+
+    ``seconds`` is measured by ``methods.fit``, not by the method.
+    """
 
     head: LinearHead
     reason: Reason
     forwards: int
-    seconds: float
     steps: int = 0
+    seconds: float = 0.0
     arrays: Mapping[str, Array] = field(default_factory=dict)
     notes: Mapping[str, float] = field(default_factory=dict)
     validation_accuracy: float | None = None
@@ -101,8 +104,8 @@ def fit(method: Method, settings: Any, task: Task) -> Fit:
     chosen = fitted.validation_accuracy
     if chosen is None and task.validation is not None:
         chosen = accuracy(fitted.head.scores(task.validation.vectors), task.validation.labels)
-    return Fit(**{**vars(fitted), "validation_accuracy": chosen,
-                  "seconds": time.perf_counter() - begin})  # fmt: skip
+    seconds = time.perf_counter() - begin
+    return replace(fitted, validation_accuracy=chosen, seconds=seconds)
 
 
 # --- zero-shot -----------------------------------------------------------------------------------
@@ -119,7 +122,7 @@ def zero_shot_head(tower: TextTower) -> LinearHead:
 
 
 def _fit_zero_shot(settings: ZeroShotSettings, task: Task) -> Fit:
-    return Fit(zero_shot_head(task.tower), Reason.CLOSED_FORM, forwards=1, seconds=0.0)
+    return Fit(zero_shot_head(task.tower), Reason.CLOSED_FORM, forwards=1)
 
 
 # --- heads on cached features --------------------------------------------------------------------
@@ -127,7 +130,7 @@ def _fit_zero_shot(settings: ZeroShotSettings, task: Task) -> Fit:
 
 def _fit_linear_probe(settings: LinearProbeSettings, task: Task) -> Fit:
     head, penalty = fit_linear_probe(task.train, task.validation, settings)
-    return Fit(head, Reason.CLOSED_FORM, forwards=0, seconds=0.0, notes={"penalty": penalty})
+    return Fit(head, Reason.CLOSED_FORM, forwards=0, notes={"penalty": penalty})
 
 
 def _fit_projection(settings: ProjectionSettings, task: Task) -> Fit:
@@ -144,7 +147,6 @@ def _fit_projection(settings: ProjectionSettings, task: Task) -> Fit:
         tuned.head,
         Reason.CLOSED_FORM,
         forwards=1,
-        seconds=0.0,
         arrays={"projection_left": tuned.left, "projection_right": tuned.right},
         notes={"penalty": tuned.penalty},
     )
@@ -223,7 +225,6 @@ def _fit_prompt(settings: PromptSettings, task: Task) -> Fit:
         LinearHead.of_text(result.text_features, tower.logit_scale),
         result.reason,
         result.forwards,
-        result.seconds,
         result.steps,
         arrays={"context": context.astype(np.float32)},
         notes={
