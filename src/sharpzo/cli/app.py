@@ -10,6 +10,7 @@ from sharpzo import __version__
 from sharpzo.cli.demo import demo
 from sharpzo.cli.evaluate import evaluate
 from sharpzo.cli.fit import fit
+from sharpzo.cli.methods import methods
 from sharpzo.cli.predict import predict
 
 app = typer.Typer(
@@ -36,5 +37,5 @@ def _root(
     pass
 
 
-for command in (demo, fit, predict, evaluate):
+for command in (demo, fit, predict, evaluate, methods):
     app.command()(command)
