@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from sharpzo.errors import ArtifactError, InputError
 from sharpzo.evaluate import Evaluation, evaluate
 from sharpzo.journal import Journal
 from sharpzo.memory import peak_memory_mb
-from sharpzo.methods import Fit, Images, Task, find, fit
+from sharpzo.methods import METHODS, Fit, Images, Task, find, fit
 from sharpzo.methods.zero_shot import zero_shot_head
 from sharpzo.metrics import softmax
 from sharpzo.settings import as_dict
@@ -73,6 +74,7 @@ class PromptClassifier:
         self.threads = threads
         self.cache = None if cache is None else Path(cache)
         self.head_: Head | None = None
+        self.arrays_: dict[str, Array] = {}
         self.history_: list[Step] = []
         self.record_: dict[str, Any] = {}
         self._opened: Checkpoint | None = None
@@ -136,6 +138,7 @@ class PromptClassifier:
             ),
         )
         self.head_ = self.fit_.head
+        self.arrays_ = dict(self.fit_.arrays)
         self.classes_ = np.array(dataset.class_names)
         self.record_ = self._record(dataset, tower.fingerprint)
         tower.close()
@@ -202,6 +205,33 @@ class PromptClassifier:
             self._opened = Checkpoint.open(resolve(self.model))
         return self._opened
 
+    def rename(self, class_names: Sequence[str]) -> PromptClassifier:
+        """Return a classifier among other names, which training may never have seen.
+
+        What was tuned (a prompt, a projection) is shared by all class names; a method without
+        that raises InputError.
+        """
+        from sharpzo.towers.tower import OnnxTextTower
+
+        head = self._fitted()
+        if self.method.rename is None:
+            able = ", ".join(method.name for method in METHODS.values() if method.rename)
+            raise InputError(
+                f"method {self.method.name} knows only the classes that it was trained on; "
+                f"methods that can name others: {able}"
+            )
+        other = copy(self)
+        other.classes_ = np.array([str(name) for name in class_names])
+        arrays = {**self.arrays_, **head.arrays()}
+        tower = OnnxTextTower(
+            self._checkpoint(), class_names, template=self.template, threads=self.threads
+        )
+        try:
+            other.head_ = self.method.rename(arrays, tower)
+        finally:
+            tower.close()
+        return other
+
     # --- using -------------------------------------------------------------------------------
 
     def predict_proba(self, photos: Iterable[Any]) -> Array:
@@ -261,7 +291,7 @@ class PromptClassifier:
             with Journal(folder / artifact.HISTORY) as journal:
                 for step in self.history_:
                     journal.append(step)
-        artifact.write(folder, {**self.fit_.arrays, **head.arrays()}, self.record_)
+        artifact.write(folder, {**self.arrays_, **head.arrays()}, self.record_)
         return folder
 
     @classmethod
@@ -284,6 +314,7 @@ class PromptClassifier:
             expected = record["model"]["sha256"]
         except (KeyError, TypeError) as error:
             raise ArtifactError(f"{run} has an incomplete record ({error}); fit again") from None
+        classifier.arrays_ = found.arrays
         classifier.head_ = classifier.method.load(found.arrays)
         if classifier.head_.n_classes != len(classifier.classes_):
             raise ArtifactError(

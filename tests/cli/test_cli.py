@@ -351,6 +351,29 @@ def test_fitting_never_reads_the_test_split(method):
         fitted[0].evaluate(broken)
 
 
+def test_names_that_training_never_saw(photos, run, tmp_path, capsys):
+    image = next((photos / "test" / "bag").glob("*.png"))
+    (row,) = document(capsys, "predict", run, image, "--classes", "bag, aeroplane, river")
+    assert {guess["label"] for guess in row["top"]} == {"bag", "aeroplane", "river"}
+    known = document(capsys, "predict", run, image)[0]["top"]
+    again = document(capsys, "predict", run, image, "--classes", ",".join(CLASSES))[0]["top"]
+    for one, other in zip(known, again, strict=True):
+        assert one["label"] == other["label"]
+        assert one["probability"] == pytest.approx(other["probability"], abs=1e-3)
+    other = tmp_path / "other" / "shoe"
+    shutil.copytree(photos / "test" / "sandal", other)
+    shutil.copytree(photos / "test" / "dress", other.parent / "robe")
+    assert "does not know" in refused(capsys, "evaluate", run, other.parent)
+    result = document(capsys, "evaluate", run, other.parent, "--own-classes")
+    assert result["classes"] == ["robe", "shoe"]
+    assert 0 <= result["calibration_error"] <= 1
+    probe = tmp_path / "probe"
+    call("fit", photos, "--out", probe, "--method", "linear-probe")
+    assert "methods that can name others: " in refused(
+        capsys, "predict", probe, image, "--classes", "a,b"
+    )
+
+
 PLUGIN = """
 from sharpzo.methods import Fit, Method, register
 from sharpzo.methods.zero_shot import ZeroShotSettings, zero_shot_head

@@ -64,5 +64,24 @@ Dataset = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(help="DATA has CoOp's layout of this data set: eurosat or caltech101."),
 ]
+Classes = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        help="Class names to choose from, separated by commas; training need not have seen them.",
+        show_default="those of the run",
+        metavar="NAMES",
+    ),
+]
+
+
+def names(classes: str) -> list[str]:
+    """Split a list of class names.
+
+    >>> names("otter, hazel tree")
+    ['otter', 'hazel tree']
+    """
+    return [name.strip() for name in classes.split(",") if name.strip()]
+
+
 Out = Annotated[Path, typer.Option(help="Folder for the run; must not exist.")]
 Run = Annotated[Path, typer.Argument(help="Folder that 'sharpzo fit' wrote.", metavar="RUN")]
