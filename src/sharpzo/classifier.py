@@ -254,12 +254,12 @@ class PromptClassifier:
         """Accuracy on photos with class names as labels."""
         return float((self.predict(photos) == np.array([str(label) for label in labels])).mean())
 
-    def evaluate(
+    def encode(
         self, split: LabelledPhotos, *, progress: Progress = lambda *_: None
-    ) -> tuple[Evaluation, Features]:
-        """Evaluate on labelled photos; also returns their features for other heads.
+    ) -> tuple[Features, Array]:
+        """Return features of labelled photos, and which class of this classifier each name is.
 
-        The photos' class names are matched by name; one that the run lacks raises InputError.
+        Names are matched by their letters; one that the classifier lacks raises InputError.
         """
         names = [str(name) for name in self.classes_]
         unknown = [name for name in split.class_names if name not in names]
@@ -268,10 +268,17 @@ class PromptClassifier:
                 f"the photos have a class '{unknown[0]}' that this run does not know; it knows: "
                 f"{', '.join(names)}"
             )
-        encoded = self._encode({"test": split}, progress)["test"]
         rows = np.array([names.index(name) for name in split.class_names])
-        aligned = replace(encoded, labels=rows[encoded.labels], class_names=tuple(names))
-        return evaluate(self._fitted(), aligned), aligned
+        return self._encode({"test": split}, progress)["test"], rows
+
+    def evaluate(
+        self, split: LabelledPhotos, *, progress: Progress = lambda *_: None
+    ) -> Evaluation:
+        """Evaluate on labelled photos among all classes of this classifier."""
+        photos, rows = self.encode(split, progress=progress)
+        return evaluate(self._fitted(), replace(
+            photos, labels=rows[photos.labels], class_names=tuple(map(str, self.classes_))
+        ))  # fmt: skip
 
     def _fitted(self) -> Head:
         if self.head_ is None:

@@ -25,6 +25,27 @@ class Evaluation:
     calibration_error: float
 
 
+@dataclass(frozen=True, eq=False)
+class AmongSome:
+    """A head that chooses among some of its classes only, ``rows`` of them in order."""
+
+    head: Head
+    rows: Array
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes left."""
+        return len(self.rows)
+
+    def scores(self, photos: Features) -> Array:
+        """N photos -> logits (N, len(rows))."""
+        return self.head.scores(photos)[:, self.rows]
+
+    def arrays(self) -> dict[str, Array]:
+        """Those of the whole head."""
+        return self.head.arrays()
+
+
 def evaluate(head: Head, photos: Features) -> Evaluation:
     """Classify every photo once and compare with its label."""
     logits = head.scores(photos)

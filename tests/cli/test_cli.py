@@ -374,6 +374,23 @@ def test_names_that_training_never_saw(photos, run, tmp_path, capsys):
     )
 
 
+def test_a_second_test_set_of_some_classes(photos, tmp_path, capsys):
+    shifted = tmp_path / "shifted"
+    for name in ("sandal", "bag"):
+        shutil.copytree(photos / "test" / name, shifted / name)
+    options = ("--method", "linear-probe", "--test-on", shifted)
+    report = document(capsys, "fit", photos, "--out", tmp_path / "run", *options)
+    # Choosing between two classes can only be easier than among three.
+    confusion = document(capsys, "evaluate", tmp_path / "run", shifted)["accuracy"]
+    assert confusion <= report["shifted_accuracy"] <= 1
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["shifted"]["accuracy"] == report["shifted_accuracy"]
+    (shifted / "bag").rename(shifted / "boat")
+    sentence = refused(capsys, "fit", photos, "--out", tmp_path / "other", *options)
+    assert "'boat' that this run does not know" in sentence
+    assert not (tmp_path / "other").exists()
+
+
 PLUGIN = """
 from sharpzo.methods import Fit, Method, register
 from sharpzo.methods.zero_shot import ZeroShotSettings, zero_shot_head

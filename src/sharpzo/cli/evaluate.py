@@ -57,7 +57,7 @@ def evaluate(
     if own_classes:
         classifier = classifier.rename(photos.class_names)
     with Display(forwards=None, silent=as_json) as display:
-        result, _ = classifier.evaluate(photos, progress=display.encoding)
+        result = classifier.evaluate(photos, progress=display.encoding)
     names = [str(name) for name in classifier.classes_]
     if as_json:
         print(json.dumps({
