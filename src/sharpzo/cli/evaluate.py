@@ -44,7 +44,7 @@ def evaluate(
     found = read(data, dataset)
     whole = found.val is None and found.test is None
     photos = found.train if whole else getattr(found, split.value)
-    if photos is None:
+    if not photos:
         raise InputError(f"{data} has no {split.value} split; choose another one with --split")
     with Display(forwards=None, silent=as_json) as display:
         result, _ = classifier.evaluate(photos, progress=display.encoding)
