@@ -38,7 +38,9 @@ def halves(dataset: Dataset) -> tuple[Dataset, Dataset]:
 def _part(dataset: Dataset, start: int, stop: int, what: str) -> Dataset:
     names = dataset.class_names[start:stop]
 
-    def kept(split: LabelledPhotos) -> LabelledPhotos:
+    def kept(split: LabelledPhotos | None) -> LabelledPhotos | None:
+        if split is None:
+            return None
         rows = np.flatnonzero((split.labels >= start) & (split.labels < stop))
         photos = tuple(split.photos[row] for row in rows)
         return LabelledPhotos(photos, split.labels[rows] - start, names)
@@ -47,7 +49,7 @@ def _part(dataset: Dataset, start: int, stop: int, what: str) -> Dataset:
         dataset,
         class_names=names,
         train=kept(dataset.train),
-        val=dataset.val and kept(dataset.val),
-        test=dataset.test and kept(dataset.test),
+        val=kept(dataset.val),
+        test=kept(dataset.test),
         source=f"{dataset.source}, {what}",
     )
