@@ -13,13 +13,17 @@ class FakeTower:
     logit_scale = 20.0
     token_distance = 1.0
     fingerprint = "fake"
+    template = "a photo of a {}."
 
-    def __init__(self, classes: int = 4, width: int = 8, features: int = 6, seed: int = 0) -> None:
+    def __init__(
+        self, classes: int = 4, width: int = 8, features: int = 6, seed: int = 0, tokens: int = 2
+    ) -> None:
+        self.sizes = {"classes": classes, "width": width, "features": features, "seed": seed}
         draws = np.random.default_rng(seed)
         self.class_names = tuple(f"class {k}" for k in range(classes))
-        self.start = draws.normal(size=(2, width)).astype(np.float32)
+        self.start = draws.normal(size=(tokens, width)).astype(np.float32)
         self.names = draws.normal(size=(classes, width)).astype(np.float32)
-        self.mix = draws.normal(size=(width, 2 * width)).astype(np.float32) / 4
+        self.mix = draws.normal(size=(width, tokens * width)).astype(np.float32) / 4
         self.projection = draws.normal(size=(features, width)).astype(np.float32)
 
     def states(self, contexts: Array) -> Array:
@@ -28,6 +32,20 @@ class FakeTower:
 
     def forward(self, contexts: Array) -> Array:
         return (self.states(contexts) @ self.projection.T).astype(np.float32)
+
+    def variant(self, *, class_names=None, template=None, n_context=None) -> FakeTower:
+        """Names are known by their order alone; a template moves the start."""
+        classes = self.sizes | ({"classes": len(class_names)} if class_names else {})
+        made = FakeTower(**classes, tokens=n_context or len(self.start))
+        if class_names:
+            made.class_names = tuple(class_names)
+        if template is not None:
+            made.template = template
+            made.start += np.float32(len(template) / 100)
+        return made
+
+    def close(self) -> None:
+        pass
 
 
 def make_features(

@@ -22,7 +22,6 @@ import platform
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +29,16 @@ import numpy as np
 
 from sharpzo import Budget
 from sharpzo.data.intake import load
-from sharpzo.methods import Task, find, fit, with_measured_mu
+from sharpzo.methods import Task, find, fit
+from sharpzo.methods.prompt import with_measured_mu
 from sharpzo.metrics import accuracy
-from sharpzo.objective import ContextMap, Objective, unit_std
-from sharpzo.run import Chooser, run
+from sharpzo.objective import ContextMap, PromptObjective, unit_std
+from sharpzo.run import run
 from sharpzo.search.sharpzo import SharpZo
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.features import encode
 from sharpzo.towers.tower import OnnxTextTower
-from sharpzo.types import Features
+from sharpzo.types import Features, Step
 
 MILESTONES = (500, 1000, 2000, 4000, 8000, 12_000, 16_000, 24_000, 32_000, 40_000)
 PAPER = {"eurosat": "paper/eurosat", "caltech101": "paper/caltech"}
@@ -56,7 +56,7 @@ CELLS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
 }
 
 
-class Remembering(Objective):
+class Remembering(PromptObjective):
     """An objective that does not compute the same batch twice, but counts its forwards.
 
     The ablations of one seed share stage 1 to the bit, and a longer run begins as a shorter one;
@@ -70,7 +70,7 @@ class Remembering(Objective):
         self.file, self.saved = file, time.monotonic()
         self.memory: dict[str, np.ndarray] = dict(np.load(file)) if file.exists() else {}
 
-    def __call__(self, candidates: np.ndarray) -> np.ndarray:
+    def __call__(self, candidates: np.ndarray, step: int = 0) -> np.ndarray:
         content = candidates.tobytes() + self.contexts.matrix[:, 0].tobytes()
         key = hashlib.sha256(content).hexdigest()
         if key in self.memory:
@@ -86,17 +86,6 @@ class Remembering(Objective):
         np.savez(unfinished, **self.memory)
         unfinished.replace(self.file)
         self.saved = time.monotonic()
-
-
-@dataclass(frozen=True, eq=False)
-class Recorder(Chooser):
-    """A judge that keeps the text features it has judged."""
-
-    judged: list[np.ndarray] = field(default_factory=list)
-
-    def judge(self, text_features: np.ndarray) -> tuple[float | None, float | None]:
-        self.judged.append(text_features)
-        return super().judge(text_features)
 
 
 def measure(
@@ -121,59 +110,55 @@ def measure(
             "forwards": fitted.forwards,
             "seconds": round(fitted.seconds, 2),
             "validation_accuracy": fitted.validation_accuracy,
-            "test_accuracy": accuracy(fitted.head.scores(test.vectors), test.labels),
+            "test_accuracy": accuracy(fitted.head.scores(test), test.labels),
             "notes": dict(fitted.notes),
         }
     std = unit_std(tower) if settings.std is None else settings.std
     contexts = ContextMap(tower.start, dim=settings.dim, std=std, seed=seed)
     objective = Remembering(
-        tower, splits["train"], contexts, file=cache / f"losses-{dataset}-{seed}.npz"
+        tower,
+        splits["train"],
+        contexts,
+        splits["val"],
+        file=cache / f"losses-{dataset}-{seed}.npz",
     )
     search = settings.search
     if settings.measure_mu:
         search = with_measured_mu(search, objective, seed)
-    chooser = Recorder(splits["val"], tower.logit_scale)
-    steps = []
+    switched: list[int] = []
+
+    def listen(step: Step) -> None:
+        if step.stage == "sparse-zo":
+            switched.append(step.forwards)
+
     result = run(
         SharpZo(settings.dim, search, seed=seed),
         objective,
         Budget(forwards=forwards),
-        chooser,
         validate_every=settings.validate_every,
         choose=settings.choose,
-        listen=steps.append,
+        milestones=[mark for mark in MILESTONES if mark <= forwards],
+        listen=listen,
     )
     objective.save()
-    curve, chosen = [], 0
-    marks = [mark for mark in MILESTONES if mark <= forwards]
-    for i, step in enumerate(steps):
-        while marks and step.forwards > marks[0]:
-            curve.append(_point(marks.pop(0), steps, chosen, chooser.judged, tower, test))
-        rank = (-step.validation_accuracy, step.validation_loss)
-        best = (-steps[chosen].validation_accuracy, steps[chosen].validation_loss)
-        if not settings.choose or rank < best:
-            chosen = i
-    curve += [_point(mark, steps, chosen, chooser.judged, tower, test) for mark in marks]
-    switched = [step.forwards for step in steps if step.stage == "sparse-zo"]
+    curve = [
+        {
+            "forwards": mark,
+            "test_accuracy": accuracy(chosen.judged.head.scores(test), test.labels),
+            "validation_accuracy": chosen.judged.validation_accuracy,
+            "training_loss": round(chosen.judged.loss, 4),
+        }
+        for mark, chosen in result.milestones.items()
+    ]
     return line | {
         "forwards": result.forwards,
         "steps": result.steps,
         "switched_at_forwards": switched[0] if switched else None,
         "stopped": result.reason.value,
-        "validation_accuracy": result.validation_accuracy,
+        "validation_accuracy": result.chosen.judged.validation_accuracy,
         "test_accuracy": curve[-1]["test_accuracy"],
-        "training_loss": round(result.loss, 4),
+        "training_loss": round(result.chosen.judged.loss, 4),
         "curve": curve,
-    }
-
-
-def _point(mark, steps, chosen, judged, tower, test):
-    logits = tower.logit_scale * test.vectors @ judged[chosen].T
-    return {
-        "forwards": mark,
-        "test_accuracy": accuracy(logits, test.labels),
-        "validation_accuracy": steps[chosen].validation_accuracy,
-        "training_loss": round(steps[chosen].loss, 4),
     }
 
 

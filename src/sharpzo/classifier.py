@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,17 +15,18 @@ from sharpzo.budget import Budget
 from sharpzo.data.dataset import TEMPLATE
 from sharpzo.errors import ArtifactError, InputError
 from sharpzo.evaluate import Evaluation, evaluate
-from sharpzo.heads.linear import LinearHead
 from sharpzo.journal import Journal
 from sharpzo.memory import peak_memory_mb
-from sharpzo.methods import Fit, Task, find, fit, zero_shot_head
+from sharpzo.methods import Fit, Images, Task, find, fit
+from sharpzo.methods.zero_shot import zero_shot_head
 from sharpzo.metrics import softmax
 from sharpzo.settings import as_dict
-from sharpzo.types import Array, Features, Step
+from sharpzo.types import Array, Features, Head, Step
 
 if TYPE_CHECKING:
     from sharpzo.data.dataset import Dataset, LabelledPhotos
     from sharpzo.towers.checkpoint import Checkpoint
+    from sharpzo.towers.tower import OnnxImageTower
 
 Progress = Callable[[str, int, int], None]  # what is being encoded, photos done, photos in all
 
@@ -34,7 +36,8 @@ class PromptClassifier:
 
     ``method`` is a name of ``sharpzo.methods`` with an optional ``preset`` and ``settings``
     (dotted names, such as ``{"search.zo.keep": 0.1}``); ``model`` is a checkpoint folder or a hub
-    id (None: the embedded model); ``template`` holds ``{}`` where the class name goes.
+    id (None: the embedded model); ``template`` holds ``{}`` where the class name goes; ``cache``
+    is a folder that keeps image features (None: they are computed again each time).
 
     Photos are paths, PIL images or uint8 arrays (height, width, 3). After ``fit``:
     ``classes_`` (names), ``fit_`` (what it cost and why it stopped), ``zero_shot_`` (the head of
@@ -58,6 +61,7 @@ class PromptClassifier:
         seed: int = 1,
         budget: Budget | None = None,
         threads: int | None = None,
+        cache: str | Path | None = None,
     ) -> None:
         self.method = find(method)
         self.settings = self.method.configure(preset, settings)
@@ -67,7 +71,8 @@ class PromptClassifier:
         self.seed = seed
         self.budget = budget or Budget()
         self.threads = threads
-        self.head_: LinearHead | None = None
+        self.cache = None if cache is None else Path(cache)
+        self.head_: Head | None = None
         self.history_: list[Step] = []
         self.record_: dict[str, Any] = {}
         self._opened: Checkpoint | None = None
@@ -81,6 +86,7 @@ class PromptClassifier:
         *,
         shots: int | None = None,
         encoded: Mapping[str, Features] | None = None,
+        milestones: Sequence[int] = (),
         listen: Callable[[Step], None] = lambda step: None,
         progress: Progress = lambda what, done, total: None,
     ) -> PromptClassifier:
@@ -89,8 +95,9 @@ class PromptClassifier:
         From a folder or a list, ``shots`` photos a class are drawn (None: all) and up to four
         more are set aside for validation, which alone chooses. A data set is taken as it is; its
         test split is never read here. ``encoded`` takes the ``encoded_`` of a classifier that was
-        fitted on the same photos, which are then not encoded again. ``listen`` hears every
-        validated step, ``progress`` how many photos are encoded.
+        fitted on the same photos, which are then not encoded again. A search keeps its choice at
+        ``milestones`` of forwards in ``fit_.milestones``. ``listen`` hears every validated step,
+        ``progress`` how many photos are encoded.
         """
         from sharpzo.towers.tower import OnnxTextTower
 
@@ -102,7 +109,11 @@ class PromptClassifier:
         tower = OnnxTextTower(
             checkpoint, dataset.class_names, template=self.template, threads=self.threads
         )
-        self.encoded_ = dict(encoded) if encoded else self._encode(splits, progress)
+        splits |= self._views(dataset)
+        self.encoded_ = dict(encoded or {})
+        self.encoded_ |= self._encode(
+            {name: split for name, split in splits.items() if name not in self.encoded_}, progress
+        )
         self.history_ = []
 
         def heard(step: Step) -> None:
@@ -120,6 +131,9 @@ class PromptClassifier:
                 seed=self.seed,
                 budget=self.budget,
                 listen=heard,
+                views=self.encoded_.get("views"),
+                images=Images(dataset.train, dataset.val, self._image_tower),
+                milestones=tuple(milestones),
             ),
         )
         self.head_ = self.fit_.head
@@ -154,12 +168,33 @@ class PromptClassifier:
         )
         return draw(Dataset(names, many, None, None, source="photos in memory"), shots, self.seed)
 
+    def _views(self, dataset: Dataset) -> dict[str, LabelledPhotos]:
+        """Augmented views of the training photos, if the method's settings ask for some."""
+        from sharpzo.data.augment import augment
+        from sharpzo.towers.preprocess import Preprocessing
+
+        many = getattr(self.settings, "views", 0)
+        if not many:
+            return {}
+        scale = getattr(self.settings, "view_scale", (0.08, 1.0))
+        side = max(Preprocessing.open(self._checkpoint()).size)
+        return {"views": augment(dataset.train, many, side, self.seed, scale)}
+
     def _encode(
         self, splits: Mapping[str, LabelledPhotos], progress: Progress = lambda *_: None
     ) -> dict[str, Features]:
         from sharpzo.towers.features import encode
 
-        return encode(self._checkpoint(), splits, threads=self.threads, progress=progress)
+        if not splits:
+            return {}
+        return encode(
+            self._checkpoint(), splits, threads=self.threads, progress=progress, cache=self.cache
+        )
+
+    def _image_tower(self) -> OnnxImageTower:
+        from sharpzo.towers.tower import OnnxImageTower
+
+        return OnnxImageTower(self._checkpoint(), threads=self.threads)
 
     def _checkpoint(self) -> Checkpoint:
         from sharpzo.towers.checkpoint import Checkpoint, resolve
@@ -180,8 +215,7 @@ class PromptClassifier:
         if not many:
             return np.zeros((0, len(self.classes_)))
         split = LabelledPhotos(many, np.zeros(len(many), np.int64), tuple(self.classes_))
-        vectors = self._encode({"photos": split})["photos"].vectors
-        return softmax(head.scores(vectors).astype(np.float64))
+        return softmax(head.scores(self._encode({"photos": split})["photos"]).astype(np.float64))
 
     def predict(self, photos: Iterable[Any]) -> Array:
         """Most probable class names (N,)."""
@@ -207,10 +241,10 @@ class PromptClassifier:
             )
         encoded = self._encode({"test": split}, progress)["test"]
         rows = np.array([names.index(name) for name in split.class_names])
-        aligned = Features(encoded.vectors, rows[encoded.labels], tuple(names), encoded.fingerprint)
+        aligned = replace(encoded, labels=rows[encoded.labels], class_names=tuple(names))
         return evaluate(self._fitted(), aligned), aligned
 
-    def _fitted(self) -> LinearHead:
+    def _fitted(self) -> Head:
         if self.head_ is None:
             raise InputError("this classifier has not been fitted; call fit or load a run")
         return self.head_
@@ -251,10 +285,10 @@ class PromptClassifier:
             expected = record["model"]["sha256"]
         except (KeyError, TypeError) as error:
             raise ArtifactError(f"{run} has an incomplete record ({error}); fit again") from None
-        classifier.head_ = LinearHead.from_arrays(found.arrays)
-        if len(classifier.head_.weight) != len(classifier.classes_):
+        classifier.head_ = classifier.method.load(found.arrays)
+        if classifier.head_.n_classes != len(classifier.classes_):
             raise ArtifactError(
-                f"{run} has {len(classifier.head_.weight)} classifier rows for "
+                f"{run} has a classifier of {classifier.head_.n_classes} classes for "
                 f"{len(classifier.classes_)} class names; fit again"
             )
         classifier.record_ = record

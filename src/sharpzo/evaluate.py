@@ -23,7 +23,7 @@ class Evaluation:
 
 def evaluate(head: Head, photos: Features) -> Evaluation:
     """Classify every photo once and compare with its label."""
-    predicted = head.scores(photos.vectors).argmax(axis=1)
+    predicted = head.scores(photos).argmax(axis=1)
     counts = confusion(predicted, photos.labels, len(photos.class_names))
     totals = counts.sum(axis=1)
     per_class = {

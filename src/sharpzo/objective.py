@@ -12,9 +12,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from sharpzo.errors import InputError
-from sharpzo.metrics import cross_entropy, normalise
+from sharpzo.heads.linear import LinearHead
+from sharpzo.metrics import accuracy, cross_entropy, normalise
 from sharpzo.rng import generator
-from sharpzo.types import Array, Features, TextTower
+from sharpzo.types import Array, Features, Judged, Objective, TextTower
 
 BATCH = 32  # candidates a call of the tower: enough to feed two cores, little memory
 
@@ -53,27 +54,49 @@ def unit_std(tower: TextTower) -> float:
     return tower.token_distance / float(np.sqrt(tower.start.shape[1]))
 
 
-class Objective:
-    """Mean cross-entropy over the cached training photos, counting forwards.
+class PromptObjective:
+    """Mean cross-entropy of a context over cached photos, counting forwards.
 
-    A loss that is not a number is returned as +inf and counted in ``failures``.
+    ``train`` is the whole batch of every loss; with ``batch`` a loss sees so many photos, the same
+    for all candidates of a step, each as one of its augmented ``views`` (view-major: row v * N + i
+    shows photo i), if there are any. Photos come in a new order every epoch and a rest is dropped,
+    as in Dassl's loader. A loss that is not a number is returned as +inf and counted in
+    ``failures``.
     """
 
-    def __init__(self, tower: TextTower, train: Features, contexts: ContextMap) -> None:
-        if train.class_names != tower.class_names:
-            raise InputError("the photos and the text tower disagree about the class names")
+    def __init__(
+        self,
+        tower: TextTower,
+        train: Features,
+        contexts: ContextMap,
+        validation: Features | None = None,
+        *,
+        batch: int | None = None,
+        views: Features | None = None,
+        seed: int = 1,
+    ) -> None:
+        for photos in (train, validation, views):
+            if photos is not None and photos.class_names != tower.class_names:
+                raise InputError("the photos and the text tower disagree about the class names")
+        if batch is not None and batch < 1:
+            raise InputError(f"batch is {batch}; give 1 or more photos, or nothing for all")
         self.tower = tower
         self.train = train
+        self.validation = validation
         self.contexts = contexts
         self.dim = contexts.dim
         self.forwards = 0
         self.failures = 0
+        self._batch = None if batch is None else min(batch, len(train))
+        self._pool = train if views is None else views
+        self._seed = seed
 
-    def __call__(self, candidates: Array) -> Array:
+    def __call__(self, candidates: Array, step: int = 0) -> Array:
         """Candidates (P, d) -> losses float64 (P,)."""
+        photos = self.train if self._batch is None else self._pool.take(self._rows(step))
         losses = np.concatenate(
             [
-                cross_entropy(self._logits(text), self.train.labels)
+                cross_entropy(self._logits(text, photos), photos.labels)
                 for text in self._text(np.atleast_2d(candidates))
             ]
         )
@@ -81,13 +104,30 @@ class Objective:
         self.failures += int((~finite).sum())
         return np.where(finite, losses, np.inf)
 
-    def text_features(self, candidate: Array) -> Array:
-        """One candidate (d,) -> unit text features (K, D), for one forward."""
-        return next(self._text(candidate[None]))[0]
+    def judge(self, candidate: Array) -> Judged:
+        """One candidate (d,) on all training and validation photos, for one forward."""
+        text = next(self._text(candidate[None]))
+        accurate, loss = None, None
+        if self.validation is not None:
+            logits = self._logits(text, self.validation)[0]
+            accurate = accuracy(logits, self.validation.labels)
+            loss = float(cross_entropy(logits, self.validation.labels))
+        return Judged(
+            LinearHead.of_text(text[0], self.tower.logit_scale),
+            float(cross_entropy(self._logits(text, self.train), self.train.labels)[0]),
+            accurate,
+            loss,
+        )
 
-    def loss(self, text_features: Array) -> float:
-        """Training loss of unit text features (K, D); costs no forward."""
-        return float(cross_entropy(self._logits(text_features[None]), self.train.labels)[0])
+    def _rows(self, step: int) -> Array:
+        """Rows of the pool that a step sees."""
+        assert self._batch is not None
+        many = len(self.train)
+        epoch, place = divmod(step, many // self._batch)
+        order = generator(self._seed, "minibatch", epoch).permutation(many)
+        rows = order[place * self._batch : (place + 1) * self._batch]
+        views = len(self._pool) // many
+        return rows + many * generator(self._seed, "view", step).integers(views, size=len(rows))
 
     def _text(self, candidates: Array) -> Iterator[Array]:
         for first in range(0, len(candidates), BATCH):
@@ -95,11 +135,11 @@ class Objective:
             self.forwards += len(contexts)
             yield normalise(self.tower.forward(contexts))
 
-    def _logits(self, text: Array) -> Array:
+    def _logits(self, text: Array, photos: Features) -> Array:
         # One product for the whole batch: (N, D) x (D, P K), then (P, N, K).
         many, classes, width = text.shape
-        flat = self.train.vectors @ text.reshape(many * classes, width).T
-        logits = flat.reshape(len(self.train), many, classes).transpose(1, 0, 2)
+        flat = photos.vectors @ text.reshape(many * classes, width).T
+        logits = flat.reshape(len(photos), many, classes).transpose(1, 0, 2)
         return np.float32(self.tower.logit_scale) * logits
 
 

@@ -6,8 +6,8 @@ dimension d, H width of the text tower's state before its projection.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Protocol
 
@@ -34,16 +34,23 @@ class Features:
     """Photos after the image tower; knows nothing of files.
 
     ``vectors`` float32 (N, D) with rows of length 1, ``labels`` int64 (N,) into ``class_names``,
-    ``fingerprint`` the content hash of photos + image tower + preprocessing.
+    ``fingerprint`` the content hash of photos + image tower + preprocessing. ``states`` float32
+    (N, S) are what the image tower's projection made the vectors of, for methods that tune it.
     """
 
     vectors: Array
     labels: Array
     class_names: tuple[str, ...]
     fingerprint: str = ""
+    states: Array | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def take(self, rows: Array) -> Features:
+        """The photos of ``rows`` (indices or booleans), in that order."""
+        states = None if self.states is None else self.states[rows]
+        return replace(self, vectors=self.vectors[rows], labels=self.labels[rows], states=states)
 
 
 @dataclass(frozen=True)
@@ -61,20 +68,41 @@ class Step:
 
 
 @dataclass(frozen=True, eq=False)
-class Result:
-    """What a search leaves: the chosen point, why it stopped and what it cost.
+class Judged:
+    """A point of a search as a classifier, and what the photos say of it.
 
-    ``best`` float64 (d,), ``text_features`` unit float32 (K, D) at that point.
+    ``loss`` is the training loss; without validation photos the other two are None.
+    """
+
+    head: Head
+    loss: float
+    validation_accuracy: float | None
+    validation_loss: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """A point (d,) that was the best so far when ``forwards`` and ``seconds`` had been spent."""
+
+    point: Array
+    judged: Judged
+    forwards: int
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a search leaves: the point it settled for, why it stopped and what it cost.
+
+    ``milestones``: the choice that a run of so many forwards would have made.
     """
 
     reason: Reason
-    best: Array
-    text_features: Array
+    chosen: Chosen
     forwards: int
     seconds: float
     steps: int
-    loss: float
-    validation_accuracy: float | None
+    milestones: Mapping[int, Chosen] = field(default_factory=dict)
 
 
 class ImageTower(Protocol):
@@ -83,8 +111,17 @@ class ImageTower(Protocol):
     @property
     def fingerprint(self) -> str: ...
 
-    def encode(self, photos: Iterable[Array]) -> Array:
-        """uint8 (height, width, 3) photos of any size -> float32 (N, D), rows of length 1."""
+    @property
+    def projection(self) -> Array:
+        """Final image projection, float32 (D, S): features = normalised states @ projection.T."""
+        ...
+
+    def pixels(self, photos: Iterable[Array]) -> Array:
+        """uint8 (height, width, 3) photos of any size -> float32 (N, 3, h, w), preprocessed."""
+        ...
+
+    def forward(self, pixels: Array) -> Array:
+        """Preprocessed float32 (N, 3, h, w) -> states float32 (N, S)."""
         ...
 
 
@@ -99,6 +136,11 @@ class TextTower(Protocol):
 
     @property
     def class_names(self) -> tuple[str, ...]: ...
+
+    @property
+    def template(self) -> str:
+        """The sentence with {} in place of the class name."""
+        ...
 
     @property
     def start(self) -> Array:
@@ -126,6 +168,40 @@ class TextTower(Protocol):
 
     def states(self, contexts: Array) -> Array:
         """float32 (P, n, m) -> states at EOS after the final norm, float32 (P, K, H)."""
+        ...
+
+    def variant(
+        self,
+        *,
+        class_names: Sequence[str] | None = None,
+        template: str | None = None,
+        n_context: int | None = None,
+    ) -> TextTower:
+        """The same tower for other names, another template or another length of context."""
+        ...
+
+    def close(self) -> None:
+        """Release what the tower holds."""
+        ...
+
+
+class Objective(Protocol):
+    """Candidates to losses, counting forwards. Any number of candidates; a loss that is not a
+    number is +inf.
+    """
+
+    @property
+    def dim(self) -> int: ...
+
+    @property
+    def forwards(self) -> int: ...
+
+    def __call__(self, candidates: Array, step: int = 0) -> Array:
+        """Candidates (P, d) -> losses float64 (P,); ``step`` keys a minibatch, if there is one."""
+        ...
+
+    def judge(self, candidate: Array) -> Judged:
+        """One candidate (d,) on all training and validation photos, for one forward."""
         ...
 
 
@@ -181,8 +257,11 @@ class Search(Protocol):
 class Head(Protocol):
     """A classifier on cached features; never sees a search. Deterministic."""
 
-    def scores(self, vectors: Array) -> Array:
-        """float32 (N, D) -> logits (N, K)."""
+    @property
+    def n_classes(self) -> int: ...
+
+    def scores(self, photos: Features) -> Array:
+        """N photos -> logits (N, K)."""
         ...
 
     def arrays(self) -> dict[str, Array]:

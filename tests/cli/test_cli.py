@@ -349,3 +349,39 @@ def test_fitting_never_reads_the_test_split(method):
     assert np.array_equal(fitted[0].head_.weight, fitted[1].head_.weight)
     with pytest.raises(sharpzo.SharpzoError, match="does not exist"):
         fitted[0].evaluate(broken)
+
+
+PLUGIN = """
+from sharpzo.methods import Fit, Method, register
+from sharpzo.methods.zero_shot import ZeroShotSettings, zero_shot_head
+from sharpzo.types import Reason
+
+
+def fit(settings, task):
+    return Fit(zero_shot_head(task.tower), Reason.CLOSED_FORM, forwards=1)
+
+
+register(Method("my-own", "a test", ZeroShotSettings(), fit))
+"""
+
+
+def test_a_plugin_adds_a_method_from_one_file(photos, tmp_path, capsys):
+    from sharpzo.methods import METHODS
+
+    file = tmp_path / "mine.py"
+    file.write_text(PLUGIN)
+    try:
+        listed = document(capsys, "methods", "--plugin", file)
+        assert "my-own" in {method["name"] for method in listed}
+        report = document(
+            capsys, "fit", photos, "--out", tmp_path / "run", "--method", "my-own", "--plugin", file
+        )
+        assert report["test_accuracy"] == report["zero_shot_accuracy"]
+        assert document(capsys, "evaluate", tmp_path / "run", photos, "--plugin", file)["n"] == 12
+    finally:
+        METHODS.pop("my-own", None)
+    broken = tmp_path / "broken.py"
+    broken.write_text("1 / 0")
+    assert "ZeroDivisionError" in refused(capsys, "methods", "--plugin", broken)
+    assert "no plugin file" in refused(capsys, "methods", "--plugin", tmp_path / "none.py")
+    assert "there is no method 'my-own'" in refused(capsys, "evaluate", tmp_path / "run", photos)

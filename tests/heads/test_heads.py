@@ -10,6 +10,7 @@ from sharpzo.heads.linear import LinearHead
 from sharpzo.heads.linear_probe import LinearProbeSettings, fit_linear_probe
 from sharpzo.heads.projection import ProjectionSettings, fit_projection
 from sharpzo.metrics import accuracy, normalise
+from sharpzo.types import Features
 
 
 def test_lbfgs_finds_the_minimum_of_rosenbrock():
@@ -40,7 +41,7 @@ def test_linear_probe_agrees_with_scikit_learn():
     # scikit-learn minimises sum CE * C + ||W||^2 / 2: C = 1 / (2 N penalty).
     reference = sklearn.LogisticRegression(C=1 / (2 * len(photos) * penalty), tol=1e-8)
     reference.fit(photos.vectors.astype(np.float64), photos.labels)
-    ours = head.scores(photos.vectors)
+    ours = head.scores(photos)
     theirs = reference.decision_function(photos.vectors)
     ours, theirs = ours - ours.mean(1, keepdims=True), theirs - theirs.mean(1, keepdims=True)
     assert np.abs(ours - theirs).max() < 1e-2 * np.abs(theirs).max()
@@ -52,12 +53,12 @@ def test_validation_chooses_the_penalty_and_training_photos_do_not():
     validation = make_features(tower, per_class=50, noise=1.0, seed=1)
     chosen = LinearProbeSettings()
     head, penalty = fit_linear_probe(train, validation, chosen)
-    reached = accuracy(head.scores(validation.vectors), validation.labels)
+    reached = accuracy(head.scores(validation), validation.labels)
     rivals = [
         fit_linear_probe(train, None, LinearProbeSettings(penalty=other))[0]
         for other in chosen.penalties
     ]
-    scores = [accuracy(rival.scores(validation.vectors), validation.labels) for rival in rivals]
+    scores = [accuracy(rival.scores(validation), validation.labels) for rival in rivals]
     # Cold starts end within the solver's tolerance of the warm-started path.
     assert reached >= max(scores) - 0.01 > min(scores)
     assert penalty in chosen.penalties
@@ -109,8 +110,8 @@ def test_projection_improves_on_zero_shot_and_keeps_an_orthogonal_unseen_class()
     states = tower.states(tower.start[None])[0]
     found = tuned(tower, train, test)
     zero_shot = LinearHead.of_text(normalise(states @ tower.projection.T), tower.logit_scale)
-    before = accuracy(zero_shot.scores(test.vectors), test.labels)
-    assert accuracy(found.head.scores(test.vectors), test.labels) > before + 0.2
+    before = accuracy(zero_shot.scores(test), test.labels)
+    assert accuracy(found.head.scores(test), test.labels) > before + 0.2
     unseen = np.linalg.svd(states)[2][-1]  # orthogonal to every tuned state
     assert np.allclose((found.left @ found.right) @ unseen, 0, atol=1e-5)
 
@@ -118,7 +119,8 @@ def test_projection_improves_on_zero_shot_and_keeps_an_orthogonal_unseen_class()
 def test_head_refuses_incomplete_and_misshapen_arrays():
     head = LinearHead(np.eye(3, dtype=np.float32), np.zeros(3, np.float32), 2.0)
     arrays = head.arrays()
-    assert np.array_equal(LinearHead.from_arrays(arrays).scores(np.eye(3)), 2 * np.eye(3))
+    photos = Features(np.eye(3), np.arange(3), ("a", "b", "c"))
+    assert np.array_equal(LinearHead.from_arrays(arrays).scores(photos), 2 * np.eye(3))
     with pytest.raises(ArtifactError, match="lacks the array 'bias'"):
         LinearHead.from_arrays({k: v for k, v in arrays.items() if k != "bias"})
     with pytest.raises(ArtifactError, match=r"weight \(3, 3\), bias \(2,\)"):

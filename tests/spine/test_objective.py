@@ -4,14 +4,14 @@ import pytest
 from fakes import FakeTower, make_features
 from sharpzo.errors import InputError
 from sharpzo.metrics import cross_entropy, normalise, softmax
-from sharpzo.objective import BATCH, ContextMap, Objective, measure_smoothing, unit_std
+from sharpzo.objective import BATCH, ContextMap, PromptObjective, measure_smoothing, unit_std
 
 
 @pytest.fixture
 def objective():
     tower = FakeTower()
     contexts = ContextMap(tower.start, dim=5, std=0.3, seed=1)
-    return Objective(tower, make_features(tower), contexts)
+    return PromptObjective(tower, make_features(tower), contexts)
 
 
 def test_loss_is_the_mean_cross_entropy_of_scaled_cosines(objective):
@@ -30,7 +30,7 @@ def test_batches_give_the_losses_of_single_candidates_and_count_forwards(objecti
     assert objective.forwards == len(many)
     assert np.allclose(together, [objective(w[None])[0] for w in many], rtol=1e-6)
     assert objective.forwards == 2 * len(many)
-    objective.loss(objective.text_features(many[0]))
+    objective.judge(many[0])
     assert objective.forwards == 2 * len(many) + 1
 
 

@@ -4,8 +4,8 @@ import pytest
 from fakes import FakeTower, make_features
 from sharpzo.budget import Budget
 from sharpzo.errors import BudgetError
-from sharpzo.objective import ContextMap, Objective
-from sharpzo.run import Chooser, run
+from sharpzo.objective import ContextMap, PromptObjective
+from sharpzo.run import run
 from sharpzo.types import Reason
 
 
@@ -44,37 +44,51 @@ def pieces():
     points = list(np.random.default_rng(3).normal(size=(12, 3)))
     train = make_features(tower)
     validation = make_features(tower, seed=1)
-    return Objective(tower, train, contexts), points, Chooser(validation, tower.logit_scale)
+    return PromptObjective(tower, train, contexts, validation), points
 
 
 def test_the_point_that_validates_best_is_chosen(pieces):
-    objective, points, chooser = pieces
+    objective, points = pieces
     walk = Walk(points)
-    result = run(walk, objective, Budget(steps=11), chooser, validate_every=1)
-    judged = [chooser.judge(objective.text_features(point)) for point in points]
-    best = min(range(len(points)), key=lambda i: (-judged[i][0], judged[i][1]))
-    assert np.array_equal(result.best, points[best])
-    assert result.validation_accuracy == judged[best][0]
-    assert walk.heard == [score for score, _ in judged]
-    assert np.allclose(result.text_features, objective.text_features(points[best]))
+    result = run(walk, objective, Budget(steps=11), validate_every=1)
+    judged = [objective.judge(point) for point in points]
+    ranks = [(-one.validation_accuracy, one.validation_loss) for one in judged]
+    best = ranks.index(min(ranks))
+    assert np.array_equal(result.chosen.point, points[best])
+    assert result.chosen.judged.validation_accuracy == judged[best].validation_accuracy
+    assert walk.heard == [one.validation_accuracy for one in judged]
+    assert np.allclose(result.chosen.judged.head.weight, judged[best].head.weight)
+
+
+def test_milestones_keep_what_a_shorter_run_would_have_chosen(pieces):
+    objective, points = pieces
+    marks = (1, 7, 23, 40, 1000)
+    long = run(Walk(points), objective, Budget(steps=11), validate_every=1, milestones=marks)
+    assert set(long.milestones) == set(marks)
+    for mark in marks[:-1]:
+        objective.forwards = 0
+        short = run(Walk(points), objective, Budget(forwards=mark), validate_every=1)
+        assert np.array_equal(long.milestones[mark].point, short.chosen.point)
+    assert long.milestones[1000] is long.chosen
 
 
 def test_without_choosing_or_without_photos_the_last_point_is_taken(pieces):
-    objective, points, chooser = pieces
+    objective, points = pieces
     for options in ({"choose": False}, {}):
-        judge = chooser if options else Chooser(None, 1.0)
+        if not options:
+            objective.validation = None
         walk = Walk(points)
-        result = run(walk, objective, Budget(steps=11), judge, validate_every=3, **options)
-        assert np.array_equal(result.best, points[-1])
+        result = run(walk, objective, Budget(steps=11), validate_every=3, **options)
+        assert np.array_equal(result.chosen.point, points[-1])
         assert bool(walk.heard) == bool(options)
 
 
 @pytest.mark.parametrize("forwards", [1, 2, 5, 6, 7, 17, 40])
 def test_the_budget_of_forwards_is_never_exceeded_and_the_end_is_validated(pieces, forwards):
-    objective, points, chooser = pieces
+    objective, points = pieces
     heard = []
     result = run(
-        Walk(points), objective, Budget(forwards=forwards), chooser, validate_every=7,
+        Walk(points), objective, Budget(forwards=forwards), validate_every=7,
         listen=heard.append,
     )  # fmt: skip
     assert result.reason is Reason.FORWARDS
@@ -84,14 +98,14 @@ def test_the_budget_of_forwards_is_never_exceeded_and_the_end_is_validated(piece
 
 
 def test_a_search_that_stops_says_why(pieces):
-    objective, points, chooser = pieces
-    result = run(Walk(points, stop_after=3), objective, Budget(), chooser, validate_every=1)
+    objective, points = pieces
+    result = run(Walk(points, stop_after=3), objective, Budget(), validate_every=1)
     assert (result.reason, result.steps) == (Reason.PATIENCE, 3)
 
 
 def test_time_ends_a_run(pieces):
-    objective, points, chooser = pieces
-    result = run(Walk(points), objective, Budget(seconds=1e-9), chooser, validate_every=1)
+    objective, points = pieces
+    result = run(Walk(points), objective, Budget(seconds=1e-9), validate_every=1)
     assert result.reason is Reason.SECONDS
 
 

@@ -11,6 +11,7 @@ from sharpzo.cli.data import data
 from sharpzo.cli.demo import demo
 from sharpzo.cli.evaluate import evaluate
 from sharpzo.cli.fit import fit
+from sharpzo.cli.methods import methods
 from sharpzo.cli.predict import predict
 
 app = typer.Typer(
@@ -37,6 +38,6 @@ def _root(
     pass
 
 
-for command in (demo, fit, predict, evaluate):
+for command in (demo, fit, predict, evaluate, methods):
     app.command()(command)
 app.add_typer(data, name="data")

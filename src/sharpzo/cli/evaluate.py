@@ -26,6 +26,7 @@ def evaluate(
     split: Annotated[Split, typer.Option(help="Which split of DATA.")] = Split.test,
     dataset: options.Dataset = None,
     model: options.Model = None,
+    plugin: options.Plugin = [],  # noqa: B006
     as_json: options.Json = False,
 ) -> None:
     """Measure accuracy, per class and with the confusion matrix, on labelled photos.

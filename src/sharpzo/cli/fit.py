@@ -34,6 +34,7 @@ def fit(
     dataset: options.Dataset = None,
     template: options.Template = "a photo of a {}.",
     threads: options.Threads = None,
+    plugin: options.Plugin = [],  # noqa: B006
     as_json: options.Json = False,
 ) -> None:
     """Tune the model on your photos and write a run folder that 'predict' uses."""

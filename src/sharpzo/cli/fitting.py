@@ -16,7 +16,7 @@ from sharpzo.data.dataset import Dataset
 from sharpzo.evaluate import evaluate
 from sharpzo.journal import Journal
 from sharpzo.memory import peak_memory_mb
-from sharpzo.types import Reason, Step
+from sharpzo.types import Head, Reason, Step
 
 
 def fit_and_write(
@@ -83,7 +83,7 @@ def _evaluate(
     display: Display,
 ) -> list[dict[str, Any]]:
     """One row a method: zero-shot, the yardstick, the fitted one (last); the only test reading."""
-    fitted = [("zero-shot", classifier.zero_shot_, 1, 0.0)]
+    fitted: list[tuple[str, Head, int, float]] = [("zero-shot", classifier.zero_shot_, 1, 0.0)]
     for one in (rival, classifier):
         if one is not None and one.method.name != "zero-shot":
             fitted.append((one.method.name, one.fit_.head, one.fit_.forwards, one.fit_.seconds))

@@ -18,10 +18,30 @@ Model = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(help="Checkpoint folder or hub id.", show_default="the embedded model"),
 ]
-Method = Annotated[str, typer.Option(help="zero-shot, linear-probe, projection, cma-es, sharp-cma-es or sharpzo.")]  # fmt: skip  # noqa: E501
+Method = Annotated[str, typer.Option(help="Name of a method; 'sharpzo methods' lists them.")]
 Preset = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(help="Published settings, such as paper/eurosat or release."),
+]
+
+
+def _load_plugins(files: list[Path]) -> list[Path]:
+    from sharpzo.methods import load_plugin
+
+    for file in files:
+        load_plugin(file)
+    return files
+
+
+Plugin = Annotated[
+    list[Path],
+    typer.Option(
+        "--plugin",
+        help="Python file that registers further methods; it is run.",
+        metavar="FILE",
+        callback=_load_plugins,
+        is_eager=True,
+    ),
 ]
 Settings = Annotated[
     list[str],

@@ -16,6 +16,7 @@ def predict(
     images: Annotated[list[Path], typer.Argument(help="Photos.", metavar="IMAGES…")],
     top: Annotated[int, typer.Option(help="Classes to show for each photo.", min=1)] = 5,
     model: options.Model = None,
+    plugin: options.Plugin = [],  # noqa: B006
     as_json: options.Json = False,
 ) -> None:
     """Name the most probable classes of each photo."""

@@ -68,6 +68,7 @@ class Photo:
             shape = repr(self.pixels.shape).encode()
             return hashlib.sha256(shape + self.pixels.tobytes()).hexdigest()
         assert self.path is not None
+        _check_exists(self.path)
         try:
             return hashlib.sha256(self.path.read_bytes()).hexdigest()
         except OSError as error:
@@ -117,10 +118,7 @@ def decode(path: str | os.PathLike[str]) -> Array:
     from PIL import Image, UnidentifiedImageError
 
     path = Path(path)
-    if not path.is_file():
-        raise InputError(
-            f"photo {path} does not exist; check the path, or unpack the data set completely"
-        )
+    _check_exists(path)
     try:
         with _quiet():
             image = Image.open(path, formats=FORMATS)
@@ -150,6 +148,13 @@ def _quiet() -> Iterator[None]:
     with _FILTERS, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")
         yield
+
+
+def _check_exists(path: Path) -> None:
+    if not path.is_file():
+        raise InputError(
+            f"photo {path} does not exist; check the path, or unpack the data set completely"
+        )
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:

@@ -31,7 +31,7 @@ def choose_penalty(
     parameters = start
     for penalty in sorted(penalties, reverse=True):
         parameters, head = fit(penalty, parameters)
-        logits = head.scores(validation.vectors)
+        logits = head.scores(validation)
         rank = (
             -accuracy(logits, validation.labels),
             float(cross_entropy(logits, validation.labels)),

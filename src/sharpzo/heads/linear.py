@@ -6,12 +6,13 @@ projection. Other forms (kernels) become heads of their own.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from sharpzo.errors import ArtifactError
-from sharpzo.types import Array
+from sharpzo.types import Array, Features
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +20,8 @@ class LinearHead:
     """Logits = scale * features @ weight.T + bias; weight (K, D), bias (K,).
 
     >>> import numpy as np
-    >>> LinearHead(np.eye(2), np.zeros(2), 10.0).scores(np.array([[1.0, 0.0]])).tolist()
+    >>> photo = Features(np.array([[1.0, 0.0]]), np.array([0]), ("cat", "dog"))
+    >>> LinearHead(np.eye(2), np.zeros(2), 10.0).scores(photo).tolist()
     [[10.0, 0.0]]
     """
 
@@ -34,9 +36,14 @@ class LinearHead:
             text_features.astype(np.float32), np.zeros(len(text_features), np.float32), logit_scale
         )
 
-    def scores(self, vectors: Array) -> Array:
-        """Unit features (N, D) -> logits (N, K)."""
-        return self.scale * (vectors @ self.weight.T) + self.bias
+    @property
+    def n_classes(self) -> int:
+        """Number of classes K."""
+        return len(self.weight)
+
+    def scores(self, photos: Features) -> Array:
+        """N photos -> logits (N, K)."""
+        return self.scale * (photos.vectors @ self.weight.T) + self.bias
 
     def arrays(self) -> dict[str, Array]:
         """What the artefact keeps."""
@@ -47,7 +54,7 @@ class LinearHead:
         }
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, Array]) -> LinearHead:
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> LinearHead:
         """Rebuild from an artefact; raises ArtifactError if an array is missing or misshapen."""
         for name in ("weight", "bias", "scale"):
             if name not in arrays:

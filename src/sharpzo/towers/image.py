@@ -17,7 +17,8 @@ from sharpzo.towers.positions import resize_positions
 
 
 def build_image(checkpoint: Checkpoint, height: int, width: int) -> Graph:
-    """Return the graph for pixels of one size: input ``pixels``, output ``features``."""
+    """Return the graph for pixels of one size: input ``pixels``, outputs ``states``
+    (B, H), what the projection reads, and ``features``."""
     config, m = checkpoint.image, checkpoint.image.width
     if config.family == "clip" and (height, width) != (config.image_size, config.image_size):
         raise CheckpointError(
@@ -41,11 +42,14 @@ def build_image(checkpoint: Checkpoint, height: int, width: int) -> Graph:
     name = "post_layernorm" if config.family == "clip" else "layernorm"
     pair = checkpoint.pair(f"vision_model.{name}", m)
     x = blocks.norm(build, x, "image.post", pair, config.norm_eps)
+    x = build.op("Identity", x, name="states")
     projection = checkpoint.tensor("visual_projection.weight", (config.projection, m))
     x = build.op("Gemm", x, build.weight("image.projection", projection), transB=1)
     build.op("LpNormalization", x, axis=-1, p=2, name="features")
     return build.finish(
-        {"pixels": ("B", 3, height, width)}, {"features": ("B", config.projection)}, "image"
+        {"pixels": ("B", 3, height, width)},
+        {"states": ("B", m), "features": ("B", config.projection)},
+        "image",
     )
 
 

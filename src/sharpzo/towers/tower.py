@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sharpzo.errors import InputError
+from sharpzo.metrics import normalise
 from sharpzo.towers.checkpoint import TOKENIZER_FILES, Checkpoint
 from sharpzo.towers.image import build_image
 from sharpzo.towers.preprocess import Preprocessing
@@ -48,6 +49,7 @@ class OnnxTextTower:
         threads: int | None = None,
     ) -> None:
         self._checkpoint = checkpoint
+        self._threads = threads
         self._prompts = layout(checkpoint, class_names, template, n_context)
         tokens = self._prompts.n_context + sum(len(s) for s in self._prompts.suffixes)
         self._batch = max(1, TOKENS // tokens) if batch is None else _positive("batch", batch)
@@ -107,6 +109,22 @@ class OnnxTextTower:
         """Return states at EOS after the final norm (P, K, H) float32 of contexts (P, n, m)."""
         return self._run("states", contexts)
 
+    def variant(
+        self,
+        *,
+        class_names: Sequence[str] | None = None,
+        template: str | None = None,
+        n_context: int | None = None,
+    ) -> OnnxTextTower:
+        """Return the same tower for other names, another template or another context length."""
+        return OnnxTextTower(
+            self._checkpoint,
+            class_names or self.class_names,
+            template or self.template,
+            n_context,
+            threads=self._threads,
+        )
+
     def close(self) -> None:
         """Release the session; the tower can no longer be used."""
         self._session.close()
@@ -131,14 +149,19 @@ class OnnxTextTower:
 
 
 class OnnxImageTower:
-    """Photos to unit features; fulfils `types.ImageTower`. Memory is bounded by ``batch``."""
+    """Photos to features; fulfils `types.ImageTower`. Memory is bounded by ``batch``.
+
+    The graph is compiled on first use, so that a tower may be asked for its fingerprint alone.
+    """
 
     def __init__(self, checkpoint: Checkpoint, batch: int = 16, threads: int | None = None) -> None:
         self._batch = _positive("batch", batch)
+        self._threads = threads
         self._checkpoint = checkpoint
         self._preprocessing = Preprocessing.open(checkpoint)
-        graph = build_image(checkpoint, *self._preprocessing.size)
-        self._session = Session(graph, threads)
+        self._session: Session | None = None
+        shape = (checkpoint.image.projection, checkpoint.image.width)
+        self._projection = checkpoint.tensor("visual_projection.weight", shape)
 
     @property
     def fingerprint(self) -> str:
@@ -148,29 +171,64 @@ class OnnxImageTower:
             prefixes, repr(self._checkpoint.image), repr(self._preprocessing)
         )
 
-    def encode(
+    @property
+    def projection(self) -> Array:
+        """Final image projection, float32 (D, S): features = normalised states @ projection.T."""
+        return self._projection
+
+    def pixels(self, photos: Iterable[Array | Image]) -> Array:
+        """Return uint8 (height, width, 3) or PIL photos as float32 (N, 3, h, w), preprocessed."""
+        rows = [self._preprocessing.apply(photo) for photo in photos]
+        return np.stack(rows) if rows else np.zeros((0, 3, *self._preprocessing.size), np.float32)
+
+    def forward(self, pixels: Array) -> Array:
+        """Return states float32 (N, S) of preprocessed photos (N, 3, h, w)."""
+        if self._session is None:
+            graph = build_image(self._checkpoint, *self._preprocessing.size)
+            self._session = Session(graph, self._threads)
+        rows = [
+            self._session.run("states", {"pixels": pixels[i : i + self._batch]})
+            for i in range(0, len(pixels), self._batch)
+        ]
+        if not rows:
+            return np.zeros((0, self._checkpoint.image.width), np.float32)
+        return rows[0] if len(rows) == 1 else np.concatenate(rows)
+
+    def states(
         self,
         photos: Iterable[Array | Image],
         progress: Callable[[int], object] | None = None,
     ) -> Array:
-        """Return float32 (N, D), rows of length 1, of uint8 (height, width, 3) or PIL photos.
+        """Return float32 (N, S), what the projection reads, of photos of any size.
 
         The iterable is consumed lazily, ``batch`` photos at a time; ``progress`` hears how many
         are done after each batch.
         """
         source, rows, done = iter(photos), [], 0
-        while chunk := [self._preprocessing.apply(p) for p in islice(source, self._batch)]:
-            rows.append(self._session.run("features", {"pixels": np.stack(chunk)}))
-            done += len(chunk)
+        while len(pixels := self.pixels(islice(source, self._batch))):
+            rows.append(self.forward(pixels))
+            done += len(pixels)
             if progress is not None:
                 progress(done)
-        if not rows:
-            return np.zeros((0, self._checkpoint.image.projection), np.float32)
-        return np.concatenate(rows)
+        return np.concatenate(rows) if rows else self.forward(np.zeros((0, 3, 1, 1), np.float32))
+
+    def project(self, states: Array) -> Array:
+        """Return unit features float32 (N, D) of states (N, S)."""
+        return normalise(states @ self._projection.T)
+
+    def encode(
+        self,
+        photos: Iterable[Array | Image],
+        progress: Callable[[int], object] | None = None,
+    ) -> Array:
+        """Return float32 (N, D), rows of length 1; see `states`."""
+        return self.project(self.states(photos, progress))
 
     def close(self) -> None:
-        """Release the session; the tower can no longer be used."""
-        self._session.close()
+        """Release the session; it is made again if the tower is used again."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
 
 
 def _positive(name: str, value: int) -> int:

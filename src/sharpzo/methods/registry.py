@@ -1,0 +1,176 @@
+"""The registry: a method is a name, frozen settings, presets, and how it fits.
+
+Every method gets the same task (cached features of training and validation photos, a text tower
+for the class names, a seed, a budget) and leaves the same thing: a head that classifies, the
+arrays worth keeping, and what it cost. None of them sees a file or the test split.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from sharpzo.budget import Budget
+from sharpzo.data.dataset import LabelledPhotos
+from sharpzo.errors import InputError
+from sharpzo.heads.linear import LinearHead
+from sharpzo.metrics import accuracy
+from sharpzo.run import Listener
+from sharpzo.settings import override
+from sharpzo.types import (
+    Array,
+    Chosen,
+    Features,
+    Head,
+    ImageTower,
+    Reason,
+    Result,
+    TextTower,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """The photos themselves, for the few methods that change what the image tower sees."""
+
+    train: LabelledPhotos
+    validation: LabelledPhotos | None
+    open_tower: Callable[[], ImageTower]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What a method may look at.
+
+    ``views`` are augmented views of the training photos, view-major (row v * N + i is a view of
+    photo i): as many as the method's settings ask for in a field called ``views``, else None.
+    ``milestones`` are forwards at which a search keeps its choice of the time.
+    """
+
+    train: Features
+    validation: Features | None
+    tower: TextTower
+    seed: int = 1
+    budget: Budget = field(default_factory=Budget)
+    listen: Listener = lambda step: None
+    views: Features | None = None
+    images: Images | None = None
+    milestones: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """What a method leaves; ``notes`` are numbers worth showing (chosen penalty, mu).
+
+    ``forwards`` counts passes of the text tower, ``image_passes`` those that the method made
+    beyond the one a photo that everybody pays. ``seconds`` is measured by ``fit``, not by the
+    method.
+    """
+
+    head: Head
+    reason: Reason
+    forwards: int
+    steps: int = 0
+    seconds: float = 0.0
+    image_passes: int = 0
+    arrays: Mapping[str, Array] = field(default_factory=dict)
+    notes: Mapping[str, float] = field(default_factory=dict)
+    validation_accuracy: float | None = None
+    milestones: Mapping[int, Chosen] = field(default_factory=dict)
+
+    @classmethod
+    def of_search(cls, result: Result, **more: Any) -> Fit:
+        """What a finished search leaves."""
+        judged = result.chosen.judged
+        return cls(
+            judged.head,
+            result.reason,
+            result.forwards,
+            result.steps,
+            validation_accuracy=judged.validation_accuracy,
+            milestones=result.milestones,
+            **more,
+        )
+
+
+@dataclass(frozen=True)
+class Method:
+    """A name, what it is in one line, default settings, published presets and the fit.
+
+    ``load`` rebuilds the head from an artefact's arrays. ``rename`` makes the classifier of class
+    names that training never saw, from the artefact's arrays and a tower for those names; None
+    where a method knows no names.
+    """
+
+    name: str
+    summary: str
+    settings: Any
+    fit: Callable[[Any, Task], Fit]
+    presets: Mapping[str, Any] = field(default_factory=dict)
+    load: Callable[[Mapping[str, Array]], Head] = LinearHead.from_arrays
+    rename: Callable[[Mapping[str, Array], TextTower], Head] | None = None
+
+    def configure(self, preset: str | None = None, changes: Mapping[str, Any] | None = None) -> Any:
+        """Settings of a preset (None: the defaults) with dotted names changed."""
+        if preset is not None and preset not in self.presets:
+            known = ", ".join(self.presets) or "none"
+            raise InputError(f"method {self.name} has no preset '{preset}'; known: {known}")
+        return override(self.presets[preset] if preset else self.settings, changes or {})
+
+
+METHODS: dict[str, Method] = {}
+
+
+def register(method: Method) -> Method:
+    """Make a method selectable by its name everywhere."""
+    if method.name in METHODS:
+        raise InputError(f"a method called '{method.name}' exists already")
+    METHODS[method.name] = method
+    return method
+
+
+def find(name: str) -> Method:
+    """The method of that name, or an InputError that lists the known ones."""
+    if name not in METHODS:
+        raise InputError(f"there is no method '{name}'; known: {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+def load_plugin(path: str | Path) -> None:
+    """Run a Python file of the user's that registers methods; again is harmless."""
+    file = Path(path).resolve()
+    if not file.is_file():
+        raise InputError(f"there is no plugin file {path}; give a Python file that registers")
+    if str(file) in _PLUGINS:
+        return
+    spec = importlib.util.spec_from_file_location(f"sharpzo_plugin_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise InputError(f"plugin {path} is not a Python file; its name must end with .py")
+    known = set(METHODS)
+    try:
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    except InputError:
+        raise
+    except Exception as error:
+        for name in set(METHODS) - known:
+            del METHODS[name]
+        raise InputError(f"plugin {path} failed: {type(error).__name__}: {error}") from error
+    _PLUGINS.add(str(file))
+
+
+_PLUGINS: set[str] = set()
+
+
+def fit(method: Method, settings: Any, task: Task) -> Fit:
+    """Fit and, where the method has not done so itself, measure validation accuracy."""
+    begin = time.perf_counter()
+    fitted = method.fit(settings, task)
+    chosen = fitted.validation_accuracy
+    if chosen is None and task.validation is not None:
+        chosen = accuracy(fitted.head.scores(task.validation), task.validation.labels)
+    seconds = time.perf_counter() - begin
+    return replace(fitted, validation_accuracy=chosen, seconds=seconds)
