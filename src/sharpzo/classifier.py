@@ -104,12 +104,13 @@ class PromptClassifier:
         from sharpzo.towers.tower import OnnxTextTower
 
         dataset = self._dataset(photos, labels, shots)
+        splits = {"training": dataset.training()}
+        splits |= {"validation": dataset.val} if dataset.val else {}
         checkpoint = self._checkpoint()
         # The text tower is built first: its complaints about class names come before the work.
         tower = OnnxTextTower(
             checkpoint, dataset.class_names, template=self.template, threads=self.threads
         )
-        splits = {"training": dataset.train} | ({"validation": dataset.val} if dataset.val else {})
         splits |= self._views(dataset)
         self.encoded_ = dict(encoded or {})
         self.encoded_ |= self._encode(

@@ -52,7 +52,7 @@ def evaluate(
     found = read(data, dataset)
     whole = found.val is None and found.test is None
     photos = found.train if whole else getattr(found, split.value)
-    if photos is None:
+    if not photos:
         raise InputError(f"{data} has no {split.value} split; choose another one with --split")
     if own_classes:
         classifier = classifier.rename(photos.class_names)
