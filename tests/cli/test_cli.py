@@ -391,6 +391,15 @@ def test_a_second_test_set_of_some_classes(photos, tmp_path, capsys):
     assert not (tmp_path / "other").exists()
 
 
+def test_base_to_new(photos, tmp_path, capsys):
+    run = tmp_path / "run"
+    document(capsys, "fit", photos, "--out", run, "--method", "projection", "--half", "base")
+    base = document(capsys, "evaluate", run, photos, "--half", "base")
+    new = document(capsys, "evaluate", run, photos, "--half", "new", "--own-classes")
+    assert (base["classes"], new["classes"]) == (["bag", "dress"], ["sandal"])
+    assert (base["n"], new["n"], new["accuracy"]) == (8, 4, 1.0)
+
+
 PLUGIN = """
 from sharpzo.methods import Fit, Method, register
 from sharpzo.methods.zero_shot import ZeroShotSettings, zero_shot_head

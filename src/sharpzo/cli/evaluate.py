@@ -25,6 +25,7 @@ def evaluate(
     data: Annotated[Path, typer.Argument(help="Labelled photos, as for 'fit'.", metavar="DATA")],
     split: Annotated[Split, typer.Option(help="Which split of DATA.")] = Split.test,
     dataset: options.Dataset = None,
+    half: options.Halved = None,
     own_classes: Annotated[
         bool,
         typer.Option(
@@ -50,6 +51,8 @@ def evaluate(
 
     classifier = PromptClassifier.load(run, model=model)
     found = read(data, dataset)
+    if half is not None:
+        found = half.of(found)
     whole = found.val is None and found.test is None
     photos = found.train if whole else getattr(found, split.value)
     if not photos:

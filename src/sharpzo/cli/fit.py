@@ -32,6 +32,7 @@ def fit(
     budget_seconds: options.Seconds = None,
     budget_steps: options.Steps = None,
     dataset: options.Dataset = None,
+    half: options.Halved = None,
     test_on: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(
@@ -65,5 +66,7 @@ def fit(
         threads=threads,
     )
     photos = load(data, dataset=dataset, shots=shots, seed=seed)
+    if half is not None:
+        photos = half.of(photos)
     shifted = None if test_on is None else read(test_on, test_on_dataset)
     fit_and_write(classifier, photos, out, yardstick="projection", shifted=shifted, as_json=as_json)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
+
+if TYPE_CHECKING:
+    from sharpzo import data
 
 # Spelled out, so that the help needs no NumPy; a test compares it with data/layouts.py.
 DATASETS = (
@@ -69,6 +73,26 @@ Template = Annotated[str, typer.Option(help="Prompt; {} stands for the class nam
 Dataset = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(help=f"DATA has CoOp's layout of this data set: {DATASETS}"),
+]
+
+
+class Half(str, Enum):
+    """Half of the classes, for the base-to-new protocol."""
+
+    base = "base"
+    new = "new"
+
+    def of(self, photos: data.Dataset) -> data.Dataset:
+        """That half of a data set."""
+        from sharpzo.data.halves import halves
+
+        base, new = halves(photos)
+        return base if self is Half.base else new
+
+
+Halved = Annotated[
+    Optional[Half],  # noqa: UP045
+    typer.Option("--half", help="Only the first half of the classes, or the second."),
 ]
 Classes = Annotated[
     Optional[str],  # noqa: UP045
