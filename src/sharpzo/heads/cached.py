@@ -43,7 +43,8 @@ def require(right: bool, name: str, value: object, wanted: str) -> None:
 def require_numbers(name: str, values: tuple[float, ...], least: float = 0.0) -> None:
     """Raise InputError unless there are values, all finite and at least ``least``."""
     fine = bool(values) and all(math.isfinite(v) and v >= least for v in values)
-    require(fine, name, values, f"finite numbers of at least {least:g}")
+    shown = values[0] if len(values) == 1 else values
+    require(fine, name, shown, f"finite numbers of at least {least:g}")
 
 
 def logspace(low: float, high: float, many: int) -> tuple[float, ...]:

@@ -40,7 +40,8 @@ class GdaSettings(CachedSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_numbers("alphas", (*self.alphas, self.alpha))
+        require_numbers("alphas", self.alphas)
+        require_numbers("alpha", (self.alpha,))
         require(self.ridge_views >= 1, "ridge_views", self.ridge_views, "1 or more")
 
 

@@ -40,8 +40,10 @@ class ProKeRSettings(CachedSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_numbers("betas", (*self.betas, self.beta), 1e-9)
-        require_numbers("penalties", (*self.penalties, self.penalty), 1e-9)
+        for name in ("betas", "penalties"):
+            require_numbers(name, getattr(self, name), 1e-9)
+        for name in ("beta", "penalty"):
+            require_numbers(name, (getattr(self, name),), 1e-9)
 
 
 def fit_proker(

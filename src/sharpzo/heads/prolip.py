@@ -43,8 +43,10 @@ class ProLipSettings(CachedSettings):
         super().__post_init__()
         require(self.steps >= 1, "steps", self.steps, "1 or more")
         require(self.power >= 0, "power", self.power, "0 or more")
-        require_numbers("rates", (*self.rates, self.rate))
-        require_numbers("penalties", (*self.penalties, 0.0))
+        require_numbers("rate", (self.rate,))
+        for name in ("rates", "penalties"):
+            if getattr(self, name):
+                require_numbers(name, getattr(self, name))
         require(self.eps > 0, "eps", self.eps, "a number above 0")
 
 

@@ -42,8 +42,10 @@ class TipSettings(CachedSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_numbers("betas", (*self.betas, self.beta))
-        require_numbers("alphas", (*self.alphas, self.alpha))
+        for name in ("betas", "alphas"):
+            require_numbers(name, getattr(self, name))
+        for name in ("beta", "alpha"):
+            require_numbers(name, (getattr(self, name),))
 
 
 @dataclass(frozen=True)
