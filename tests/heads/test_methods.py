@@ -212,7 +212,7 @@ def test_published_settings_are_those_of_the_papers():
     assert 49 < tip.betas[-1] < 50 and 47 < tip.alphas[-1] < 50
     tuned = find("tip-adapter-f").configure("published/eurosat")
     assert (tuned.epochs, tuned.rate, tuned.eps, tuned.batch) == (100, 1e-3, 1e-4, 256)
-    assert (tuned.alpha, tuned.key_views, tuned.search_first) == (2, 10, False)
+    assert (tuned.alpha, tuned.beta, tuned.views, tuned.key_views) == (2, 1, 110, 10)
     gda = find("gda").configure("published")
     assert gda.alphas == tuple(10.0**e for e in range(-4, 3)) and gda.ridge_views == 10
     clap = find("clap").configure("published")

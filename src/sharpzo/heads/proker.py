@@ -6,8 +6,9 @@
 S are the training photos, K their kernel matrix, Y their one-hot labels, X t their raw cosines with
 the text features (no logit scale anywhere). The published program uses a as it stands. The ridge
 problem sum (y - g)**2 + penalty |g|**2, whose solution it is up to a factor, has a / penalty:
-``divide`` is that factor, off as published. The difference is not idle, since f . t is fixed: with
-it, a small penalty fits the training labels; without it, a small penalty leaves the text alone.
+``divide`` is that factor, on by default and off in the published presets. It is not idle, since
+f . t is fixed: with it, a small penalty fits the training labels; without it, a small penalty
+leaves the text alone.
 
 A class without a photo is taught only where it is not: its text still decides away from all photos.
 """
@@ -36,7 +37,7 @@ class ProKeRSettings(CachedSettings):
     penalties: tuple[float, ...] = logspace(-3, 1, 9)
     beta: float = 2.0
     penalty: float = 0.1
-    divide: bool = False
+    divide: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -37,7 +37,7 @@ class TipSettings(CachedSettings):
 
     betas: tuple[float, ...] = logspace(-0.5, 1.5, 9)
     alphas: tuple[float, ...] = logspace(-1, 2, 10)
-    beta: float = 5.0
+    beta: float = 3.0
     alpha: float = 10.0
 
     def __post_init__(self) -> None:
@@ -52,17 +52,18 @@ class TipSettings(CachedSettings):
 class TipFSettings(TipSettings):
     """Tip-Adapter-F: the keys descend for ``epochs``, at ``alpha`` and ``beta``.
 
-    ``search_first``: descend at what the validation photos choose for Tip-Adapter instead. Of the
-    views the first ``key_views`` make the keys (0: all) and the rest, if there is one, is trained
-    on, a view an epoch.
+    Of the views the first ``key_views`` make the keys (0: all) and the rest, if there is one, is
+    trained on, a view an epoch. A weak cache learns more than a strong one, which knows its own
+    photos by heart: so ``alpha`` and ``beta`` are lower here than where nothing is trained.
     """
 
-    epochs: int = 20
+    beta: float = 1.0
+    alpha: float = 2.0
+    epochs: int = 100
     batch: int = 256
-    rate: float = 1e-3
+    rate: float = 1e-2
     decay: float = 0.01
     eps: float = 1e-4
-    search_first: bool = True
     key_views: int = 0
 
     def __post_init__(self) -> None:
@@ -119,8 +120,6 @@ def fit_tip_adapter_f(
     """Return the head with tuned keys and its epoch; the photos or ``views`` are trained on."""
     values = np.eye(len(text), dtype=np.uint8)[train.labels]
     cache = KernelHead(text, keys, values, scale, settings.alpha, settings.beta)
-    if settings.search_first and validation is not None:
-        cache = _searched(cache, validation, settings)
     pool = (train if views is None else views).vectors.reshape(-1, *train.vectors.shape)
     batches = -(-len(train) // settings.batch)
     adam = Adam(eps=settings.eps, decay=settings.decay)

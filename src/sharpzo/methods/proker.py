@@ -33,7 +33,7 @@ def _published(
         tuple(float(v) for v in np.linspace(*ends, points))
         for ends, points in zip((betas, penalties), many, strict=True)
     ]
-    return ProKeRSettings(views=10, betas=spread[0], penalties=spread[1])
+    return ProKeRSettings(views=10, betas=spread[0], penalties=spread[1], divide=False)
 
 
 register(

@@ -114,7 +114,7 @@ def _tip_f(name: str) -> TipFSettings:
         beta=tip.beta,
         alpha=tip.alpha,
         epochs=epochs,
-        search_first=False,
+        rate=1e-3,
         key_views=10,
     )
 
