@@ -143,7 +143,8 @@ def test_rank_puts_accuracy_first_and_numbers_that_are_none_last():
 
 def test_class_means_with_an_empty_class():
     means, counts = class_means(X, np.zeros(len(X), int), 3)
-    assert np.allclose(means[0], X.mean(axis=0)) and not means[1:].any()
+    assert np.allclose(means[0], X.mean(axis=0))
+    assert not means[1:].any()
     assert counts.tolist() == [len(X), 0, 0]
 
 

@@ -55,7 +55,7 @@ def test_lp_plus_plus_gradient():
 def test_clap_gradient_and_multipliers():
     hold = clap.multipliers(X, LABELS, RAW, 20.0)
     zero_shot = torch.softmax(20 * fixed(X) @ unit(fixed(RAW)).T, dim=1).numpy()
-    assert np.allclose(hold, [zero_shot[LABELS == k, k].mean() for k in range(K)])
+    assert np.allclose(hold, [zero_shot[k == LABELS, k].mean() for k in range(K)])
     moved = RAW + DRAWS.normal(size=RAW.shape)
     weight = leaf(moved)
     loss = ce(20 * fixed(X) @ unit(weight).T, torch.tensor(LABELS))
@@ -134,11 +134,13 @@ def test_no_step_of_weight_or_alpha_raises_the_loss_of_lp_plus_plus(seed):
 def test_lp_plus_plus_starts_as_published_and_sums_gradients_only_if_told():
     settings = LpPlusPlusSettings()
     at = lp_plus_plus.start(X, LABELS, TEXT, settings, seed=1)
-    assert np.allclose(at.weight, [X[LABELS == k].sum(axis=0) for k in range(K)])
-    share = np.mean([(X[LABELS == k] @ TEXT[k]).mean() for k in range(K)])
-    assert np.allclose(at.alpha, 250 * share) and not at.bias.any()
+    assert np.allclose(at.weight, [X[k == LABELS].sum(axis=0) for k in range(K)])
+    share = np.mean([(X[k == LABELS] @ TEXT[k]).mean() for k in range(K)])
+    assert np.allclose(at.alpha, 250 * share)
+    assert not at.bias.any()
     random = lp_plus_plus.start(X, LABELS, TEXT, LpPlusPlusSettings(bias_start="random"), 1).bias
-    assert random.any() and np.abs(random).max() <= D**-0.5
+    assert random.any()
+    assert np.abs(random).max() <= D**-0.5
     # Twenty epochs by hand, without momentum: alpha moves at 10 and 20.
     for gradient in ("fresh", "accumulated"):
         settings = LpPlusPlusSettings(epochs=20, momentum=0.0, alpha_gradient=gradient)

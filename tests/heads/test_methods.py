@@ -59,17 +59,19 @@ def fitted(name, given, **changes):
 
 @pytest.mark.parametrize("name", HEADS)
 def test_a_head_is_deterministic_small_and_survives_its_artefact(name):
-    before = np.random.get_state()[1].copy()
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
     first, again = (fitted(name, task(TRAIN, VALIDATION)) for _ in range(2))
-    assert np.array_equal(before, np.random.get_state()[1])
+    assert np.array_equal(before, np.random.get_state()[1])  # noqa: NPY002
     arrays = {**first.arrays, **first.head.arrays()}
     assert all(np.array_equal(arrays[k], v) for k, v in again.head.arrays().items())
     scores = first.head.scores(TEST)
-    assert scores.shape == (len(TEST), 4) and first.head.n_classes == 4
+    assert scores.shape == (len(TEST), 4)
+    assert first.head.n_classes == 4
     loaded = find(name).load({k: v.copy() for k, v in arrays.items()})
     assert np.allclose(loaded.scores(TEST), scores, rtol=1e-5, atol=1e-5)
     assert all(array.dtype in (np.float32, np.uint8) for array in arrays.values())
-    assert first.forwards == 1 and first.image_passes == 0
+    assert first.forwards == 1
+    assert first.image_passes == 0
     assert np.isfinite([float(number) for number in first.notes.values()]).all()
 
 
@@ -209,15 +211,19 @@ def test_published_settings_are_those_of_the_papers():
     tip = find("tip-adapter").configure("published/flowers")
     assert (tip.views, tip.alpha, tip.beta) == (10, 10, 1)
     assert (len(tip.betas), len(tip.alphas), tip.betas[0]) == (200, 20, 0.1)
-    assert 49 < tip.betas[-1] < 50 and 47 < tip.alphas[-1] < 50
+    assert 49 < tip.betas[-1] < 50
+    assert 47 < tip.alphas[-1] < 50
     tuned = find("tip-adapter-f").configure("published/eurosat")
     assert (tuned.epochs, tuned.rate, tuned.eps, tuned.batch) == (100, 1e-3, 1e-4, 256)
     assert (tuned.alpha, tuned.beta, tuned.views, tuned.key_views) == (2, 1, 110, 10)
     gda = find("gda").configure("published")
-    assert gda.alphas == tuple(10.0**e for e in range(-4, 3)) and gda.ridge_views == 10
+    assert gda.alphas == tuple(10.0**e for e in range(-4, 3))
+    assert gda.ridge_views == 10
     clap = find("clap").configure("published")
     assert (clap.views, clap.rate, clap.momentum, clap.epochs) == (20, 0.1, 0.9, 300)
-    assert clap.text_length is None and clap.batch == 256 and clap.warm_up == 1e-5
+    assert clap.text_length is None
+    assert clap.batch == 256
+    assert clap.warm_up == 1e-5
     probe = find("lp++").configure("published")
     assert (probe.views, probe.alpha_gradient, probe.text_share) == (1, "accumulated", 250)
     prolip = find("prolip").configure("published")
@@ -226,7 +232,8 @@ def test_published_settings_are_those_of_the_papers():
     assert len(searched.rates) * len(searched.penalties) == 49
     proker = find("proker").configure("published/dtd")
     assert (proker.views, len(proker.betas), len(proker.penalties)) == (10, 20, 100)
-    assert (proker.betas[0], proker.betas[-1]) == (0.1, 10) and not proker.divide
+    assert (proker.betas[0], proker.betas[-1]) == (0.1, 10)
+    assert not proker.divide
 
 
 def test_order_of_training_photos_in_a_batch_comes_from_the_seed():
@@ -234,5 +241,6 @@ def test_order_of_training_photos_in_a_batch_comes_from_the_seed():
         fitted("clap", task(TRAIN, seed=seed), batch=8, epochs=3).head.scores(TEST)
         for seed in (1, 1, 2)
     ]
-    assert np.array_equal(scores[0], scores[1]) and not np.array_equal(scores[0], scores[2])
+    assert np.array_equal(scores[0], scores[1])
+    assert not np.array_equal(scores[0], scores[2])
     assert generator(1, "clap").permutation(9).tolist() != list(range(9))
