@@ -42,7 +42,7 @@ class ClapSettings(CachedSettings):
     rate: float = 0.1
     momentum: float = 0.9
     warm_up: float = 1e-5
-    text_length: float | None = 1.0
+    text_length: float | None = 0.5
 
     def __post_init__(self) -> None:
         super().__post_init__()

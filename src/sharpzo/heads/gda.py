@@ -35,7 +35,7 @@ class GdaSettings(CachedSettings):
     """
 
     alphas: tuple[float, ...] = logspace(-4, 2, 7)
-    alpha: float = 1.0
+    alpha: float = 3.0
     ridge_views: int = 1
 
     def __post_init__(self) -> None:

@@ -136,8 +136,10 @@ def loss_and_gradient(
     at: Parameters, vectors: Array, labels: Array, text: Array
 ) -> tuple[float, Parameters]:
     """Return the mean cross-entropy and its gradient, float64."""
-    cosines = vectors @ text.T
-    logits = vectors @ at.weight.T + at.bias + at.alpha * cosines
-    error = (softmax(logits) - np.eye(len(text))[labels]) / len(vectors)
-    slope = Parameters(error.T @ vectors, error.sum(axis=0), (error * cosines).sum(axis=0))
+    logits = vectors @ (at.weight + at.alpha[:, None] * text).T + at.bias
+    error = softmax(logits)
+    error[np.arange(len(labels)), labels] -= 1
+    error /= len(labels)
+    along = error.T @ vectors
+    slope = Parameters(along, error.sum(axis=0), (along * text).sum(axis=1))
     return float(cross_entropy(logits, labels)), slope

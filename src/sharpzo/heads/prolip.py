@@ -34,7 +34,7 @@ class ProLipSettings(CachedSettings):
 
     steps: int = 300
     rates: tuple[float, ...] = ()
-    penalties: tuple[float, ...] = (1.0, 0.1, 0.01, 0.001)
+    penalties: tuple[float, ...] = (0.1, 0.01, 1e-3, 1e-4)
     rate: float = 1e-3
     power: int = 1
     eps: float = 1e-4

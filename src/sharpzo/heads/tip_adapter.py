@@ -15,7 +15,7 @@ A class without a photo has nothing in the cache: its text alone speaks for it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -37,8 +37,8 @@ class TipSettings(CachedSettings):
 
     betas: tuple[float, ...] = logspace(-0.5, 1.5, 9)
     alphas: tuple[float, ...] = logspace(-1, 2, 10)
-    beta: float = 3.0
-    alpha: float = 10.0
+    beta: float = 5.0
+    alpha: float = 30.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -104,7 +104,7 @@ def _searched(cache: KernelHead, validation: Features, settings: TipSettings) ->
                 yield (beta, alpha), cosines + alpha * near
 
     beta, alpha = choose(scored(), validation.labels)
-    return KernelHead(cache.text, cache.keys, cache.values, cache.scale, alpha, beta)
+    return replace(cache, strength=alpha, beta=beta)
 
 
 def fit_tip_adapter_f(
@@ -118,7 +118,7 @@ def fit_tip_adapter_f(
     seed: int = 1,
 ) -> tuple[KernelHead, int]:
     """Return the head with tuned keys and its epoch; the photos or ``views`` are trained on."""
-    values = np.eye(len(text), dtype=np.uint8)[train.labels]
+    values = np.eye(len(text), dtype=keys.dtype)[train.labels]
     cache = KernelHead(text, keys, values, scale, settings.alpha, settings.beta)
     pool = (train if views is None else views).vectors.reshape(-1, *train.vectors.shape)
     batches = -(-len(train) // settings.batch)
@@ -132,20 +132,23 @@ def fit_tip_adapter_f(
             _, slope = loss_and_gradient(cache, vectors[drawn], train.labels[drawn])
             done = cosine(epoch * batches + number, settings.epochs * batches)
             moved = adam.move(cache.keys, slope, settings.rate * done)
-            cache = KernelHead(text, moved, values, scale, cache.strength, cache.beta)
+            cache = replace(cache, keys=moved)
         if validation is not None:
             found = rank(cache.scores(validation), validation.labels)
             if best is None or found < best[0]:
                 best = found, cache, epoch + 1
-    if best is None or validation is None:
-        return cache, settings.epochs
-    return _searched(best[1], validation, settings), best[2]
+    epoch = settings.epochs
+    if best is not None and validation is not None:
+        cache, epoch = _searched(best[1], validation, settings), best[2]
+    return replace(cache, values=values.astype(np.uint8)), epoch
 
 
 def loss_and_gradient(cache: KernelHead, vectors: Array, labels: Array) -> tuple[float, Array]:
     """Return the mean cross-entropy of a batch and its gradient with respect to the keys (N, D)."""
     near = kernel(vectors, cache.keys, cache.beta)
     logits = cache.scale * (vectors @ cache.text.T) + cache.strength * (near @ cache.values)
-    error = (softmax(logits) - np.eye(len(cache.text))[labels]) / len(vectors)
+    error = softmax(logits)
+    error[np.arange(len(labels)), labels] -= 1
+    error /= len(labels)
     inner = cache.strength * cache.beta * near * (error @ cache.values.T)
     return float(cross_entropy(logits, labels)), (inner.T @ vectors).astype(cache.keys.dtype)
