@@ -152,7 +152,7 @@ def test_probes_count_for_best():
         {"refresh_every": 0},
         {"directions": 2.5},
         {"normalise": "rows"},
-        {"centre": "best"},
+        {"centre": "median"},
         {"recorded": "both"},
     ],
 )

@@ -3,7 +3,7 @@
 A method of your own is one file with a ``register(Method(...))``, see docs/methods.md.
 """
 
-from sharpzo.methods import linear_probe, projection, prompt, zero_shot
+from sharpzo.methods import linear_probe, projection, prompt, zero_shot, zip, zo_sgd
 from sharpzo.methods.registry import (
     METHODS,
     Fit,
@@ -30,4 +30,6 @@ __all__ = [
     "prompt",
     "register",
     "zero_shot",
+    "zip",
+    "zo_sgd",
 ]
