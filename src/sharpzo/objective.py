@@ -133,11 +133,7 @@ class PromptObjective:
         """Rows of the pool that a step sees."""
         assert self._batch is not None
         many = len(self.train)
-        epoch, place = divmod(step, many // self._batch)
-        order = generator(self._seed, "minibatch", epoch).permutation(many)
-        rows = order[place * self._batch : (place + 1) * self._batch]
-        views = len(self._pool) // many
-        return rows + many * generator(self._seed, "view", step).integers(views, size=len(rows))
+        return minibatch(self._seed, step, many, self._batch, len(self._pool) // many)
 
     def _text(self, candidates: Array) -> Iterator[Array]:
         for first in range(0, len(candidates), BATCH):
@@ -151,6 +147,20 @@ class PromptObjective:
         flat = photos.vectors @ text.reshape(many * classes, width).T
         logits = flat.reshape(len(photos), many, classes).transpose(1, 0, 2)
         return np.float32(self.tower.logit_scale) * logits
+
+
+def minibatch(seed: int, step: int, many: int, batch: int, views: int = 1) -> Array:
+    """Rows of a step's photos in a pool of ``views`` views of ``many`` photos, view-major.
+
+    Photos come in a new order every epoch, each as one of its views; a rest is dropped.
+
+    >>> sorted(int(row) for step in range(3) for row in minibatch(1, step, many=6, batch=2))
+    [0, 1, 2, 3, 4, 5]
+    """
+    epoch, place = divmod(step, many // batch)
+    order = generator(seed, "minibatch", epoch).permutation(many)
+    rows = order[place * batch : (place + 1) * batch]
+    return rows + many * generator(seed, "view", step).integers(views, size=len(rows))
 
 
 def measure_smoothing(objective: Objective, point: Array, direction: Array) -> float:
