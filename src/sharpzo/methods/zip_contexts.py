@@ -68,8 +68,8 @@ class ZipContexts:
     """Candidates (P, dim) -> contexts (P, n, m), as ``objective.Contexts``; not linear.
 
     A candidate holds U (n, r), s (r), V (q, r) and v (q) one after the other, q = ``intrinsic`` //
-    n; its contexts are ``start`` + ``scale`` Fastfood(U diag(s) V' + 1 v'). ``first`` is where ZIP
-    begins: U = 0, s = 1, V ~ N(0, 1), v = 0, so that nothing has moved.
+    n, at most m; its contexts are ``start`` + ``scale`` Fastfood(U diag(s) V' + 1 v'). ``first``
+    is where ZIP begins: U = 0, s = 1, V ~ N(0, 1), v = 0, so that nothing has moved.
 
     >>> contexts = ZipContexts(np.zeros((8, 512), np.float32), seed=1)
     >>> contexts.dim, contexts(contexts.first[None]).shape
@@ -86,12 +86,12 @@ class ZipContexts:
         scale: float = 1.0,
     ) -> None:
         tokens, width = start.shape
-        small = intrinsic // max(tokens, 1)
-        if not 1 <= small <= width:
+        if intrinsic < tokens:
             raise InputError(
-                f"intrinsic size {intrinsic} gives {small} numbers to each of {tokens} tokens of "
-                f"width {width}; give an intrinsic size from {tokens} to {tokens * width}"
+                f"intrinsic size {intrinsic} leaves nothing for some of the {tokens} tokens; give "
+                f"{tokens} or more"
             )
+        small = min(intrinsic // tokens, width)
         self.start = start
         self.scale = scale
         self._shapes = ((tokens, rank), (rank,), (small, rank), (small,))
