@@ -16,6 +16,7 @@ from sharpzo.budget import Budget
 from sharpzo.data.dataset import TEMPLATE
 from sharpzo.errors import ArtifactError, InputError
 from sharpzo.evaluate import Evaluation, evaluate
+from sharpzo.heads.prompted import prompters
 from sharpzo.journal import Journal
 from sharpzo.memory import peak_memory_mb
 from sharpzo.methods import METHODS, Fit, Images, Task, find, fit
@@ -106,13 +107,11 @@ class PromptClassifier:
         dataset = self._dataset(photos, labels, shots)
         splits = {"training": dataset.training()}
         splits |= {"validation": dataset.val} if dataset.val else {}
-        checkpoint = self._checkpoint()
         # The text tower is built first: its complaints about class names come before the work.
         tower = OnnxTextTower(
-            checkpoint, dataset.class_names, template=self.template, threads=self.threads
+            self._checkpoint(), dataset.class_names, template=self.template, threads=self.threads
         )
-        views = self._views(dataset)
-        splits |= views
+        splits |= self._views(dataset)
         self.encoded_ = dict(encoded or {})
         self.encoded_ |= self._encode(
             {name: split for name, split in splits.items() if name not in self.encoded_}, progress
@@ -136,7 +135,7 @@ class PromptClassifier:
                 listen=heard,
                 views=self.encoded_.get("views"),
                 images=Images(
-                    splits["training"], dataset.val, self._image_tower, views.get("views")
+                    splits["training"], dataset.val, self._image_tower, splits.get("views")
                 ),
                 milestones=tuple(milestones),
             ),
@@ -209,11 +208,8 @@ class PromptClassifier:
 
     def _prompters(self) -> list[Prompter]:
         """What changes photos before the fitted heads see them: nearly always nothing."""
-        fitted = getattr(self, "fit_", None)
-        milestones = () if fitted is None else fitted.milestones.values()
-        heads = [self.head_, *(chosen.judged.head for chosen in milestones)]
-        found = (getattr(head, "prompter", None) for head in heads)
-        return list({one.digest: one for one in found if one is not None}.values())
+        milestones = getattr(getattr(self, "fit_", None), "milestones", {}).values()
+        return prompters([self.head_, *(chosen.judged.head for chosen in milestones)])
 
     def _image_tower(self) -> OnnxImageTower:
         from sharpzo.towers.tower import OnnxImageTower

@@ -164,8 +164,8 @@ def gelu(values: Array) -> Array:
     places = (np.clip(values, -_END, _END) + np.float32(_END)) * np.float32(_STEPS)
     left = places.astype(np.int32)
     places -= left
-    places *= _RISE[left]
-    places += _GRID[left]
+    places *= np.take(_RISE, left, mode="clip")
+    places += np.take(_GRID, left, mode="clip")
     places *= values
     return places
 

@@ -8,7 +8,7 @@ under the prompter's digest; the head looks its own ones up.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -17,7 +17,13 @@ import numpy as np
 from sharpzo.errors import ArtifactError, InputError
 from sharpzo.heads.decoder import CHANNELS, PARAMETERS, Moments, decode, resize
 from sharpzo.heads.linear import LinearHead
-from sharpzo.types import Array, Features
+from sharpzo.types import Array, Features, Head, Prompter
+
+
+def prompters(heads: Iterable[Head | None]) -> list[Prompter]:
+    """The prompters that photos have to pass before these heads can see them, each once."""
+    found = (getattr(head, "prompter", None) for head in heads)
+    return list({one.digest: one for one in found if one is not None}.values())
 
 
 def add_prompts(pixels: Array, prompts: Array, epsilon: float, low: Array, high: Array) -> Array:
