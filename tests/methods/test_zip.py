@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from fakes import ToyTower, make_features
 from sharpzo.budget import Budget
 from sharpzo.errors import InputError
 from sharpzo.methods import Task, find, fit
 from sharpzo.methods.zip import ZipSettings
 from sharpzo.methods.zip_contexts import Fastfood, ZipContexts, walsh_hadamard
 from sharpzo.search import Spsa
+from sharpzo.testing.toys import ToyTower, make_features
 
 
 def hadamard(length):

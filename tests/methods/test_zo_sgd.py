@@ -2,10 +2,10 @@ import dataclasses
 
 import pytest
 
-from fakes import ToyTower, make_features
 from sharpzo.budget import Budget
 from sharpzo.errors import InputError
 from sharpzo.methods import Task, find, fit
+from sharpzo.testing.toys import ToyTower, make_features
 
 METHOD = find("zo-sgd")
 
