@@ -53,7 +53,7 @@ def test_9120_and_800_numbers_in_pytorch_s_order():
     assert sum(math.prod(shape) for _, shape in shapes()) == 9920
     ours = [shape for name, shape in shapes() if name != "trigger"]
     theirs = [tuple(p.shape) for p in net.parameters()]
-    assert [s + (1, 1) if len(s) == 2 else s for s in ours] == theirs
+    assert [(*s, 1, 1) if len(s) == 2 else s for s in ours] == theirs
 
 
 @pytest.mark.parametrize("width", [384, 768, 1000])
@@ -133,7 +133,10 @@ def test_smaller_towers_see_the_means_of_blocks(side):
 def test_other_sizes_are_interpolated(height, width):
     prompts = np.random.default_rng(0).normal(size=(1, 3, 224, 224)).astype(np.float32)
     expected = torch.nn.functional.interpolate(
-        torch.from_numpy(prompts), size=(height, width), mode="bilinear", align_corners=False
+        torch.from_numpy(prompts).double(),
+        size=(height, width),
+        mode="bilinear",
+        align_corners=False,
     ).numpy()
     np.testing.assert_allclose(resize(prompts, height, width), expected, atol=1e-5)
 
@@ -153,7 +156,8 @@ def test_prompted_pixels_stay_within_black_and_white():
         0.4 * resize(prompts, 16, 16), one.low[:, None, None], one.high[:, None, None]
     )
     np.testing.assert_allclose(prompted, expected, atol=1e-6)
-    strong = add_prompts(pixels, 1e3 * prompts, 0.4, one.low, one.high)
+    signs = np.sign(np.random.default_rng(1).normal(size=prompts.shape)).astype(np.float32)
+    strong = add_prompts(pixels, 1e3 * signs, 0.4, one.low, one.high)
     for channel in range(3):
         assert strong[:, channel].min() == one.low[channel]
         assert strong[:, channel].max() == one.high[channel]

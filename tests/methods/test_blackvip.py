@@ -99,8 +99,8 @@ def test_a_fit_follows_its_budget_of_forwards():
     assert fitted.head.arrays()["prompter"].shape == (9920,)
 
 
-@pytest.mark.parametrize("validate_every", [10, 25, 10_000])
-@pytest.mark.parametrize("passes", [120, 137, 200])
+@pytest.mark.parametrize("validate_every", [10, 10_000])
+@pytest.mark.parametrize("passes", [120, 200])
 def test_image_passes_are_never_exceeded_and_well_used(passes, validate_every):
     how = dataclasses.replace(SMALL, image_passes=passes, validate_every=validate_every)
     fitted = fit(METHOD, how, make_task(budget=Budget()))
@@ -110,12 +110,14 @@ def test_image_passes_are_never_exceeded_and_well_used(passes, validate_every):
 
 
 def test_too_few_image_passes_for_a_step():
-    with pytest.raises(InputError, match="image_passes is 100, but one step .* take 424"):
+    with pytest.raises(InputError, match=r"image_passes is 100, but one step .* take 424"):
         steps_within(100, calls=10, per_call=28, per_judgement=72, validate_every=100)
 
 
 def test_epochs_are_steps_of_whole_minibatches():
-    how = dataclasses.replace(SMALL, epochs=2, batch=10)  # 24 photos: two minibatches an epoch
+    one = dataclasses.replace(SMALL.search, directions=1)
+    # 24 photos are two minibatches of 10 an epoch.
+    how = dataclasses.replace(SMALL, epochs=2, batch=10, search=one)
     assert fit(METHOD, how, make_task(budget=Budget())).steps == 4
 
 

@@ -35,7 +35,8 @@ def test_mu_is_measured_unless_told_or_too_dear():
 
 
 def test_a_batch_sees_fewer_photos_and_another_path():
-    whole, part = METHOD.settings, dataclasses.replace(METHOD.settings, batch=4)
+    whole = dataclasses.replace(METHOD.settings, choose=False)
+    part = dataclasses.replace(whole, batch=4)
     losses = [
         fit(METHOD, s, make_task(budget=Budget(forwards=60))).notes["training_loss"]
         for s in (whole, part)

@@ -62,14 +62,16 @@ class Coordinator:
 
     def arrays(self) -> dict[str, Array]:
         """What the artefact keeps."""
-        return {
-            "prompter": np.asarray(self.numbers, np.float32),
-            "prompter_mean": np.asarray(self.moments.mean, np.float32),
-            "prompter_variance": np.asarray(self.moments.variance, np.float32),
-            "prompter_epsilon": np.array([self.epsilon], np.float32),
-            "pixel_low": np.asarray(self.low, np.float32),
-            "pixel_high": np.asarray(self.high, np.float32),
+        arrays = {
+            "prompter": self.numbers,
+            "prompter_mean": self.moments.mean,
+            "prompter_variance": self.moments.variance,
+            "prompter_epsilon": np.array([self.epsilon]),
+            "pixel_low": self.low,
+            "pixel_high": self.high,
         }
+        # Contiguous: safetensors writes the memory of a view in its own order.
+        return {name: np.ascontiguousarray(a, np.float32) for name, a in arrays.items()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> Coordinator:
