@@ -115,11 +115,17 @@ _PUBLISHED = ZipSettings(
     choose=False,
 )
 
+# Ours: the point that validates best, as every method here may, no views (they cost image passes
+# that the other methods do without), all photos in every loss, and a gain ten times as large: from
+# a random prompt the published one is still on its way after 5,000 forwards (EuroSAT, 16 shots,
+# seed 1: validation 42.5 % instead of 37.5 %).
+_OURS = ZipSettings(search=SpsaSettings(a=0.1))
+
 register(
     Method(
         "zip",
         "ZIP: SPSA over a low-rank prompt of 417 numbers",
-        ZipSettings(),
+        _OURS,
         fit,
         {"published": _PUBLISHED},
         rename=rename,

@@ -81,13 +81,28 @@ _PRESETS = {
     "zo-bench/adam": _published(1e-3, 1e-2, 16, 20_000, "adam"),
 }
 
+# With w in token distances (``unit_std``) and all photos in every loss. Rates: of those tried (two a
+# variant, one for conservative), the best on the validation photos of EuroSAT, 16 shots, seed 1,
+# 5,000 forwards. The default is MeZO itself; Adam validated best.
+_RATES: dict[Variant, float] = {
+    "plain": 0.01,
+    "sign": 0.003,
+    "momentum": 0.01,
+    "conservative": 0.1,
+    "adam": 0.01,
+}
+_OURS = {
+    variant: ZoSgdSettings(search=MeZoSettings(variant, learning_rate=rate))
+    for variant, rate in _RATES.items()
+}
+
 register(
     Method(
         "zo-sgd",
-        "MeZO: zeroth-order descent along random directions; variants by search.variant",
-        ZoSgdSettings(search=MeZoSettings(learning_rate=0.03)),
+        "MeZO: zeroth-order descent along random directions; variants as presets",
+        _OURS["plain"],
         fit,
-        _PRESETS,
+        {**_OURS, **_PRESETS},
         rename=rename,
     )
 )
