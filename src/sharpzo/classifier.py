@@ -16,13 +16,14 @@ from sharpzo.budget import Budget
 from sharpzo.data.dataset import TEMPLATE
 from sharpzo.errors import ArtifactError, InputError
 from sharpzo.evaluate import Evaluation, evaluate
+from sharpzo.heads.prompted import prompters
 from sharpzo.journal import Journal
 from sharpzo.memory import peak_memory_mb
 from sharpzo.methods import METHODS, Fit, Images, Task, find, fit
 from sharpzo.methods.zero_shot import zero_shot_head
 from sharpzo.metrics import softmax
 from sharpzo.settings import as_dict
-from sharpzo.types import Array, Features, Head, Step
+from sharpzo.types import Array, Features, Head, Prompter, Step
 
 if TYPE_CHECKING:
     from sharpzo.data.dataset import Dataset, LabelledPhotos
@@ -106,10 +107,9 @@ class PromptClassifier:
         dataset = self._dataset(photos, labels, shots)
         splits = {"training": dataset.training()}
         splits |= {"validation": dataset.val} if dataset.val else {}
-        checkpoint = self._checkpoint()
         # The text tower is built first: its complaints about class names come before the work.
         tower = OnnxTextTower(
-            checkpoint, dataset.class_names, template=self.template, threads=self.threads
+            self._checkpoint(), dataset.class_names, template=self.template, threads=self.threads
         )
         splits |= self._views(dataset)
         self.encoded_ = dict(encoded or {})
@@ -134,12 +134,16 @@ class PromptClassifier:
                 budget=self.budget,
                 listen=heard,
                 views=self.encoded_.get("views"),
-                images=Images(dataset.train, dataset.val, self._image_tower),
+                images=Images(
+                    splits["training"], dataset.val, self._image_tower, splits.get("views")
+                ),
                 milestones=tuple(milestones),
             ),
         )
         self.head_ = self.fit_.head
         self.arrays_ = dict(self.fit_.arrays)
+        if dataset.val and self._prompters():  # what is evaluated on it needs it prompted
+            self.encoded_ |= self._encode({"validation": dataset.val}, progress, self._prompters())
         self.classes_ = np.array(dataset.class_names)
         self.record_ = self._record(dataset, tower.fingerprint)
         tower.close()
@@ -184,15 +188,28 @@ class PromptClassifier:
         return {"views": augment(dataset.train, many, side, self.seed, scale)}
 
     def _encode(
-        self, splits: Mapping[str, LabelledPhotos], progress: Progress = lambda *_: None
+        self,
+        splits: Mapping[str, LabelledPhotos],
+        progress: Progress = lambda *_: None,
+        prompters: Sequence[Prompter] = (),
     ) -> dict[str, Features]:
         from sharpzo.towers.features import encode
 
         if not splits:
             return {}
         return encode(
-            self._checkpoint(), splits, threads=self.threads, progress=progress, cache=self.cache
+            self._checkpoint(),
+            splits,
+            threads=self.threads,
+            progress=progress,
+            cache=self.cache,
+            prompters=prompters,
         )
+
+    def _prompters(self) -> list[Prompter]:
+        """What changes photos before the fitted heads see them: nearly always nothing."""
+        milestones = getattr(getattr(self, "fit_", None), "milestones", {}).values()
+        return prompters([self.head_, *(chosen.judged.head for chosen in milestones)])
 
     def _image_tower(self) -> OnnxImageTower:
         from sharpzo.towers.tower import OnnxImageTower
@@ -245,7 +262,8 @@ class PromptClassifier:
         if not many:
             return np.zeros((0, len(self.classes_)))
         split = LabelledPhotos(many, np.zeros(len(many), np.int64), tuple(self.classes_))
-        return softmax(head.scores(self._encode({"photos": split})["photos"]).astype(np.float64))
+        encoded = self._encode({"photos": split}, prompters=self._prompters())["photos"]
+        return softmax(head.scores(encoded).astype(np.float64))
 
     def predict(self, photos: Iterable[Any]) -> Array:
         """Most probable class names (N,)."""
@@ -270,7 +288,7 @@ class PromptClassifier:
                 f"{', '.join(names)}"
             )
         rows = np.array([names.index(name) for name in split.class_names])
-        return self._encode({"test": split}, progress)["test"], rows
+        return self._encode({"test": split}, progress, self._prompters())["test"], rows
 
     def evaluate(
         self, split: LabelledPhotos, *, progress: Progress = lambda *_: None

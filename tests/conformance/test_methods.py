@@ -1,5 +1,7 @@
 """Every method here passes the suite that is shipped for others'."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,10 +9,11 @@ from sharpzo.heads.linear import LinearHead
 from sharpzo.methods import METHODS, Fit, Method
 from sharpzo.methods.zero_shot import ZeroShotSettings
 from sharpzo.testing import METHOD_CHECKS, check_method, toy_setting
+from sharpzo.testing.toys import ToyTower
 from sharpzo.types import Reason
 
-# Methods that need more than a toy: a setting of their own.
-SETTINGS = {}
+# Methods that need another setting than their defaults and a toy.
+SETTINGS = {"blackvip": lambda method: (replace(method.settings, batch=2), ToyTower())}
 
 
 @pytest.mark.parametrize("check", METHOD_CHECKS, ids=lambda check: check.__name__)

@@ -6,11 +6,15 @@ import pytest
 from sharpzo.search import (
     Cma,
     CmaSettings,
+    MeZo,
+    MeZoSettings,
     SharpCma,
     SharpnessSettings,
     SharpZo,
     SharpZoSettings,
     SparseZo,
+    Spsa,
+    SpsaSettings,
     SwitchSettings,
     ZoSettings,
 )
@@ -22,6 +26,12 @@ BOTH = SharpZoSettings(
     cma=CMA, sharpness=SHARP, switch=SwitchSettings(generation=6), zo=ZoSettings(learning_rate=0.02)
 )
 DENSE = ZoSettings(learning_rate=0.05, score="dense")
+MEZO = {
+    variant: MeZoSettings(variant, learning_rate=0.02, momentum=0.5)
+    for variant in ("plain", "sign", "momentum", "conservative", "adam")
+}
+ZIP = SpsaSettings(directions=2, a=0.05)
+GC = SpsaSettings(directions=2, a=0.05, clip=False, momentum=0.5)
 SEARCHES = {
     "cma-es": (
         lambda dim, seed: Cma(dim, CMA, seed),
@@ -34,6 +44,21 @@ SEARCHES = {
     "sparse-zo": (
         lambda dim, seed: SparseZo(dim, DENSE, seed),
         lambda state: SparseZo.from_state(DENSE, state),
+    ),
+    **{
+        f"zo-sgd {variant}": (
+            lambda dim, seed, how=how: MeZo(dim, how, seed),
+            lambda state, how=how: MeZo.from_state(how, state),
+        )
+        for variant, how in MEZO.items()
+    },
+    "spsa": (
+        lambda dim, seed: Spsa(dim, ZIP, seed),
+        lambda state: Spsa.from_state(ZIP, state),
+    ),
+    "spsa-gc": (
+        lambda dim, seed: Spsa(dim, GC, seed),
+        lambda state: Spsa.from_state(GC, state),
     ),
     "sharpzo": (
         lambda dim, seed: SharpZo(dim, BOTH, seed),

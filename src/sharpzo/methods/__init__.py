@@ -4,6 +4,7 @@ A method of your own is one file with a ``register(Method(...))``, see docs/meth
 """
 
 from sharpzo.methods import (
+    blackvip,
     clap,
     gda,
     linear_probe,
@@ -14,6 +15,8 @@ from sharpzo.methods import (
     prompt,
     tip_adapter,
     zero_shot,
+    zip,
+    zo_sgd,
 )
 from sharpzo.methods.registry import (
     METHODS,
@@ -33,6 +36,7 @@ __all__ = [
     "Images",
     "Method",
     "Task",
+    "blackvip",
     "clap",
     "find",
     "fit",
@@ -47,4 +51,6 @@ __all__ = [
     "register",
     "tip_adapter",
     "zero_shot",
+    "zip",
+    "zo_sgd",
 ]

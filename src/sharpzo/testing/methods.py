@@ -22,7 +22,7 @@ from sharpzo.methods import Fit, Images, Method, Task, fit
 from sharpzo.metrics import normalise
 from sharpzo.testing.searches import demand, global_randomness, seed_global_randomness
 from sharpzo.testing.toys import ToyImageTower, ToyTower
-from sharpzo.types import Array, Features, TextTower
+from sharpzo.types import Array, Features, Head, TextTower
 
 FORWARDS = 60  # of the searches here
 SIDE = 8  # pixels
@@ -69,8 +69,7 @@ def equal_tasks_give_equal_fits(method: Method, setting: Setting = toy_setting) 
 def scores_are_logits_of_every_class(method: Method, setting: Setting = toy_setting) -> None:
     """scores (N, K) are finite, for any number of photos, and do not depend on neighbours."""
     fitted, task = _fit(method, setting), toy_task(method, setting)
-    assert task.validation is not None
-    photos, classes = task.validation, len(task.tower.class_names)
+    photos, classes = _shown(fitted.head, task, "validation"), len(task.tower.class_names)
     scores = fitted.head.scores(photos)
     demand(scores.shape == (len(photos), classes), f"scores have shape {scores.shape}")
     demand(fitted.head.n_classes == classes, f"n_classes is {fitted.head.n_classes}")
@@ -87,7 +86,7 @@ def artefacts_give_the_head_back(method: Method, setting: Setting = toy_setting)
 
     fitted, task = _fit(method, setting), toy_task(method, setting)
     loaded = method.load(load(save(_kept(fitted))))
-    before, after = (head.scores(task.train) for head in (fitted.head, loaded))
+    before, after = (head.scores(_shown(head, task)) for head in (fitted.head, loaded))
     demand(np.allclose(before, after, rtol=1e-4, atol=1e-4), "a loaded head scores otherwise")
 
 
@@ -120,7 +119,7 @@ def few_photos_are_enough(method: Method, setting: Setting = toy_setting) -> Non
         if changed.views is not None or needs_photos(method):
             changed = _follow(changed, task)
         fitted = fit(method, _settings(method, setting), changed)
-        scores = fitted.head.scores(task.train)
+        scores = fitted.head.scores(_shown(fitted.head, task))
         demand(bool(np.isfinite(scores).all()), f"{case}: scores are not finite")
         demand(scores.shape[1] == len(task.tower.class_names), f"{case}: {scores.shape}")
 
@@ -132,10 +131,11 @@ def unseen_names_get_a_classifier(method: Method, setting: Setting = toy_setting
     fitted, task = _fit(method, setting), toy_task(method, setting)
     kept = _kept(fitted)
     same = method.rename(kept, task.tower)
-    before, after = (head.scores(task.train) for head in (fitted.head, same))
+    before, after = (head.scores(_shown(head, task)) for head in (fitted.head, same))
     demand(np.allclose(before, after, rtol=1e-3, atol=1e-3), "known names score otherwise")
     other = task.tower.variant(class_names=("otter", "hazel", "steam"))
-    scores = method.rename(kept, other).scores(task.train)
+    renamed = method.rename(kept, other)
+    scores = renamed.scores(_shown(renamed, task))
     demand(scores.shape == (len(task.train), 3), f"three new names gave {scores.shape}")
     demand(bool(np.isfinite(scores).all()), "scores of new names are not finite")
 
@@ -171,6 +171,19 @@ def _fit(method: Method, setting: Setting, **changes: Any) -> Fit:
 
 def _settings(method: Method, setting: Setting) -> Any:
     return setting(method)[0]
+
+
+def _shown(head: Head, task: Task, split: str = "train") -> Features:
+    """The features that a head reads: with the vectors of its prompter, if it has one."""
+    photos, prompter = getattr(task, split), getattr(head, "prompter", None)
+    if prompter is None:
+        return photos
+    assert task.images is not None
+    tower = task.images.open_tower()
+    pixels = tower.pixels(getattr(task.images, split).decoded())
+    states = tower.forward(prompter(pixels, photos.states))
+    vectors = normalise(states @ tower.projection.T)
+    return replace(photos, prompted={prompter.digest: vectors})
 
 
 def _kept(fitted: Fit) -> dict[str, Array]:
