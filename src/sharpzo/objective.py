@@ -8,6 +8,7 @@ the mean cross-entropy over all cached training photos. One candidate is one for
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 
@@ -18,6 +19,15 @@ from sharpzo.rng import generator
 from sharpzo.types import Array, Features, Judged, Objective, TextTower
 
 BATCH = 32  # candidates a call of the tower: enough to feed two cores, little memory
+
+
+class Contexts(Protocol):
+    """A fixed map, linear or not, from candidates (P, dim) to contexts float32 (P, n, m)."""
+
+    @property
+    def dim(self) -> int: ...
+
+    def __call__(self, candidates: Array) -> Array: ...
 
 
 class ContextMap:
@@ -68,7 +78,7 @@ class PromptObjective:
         self,
         tower: TextTower,
         train: Features,
-        contexts: ContextMap,
+        contexts: Contexts,
         validation: Features | None = None,
         *,
         batch: int | None = None,

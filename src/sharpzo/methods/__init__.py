@@ -3,7 +3,7 @@
 A method of your own is one file with a ``register(Method(...))``, see docs/methods.md.
 """
 
-from sharpzo.methods import linear_probe, projection, prompt, zero_shot
+from sharpzo.methods import coop, linear_probe, projection, prompt, zero_shot
 from sharpzo.methods.registry import (
     METHODS,
     Fit,
@@ -22,6 +22,7 @@ __all__ = [
     "Images",
     "Method",
     "Task",
+    "coop",
     "find",
     "fit",
     "linear_probe",
