@@ -1,5 +1,7 @@
 """Every method here passes the suite that is shipped for others'."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,8 +11,19 @@ from sharpzo.methods.zero_shot import ZeroShotSettings
 from sharpzo.testing import METHOD_CHECKS, check_method, toy_setting
 from sharpzo.types import Reason
 
+
+def differentiable(method):
+    """A short run through the embedded text tower: a toy has no weights to give to torch."""
+    pytest.importorskip("torch")
+    from sharpzo.towers.checkpoint import Checkpoint, resolve
+    from sharpzo.towers.tower import OnnxTextTower
+
+    tower = OnnxTextTower(Checkpoint.open(resolve()), ["cat", "dog", "tench", "river"], threads=1)
+    return replace(method.settings, epochs=2, batch=12, validate_every=10), tower
+
+
 # Methods that need more than a toy: a setting of their own.
-SETTINGS = {}
+SETTINGS = {"coop": differentiable}
 
 
 @pytest.mark.parametrize("check", METHOD_CHECKS, ids=lambda check: check.__name__)

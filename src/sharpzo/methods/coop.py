@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from sharpzo.towers.tower import OnnxTextTower
 
 
+# Of validation accuracy on the demo photos: experiments/coop.
+UNIT_RATE = 0.04
+
+
 @dataclass(frozen=True)
 class CoopSettings(SearchingSettings):
     """Stochastic gradient descent with momentum on the context, a fixed number of epochs.
@@ -37,7 +41,9 @@ class CoopSettings(SearchingSettings):
     ``tokens`` of context, None: as many as the template has words before the name. ``start``:
     those words ("words") or N(0, ``std``**2) ("random"). ``epochs`` None: the published number for
     the photos of the largest class, 50 for one, 100 up to four, 200 above. A step sees ``batch``
-    photos, each as one of its ``views`` (0: as it is), drawn anew every step. ``checkpointing``
+    photos, each as one of its ``views`` (0: as it is), drawn anew every step. ``learning_rate``
+    None: `UNIT_RATE` of squared token distances, so that one default suits every checkpoint (CLIP's
+    tokens stand closer together than others'; the published rate is 0.002). ``checkpointing``
     computes activations twice instead of keeping them. The plan ends the run unless ``forwards``,
     ``steps`` or the caller's budget end it sooner; the rate does not know of that.
     """
@@ -49,7 +55,7 @@ class CoopSettings(SearchingSettings):
     std: float = 0.02
     epochs: int | None = None
     batch: int = 32
-    learning_rate: float = 0.002
+    learning_rate: float | None = None
     momentum: float = 0.9
     weight_decay: float = 5e-4
     warmup_epochs: int = 1
@@ -67,24 +73,25 @@ class CoopSettings(SearchingSettings):
         for name in ("views", "warmup_epochs"):
             checks.at_least(name, getattr(self, name), 0)
         for name in ("std", "learning_rate", "warmup_rate"):
-            checks.positive(name, getattr(self, name))
+            if (value := getattr(self, name)) is not None:
+                checks.positive(name, value)
         checks.between("momentum", self.momentum, 0, 1)
         checks.between("weight_decay", self.weight_decay, 0, 1)
 
 
-def schedule(settings: CoopSettings, epochs: int) -> Array:
-    """Learning rate of each epoch (epochs,): a constant warm-up, then half a cosine.
+def schedule(settings: CoopSettings, epochs: int, peak: float) -> Array:
+    """Learning rate of each epoch (epochs,): a constant warm-up, then half a cosine from ``peak``.
 
     The cosine starts at its top after the warm-up and has the length of the whole run, so it does
-    not quite reach its foot: lr (1 + cos(pi (e - w) / E)) / 2 in epoch e >= w of E.
+    not quite reach its foot: peak (1 + cos(pi (e - w) / E)) / 2 in epoch e >= w of E.
 
-    >>> [float(rate) for rate in schedule(CoopSettings(), 3).round(5)]
+    >>> [float(rate) for rate in schedule(CoopSettings(), 3, 0.002).round(5)]
     [1e-05, 0.002, 0.0015]
     """
     epoch = np.arange(epochs)
     cosine = 0.5 * (1 + np.cos(np.pi * (epoch - settings.warmup_epochs) / epochs))
     warm = epoch < settings.warmup_epochs
-    return np.where(warm, settings.warmup_rate, settings.learning_rate * cosine)
+    return np.where(warm, settings.warmup_rate, peak * cosine)
 
 
 def epochs_for(train: Features) -> int:
@@ -245,9 +252,10 @@ def _fit(settings: CoopSettings, task: Task, tower: OnnxTextTower) -> Fit:
         start = settings.std * draws
     epochs = settings.epochs or epochs_for(task.train)
     steps_per_epoch = max(1, len(task.train) // settings.batch)
+    rate = settings.learning_rate or UNIT_RATE * tower.token_distance**2
     search = Descent(
         start.ravel(),
-        np.repeat(schedule(settings, epochs), steps_per_epoch),
+        np.repeat(schedule(settings, epochs, rate), steps_per_epoch),
         lambda: objective.gradient[0],
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
@@ -299,7 +307,14 @@ def rename(arrays: Mapping[str, Array], tower: TextTower) -> LinearHead:
 
 # The last epoch is the result. CoOp draws a fresh view of each photo every epoch; here each step
 # picks one of 20 that are encoded once (views=200 comes as close as its longest run).
-_PUBLISHED = CoopSettings(choose=False, validate_every=200, tokens=16, start="random", views=20)
+_PUBLISHED = CoopSettings(
+    choose=False,
+    validate_every=200,
+    tokens=16,
+    start="random",
+    learning_rate=0.002,
+    views=20,
+)
 
 register(
     Method(

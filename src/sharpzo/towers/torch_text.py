@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint as recompute
 
 from sharpzo.errors import CheckpointError
 from sharpzo.towers import blocks
@@ -80,12 +80,7 @@ class TorchTextTower:
         shared = context.to(self.dtype).expand(many, *context.shape)
         x = torch.cat([self._sos, shared, self._suffixes], dim=1) + self._positions
         for block in self._blocks:
-            if self._checkpointing:
-                # Nothing random is inside, so no generator has to be kept.
-                x = recompute(block, x, use_reentrant=False, preserve_rng_state=False)
-                assert isinstance(x, Tensor)
-            else:
-                x = block(x)
+            x = _Recomputed.keep(block, x) if self._checkpointing else block(x)
         x = _norm(x[torch.arange(many), self._ends], self._final, self._config.norm_eps)
         return x @ self._projection.T
 
@@ -114,6 +109,34 @@ class _Block:
         x = x + functional.linear(mixed.transpose(1, 2).flatten(-2), *self._out)
         h = functional.linear(_norm(x, self._norm2, self._config.norm_eps), *self._fc1)
         return x + functional.linear(_activate(h, self._config.activation), *self._fc2)
+
+
+class _Recomputed(torch.autograd.Function):
+    """A block of which only the input is kept; the backward pass computes its inside again.
+
+    torch.utils.checkpoint does the same and loads torch's compiler on first use: 80 MB and seconds
+    that this saving is there to spare. Nothing random is inside a block, so no generator is kept.
+    """
+
+    @classmethod
+    def keep(cls, block: _Block, x: Tensor) -> Tensor:
+        result = cls.apply(x, block)
+        assert isinstance(result, Tensor)
+        return result
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, block: _Block) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.block = block
+        return block(x)  # autograd records nothing in here
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(ctx.block(x), x, grad_outputs)
+        return gradient, None
 
 
 @contextmanager
