@@ -5,8 +5,8 @@
 
 The Fashion-MNIST demo draw of seed 1 (160 training, 40 validation photos), embedded model, 60
 epochs: one seed, so a photo or two decide between the middle rates; the training loss breaks no
-tie, it falls with the rate. The test photos are not read. Each cell appends one line to ``results.jsonl``; cells that are there
-already are skipped.
+tie, it falls with the rate. The test photos are not read. Each cell appends one line to
+``results.jsonl``; cells that are there already are skipped.
 """
 
 from __future__ import annotations

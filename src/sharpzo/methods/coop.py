@@ -42,8 +42,8 @@ class CoopSettings(SearchingSettings):
     those words ("words") or N(0, ``std``**2) ("random"). ``epochs`` None: the published number for
     the photos of the largest class, 50 for one, 100 up to four, 200 above. A step sees ``batch``
     photos, each as one of its ``views`` (0: as it is), drawn anew every step. ``learning_rate``
-    None: `UNIT_RATE` of squared token distances, so that one default suits every checkpoint (CLIP's
-    tokens stand closer together than others'; the published rate is 0.002). ``checkpointing``
+    None: `UNIT_RATE` of squared token distances, so that it follows the scale of the checkpoint's
+    tokens; the published rate is 0.002 for CLIP's. ``checkpointing``
     computes activations twice instead of keeping them. The plan ends the run unless ``forwards``,
     ``steps`` or the caller's budget end it sooner; the rate does not know of that.
     """
@@ -72,9 +72,10 @@ class CoopSettings(SearchingSettings):
                 checks.at_least(name, value, 1)
         for name in ("views", "warmup_epochs"):
             checks.at_least(name, getattr(self, name), 0)
-        for name in ("std", "learning_rate", "warmup_rate"):
-            if (value := getattr(self, name)) is not None:
-                checks.positive(name, value)
+        for name in ("std", "warmup_rate"):
+            checks.positive(name, getattr(self, name))
+        if self.learning_rate is not None:
+            checks.positive("learning_rate", self.learning_rate)
         checks.between("momentum", self.momentum, 0, 1)
         checks.between("weight_decay", self.weight_decay, 0, 1)
 
