@@ -12,8 +12,22 @@ from sharpzo.testing import METHOD_CHECKS, check_method, toy_setting
 from sharpzo.testing.toys import ToyTower
 from sharpzo.types import Reason
 
+
+def differentiable(method):
+    """A short run through the embedded text tower: a toy has no weights to give to torch."""
+    pytest.importorskip("torch")
+    from sharpzo.towers.checkpoint import Checkpoint, resolve
+    from sharpzo.towers.tower import OnnxTextTower
+
+    tower = OnnxTextTower(Checkpoint.open(resolve()), ["cat", "dog", "tench", "river"], threads=1)
+    return replace(method.settings, epochs=2, batch=12, validate_every=10), tower
+
+
 # Methods that need another setting than their defaults and a toy.
-SETTINGS = {"blackvip": lambda method: (replace(method.settings, batch=2), ToyTower())}
+SETTINGS = {
+    "blackvip": lambda method: (replace(method.settings, batch=2), ToyTower()),
+    "coop": differentiable,
+}
 
 
 @pytest.mark.parametrize("check", METHOD_CHECKS, ids=lambda check: check.__name__)

@@ -6,6 +6,7 @@ A method of your own is one file with a ``register(Method(...))``, see docs/meth
 from sharpzo.methods import (
     blackvip,
     clap,
+    coop,
     gda,
     linear_probe,
     lp_plus_plus,
@@ -38,6 +39,7 @@ __all__ = [
     "Task",
     "blackvip",
     "clap",
+    "coop",
     "find",
     "fit",
     "gda",

@@ -13,7 +13,7 @@ from sharpzo.metrics import normalise
 from sharpzo.towers.checkpoint import TOKENIZER_FILES, Checkpoint
 from sharpzo.towers.image import build_image
 from sharpzo.towers.preprocess import Preprocessing
-from sharpzo.towers.prompts import layout, start, token_moments
+from sharpzo.towers.prompts import Prompts, layout, start, token_moments
 from sharpzo.towers.session import Session
 from sharpzo.towers.text import build_text
 from sharpzo.types import Array
@@ -100,6 +100,21 @@ class OnnxTextTower:
     def projection(self) -> Array:
         """Final text projection, float32 (D, H)."""
         return self._projection
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The model folder, for methods that need the weights themselves."""
+        return self._checkpoint
+
+    @property
+    def prompts(self) -> Prompts:
+        """Token ids of the prompts of all class names."""
+        return self._prompts
+
+    @property
+    def threads(self) -> int | None:
+        """Number of cores; None: all."""
+        return self._threads
 
     def forward(self, contexts: Array) -> Array:
         """Return raw text features (P, K, D) float32 of contexts (P, n, m)."""

@@ -1,0 +1,333 @@
+"""``coop``: the context by backpropagation (CoOp), on the same checkpoint and the same features.
+
+The rival that the forward-only methods are measured against: Zhou et al., IJCV 2022, settings of
+their code (trainers/coop.py of KaiyangZhou/CoOp, schedule of Dassl). One context is shared by all
+classes and stands before the name; the class-specific variant is not here. torch (extra ``torch``)
+differentiates the loss and is loaded by the fit alone: what is left is a context like any other
+prompt's, and predicting needs no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sharpzo.errors import InputError
+from sharpzo.heads.linear import LinearHead
+from sharpzo.methods import prompt
+from sharpzo.methods.registry import Fit, Method, Task, register
+from sharpzo.methods.searching import SearchingSettings, search_until_spent
+from sharpzo.objective import PromptObjective
+from sharpzo.rng import generator
+from sharpzo.search import checks
+from sharpzo.types import Array, Features, Reason, State, TextTower
+
+if TYPE_CHECKING:
+    from sharpzo.towers.torch_text import TorchTextTower
+    from sharpzo.towers.tower import OnnxTextTower
+
+
+# Of validation accuracy on the demo photos: experiments/coop.
+UNIT_RATE = 0.04
+
+
+@dataclass(frozen=True)
+class CoopSettings(SearchingSettings):
+    """Stochastic gradient descent with momentum on the context, a fixed number of epochs.
+
+    ``tokens`` of context, None: as many as the template has words before the name. ``start``:
+    those words ("words") or N(0, ``std``**2) ("random"). ``epochs`` None: the published number for
+    the photos of the largest class, 50 for one, 100 up to four, 200 above. A step sees ``batch``
+    photos, each as one of its ``views`` (0: as it is), drawn anew every step. ``learning_rate``
+    None: `UNIT_RATE` of squared token distances, so that it follows the scale of the checkpoint's
+    tokens; the published rate is 0.002 for CLIP's. ``checkpointing``
+    computes activations twice instead of keeping them. The plan ends the run unless ``forwards``,
+    ``steps`` or the caller's budget end it sooner; the rate does not know of that.
+    """
+
+    validate_every: int = 50
+    forwards: int | None = None
+    tokens: int | None = None
+    start: str = "words"
+    std: float = 0.02
+    epochs: int | None = None
+    batch: int = 32
+    learning_rate: float | None = None
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    warmup_epochs: int = 1
+    warmup_rate: float = 1e-5
+    checkpointing: bool = False
+    views: int = 0
+    view_scale: tuple[float, float] = (0.08, 1.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.one_of("start", self.start, ("words", "random"))
+        for name in ("batch", "tokens", "epochs"):
+            if (value := getattr(self, name)) is not None:
+                checks.at_least(name, value, 1)
+        for name in ("views", "warmup_epochs"):
+            checks.at_least(name, getattr(self, name), 0)
+        for name in ("std", "warmup_rate"):
+            checks.positive(name, getattr(self, name))
+        if self.learning_rate is not None:
+            checks.positive("learning_rate", self.learning_rate)
+        checks.between("momentum", self.momentum, 0, 1)
+        checks.between("weight_decay", self.weight_decay, 0, 1)
+
+
+def schedule(settings: CoopSettings, epochs: int, peak: float) -> Array:
+    """Learning rate of each epoch (epochs,): a constant warm-up, then half a cosine from ``peak``.
+
+    The cosine starts at its top after the warm-up and has the length of the whole run, so it does
+    not quite reach its foot: peak (1 + cos(pi (e - w) / E)) / 2 in epoch e >= w of E.
+
+    >>> [float(rate) for rate in schedule(CoopSettings(), 3, 0.002).round(5)]
+    [1e-05, 0.002, 0.0015]
+    """
+    epoch = np.arange(epochs)
+    cosine = 0.5 * (1 + np.cos(np.pi * (epoch - settings.warmup_epochs) / epochs))
+    warm = epoch < settings.warmup_epochs
+    return np.where(warm, settings.warmup_rate, peak * cosine)
+
+
+def epochs_for(train: Features) -> int:
+    """Published number of epochs for the photos of the largest class."""
+    shots = int(np.bincount(train.labels).max())
+    return 50 if shots == 1 else 100 if shots <= 4 else 200
+
+
+class WholeContext:
+    """Candidates (P, n m) to contexts (P, n, m): every number of the context is free."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._shape = shape
+        self.dim = int(np.prod(shape))
+        if not self.dim:
+            raise InputError(
+                f"the context to tune has shape {shape}; give a template with words before the "
+                "class name, such as 'a photo of a {}.', or set tokens"
+            )
+
+    def __call__(self, candidates: Array) -> Array:
+        return candidates.reshape(len(candidates), *self._shape)
+
+
+class GradientObjective(PromptObjective):
+    """`PromptObjective` whose losses are torch's; ``gradient`` (P, d) belongs to the last call."""
+
+    def __init__(
+        self,
+        tower: TextTower,
+        differentiable: TorchTextTower,
+        train: Features,
+        validation: Features | None = None,
+        *,
+        batch: int,
+        views: Features | None = None,
+        seed: int = 1,
+    ) -> None:
+        contexts = WholeContext(tower.start.shape)
+        super().__init__(tower, train, contexts, validation, batch=batch, views=views, seed=seed)
+        self._differentiable = differentiable
+        self.gradient = np.zeros((0, contexts.dim))
+
+    def __call__(self, candidates: Array, step: int = 0) -> Array:
+        """Candidates (P, d) -> losses float64 (P,) on the photos of the step."""
+        photos = self._pool.take(self._rows(step))
+        contexts = self.contexts(np.atleast_2d(candidates))
+        both = [self._differentiate(context, photos) for context in contexts]
+        self.forwards += len(both)
+        self.gradient = np.stack([gradient.ravel() for _, gradient in both])
+        losses = np.array([loss for loss, _ in both])
+        finite = np.isfinite(losses)
+        self.failures += int((~finite).sum())
+        return np.where(finite, losses, np.inf)
+
+    def _differentiate(self, context: Array, photos: Features) -> tuple[float, Array]:
+        """Cross-entropy of a context (n, m) and its gradient (n, m): a forward and a backward."""
+        import torch
+        from torch.nn.functional import cross_entropy, normalize
+
+        dtype = self._differentiable.dtype
+        leaf = torch.tensor(context, dtype=dtype, requires_grad=True)
+        text = normalize(self._differentiable(leaf), dim=-1)
+        logits = self.tower.logit_scale * (torch.tensor(photos.vectors, dtype=dtype) @ text.T)
+        loss = cross_entropy(logits, torch.tensor(photos.labels))
+        (gradient,) = torch.autograd.grad(loss, leaf)
+        return float(loss.detach()), gradient.numpy().astype(np.float64)
+
+
+class Descent:
+    """SGD as torch defines it, as a search: one candidate a step, the point itself.
+
+    ``rates`` (T,) are the learning rates of its steps; after the last one it stops. ``gradient``
+    is asked for what the candidate's evaluation found.
+    """
+
+    stage = "backpropagation"
+
+    def __init__(
+        self,
+        start: Array,
+        rates: Array,
+        gradient: Callable[[], Array],
+        *,
+        momentum: float,
+        weight_decay: float,
+    ) -> None:
+        self.point = np.array(start, np.float64)
+        self.dim = len(self.point)
+        self.step = 0
+        self.stopped: Reason | None = None
+        self.best = (self.point.copy(), np.inf)
+        self.notes: Mapping[str, float] = {}
+        self._rates, self._gradient = rates, gradient
+        self._momentum, self._decay = momentum, weight_decay
+        self._velocity = np.zeros(self.dim)
+
+    def ask(self) -> Array:
+        """The point as the only candidate (1, d)."""
+        return self.point[None].copy()
+
+    def tell(self, losses: Array) -> None:
+        """v <- momentum v + g + decay p; p <- p - rate v."""
+        loss = float(losses[0])
+        gradient = self._gradient()
+        if not (np.isfinite(loss) and np.isfinite(gradient).all()):
+            self.stopped = Reason.DIVERGED
+            return
+        if loss < self.best[1]:
+            self.best = (self.point.copy(), loss)
+        rate = float(self._rates[self.step])
+        self.notes = {"gradient_norm": float(np.linalg.norm(gradient)), "learning_rate": rate}
+        self._velocity = self._momentum * self._velocity + gradient + self._decay * self.point
+        self.point = self.point - rate * self._velocity
+        self.step += 1
+        if self.step == len(self._rates):
+            self.stopped = Reason.STEPS
+
+    def observe(self, validation_accuracy: float) -> None:
+        """Validation changes nothing here."""
+
+    def state(self) -> State:
+        """What has moved so far."""
+        return {"point": self.point, "velocity": self._velocity, "step": self.step}
+
+
+def fit(settings: CoopSettings, task: Task) -> Fit:
+    """Train the context; a step is one forward and one backward over all class names.
+
+    ``Fit.forwards`` counts passes of the text tower, steps and validations alike; each of the
+    ``backward_passes`` in the notes is worth about two forwards on top.
+    """
+    tower = _with_weights(task.tower)
+    if settings.tokens in (None, len(tower.start)):
+        return _fit(settings, task, tower)
+    tower = tower.variant(n_context=settings.tokens)
+    try:
+        return _fit(settings, task, tower)
+    finally:
+        tower.close()
+
+
+def _fit(settings: CoopSettings, task: Task, tower: OnnxTextTower) -> Fit:
+    from sharpzo.towers.torch_text import TorchTextTower, cores
+
+    objective = GradientObjective(
+        tower,
+        TorchTextTower(tower.checkpoint, tower.prompts, checkpointing=settings.checkpointing),
+        task.train,
+        task.validation,
+        batch=settings.batch,
+        views=task.views,
+        seed=task.seed,
+    )
+    start = tower.start
+    if settings.start == "random":
+        draws = generator(task.seed, "coop-start").standard_normal(start.shape)
+        start = settings.std * draws
+    epochs = settings.epochs or epochs_for(task.train)
+    steps_per_epoch = max(1, len(task.train) // settings.batch)
+    rate = settings.learning_rate or UNIT_RATE * tower.token_distance**2
+    search = Descent(
+        start.ravel(),
+        np.repeat(schedule(settings, epochs, rate), steps_per_epoch),
+        lambda: objective.gradient[0],
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+    )
+    with cores(tower.threads):
+        result = search_until_spent(search, objective, settings, task)
+    context = objective.contexts(result.chosen.point[None])[0]
+    return Fit.of_search(
+        result,
+        arrays={"context": context.astype(np.float32)},
+        notes={
+            "training_loss": result.chosen.judged.loss,
+            "failures": objective.failures,
+            "backward_passes": result.steps,
+        },
+    )
+
+
+def _with_weights(tower: TextTower) -> OnnxTextTower:
+    """The tower as one that can be differentiated, or an InputError that says what is missing."""
+    try:
+        import torch  # noqa: F401
+    except ModuleNotFoundError:
+        raise InputError(
+            "method coop backpropagates with torch, which is not installed; run: pip install "
+            "'sharpzo[torch]'"
+        ) from None
+    from sharpzo.towers.tower import OnnxTextTower
+
+    if not isinstance(tower, OnnxTextTower):
+        raise InputError(
+            f"method coop needs the weights of the text tower and {type(tower).__name__} has none "
+            "to give; use an OnnxTextTower, or a method that needs forwards only"
+        )
+    return tower
+
+
+def rename(arrays: Mapping[str, Array], tower: TextTower) -> LinearHead:
+    """The context, of whatever length, before other names."""
+    n_context = len(arrays["context"])
+    if n_context == len(tower.start):
+        return prompt.rename(arrays, tower)
+    tower = tower.variant(n_context=n_context)
+    try:
+        return prompt.rename(arrays, tower)
+    finally:
+        tower.close()
+
+
+# The last epoch is the result. CoOp draws a fresh view of each photo every epoch; here each step
+# picks one of 20 that are encoded once (views=200 comes as close as its longest run).
+_PUBLISHED = CoopSettings(
+    choose=False,
+    validate_every=200,
+    tokens=16,
+    start="random",
+    learning_rate=0.002,
+    views=20,
+)
+
+register(
+    Method(
+        "coop",
+        "CoOp: the context by backpropagation (extra torch)",
+        CoopSettings(),
+        fit,
+        {
+            "published": _PUBLISHED,
+            "published-4": replace(_PUBLISHED, tokens=4, start="words"),
+            "published-imagenet": replace(_PUBLISHED, epochs=50),
+        },
+        rename=rename,
+    )
+)

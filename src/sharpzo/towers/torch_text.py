@@ -1,0 +1,167 @@
+"""The text tower once more, in torch, for the methods that backpropagate through it.
+
+It is the plain thing: all prompts of all classes, padded to the longest, every token through every
+block. Of the savings of `text.py` only one is here: nothing after the longest EOS is computed. The
+weights are those of the checkpoint, frozen, so torch keeps for the backward pass only what the
+context's gradient needs. This is the one module of the package that loads torch (extra ``torch``);
+import it where it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sharpzo.errors import CheckpointError
+from sharpzo.towers import blocks
+from sharpzo.towers.checkpoint import Checkpoint
+from sharpzo.towers.prompts import Prompts, token_table
+from sharpzo.types import Array
+
+TorchPair = tuple[Tensor, Tensor]
+
+
+class TorchTextTower:
+    """A context (n, m) to raw text features (K, D), differentiable in the context.
+
+    ``checkpointing`` keeps the input of each block alone and computes its inside again in the
+    backward pass: less memory for one more forward. ``dtype`` is float32 unless a finite
+    difference is to be taken. Raises `CheckpointError` for a tower that is not causal.
+
+    >>> from sharpzo.towers.checkpoint import resolve
+    >>> from sharpzo.towers.prompts import layout, start
+    >>> checkpoint = Checkpoint.open(resolve())  # doctest: +SKIP
+    >>> prompts = layout(checkpoint, ["cat", "dog"])  # doctest: +SKIP
+    >>> tower = TorchTextTower(checkpoint, prompts)  # doctest: +SKIP
+    >>> tower(torch.tensor(start(checkpoint, prompts))).shape  # doctest: +SKIP
+    torch.Size([2, 256])
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        prompts: Prompts,
+        *,
+        checkpointing: bool = False,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self._config = config = checkpoint.text
+        if not config.causal:
+            raise CheckpointError("the text tower is bidirectional; only a causal one can be read")
+        self._checkpointing, self.dtype = checkpointing, dtype
+        self._blocks = [
+            _Block(checkpoint, f"text_model.encoder.layers.{layer}", dtype)
+            for layer in range(config.layers)
+        ]
+        self._final = _pair(checkpoint.pair("text_model.final_layer_norm", config.width), dtype)
+        shape = (config.projection, config.width)
+        self._projection = _tensor(checkpoint.tensor("text_projection.weight", shape), dtype)
+        n, lengths = prompts.n_context, [len(suffix) for suffix in prompts.suffixes]
+        # A token sees no later one, so what stands behind EOS is never read: EOS again will do.
+        padded = [[*s, *[prompts.eos_id] * (max(lengths) - len(s))] for s in prompts.suffixes]
+        ids = np.array([prompts.sos_id, *(token for row in padded for token in row)])
+        rows = _tensor(checkpoint.weights.rows(token_table(checkpoint), ids), dtype)
+        name = "text_model.embeddings.position_embedding.weight"
+        places = checkpoint.tensor(name, (config.context_length, config.width))
+        self._positions = _tensor(places[: 1 + n + max(lengths)], dtype)
+        self._sos = rows[:1].expand(len(lengths), 1, config.width)
+        self._suffixes = rows[1:].reshape(len(lengths), max(lengths), config.width)
+        self._ends = torch.tensor([n + length for length in lengths])
+
+    def __call__(self, context: Tensor) -> Tensor:
+        """Return raw text features (K, D) of one context (n, m), shared by all classes."""
+        many = len(self._suffixes)
+        shared = context.to(self.dtype).expand(many, *context.shape)
+        x = torch.cat([self._sos, shared, self._suffixes], dim=1) + self._positions
+        for block in self._blocks:
+            x = _Recomputed.keep(block, x) if self._checkpointing else block(x)
+        x = _norm(x[torch.arange(many), self._ends], self._final, self._config.norm_eps)
+        return x @ self._projection.T
+
+
+class _Block:
+    """One transformer block over prompts (K, length, H)."""
+
+    def __init__(self, checkpoint: Checkpoint, name: str, dtype: torch.dtype) -> None:
+        self._config = config = checkpoint.text
+        arrays = blocks.clip_block(checkpoint, name, config.width, config.mlp_width, config.heads)
+        self._norm1, self._norm2 = _pair(arrays.norm1, dtype), _pair(arrays.norm2, dtype)
+        self._query, self._key = _pair(arrays.query, dtype), _pair(arrays.key, dtype)
+        self._value, self._out = _pair(arrays.value, dtype), _pair(arrays.out, dtype)
+        self._fc1, self._fc2 = _pair(arrays.fc1, dtype), _pair(arrays.fc2, dtype)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        h = _norm(x, self._norm1, self._config.norm_eps)
+        query, key, value = (
+            functional.linear(h, *pair).unflatten(-1, (self._config.heads, -1)).transpose(1, 2)
+            for pair in (self._query, self._key, self._value)
+        )
+        # ``clip_block`` has put 1/sqrt(d) into the query.
+        mixed = functional.scaled_dot_product_attention(
+            query, key, value, is_causal=True, scale=1.0
+        )
+        x = x + functional.linear(mixed.transpose(1, 2).flatten(-2), *self._out)
+        h = functional.linear(_norm(x, self._norm2, self._config.norm_eps), *self._fc1)
+        return x + functional.linear(_activate(h, self._config.activation), *self._fc2)
+
+
+class _Recomputed(torch.autograd.Function):
+    """A block of which only the input is kept; the backward pass computes its inside again.
+
+    torch.utils.checkpoint does the same and loads torch's compiler on first use: 80 MB and seconds
+    that this saving is there to spare. Nothing random is inside a block, so no generator is kept.
+    """
+
+    @classmethod
+    def keep(cls, block: _Block, x: Tensor) -> Tensor:
+        result = cls.apply(x, block)
+        assert isinstance(result, Tensor)
+        return result
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, block: _Block) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.block = block
+        return block(x)  # autograd records nothing in here
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(ctx.block(x), x, grad_outputs)
+        return gradient, None
+
+
+@contextmanager
+def cores(threads: int | None) -> Iterator[None]:
+    """Let torch use so many cores inside, and as many as before outside; None: leave it alone."""
+    before = torch.get_num_threads()
+    try:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _activate(x: Tensor, kind: str) -> Tensor:
+    return functional.gelu(x) if kind == "gelu" else x * torch.sigmoid(1.702 * x)
+
+
+def _norm(x: Tensor, pair: TorchPair, eps: float) -> Tensor:
+    return functional.layer_norm(x, x.shape[-1:], *pair, eps)
+
+
+def _pair(pair: blocks.Pair, dtype: torch.dtype) -> TorchPair:
+    return _tensor(pair[0], dtype), _tensor(pair[1], dtype)
+
+
+def _tensor(array: Array, dtype: torch.dtype) -> Tensor:
+    return torch.tensor(array, dtype=dtype)  # a copy: the checkpoint is a read-only memory map
