@@ -365,6 +365,7 @@ class PromptClassifier:
                 "training_photos": len(dataset.train),
                 "training_sha256": self.encoded_["training"].fingerprint,
                 "validation_photos": len(dataset.val) if dataset.val else 0,
+                "test_photos": len(dataset.test) if dataset.test else 0,
             },
             "stopped": fitted.reason.value,
             "forwards": fitted.forwards,
