@@ -12,9 +12,7 @@ from sharpzo.cli import options
 
 
 def report(
-    run: Annotated[
-        Path, typer.Argument(help="Folder that 'sharpzo fit' wrote.", metavar="RUN")
-    ],
+    run: Annotated[Path, typer.Argument(help="Folder that 'sharpzo fit' wrote.", metavar="RUN")],
     data: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(

@@ -78,9 +78,7 @@ def fit(settings: PromptSettings, task: Task) -> Fit:
         kept["context_stage1"] = stages.handed_over
     return Fit.of_search(
         result,
-        arrays={
-            name: contexts(point[None])[0].astype(np.float32) for name, point in kept.items()
-        },
+        arrays={name: contexts(point[None])[0].astype(np.float32) for name, point in kept.items()},
         notes={
             "training_loss": result.chosen.judged.loss,
             "failures": objective.failures,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from sharpzo.report.figures import Line, line_chart
 from sharpzo.types import Step
@@ -10,8 +11,7 @@ from sharpzo.types import Step
 
 def switches(history: Sequence[Step]) -> list[tuple[float, str]]:
     """Forwards at which a new stage was first validated, and its name."""
-    pairs = zip(history, history[1:], strict=False)
-    return [(new.forwards, new.stage) for old, new in pairs if new.stage != old.stage]
+    return [(new.forwards, new.stage) for old, new in pairwise(history) if new.stage != old.stage]
 
 
 def kept(history: Sequence[Step], choose: bool) -> Step:

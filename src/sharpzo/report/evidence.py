@@ -97,9 +97,7 @@ def gather(
     return None
 
 
-def encoded(
-    classifier: PromptClassifier, photos: LabelledPhotos, progress: Progress
-) -> Features:
+def encoded(classifier: PromptClassifier, photos: LabelledPhotos, progress: Progress) -> Features:
     """Features of photos with labels into the run's own class names."""
     features, places = classifier.encode(photos, progress=progress)
     names = tuple(str(name) for name in classifier.classes_)

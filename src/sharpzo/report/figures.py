@@ -50,6 +50,8 @@ def line_chart(
     ys = [y for one in drawn for y in one.ys] or [0.0]
     x_low, x_high = 0.0, max(xs) or 1.0
     y_low, y_high = _padded(min(ys), max(ys), floor=fractions)
+    if dot is not None:
+        y_high += 0.12 * (y_high - y_low)  # room for its word
     left, right, top, bottom = 46.0, WIDTH - 12, 34.0, HEIGHT - 40
 
     def at_x(x: float) -> float:
@@ -80,10 +82,10 @@ def line_chart(
     if dot is not None:
         x, y, word = dot
         out.append(element("circle", cx=at_x(x), cy=at_y(y), r=4.5, class_="dot"))
-        late = at_x(x) > (left + right) / 2
-        anchor = "end" if late else "start"
-        up = at_y(y) - 9 if at_y(y) > top + 14 else at_y(y) + 18
-        out.append(text(at_x(x), up, word, class_="note", text_anchor=anchor))
+        near_end = at_x(x) > right - 30
+        anchor = "end" if near_end else "middle"
+        place = min(at_x(x) + 6, right) if near_end else at_x(x)
+        out.append(text(place, at_y(y) - 10, word, class_="note", text_anchor=anchor))
     out += _legend([(one.name, one.kind) for one in lines], left)
     return figure(WIDTH, HEIGHT, title, out, "chart")
 
@@ -146,7 +148,7 @@ def heat_map(counts: Array, names: Sequence[str], *, title: str) -> str:
             strong = "strong" if share > 0.5 else "weak"
             out.append(
                 text(x + cell / 2, y + cell / 2 + 4, str(int(counts[i, j])),
-                     class_=f"count {strong}", text_anchor="middle", font_size=size)
+                     class_=f"count {strong}", text_anchor="middle", style=f"font-size:{size}px")
             )  # fmt: skip
     if named:
         for k, name in enumerate(names):
@@ -154,12 +156,12 @@ def heat_map(counts: Array, names: Sequence[str], *, title: str) -> str:
             label = short(name, 16)
             out.append(
                 text(margin - 8, top + middle + 4, label, hint=name, class_="name",
-                     text_anchor="end", font_size=size)
+                     text_anchor="end", style=f"font-size:{size}px")
             )  # fmt: skip
             turn = f"rotate(-40 {number(margin + middle)} {number(top - 7)})"
             out.append(
                 text(margin + middle, top - 7, label, hint=name, class_="name", transform=turn,
-                     font_size=size)
+                     style=f"font-size:{size}px")
             )  # fmt: skip
     return figure(margin + side + (46 if named else 8), top + side + 6, title, out, "heat")
 

@@ -106,7 +106,8 @@ def report_run(
         content = {
             "name": Path(run).resolve().name,
             **sections.opening(record, evidence),
-            "rows": sections.accuracy_rows(record),
+            "rows": (rows := sections.accuracy_rows(record)),
+            "better": sections.better_rival(rows),
             "record": record,
             **sections.search(record, steps),
             **sections.photos(evidence),

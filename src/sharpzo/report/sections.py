@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sharpzo import artifact
+from sharpzo.evaluate import Evaluation
 from sharpzo.methods.registry import Method
 from sharpzo.report.curves import curves
 from sharpzo.report.evidence import Evidence, Reliability
@@ -15,7 +16,7 @@ from sharpzo.report.landscape import RADIUS, Landscape
 from sharpzo.report.surface import colour_bar, shared_range, surface
 from sharpzo.report.svg import percent
 from sharpzo.settings import as_dict
-from sharpzo.types import Reason, Step
+from sharpzo.types import Array, Reason, Step
 
 SHOWN = 40  # classes of the bars; of more, those that moved most
 PLACES = {"before": "before tuning", "stage1": "at the end of stage 1", "after": "after tuning"}
@@ -31,7 +32,7 @@ def opening(record: Mapping[str, Any], evidence: Evidence | None) -> dict[str, A
     if evidence is not None and evidence.split == split:
         before = evidence.before.accuracy if before is None else before
         many = len(evidence.photos)
-    took = f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    took = f"{seconds:.1f}\u00a0s" if seconds < 120 else f"{seconds / 60:.0f}\u00a0min"
     again = None
     if evidence is not None and evidence.split == split and after is not None:
         off = abs(evidence.after.accuracy - after)
@@ -65,6 +66,15 @@ def accuracy_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     own = {"method": record["method"], "test": test["accuracy"], **shared}
     own |= {"validation": validation["accuracy"], "forwards": record["forwards"]}
     return [shared | zero, own | {"seconds": record["seconds"]}]
+
+
+def better_rival(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The row of the method that validated best, if it is not the run's own (the last)."""
+    scored = [row for row in rows if row["validation"] is not None]
+    if not scored or rows[-1]["validation"] is None:
+        return None
+    best = max(scored, key=lambda row: row["validation"])
+    return best if best["validation"] > rows[-1]["validation"] else None
 
 
 def search(record: Mapping[str, Any], steps: Sequence[Step]) -> dict[str, Any]:
@@ -107,21 +117,9 @@ def photos(evidence: Evidence | None) -> dict[str, Any]:
     confused[range(len(names)), range(len(names))] = 0
     worst = divmod(int(confused.argmax()), len(names)) if confused.any() else None
     diagrams = [
-        reliability(
-            bins.confidence,
-            bins.accuracy,
-            bins.counts,
-            title=f"Reliability {what} tuning: probabilities are off by {percent(off)} on average",
-            kind=kind,
-            words=f"{what}: off by {percent(off)}",
-        )
-        for bins, what, kind, off in (
-            (Reliability.of(evidence.probabilities_before, evidence.labels), "before", "before",
-             before.calibration_error),
-            (Reliability.of(evidence.probabilities, evidence.labels), "after", "after",
-             after.calibration_error),
-        )
-    ]  # fmt: skip
+        _diagram("before", evidence.probabilities_before, evidence.labels, before),
+        _diagram("after", evidence.probabilities, evidence.labels, after),
+    ]
     return {
         "evidence": evidence,
         "where": where,
@@ -143,6 +141,21 @@ def photos(evidence: Evidence | None) -> dict[str, Any]:
         },
         "diagrams": diagrams,
     }  # fmt: skip
+
+
+def _diagram(
+    when: Literal["before", "after"], probabilities: Array, labels: Array, judged: Evaluation
+) -> str:
+    bins = Reliability.of(probabilities, labels)
+    off = percent(judged.calibration_error)
+    return reliability(
+        bins.confidence,
+        bins.accuracy,
+        bins.counts,
+        title=f"Reliability {when} tuning: probabilities are off by {off} on average",
+        kind=when,
+        words=f"{when}: off by {off}",
+    )
 
 
 def landscapes(found: Mapping[str, Landscape], n_photos: int) -> dict[str, Any]:
@@ -198,9 +211,7 @@ def cost(record: Mapping[str, Any], folder: Path) -> list[tuple[str, str, str]]:
     if record.get("steps"):
         rows.append(("steps", f"{record['steps']:,}", ""))
     if record.get("peak_memory_mb"):
-        rows.append(
-            ("peak memory", f"{record['peak_memory_mb']:,.0f} MB", "of the whole process")
-        )
+        rows.append(("peak memory", f"{record['peak_memory_mb']:,.0f} MB", "of the whole process"))
     size = (folder / artifact.ARRAYS).stat().st_size
     rows.append(("size of the result", f"{size / 1000:,.1f} kB", artifact.ARRAYS))
     return rows

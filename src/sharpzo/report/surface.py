@@ -48,12 +48,12 @@ def surface(
     span = high - low if high > low else 1.0
     shares = np.clip((np.nan_to_num(losses, nan=high, posinf=high) - low) / span, 0.0, 1.0)
     axis = np.linspace(-1.0, 1.0, side)
-    middle, floor = 196.0, 260.0
+    middle, floor = 212.0, 260.0
 
     def at(x: float, y: float, z: float) -> tuple[float, float]:
         return (
-            middle + (x - y) * math.cos(SLANT) * HALF * 0.85,
-            floor + (x + y) * math.sin(SLANT) * HALF * 0.72 - z * TALL,
+            middle + (x - y) * math.cos(SLANT) * HALF * 0.76,
+            floor + (x + y) * math.sin(SLANT) * HALF * 0.66 - z * TALL,
         )
 
     out = [
@@ -61,12 +61,12 @@ def surface(
         polygon([at(-1, -1, 0), at(1, -1, 0), at(1, -1, 1), at(-1, -1, 1)], class_="wall"),
         polygon([at(-1, -1, 0), at(-1, 1, 0), at(-1, 1, 1), at(-1, -1, 1)], class_="wall"),
     ]
-    for z in ticks(low, high, 4):
+    for z in ticks(low, high, 5):
         share = (z - low) / span
         out.append(polyline([at(-1, 1, share), at(-1, -1, share), at(1, -1, share)], class_="grid"))
         x, y = at(-1, 1, share)
         out.append(text(x - 7, y + 3.5, f"{z:.3g}", class_="tick", text_anchor="end"))
-    slope_x, slope_y = np.gradient(shares * TALL / HALF, axis, axis, edge_order=1)
+    slope_x, slope_y = (np.gradient(shares * TALL / HALF, axis, axis=k) for k in (0, 1))
     centre = side // 2
     quads: list[str] = []
     for i, j in sorted(np.ndindex(side - 1, side - 1), key=sum):  # the eye is at +x, +y
@@ -76,7 +76,7 @@ def surface(
         light = 0.80 + 0.26 * float(LAMP @ (normal / np.linalg.norm(normal)))
         quads.append(
             polygon(
-                [at(axis[a], axis[b], float(shares[a, b])) for a, b in corners],
+                [at(float(axis[a]), float(axis[b]), float(shares[a, b])) for a, b in corners],
                 fill=colour(level, light),
                 stroke=colour(level, light * 0.9),
             )
@@ -85,15 +85,16 @@ def surface(
     foot = at(0, 0, float(shares[centre, centre]))
     head = (foot[0], foot[1] - 34)
     out += [
+        line(*foot, *head, class_="pin halo"),
         line(*foot, *head, class_="pin"),
         element("circle", cx=head[0], cy=head[1], r=4.5, class_="dot"),
     ]
     reach = number(radius)
-    for x, y, anchor, label in (
-        (0.0, 1.22, "end", f"direction 1, ±{reach}"),
-        (1.22, 0.0, "start", f"direction 2, ±{reach}"),
+    for x, y, label in (
+        (0.0, 1.42, f"direction 1, ±{reach}"),
+        (1.42, 0.0, f"direction 2, ±{reach}"),
     ):
-        out.append(text(*at(x, y, 0), label, class_="label", text_anchor=anchor))
+        out.append(text(*at(x, y, 0), label, class_="label", text_anchor="middle"))
     out.append(text(16, 18, words, class_="legend"))
     return figure(392, 372, title, out, "surface")
 

@@ -19,7 +19,7 @@ def number(value: float) -> str:
     return "0" if text == "-0" else text
 
 
-def element(name: str, content: str = "", **attributes: str | float) -> str:
+def element(name: str, content: str = "", /, **attributes: str | float) -> str:
     """An element; ``content`` is markup, attribute names have ``_`` for ``-``.
 
     >>> element("rect", class_="a", stroke_width=2.5)
