@@ -12,7 +12,7 @@ from PIL import Image
 from sharpzo.artifact import read
 from sharpzo.cli import main
 from sharpzo.data.demo import load_demo
-from sharpzo.report.run_report import report_run
+from sharpzo.report.run_report import demo_of, report_run
 
 EVIL = '<b>bag & "shoe"'
 VOID = {"meta", "img", "br", "link"}
@@ -165,7 +165,18 @@ def test_heads_leave_the_landscape_out_in_a_sentence(photos, tmp_path):
     assert report_run(run, data=photos, landscape=False).left_out == ()
 
 
-def test_a_demo_run_brings_its_own_photos(tmp_path, monkeypatch):
+def test_a_demo_run_is_known_by_its_record():
+    demo = load_demo(2)
+    found = demo_of({"seed": 2, "data": {"source": demo.source}})
+    assert found is not None
+    assert found.train.digest() == demo.train.digest()
+    assert demo_of({"seed": 1, "data": {"source": demo.source}}) is None
+    assert demo_of({"seed": 2, "data": {"source": "folder photos"}}) is None
+    assert demo_of({"seed": 9, "data": {}}) is None
+
+
+@pytest.mark.slow
+def test_a_demo_run_brings_its_own_photos(tmp_path):
     run = tmp_path / "run"
     call("demo", "--method", "zero-shot", "--out", run)
     made = report_run(run, landscape=False)
