@@ -13,6 +13,7 @@ from sharpzo.cli.evaluate import evaluate
 from sharpzo.cli.fit import fit
 from sharpzo.cli.methods import methods
 from sharpzo.cli.predict import predict
+from sharpzo.cli.report import report
 
 app = typer.Typer(
     name="sharpzo",
@@ -38,6 +39,6 @@ def _root(
     pass
 
 
-for command in (demo, fit, predict, evaluate, methods):
+for command in (demo, fit, predict, evaluate, report, methods):
     app.command()(command)
 app.add_typer(data, name="data")

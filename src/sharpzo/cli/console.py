@@ -63,6 +63,13 @@ class Display:
         """Photos encoded so far."""
         self._update(f"encoding {what} photos", done, total, "", last=done == total)
 
+    def working(self, what: str, done: int, total: int) -> None:
+        """Photos encoded, or forwards of a landscape."""
+        if what == "landscape":
+            self._update("forwards around the solution", done, total, "", last=done == total)
+        else:
+            self.encoding(what, done, total)
+
     def step(self, step: Step) -> None:
         """One validated step of a search."""
         rate = f"{step.forwards / step.seconds:,.0f} forwards/s" if step.seconds > 0 else ""

@@ -119,6 +119,7 @@ def _report(
     record = classifier.record_
     record["validation"]["zero_shot_accuracy"] = zero_shot["validation"]
     record["test"] = {"accuracy": tuned["test"], "zero_shot_accuracy": zero_shot["test"]}
+    record["methods"] = rows
     if tuned["shifted"] is not None:
         record["shifted"] = {
             "accuracy": tuned["shifted"], "zero_shot_accuracy": zero_shot["shifted"],

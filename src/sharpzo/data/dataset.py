@@ -79,6 +79,7 @@ class Dataset:
     draw carves one; ``test`` is for the evaluation alone. ``source`` says in a few words where the
     photos come from, ``template`` is the hand-made prompt, ``skipped`` names the files that were
     left out (relative to the folder) and ``notes`` are sentences that the user should see.
+    ``shots`` is how many photos a class a draw was asked for (None: all of them).
     """
 
     class_names: tuple[str, ...]
@@ -89,6 +90,7 @@ class Dataset:
     template: str = TEMPLATE
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    shots: int | None = None
 
     def __post_init__(self) -> None:
         for split in (self.train, self.val, self.test):

@@ -48,7 +48,8 @@ def draw(dataset: Dataset, shots: int | None, seed: int) -> Dataset:
         train = _few(whole, shots, rng)
         val = _few(dataset.val, min(shots, VALIDATION_SHOTS), rng)
         few = replace(dataset, train=train, val=val)
-    return replace(few, notes=(*dataset.notes, *_notes(few, shots, dataset.val is None)))
+    notes = (*dataset.notes, *_notes(few, shots, dataset.val is None))
+    return replace(few, notes=notes, shots=shots)
 
 
 def _integer(name: str, value: int) -> int:

@@ -65,12 +65,14 @@ def fit(settings: PromptSettings, task: Task) -> Fit:
     search = settings.search
     if settings.may_measure(task) and _takes_differences(search):
         search = with_measured_mu(search, objective, task.seed)
-    result = search_until_spent(
-        SharpZo(settings.dim, search, seed=task.seed), objective, settings, task
-    )
+    stages = SharpZo(settings.dim, search, seed=task.seed)
+    result = search_until_spent(stages, objective, settings, task)
+    kept = {"context": result.chosen.point}
+    if stages.handed_over is not None:  # for `sharpzo report`, which looks around it
+        kept["context_stage1"] = stages.handed_over
     return Fit.of_search(
         result,
-        arrays={"context": contexts(result.chosen.point[None])[0].astype(np.float32)},
+        arrays={name: contexts(point[None])[0].astype(np.float32) for name, point in kept.items()},
         notes={
             "training_loss": result.chosen.judged.loss,
             "failures": objective.failures,

@@ -114,6 +114,7 @@ class SharpZo:
         self._asked = False
         self._patience = Patience(settings.switch.patience, settings.switch.min_gain)
         self._validated: tuple[Array, float] | None = None
+        self.handed_over: Array | None = None  # the point (d,) at which stage 1 ended
         if settings.switch.generation == 0:
             self._second = SparseZo(dim, settings.zo, self._seed, start)
             self._first = None
@@ -189,11 +190,12 @@ class SharpZo:
             return
         by_plan = switch.generation is not None and first.step >= switch.generation
         if by_plan or self._patience.spent or first.stopped is Reason.CONVERGED:
+            self.handed_over = self._handed_over(first)
             self._second = SparseZo(
                 first.dim,
                 self.settings.zo,
                 self._seed,
-                self._handed_over(first),
+                self.handed_over,
                 velocity=first.gradient if self.settings.zo.inherit else None,
                 best=first.best,
             )
@@ -223,6 +225,8 @@ class SharpZo:
         if self._validated is not None:
             state["validated.point"] = self._validated[0].copy()
             state["validated.accuracy"] = self._validated[1]
+        if self.handed_over is not None:
+            state["handed_over"] = self.handed_over.copy()
         return state
 
     @classmethod
@@ -242,4 +246,6 @@ class SharpZo:
         if "validated.point" in state:
             point = np.array(state["validated.point"], dtype=np.float64)
             search._validated = point, float(state["validated.accuracy"])
+        if "handed_over" in state:
+            search.handed_over = np.array(state["handed_over"], dtype=np.float64)
         return search

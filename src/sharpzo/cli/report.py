@@ -1,0 +1,72 @@
+"""``sharpzo report``: one page a person can read about a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from sharpzo.cli import options
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder that 'sharpzo fit' wrote.", metavar="RUN")],
+    data: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="The photos that the run was made with: classes, mistakes, landscape.",
+            show_default="those of the demo, if it was made with them",
+        ),
+    ] = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="HTML file to write.", show_default="report.html in the run's folder"),
+    ] = None,
+    landscape: Annotated[
+        bool,
+        typer.Option(help="Compute the loss around the solution: 441 forwards a surface."),
+    ] = True,
+    dataset: options.Dataset = None,
+    model: options.Model = None,
+    plugin: options.Plugin = [],  # noqa: B006
+    as_json: options.Json = False,
+) -> None:
+    """Write one HTML file about a run: accuracy, curves, classes, mistakes, cost, landscape.
+
+    The file needs no network and no other file.
+    """
+    from rich.console import Console
+
+    from sharpzo.cli.console import Display
+    from sharpzo.report.bench_report import report_bench
+    from sharpzo.report.kind import kind_of
+    from sharpzo.report.page import write
+    from sharpzo.report.run_report import report_run
+
+    if kind_of(run) == "bench":
+        report_bench(run)
+    with Display(forwards=None, silent=as_json) as display:
+        made = report_run(
+            run,
+            data=data,
+            dataset=dataset,
+            model=model,
+            landscape=landscape,
+            progress=display.working,
+        )
+    file = write(made.html, out or run / "report.html")
+    if as_json:
+        print(json.dumps({
+            "run": str(run),
+            "report": str(file),
+            "bytes": file.stat().st_size,
+            "forwards": made.forwards,
+            "left_out": list(made.left_out),
+        }))  # fmt: skip
+        return
+    console = Console()
+    for sentence in made.left_out:
+        console.print(sentence, highlight=False, soft_wrap=True)
+    console.print(f"The report is in {file}.", highlight=False, soft_wrap=True)

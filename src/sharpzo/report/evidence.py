@@ -1,0 +1,104 @@
+"""What labelled photos say of a run, before and after tuning, photo by photo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sharpzo.classifier import PromptClassifier
+from sharpzo.data.dataset import Dataset, LabelledPhotos
+from sharpzo.errors import InputError
+from sharpzo.evaluate import Evaluation, evaluate
+from sharpzo.metrics import softmax
+from sharpzo.types import Array, Features, Head
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Reliability:
+    """Photos by the probability of their predicted class: mean probability, accuracy, number."""
+
+    confidence: Array
+    accuracy: Array
+    counts: Array
+
+    @classmethod
+    def of(cls, probabilities: Array, labels: Array, bins: int = 15) -> Reliability:
+        """Bins of `metrics.calibration_error`; an empty one has zeros.
+
+        >>> one = Reliability.of(np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 1]), bins=2)
+        >>> one.counts.tolist(), one.accuracy.tolist()
+        ([0, 2], [0.0, 0.5])
+        """
+        confidence = probabilities.max(axis=1)
+        right = probabilities.argmax(axis=1) == labels
+        place = np.minimum((confidence * bins).astype(int), bins - 1)
+        counts = np.bincount(place, minlength=bins)
+        many = np.maximum(counts, 1)
+        return cls(
+            np.bincount(place, confidence, minlength=bins) / many,
+            np.bincount(place, right, minlength=bins) / many,
+            counts,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """A split's photos and what the untuned and the tuned classifier make of them.
+
+    ``before`` and ``after`` are evaluations, the probabilities are (N, K), ``labels`` (N,) into
+    the run's class names.
+    """
+
+    split: str
+    photos: LabelledPhotos
+    labels: Array
+    before: Evaluation
+    after: Evaluation
+    probabilities_before: Array
+    probabilities: Array
+
+
+def of_run(split: LabelledPhotos, names: tuple[str, ...], source: str) -> LabelledPhotos:
+    """The photos of the run's classes, which may be half of those in the data."""
+    place = {name: k for k, name in enumerate(names)}
+    kept = [place.get(name, -1) for name in split.class_names]
+    if max(kept, default=-1) < 0:
+        raise InputError(
+            f"{source} has none of the run's classes ({', '.join(names[:5])}, …); give the photos "
+            "that the run was made with as --data"
+        )
+    labels = np.array(kept, np.int64)[split.labels]
+    rows = np.flatnonzero(labels >= 0)
+    return LabelledPhotos(tuple(split.photos[row] for row in rows), labels[rows], names)
+
+
+def gather(
+    classifier: PromptClassifier, zero_shot: Head, dataset: Dataset, progress: Progress
+) -> Evidence | None:
+    """Evaluate on the test split, or on the validation split where there is none; else None."""
+    names = tuple(str(name) for name in classifier.classes_)
+    for split, photos in (("test", dataset.test), ("validation", dataset.val)):
+        if not photos:
+            continue
+        photos = of_run(photos, names, dataset.source)
+        if not photos:
+            continue
+        features = encoded(classifier, photos, progress)
+        heads = (zero_shot, classifier.head_)
+        before, after = (evaluate(head, features) for head in heads if head is not None)
+        untuned, tuned = (
+            softmax(head.scores(features).astype(np.float64)) for head in heads if head is not None
+        )
+        return Evidence(split, photos, features.labels, before, after, untuned, tuned)
+    return None
+
+
+def encoded(classifier: PromptClassifier, photos: LabelledPhotos, progress: Progress) -> Features:
+    """Features of photos with labels into the run's own class names."""
+    features, places = classifier.encode(photos, progress=progress)
+    names = tuple(str(name) for name in classifier.classes_)
+    return replace(features, labels=places[features.labels], class_names=names)

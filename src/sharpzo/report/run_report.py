@@ -1,0 +1,197 @@
+"""The report of a run: everything its folder knows, and what its photos show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sharpzo import artifact
+from sharpzo.classifier import PromptClassifier
+from sharpzo.data.dataset import Dataset
+from sharpzo.errors import ArtifactError
+from sharpzo.journal import read_journal
+from sharpzo.report import sections
+from sharpzo.report.evidence import Evidence, encoded, gather, of_run
+from sharpzo.report.landscape import (
+    SIDE,
+    Landscape,
+    context_landscapes,
+    projection_landscapes,
+)
+from sharpzo.report.mistakes import worst_mistakes
+from sharpzo.report.page import render
+from sharpzo.types import Features, TextTower
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """A page, the forwards that it cost, and a sentence for each thing that is missing in it."""
+
+    html: str
+    forwards: int
+    left_out: tuple[str, ...]
+
+
+def demo_of(record: Mapping[str, Any]) -> Dataset | None:
+    """The demo photos, if a run was made with them."""
+    from sharpzo.data.demo import SEEDS, load_demo
+
+    source = record.get("data", {}).get("source")
+    if record.get("seed") in SEEDS and source == (demo := load_demo(record["seed"])).source:
+        return demo
+    return None
+
+
+def drawn_again(record: Mapping[str, Any], data: str | Path, dataset: str | None) -> Dataset:
+    """The data set of a run with the run's own draw of training photos."""
+    from sharpzo.data.intake import load
+
+    return load(data, dataset, shots=record["data"].get("shots"), seed=record["seed"])
+
+
+def report_run(
+    run: str | Path,
+    *,
+    data: str | Path | None = None,
+    dataset: str | None = None,
+    model: str | None = None,
+    landscape: bool = True,
+    side: int = SIDE,
+    progress: Progress = lambda what, done, total: None,
+) -> Report:
+    """Report of a run folder.
+
+    Without ``data`` (a folder of photos, ``dataset`` as in `data.intake.load`) a run of the demo
+    is shown with its own photos and any other without them. The landscape, ``side`` points a
+    direction, needs the run's own training photos: others are recognised and refused in a
+    sentence. Raises what `PromptClassifier.load` and the readers of photos raise.
+    """
+    found = artifact.read(run)
+    record = found.record
+    classifier = PromptClassifier.load(run, model=model)
+    try:
+        photos = demo_of(record) if data is None else drawn_again(record, data, dataset)
+        left_out: list[str] = []
+        spent = 0
+        evidence: Evidence | None = None
+        surfaces: dict[str, Landscape] = {}
+        if photos is None:
+            left_out.append(
+                "Classes, mistakes, calibration and landscape need the photos: "
+                f"sharpzo report {run} --data FOLDER"
+            )
+        else:
+            tower = _tower(classifier)
+            try:
+                evidence = _evidence(classifier, tower, photos, progress)
+                spent += 1
+                if landscape:
+                    train, why = _training(classifier, record, photos, progress)
+                    if train is not None:
+                        surfaces, why = _landscapes(
+                            found.arrays, tower, train, record["seed"], side, progress
+                        )
+                    left_out += [why] if why else []
+                    spent += sum(one.forwards for one in surfaces.values())
+            finally:
+                tower.close()
+        history = Path(run) / artifact.HISTORY
+        steps = read_journal(history) if history.is_file() else []
+        content = {
+            "name": Path(run).resolve().name,
+            **sections.opening(record, evidence),
+            "rows": (rows := sections.accuracy_rows(record)),
+            "better": sections.better_rival(rows),
+            "record": record,
+            **sections.search(record, steps),
+            **sections.photos(evidence),
+            "mistakes": worst_mistakes(evidence) if evidence else [],
+            **sections.landscapes(surfaces, len(photos.train) if photos else 0),
+            "cost": sections.cost(record, Path(run)),
+            "settings": sections.settings(record, classifier.method),
+            "foot": sections.foot(record),
+            "left_out": left_out,
+            "run": str(run),
+            "run_literal": repr(str(run)),
+        }
+    except (KeyError, TypeError) as error:
+        raise ArtifactError(f"{run} has an incomplete record ({error}); fit again") from None
+    return Report(render("run.html", content), spent, tuple(left_out))
+
+
+def _tower(classifier: PromptClassifier) -> TextTower:
+    from sharpzo.towers.checkpoint import Checkpoint, resolve
+    from sharpzo.towers.tower import OnnxTextTower
+
+    checkpoint = Checkpoint.open(resolve(classifier.model))
+    names = [str(name) for name in classifier.classes_]
+    return OnnxTextTower(checkpoint, names, template=classifier.template)
+
+
+def _evidence(
+    classifier: PromptClassifier, tower: TextTower, photos: Dataset, progress: Progress
+) -> Evidence | None:
+    from sharpzo.methods.zero_shot import zero_shot_head
+
+    return gather(classifier, zero_shot_head(tower), photos, progress)
+
+
+def _training(
+    classifier: PromptClassifier, record: Mapping[str, Any], photos: Dataset, progress: Progress
+) -> tuple[Features | None, str]:
+    """Features of the run's training photos; or None, and why these are not they."""
+    expected = record["data"].get("training_sha256")
+    if expected is None:
+        return None, (
+            "The loss landscape is left out: the run does not say which photos it was trained on; "
+            "fit again"
+        )
+    names = tuple(str(name) for name in classifier.classes_)
+    train = encoded(classifier, of_run(photos.train, names, photos.source), progress)
+    if train.fingerprint != expected:
+        return None, (
+            "The loss landscape is left out: a draw from these photos with the run's shots and "
+            "seed does not give the photos that it was trained on"
+        )
+    return train, ""
+
+
+def _landscapes(
+    arrays: Mapping[str, Any],
+    tower: TextTower,
+    train: Features,
+    seed: int,
+    side: int,
+    progress: Progress,
+) -> tuple[dict[str, Landscape], str]:
+    """Landscapes by name (before, stage1, after); or none, and why."""
+    if {"projection_left", "projection_right"} <= set(arrays):
+        change = arrays["projection_left"].astype(np.float64) @ arrays["projection_right"]
+        return projection_landscapes(tower, train, change, side=side, seed=seed), ""
+    context = arrays.get("context")
+    if context is None or context.ndim != 2 or context.shape[1] != tower.start.shape[1]:
+        return {}, (
+            "The loss landscape is left out: this method tunes neither a context nor the text "
+            "projection, so there is no solution in their space to look around"
+        )
+    other = len(context) != len(tower.start)
+    used = tower.variant(n_context=len(context)) if other else tower
+    try:
+        points = {"before": used.start, "stage1": arrays.get("context_stage1"), "after": context}
+        return context_landscapes(
+            used,
+            train,
+            {name: point for name, point in points.items() if point is not None},
+            side=side,
+            seed=seed,
+            progress=lambda done, total: progress("landscape", done, total),
+        ), ""
+    finally:
+        if other:
+            used.close()

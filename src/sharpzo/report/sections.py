@@ -1,0 +1,267 @@
+"""What each section of a run's page says: records and figures to words, rows and SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from sharpzo import artifact
+from sharpzo.evaluate import Evaluation
+from sharpzo.methods.registry import Method
+from sharpzo.report.curves import curves
+from sharpzo.report.evidence import Evidence, Reliability
+from sharpzo.report.figures import class_bars, heat_map, reliability
+from sharpzo.report.landscape import RADIUS, Landscape
+from sharpzo.report.surface import colour_bar, shared_range, surface
+from sharpzo.report.svg import percent
+from sharpzo.settings import as_dict
+from sharpzo.types import Array, Reason, Step
+
+SHOWN = 40  # classes of the bars; of more, those that moved most
+PLACES = {"before": "before tuning", "stage1": "at the end of stage 1", "after": "after tuning"}
+
+
+def opening(record: Mapping[str, Any], evidence: Evidence | None) -> dict[str, Any]:
+    """Title sentence, and the accuracies that it speaks of."""
+    data, seconds = record["data"], record["seconds"]
+    split = "test" if record["test"].get("accuracy") is not None else "validation"
+    before = record[split].get("zero_shot_accuracy")
+    after = record[split].get("accuracy")
+    many = data.get(f"{split}_photos")
+    if evidence is not None and evidence.split == split:
+        before = evidence.before.accuracy if before is None else before
+        many = len(evidence.photos)
+    took = f"{seconds:.1f}\u00a0s" if seconds < 120 else f"{seconds / 60:.0f}\u00a0min"
+    again = None
+    if evidence is not None and evidence.split == split and after is not None:
+        off = abs(evidence.after.accuracy - after)
+        again = evidence.after.accuracy if off > 0.5 / len(evidence.photos) else None
+    return {
+        "n_classes": len(record["class_names"]),
+        "n_training": data["training_photos"],
+        "method": record["method"],
+        "took": took,
+        "split": split,
+        "before": before,
+        "after": after,
+        "n_judged": many,
+        "measured_again": again,
+        "searched": record["stopped"] != Reason.CLOSED_FORM.value,
+    }
+
+
+def accuracy_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row a method: untuned, what it was compared with, and the run itself last."""
+    rows = record.get("methods")
+    if rows:
+        return [{"shifted": None, **row} for row in rows]
+    shared = {"shifted": None, "forwards": None, "seconds": None}
+    validation, test = record["validation"], record["test"]
+    zero = {
+        "method": "zero-shot",
+        "test": test.get("zero_shot_accuracy"),
+        "validation": validation.get("zero_shot_accuracy"),
+    }
+    own = {"method": record["method"], "test": test["accuracy"], **shared}
+    own |= {"validation": validation["accuracy"], "forwards": record["forwards"]}
+    return [shared | zero, own | {"seconds": record["seconds"]}]
+
+
+def better_rival(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The row of the method that validated best, if it is not the run's own (the last)."""
+    scored = [row for row in rows if row["validation"] is not None]
+    if not scored or rows[-1]["validation"] is None:
+        return None
+    best = max(scored, key=lambda row: row["validation"])
+    return best if best["validation"] > rows[-1]["validation"] else None
+
+
+def search(record: Mapping[str, Any], steps: Sequence[Step]) -> dict[str, Any]:
+    """Curves, and the stages with their steps and forwards."""
+    if not steps:
+        return {"curves": [], "stages": []}
+    stages: dict[str, list[Step]] = {}
+    for step in steps:
+        stages.setdefault(step.stage, []).append(step)
+    rows = [
+        {
+            "stage": stage,
+            "first": some[0].forwards,
+            "last": some[-1].forwards,
+            "loss": some[-1].loss,
+            "validation": max(
+                (s.validation_accuracy for s in some if s.validation_accuracy is not None),
+                default=None,
+            ),
+        }
+        for stage, some in stages.items()
+    ]
+    choose = bool(record["settings"].get("choose", False))
+    return {"curves": curves(steps, choose), "stages": rows}
+
+
+def photos(evidence: Evidence | None) -> dict[str, Any]:
+    """Classes, confusion and calibration."""
+    if evidence is None:
+        return {"evidence": None}
+    names = list(evidence.photos.class_names)
+    before, after = evidence.before, evidence.after
+    pairs = [(name, before.per_class[name], after.per_class[name]) for name in names]
+    shown = pairs
+    if len(pairs) > SHOWN:
+        shown = sorted(pairs, key=lambda row: (row[2] or 0) - (row[1] or 0), reverse=True)
+        shown = shown[: SHOWN // 2] + shown[-SHOWN // 2 :]
+    where = f"{after.n:,} {evidence.split} photos"
+    confused = after.confusion.copy()
+    confused[range(len(names)), range(len(names))] = 0
+    worst = divmod(int(confused.argmax()), len(names)) if confused.any() else None
+    diagrams = [
+        _diagram("before", evidence.probabilities_before, evidence.labels, before),
+        _diagram("after", evidence.probabilities, evidence.labels, after),
+    ]
+    return {
+        "evidence": evidence,
+        "where": where,
+        "pairs": pairs,
+        "bars": class_bars(
+            [row[0] for row in shown], [row[1] for row in shown], [row[2] for row in shown],
+            title=f"Accuracy of each class before and after tuning, on {where}",
+        ),
+        "n_shown": len(shown),
+        "matrix": heat_map(
+            after.confusion, names, title=f"Confusion matrix after tuning, on {where}"
+        ),
+        "worst_pair": worst
+        and {
+            "truth": names[worst[0]],
+            "guess": names[worst[1]],
+            "times": int(confused[worst]),
+            "of": int(after.confusion[worst[0]].sum()),
+        },
+        "diagrams": diagrams,
+    }  # fmt: skip
+
+
+def _diagram(
+    when: Literal["before", "after"], probabilities: Array, labels: Array, judged: Evaluation
+) -> str:
+    bins = Reliability.of(probabilities, labels)
+    off = percent(judged.calibration_error)
+    return reliability(
+        bins.confidence,
+        bins.accuracy,
+        bins.counts,
+        title=f"Reliability {when} tuning: probabilities are off by {off} on average",
+        kind=when,
+        words=f"{when}: off by {off}",
+    )
+
+
+def landscapes(found: Mapping[str, Landscape], n_photos: int) -> dict[str, Any]:
+    """Surfaces over one range of losses, and their figures."""
+    if not found:
+        return {"surfaces": []}
+    low, high = shared_range([one.losses for one in found.values()])
+    side = len(next(iter(found.values())).losses)
+    rows = [
+        {"place": PLACES[name], "centre": one.centre, "lowest": one.lowest, "rise": one.rise}
+        for name, one in found.items()
+    ]
+    drawn = [
+        surface(
+            one.losses,
+            low=low,
+            high=high,
+            radius=RADIUS,
+            title=f"Loss around the solution {PLACES[name]}: {one.centre:.3f} in the middle, "
+            f"{one.rise:.3f} more on average within half the radius",
+            words=f"{PLACES[name]}: {one.centre:.3f}",
+        )
+        for name, one in found.items()
+    ]
+    return {
+        "surfaces": drawn,
+        "surface_rows": rows,
+        "colours": colour_bar(low, high, title=f"Losses from {low:.3g} to {high:.3g}"),
+        "landscape_forwards": sum(one.forwards for one in found.values()),
+        "grid_points": len(found) * side * side,
+        "side": side,
+        "radius": RADIUS,
+        "n_landscape_photos": n_photos,
+        "of_context": all(one.forwards > 1 for one in found.values()),
+    }
+
+
+def cost(record: Mapping[str, Any], folder: Path) -> list[tuple[str, str, str]]:
+    """What, how much, and in a few words why."""
+    data, seconds = record["data"], record["seconds"]
+    photos = data["training_photos"] + data["validation_photos"]
+    rows = [("forwards of the text tower", f"{record['forwards']:,}", "one candidate prompt each")]
+    if record["stopped"] != Reason.CLOSED_FORM.value and seconds > 0:
+        rate = f"{record['forwards'] / seconds:,.1f}"
+        rows.append(("forwards a second", rate, "tuning, validation included"))
+    rows.append(
+        ("image passes", f"{photos:,}", "training and validation photos, once, before tuning")
+    )
+    if record.get("image_passes"):
+        more = f"{record['image_passes']:,}"
+        rows.append(("further image passes", more, "the method changes the photos themselves"))
+    rows.append(("seconds of tuning", f"{seconds:,.1f}", "without the encoding of photos"))
+    if record.get("steps"):
+        rows.append(("steps", f"{record['steps']:,}", ""))
+    if record.get("peak_memory_mb"):
+        rows.append(("peak memory", f"{record['peak_memory_mb']:,.0f} MB", "of the whole process"))
+    size = (folder / artifact.ARRAYS).stat().st_size
+    rows.append(("size of the result", f"{size / 1000:,.1f} kB", artifact.ARRAYS))
+    return rows
+
+
+def settings(record: Mapping[str, Any], method: Method) -> list[tuple[str, str, str | None]]:
+    """Dotted name, value, and the default where it differs."""
+    usual = dict(_flat(as_dict(method.settings)))
+    return [
+        (name, _value(value), _value(usual[name]) if usual.get(name, value) != value else None)
+        for name, value in _flat(record["settings"])
+    ]
+
+
+def foot(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Versions and hashes."""
+    model = record["model"]
+    rows = [
+        ("sharpzo", record["sharpzo_version"]),
+        ("made", record["created"]),
+        ("photos", record["data"]["source"]),
+        ("seed", str(record["seed"])),
+        ("shots", str(record["data"].get("shots") or "all photos of the data set's draw")),
+        ("prompt template", record["template"]),
+        ("model", model["id"] or "embedded"),
+        ("model sha256", model["sha256"]),
+        ("text tower sha256", model["text_sha256"]),
+        ("training photos sha256", record["data"].get("training_sha256") or "not recorded"),
+        ("result sha256", record["arrays_sha256"]),
+    ]
+    return [(name, str(value)) for name, value in rows]
+
+
+def _flat(nested: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for name, value in nested.items():
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{prefix}{name}.")
+        else:
+            rows.append((prefix + name, value))
+    return rows
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        return ", ".join(_value(one) for one in value)
+    return f"{value:,}" if isinstance(value, int) else str(value)
