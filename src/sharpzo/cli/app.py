@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from sharpzo import __version__
+from sharpzo.cli.bench import bench
 from sharpzo.cli.demo import demo
 from sharpzo.cli.evaluate import evaluate
 from sharpzo.cli.fit import fit
@@ -37,5 +38,5 @@ def _root(
     pass
 
 
-for command in (demo, fit, predict, evaluate, methods):
+for command in (demo, fit, predict, evaluate, methods, bench):
     app.command()(command)
