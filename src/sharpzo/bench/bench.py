@@ -60,6 +60,7 @@ def run_bench(
     """
     failed: list[tuple[Cell, str]] = []
     computed = 0
+    store.make()
     todo = missing(cells, store)
     try:
         for cell, result in engine.run(todo, cache, heard) if todo else ():

@@ -52,9 +52,11 @@ class Cell:
 
     @property
     def forwards(self) -> int:
-        """How many forwards the cell is expected to cost at most."""
+        """How many forwards the cell will cost at most, as far as its settings tell: a guess."""
         settings = find(self.method).configure(self.preset, self.changes)
-        return max(self.budgets, default=0) or getattr(settings, "forwards", None) or 0
+        if not hasattr(settings, "forwards"):  # no search
+            return 1
+        return max(self.budgets, default=0) or settings.forwards or 0
 
     @property
     def name(self) -> str:
@@ -90,8 +92,8 @@ def expand(recipe: Recipe, data: Path | None = None) -> list[Cell]:
     keys = _Keys(sources, recipe)
     cells: dict[tuple[str, str], Cell] = {}
     for grid in recipe.grids:
-        for name in (*grid.data_sets, *grid.test_on):
-            sources.check(name)
+        for name in grid.data_sets:
+            _check_shifted(sources, name, grid.test_on)
         for cell in _cells(grid, recipe, sources):
             keyed = replace(cell, key=keys.of(cell))
             cells.setdefault((keyed.label, keyed.key), keyed)
@@ -103,6 +105,17 @@ def _check(entry: Entry, recipe: Recipe) -> None:
         find(entry.method).configure(entry.preset, entry.changes)
     except InputError as error:
         raise InputError(f"recipe {recipe.path}, method '{entry.label}': {error}") from None
+
+
+def _check_shifted(sources: Sources, name: str, test_on: tuple[str, ...]) -> None:
+    known = sources.whole(name).class_names
+    for other in test_on:
+        unknown = set(sources.whole(other).class_names) - set(known)
+        if unknown:
+            raise InputError(
+                f"data set {other} cannot test what was tuned on {name}: its class "
+                f"'{min(unknown)}' is not among the {len(known)} of {name}"
+            )
 
 
 def _cells(grid: Grid, recipe: Recipe, sources: Sources) -> list[Cell]:
@@ -175,7 +188,8 @@ class _Keys:
 
     def _tested(self, name: str) -> str:
         if name not in self._known:
-            self._known[name] = _digest(tested(self._sources.whole(name), name))
+            whole = self._sources.whole(name)
+            self._known[name] = _digest(tested(whole, name)) + json.dumps(whole.class_names)
         return self._known[name]
 
     def _model(self, model: str | None) -> str:

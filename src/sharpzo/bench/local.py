@@ -1,11 +1,8 @@
-"""Cells in processes on this machine, each in a fresh one: its peak memory is its own."""
+"""Cells in processes on this machine."""
 
 from __future__ import annotations
 
-import json
 import subprocess
-import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -13,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from sharpzo.bench.cell import Cell
+from sharpzo.bench.process import Request, WorkerDied, to_encode, to_fit, work
 
 Heard = Callable[[str, int], None]  # key of a cell, forwards so far
+Photos = tuple[str, str | None]  # data set and model
 ATTEMPTS = 2
 
 
@@ -30,95 +29,57 @@ class LocalEngine:
     def run(
         self, cells: list[Cell], cache: Path, heard: Heard = lambda key, done: None
     ) -> Iterator[tuple[Cell, dict[str, Any]]]:
-        """Yield each cell with its result as it ends; a result may be ``{"error": sentence}``."""
+        """Yield each cell with its result as it ends; a result may be ``{"error": sentence}``.
+
+        All photos are encoded first, one process a data set and model: no two workers encode the
+        same photos, and fits are alike in memory whether the cache was full or not.
+        """
         pool = ThreadPoolExecutor(self.workers)
         try:
-            warming = _by_photos(cells)
-            failed = self._warm(pool, warming, cache, heard)
-            futures: dict[Future[dict[str, Any]], Cell] = {}
+            encoding = {
+                photos: pool.submit(self._try, to_encode(draws, cache), "", heard)
+                for photos, draws in _by_photos(cells).items()
+            }
+            encoded = {photos: future.result() for photos, future in encoding.items()}
+            waiting: dict[Future[dict[str, Any]], Cell] = {}
             for cell in cells:
-                error = failed.get(_photos_of(cell))
-                if error is not None:
-                    yield cell, {"error": error}
-                    continue
-                request = {"job": cell.as_job(), "cache": str(cache)}
-                futures[pool.submit(self._try, request, cell.key, heard)] = cell
-            waiting = set(futures)
+                found = encoded[_photos_of(cell)]
+                if "error" in found:
+                    yield cell, found
+                else:
+                    future = pool.submit(self._try, to_fit(cell, cache), cell.key, heard)
+                    waiting[future] = cell
             while waiting:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in done:
-                    yield futures[future], future.result()
+                    yield waiting.pop(future), future.result()
         finally:
             self._stop()
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _warm(
-        self,
-        pool: ThreadPoolExecutor,
-        groups: dict[tuple[str, str | None], list[Cell]],
-        cache: Path,
-        heard: Heard,
-    ) -> dict[tuple[str, str | None], str]:
-        """Encode all photos, one process a data set and model; the errors by these two."""
-        futures = {
-            group: pool.submit(
-                self._try,
-                {"warm": [cell.as_job() for cell in cells], "cache": str(cache)},
-                "",
-                heard,
-            )
-            for group, cells in groups.items()
-        }
-        results = {group: future.result() for group, future in futures.items()}
-        return {group: r["error"] for group, r in results.items() if "error" in r}
-
-    def _try(self, request: dict[str, Any], key: str, heard: Heard) -> dict[str, Any]:
-        result = {"error": "the bench was stopped"}
+    def _try(self, request: Request, key: str, heard: Heard) -> dict[str, Any]:
+        why = "the bench was stopped"
         for _ in range(ATTEMPTS):
             if self._stopped:
                 break
-            found = self._process(request, key, heard)
-            if "died" not in found:
-                return found
-            result = {"error": f"its process died twice ({found['died']})"}
-        return result
+            process: subprocess.Popen[str] | None = None
 
-    def _process(self, request: dict[str, Any], key: str, heard: Heard) -> dict[str, Any]:
-        last: dict[str, Any] = {}
-        with tempfile.TemporaryFile("w+") as errors:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "sharpzo.bench.worker"],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
-                start_new_session=True,  # Ctrl-C is for the driver, which then ends its workers
-            )  # fmt: skip
-            with self._lock:
-                self._running.add(process)
-                if self._stopped:
-                    process.kill()
-            assert process.stdin is not None
-            assert process.stdout is not None
-            try:
-                process.stdin.write(json.dumps(request) + "\n")
-                process.stdin.flush()
-                for line in process.stdout:
-                    last = json.loads(line)
-                    if "done" in last:
-                        heard(key, last["done"])
-            except (OSError, ValueError):  # it died while it was written to, or in mid-line
-                last = {}
-            finally:
-                process.kill() if self._stopped else None
-                code = process.wait()
+            def started(one: subprocess.Popen[str]) -> None:
+                nonlocal process
+                process = one
                 with self._lock:
-                    self._running.discard(process)
-                process.stdin.close()
-                process.stdout.close()
-            if code == 0 and last and "done" not in last:
-                return last
-            errors.seek(0)
-            lines = errors.read().strip().splitlines()
-        why = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-        return {"died": f"{why}; {lines[-1]}" if lines else why}
+                    self._running.add(one)
+                    if self._stopped:
+                        one.kill()
+
+            try:
+                return work(request, lambda done: heard(key, done), started)
+            except WorkerDied as death:
+                why = f"its process died {ATTEMPTS} times ({death})"
+            finally:
+                with self._lock:
+                    self._running.discard(process)  # type: ignore[arg-type]
+        return {"error": why}
 
     def _stop(self) -> None:
         with self._lock:
@@ -127,14 +88,14 @@ class LocalEngine:
                 process.kill()
 
 
-def _photos_of(cell: Cell) -> tuple[str, str | None]:
+def _photos_of(cell: Cell) -> Photos:
     return cell.data_set, cell.model
 
 
-def _by_photos(cells: list[Cell]) -> dict[tuple[str, str | None], list[Cell]]:
+def _by_photos(cells: list[Cell]) -> dict[Photos, list[Cell]]:
     """Data set and model -> one cell for each draw (and each set tested on)."""
-    groups: dict[tuple[str, str | None], dict[Any, Cell]] = {}
+    groups: dict[Photos, dict[Any, Cell]] = {}
     for cell in cells:
         draws = groups.setdefault(_photos_of(cell), {})
         draws.setdefault((cell.shots, cell.seed, cell.test_on), cell)
-    return {group: list(draws.values()) for group, draws in groups.items()}
+    return {photos: list(draws.values()) for photos, draws in groups.items()}

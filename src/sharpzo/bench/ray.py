@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from sharpzo.bench.cell import Cell
-from sharpzo.bench.compute import attempt
+from sharpzo.bench.process import Request, to_encode, to_fit, work
 from sharpzo.errors import EngineError
 
-RETRIES = 3  # of a task whose worker or node died
+RETRIES = 3  # of a task whose process or node died
 Heard = Callable[[str, int], None]
 
 
-def _task(job: dict[str, Any], cache: str) -> dict[str, Any]:
-    return attempt(job, cache)
+def _task(encode: Request, fit: Request) -> dict[str, Any]:
+    """On a node: its cache may be empty, so photos first, as on one machine."""
+    encoded = work(encode)
+    return encoded if "error" in encoded else work(fit)
 
 
 class RayEngine:
@@ -35,8 +37,8 @@ class RayEngine:
     ) -> Iterator[tuple[Cell, dict[str, Any]]]:
         """Yield each cell with its result as it ends; a result may be ``{"error": sentence}``.
 
-        At most ``workers`` cells (None: as many as the cluster has cores for) are submitted at a
-        time. Forwards are not heard before the end of a cell.
+        At most ``workers`` cells (None: as many as the cluster has cores) are submitted at a time.
+        Forwards are not heard before the end of a cell.
         """
         ray = _import()
         try:
@@ -45,10 +47,10 @@ class RayEngine:
                 include_dashboard=False if self.address is None else None,
             )  # fmt: skip
         except Exception as error:  # ray raises ConnectionError, RuntimeError, ValueError
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else "no answer"
+            reason = " ".join(str(error).split()) or "no answer"
             raise EngineError(
-                f"no Ray cluster answers at {self.address}: {type(error).__name__}: {reason}; "
-                "start one with 'ray start --head' and give its address"
+                f"no Ray cluster answers at {self.address} ({type(error).__name__}: "
+                f"{reason[:200]}); start one with 'ray start --head' and give its address"
             ) from error
         try:
             yield from self._run(ray, cells, cache)
@@ -58,17 +60,16 @@ class RayEngine:
     def _run(
         self, ray: Any, cells: list[Cell], cache: Path
     ) -> Iterator[tuple[Cell, dict[str, Any]]]:
-        # One process a task (max_calls): its peak memory is its own.
-        task = ray.remote(max_retries=RETRIES, max_calls=1)(_task)
+        # A process that dies raises WorkerDied in its task; nothing else raises.
+        task = ray.remote(max_retries=RETRIES, retry_exceptions=True)(_task)
         limit = self.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
         queue = list(reversed(cells))
         running: dict[Any, Cell] = {}
         while queue or running:
             while queue and len(running) < limit:
                 cell = queue.pop()
-                cores = cell.threads or 1
-                reference = task.options(num_cpus=cores).remote(cell.as_job(), str(cache))
-                running[reference] = cell
+                placed = task.options(num_cpus=cell.threads or 1)
+                running[placed.remote(to_encode([cell], cache), to_fit(cell, cache))] = cell
             done, _ = ray.wait(list(running), num_returns=1)
             for reference in done:
                 yield running.pop(reference), _result(ray, reference)
@@ -77,9 +78,9 @@ class RayEngine:
 def _result(ray: Any, reference: Any) -> dict[str, Any]:
     try:
         return ray.get(reference)
-    except Exception as error:  # a worker or node died more often than RETRIES
-        first = str(error).strip().splitlines()[0]
-        return {"error": f"its task died {RETRIES + 1} times ({type(error).__name__}: {first})"}
+    except Exception as error:  # died more often than RETRIES
+        lines = str(error).strip().splitlines()
+        return {"error": f"it died {RETRIES + 1} times ({lines[-1] if lines else error!r})"}
 
 
 def _import() -> Any:

@@ -25,10 +25,6 @@ class Sources:
         self.beside = Path(beside).resolve()
         self._read: dict[str, Dataset] = {}
 
-    def check(self, name: str) -> None:
-        """Raise `InputError` if nothing of that name can be read."""
-        self.whole(name)
-
     def whole(self, name: str) -> Dataset:
         """The data set before any draw."""
         if name not in self._read:

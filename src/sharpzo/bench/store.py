@@ -17,11 +17,15 @@ class Store:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self._cells = self.folder / "cells"
+
+    def make(self) -> None:
+        """Make the folder; raises `ArtifactError` if that cannot be done."""
         try:
             self._cells.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ArtifactError(
-                f"cannot make the bench's folder {folder} ({error.strerror}); give another as --out"
+                f"cannot make the bench's folder {self.folder} ({error.strerror}); give another "
+                "as --out"
             ) from None
 
     def __contains__(self, key: str) -> bool:
