@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -63,18 +64,11 @@ def work(
         finally:
             code = process.wait()
             process.stdout.close()
-            _close(process)
+            with contextlib.suppress(OSError):  # what could not be written to a dead process
+                process.stdin.close()
         if code == 0 and last and "done" not in last:
             return last
         errors.seek(0)
         lines = errors.read().strip().splitlines()
     why = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
     raise WorkerDied(f"{why}; {lines[-1]}" if lines else why)
-
-
-def _close(process: subprocess.Popen[str]) -> None:
-    assert process.stdin is not None
-    try:
-        process.stdin.close()
-    except OSError:  # what could not be written to a dead process
-        pass
