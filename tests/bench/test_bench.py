@@ -4,13 +4,11 @@ import csv
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
-from bench_engines import Here
+from bench_engines import Here, finished, log_of, start, table, wait_for
 
 from sharpzo.bench.bench import missing, run_bench
 from sharpzo.bench.cell import expand
@@ -80,13 +78,6 @@ def called(capsys, path, out, *options):
         main(["bench", str(path), "--out", str(out), "--json", *options])
     assert not end.value.code
     return json.loads(capsys.readouterr().out)
-
-
-def table(out, measured=False):
-    with (out / "table.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    drop = () if measured else MEASURED
-    return [{k: v for k, v in row.items() if k not in drop} for row in rows]
 
 
 def test_a_bench_has_a_row_a_cell_and_point_and_all_its_files(recipe, tmp_path):
@@ -228,26 +219,6 @@ def test_a_process_that_dies_twice_is_reported(recipe, plugin, tmp_path):
     assert error.startswith("its process died 2 times (killed by signal 9")
 
 
-def start(path, out, *options):
-    return subprocess.Popen(
-        [sys.executable, "-c", "from sharpzo.cli import main; main()",
-         "bench", str(path), "--out", str(out), *options],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
-def finished(out):
-    return sorted(file.name for file in (out / "cells").glob("*.json"))
-
-
-def wait_for(cells, out, process, limit=300):
-    end = time.monotonic() + limit
-    while len(finished(out)) < cells:
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 @pytest.mark.slow
 def test_killed_and_restarted_it_makes_the_table_of_an_undisturbed_one(recipe, tmp_path):
     path = recipe()
@@ -259,9 +230,8 @@ def test_killed_and_restarted_it_makes_the_table_of_an_undisturbed_one(recipe, t
     process.wait()
     kept = finished(broken)
     assert 3 <= len(kept) < 6
-    time.sleep(1)
-    workers = subprocess.run(["pgrep", "-f", str(broken)], capture_output=True, text=True).stdout
-    assert workers == ""
+    time.sleep(5)
+    assert finished(broken) == kept  # no orphan went on
     assert start(path, broken, "--workers", "2").wait() == 0
     assert set(kept) < set(finished(broken))
     assert table(broken) == table(whole)
@@ -274,8 +244,8 @@ def test_ctrl_c_ends_the_workers_and_says_how_to_go_on(recipe, tmp_path):
     process = start(recipe(), out)
     wait_for(1, out, process)
     os.kill(process.pid, signal.SIGINT)
-    said = process.stderr.read()
     assert process.wait() == 130
+    said = log_of(out).read_text()
     assert "cells are in" in said
     assert "goes on from there" in said
     assert len(table(out)) >= 1

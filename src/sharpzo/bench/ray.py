@@ -7,6 +7,7 @@ driver alone writes results, so a task that a dead node takes with it is simply 
 from __future__ import annotations
 
 import importlib
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ class RayEngine:
         Forwards are not heard before the end of a cell.
         """
         ray = _import()
+        _check(self.address)
         try:
             ray.init(
                 address=self.address, log_to_driver=False, logging_level="ERROR",
@@ -73,6 +75,20 @@ class RayEngine:
             done, _ = ray.wait(list(running), num_returns=1)
             for reference in done:
                 yield running.pop(reference), _result(ray, reference)
+
+
+def _check(address: str | None) -> None:
+    """Ray itself tries for minutes, and tells nobody, where nothing listens."""
+    host, colon, port = (address or "").rpartition(":")
+    if not colon or not port.isdigit() or "/" in host:  # none, "auto", "ray://…"
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise EngineError(
+            f"no Ray cluster answers at {address} ({error.strerror or error}); start one with "
+            "'ray start --head' and give its address"
+        ) from None
 
 
 def _result(ray: Any, reference: Any) -> dict[str, Any]:
