@@ -31,9 +31,11 @@ def estimate(cells: list[Cell]) -> Estimate:
     speed: dict[tuple, float] = {}
     photos: dict[tuple, int] = {}
     seconds = 0.0
+    opened: dict[tuple, Sources] = {}
     for cell in cells:
         at = cell.data_set, cell.model, cell.template
-        sources = Sources(cell.root, cell.beside)
+        folders = cell.root, cell.beside
+        sources = opened.setdefault(folders, Sources(*folders))
         if at not in speed:
             speed[at] = seconds_per_forward(cell, sources.whole(cell.data_set).class_names)
         for name in (cell.data_set, *cell.test_on):
