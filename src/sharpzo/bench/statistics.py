@@ -43,7 +43,7 @@ def interval(values: Sequence[float]) -> Interval:
     """Mean ± t * s / sqrt(n) of at least one value.
 
     >>> interval([0.5, 0.6, 0.7])
-    Interval(mean=0.6, half=0.24841, n=3)
+    Interval(mean=0.6, half=0.24842, n=3)
     """
     n = len(values)
     mean = math.fsum(values) / n
