@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from sharpzo import __version__
+from sharpzo.cli.bench import bench
 from sharpzo.cli.data import data
 from sharpzo.cli.demo import demo
 from sharpzo.cli.evaluate import evaluate
@@ -39,6 +40,6 @@ def _root(
     pass
 
 
-for command in (demo, fit, predict, evaluate, report, methods):
+for command in (demo, fit, predict, evaluate, report, bench, methods):
     app.command()(command)
 app.add_typer(data, name="data")

@@ -1,0 +1,96 @@
+"""Accuracy against forwards and against seconds: one CSV, and plots (extra ``plots``)."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from sharpzo.bench.cell import Cell
+from sharpzo.bench.store import Store
+from sharpzo.bench.table import EMBEDDED, Row, write_csv
+from sharpzo.errors import EngineError
+
+COLUMNS = ("data_set", "shots", "seed", "model", "method", "stage", "forwards", "seconds",
+           "validation_accuracy", "training_loss")  # fmt: skip
+
+
+def write_curves(cells: Iterable[Cell], store: Store, path: Path) -> None:
+    """Every validated step of every finished search, as CSV."""
+    rows = (
+        (
+            cell.data_set, cell.shots, cell.seed, cell.model or EMBEDDED, cell.label,
+            step["stage"], step["forwards"], step["seconds"], step["validation_accuracy"],
+            step["loss"],
+        )
+        for cell in cells
+        if cell.key in store
+        for step in store.read(cell.key)["curve"]
+    )  # fmt: skip
+    write_csv(path, COLUMNS, rows)
+
+
+def plot(rows: list[Row], folder: Path) -> list[Path]:
+    """Test accuracy at budgets and milestones against what it cost; SVG and PNG for each section.
+
+    Mean over seeds, with the range of the seeds; methods without a search are level lines. Raises
+    `EngineError` without matplotlib.
+    """
+    try:
+        matplotlib: Any = importlib.import_module("matplotlib")
+        figure_of: Any = importlib.import_module("matplotlib.figure").Figure
+    except ImportError:
+        raise EngineError(
+            "plots need matplotlib, which is not installed; run: pip install 'sharpzo[plots]'"
+        ) from None
+    written = []
+    groups: dict[tuple, list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.data_set, row.tested_on, row.shots, row.model), []).append(row)
+    # The same picture from the same table: no date, no random ids.
+    with matplotlib.rc_context({"svg.hashsalt": "sharpzo", "svg.fonttype": "none"}):
+        for at, group in groups.items():
+            figure = figure_of(figsize=(11, 4.6), layout="constrained")
+            axes = figure.subplots(1, 2, sharey=True)
+            for axis, cost in zip(axes, ("forwards", "seconds"), strict=True):
+                _draw(axis, group, cost)
+            axes[0].set_ylabel("test accuracy, %")
+            data_set, tested_on, shots, model = at
+            shifted = "" if tested_on == data_set else f", tested on {tested_on}"
+            figure.suptitle(f"{data_set}{shifted}, {shots or 'all'} shots, {model} model")
+            handles, labels = axes[0].get_legend_handles_labels()
+            figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=8)
+            stem = "-".join(str(part or "all") for part in dict.fromkeys(at))
+            name = re.sub(r"[^\w.-]+", "_", f"curves-{stem}")
+            for ending, extra in ((".svg", {"metadata": {"Date": None}}), (".png", {"dpi": 150})):
+                figure.savefig(folder / f"{name}{ending}", **extra)
+                written.append(folder / f"{name}{ending}")
+    return written
+
+
+def _draw(axis: Any, rows: list[Row], cost: str) -> None:
+    methods = list(dict.fromkeys(row.method for row in rows))
+    searching = [m for m in methods if any(r.method == m and r.budget is not None for r in rows)]
+    for number, method in enumerate(methods):
+        # Ten colours, then the same ones dashed: twenty methods can still be told apart.
+        style = {"color": f"C{number % 10}", "linestyle": ("-", "--", ":")[number // 10 % 3]}
+        mine = [row for row in rows if row.method == method]
+        if method not in searching:
+            level = 100 * sum(row.test_accuracy for row in mine) / len(mine)
+            axis.axhline(level, linewidth=1, alpha=0.7, label=method, **style)
+            continue
+        points = []
+        for budget in sorted({row.budget for row in mine if row.budget is not None}):
+            at = [row for row in mine if row.budget == budget]
+            values = [100 * row.test_accuracy for row in at]
+            spent = sum(getattr(row, cost) for row in at) / len(at)
+            points.append((max(spent, 1e-3), sum(values) / len(values), min(values), max(values)))
+        x, mean, low, high = zip(*points, strict=True)
+        axis.plot(x, mean, marker="o", markersize=3, label=method, **style)
+        axis.fill_between(x, low, high, color=style["color"], alpha=0.12, linewidth=0)
+    if searching:
+        axis.set_xscale("log")
+    axis.set_xlabel("forwards" if cost == "forwards" else "seconds of the fit")
+    axis.grid(alpha=0.3)

@@ -1,0 +1,58 @@
+"""A few demo photos in a folder, and recipes on them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sharpzo.data.demo import load_demo
+
+CLASSES = ("sandal", "dress", "bag")
+METHODS = """[
+  "zero-shot",
+  "projection",
+  { method = "cma-es", label = "search", settings = { validate_every = 10, search.cma.population_size = 8 } },
+]"""  # noqa: E501
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """A folder with few/train (7 a class) and few/test (4 a class)."""
+    root = tmp_path_factory.mktemp("bench-photos")
+    demo = load_demo(1)
+    for split, labelled, many in (("train", demo.train, 7), ("test", demo.test, 4)):
+        for name in CLASSES:
+            folder = root / "few" / split / name
+            folder.mkdir(parents=True)
+            rows = np.flatnonzero(labelled.labels == demo.class_names.index(name))[:many]
+            for row in rows:
+                Image.fromarray(labelled.photos[row].decode()).save(folder / f"{row}.png")
+    return root
+
+
+@pytest.fixture
+def recipe(tmp_path, photos):
+    """Write a recipe on these photos; keywords are lines of TOML that replace the usual ones."""
+
+    def write(name: str = "recipe.toml", more: str = "", **lines: str):
+        usual = {
+            "title": '"A few photos"',
+            "data": json.dumps(str(photos)),
+            "baseline": '"zero-shot"',
+            "threads": "1",
+            "data_sets": '["few"]',
+            "shots": "[2]",
+            "seeds": "[1, 2]",
+            "budgets": "[30, 60]",
+            "milestones": "[20]",
+            "methods": METHODS,
+        }
+        text = "\n".join(f"{key} = {value}" for key, value in (usual | lines).items() if value)
+        path = tmp_path / name
+        path.write_text(f"{text}\n{more}")
+        return path
+
+    return write

@@ -1,0 +1,251 @@
+"""A bench from recipe to tables: resumed, interrupted, killed, with a plugin, dying workers."""
+
+import csv
+import json
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+from bench_engines import Here, finished, log_of, start, table, wait_for
+
+from sharpzo.bench.bench import missing, run_bench
+from sharpzo.bench.cell import expand
+from sharpzo.bench.local import LocalEngine
+from sharpzo.bench.recipe import read_recipe
+from sharpzo.bench.store import Store
+from sharpzo.bench.table import MEASURED
+from sharpzo.cli import main
+from sharpzo.errors import ArtifactError
+from sharpzo.methods import METHODS
+
+PLUGIN = """
+import os, signal
+from pathlib import Path
+from sharpzo.heads.linear import LinearHead
+from sharpzo.methods import Fit, Method, register
+from sharpzo.methods.zero_shot import ZeroShotSettings
+from sharpzo.types import Reason
+import numpy as np
+
+FAULT = {fault!r}
+MARK = Path({mark!r})
+
+def fit(settings, task):
+    print("a plugin may print")
+    if FAULT == "raises":
+        raise ZeroDivisionError("division by zero")
+    if FAULT == "dies" or (FAULT == "dies once" and not MARK.exists()):
+        MARK.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    means = np.stack([
+        task.train.vectors[task.train.labels == k].mean(axis=0)
+        for k in range(len(task.train.class_names))
+    ])
+    return Fit(LinearHead.of_text(means, 30.0), Reason.CLOSED_FORM, forwards=0)
+
+register(Method("class-means", "a test's own", ZeroShotSettings(), fit))
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path):
+    """Write a plugin whose method is sound, raises, dies, or dies once; forget it afterwards."""
+
+    def write(fault: str = ""):
+        path = tmp_path / f"mine{len(list(tmp_path.glob('mine*')))}.py"
+        path.write_text(PLUGIN.format(fault=fault, mark=str(tmp_path / "mark")))
+        METHODS.pop("class-means", None)
+        return json.dumps([path.name])
+
+    yield write
+    METHODS.pop("class-means", None)
+
+
+def bench(path, out, engine):
+    recipe = read_recipe(path)
+    return run_bench(
+        recipe.title, expand(recipe), Store(out), engine, out / "features",
+        baseline=recipe.baseline,
+    )  # fmt: skip
+
+
+def called(capsys, path, out, *options):
+    """The document of the command line."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        main(["bench", str(path), "--out", str(out), "--json", *options])
+    assert not end.value.code
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_bench_has_a_row_a_cell_and_point_and_all_its_files(recipe, tmp_path):
+    out = tmp_path / "out"
+    outcome = bench(recipe(seeds="[1]"), out, Here())
+    assert outcome.failed == []
+    found = [(row["method"], row["budget"], row["wanted"]) for row in table(out)]
+    assert found == [
+        ("zero-shot", "", "True"), ("projection", "", "True"),
+        ("search", "20", "False"), ("search", "30", "True"), ("search", "60", "True"),
+    ]  # fmt: skip
+    for row in outcome.rows:
+        assert row.test_photos == 12
+        assert 0 <= row.ece <= 1
+        assert (row.forwards <= row.budget) if row.budget else row.forwards == 1
+        assert row.peak_memory_mb > 50
+    by = {(row.method, row.budget): row for row in outcome.rows}
+    zero_shot, projection, search = (
+        by["zero-shot", None],
+        by["projection", None],
+        by["search", 60],
+    )
+    assert zero_shot.test_accuracy == zero_shot.zero_shot_accuracy == search.zero_shot_accuracy
+    # What was seen of the methods, not what they say of themselves.
+    assert zero_shot.tuning == "fixed settings"
+    assert projection.tuning == search.tuning == "validation, 2 photos a class"
+    result = Store(out).read(search.key)
+    counts = [test["per_class"].values() for test in result["tests"][""]["points"]]
+    assert np.mean(list(counts[-1])) == pytest.approx(search.test_accuracy)
+    # Milestones never lose: validation chooses among more and more points.
+    judged = [row.validation_accuracy for row in outcome.rows[2:]]
+    assert judged == sorted(judged)
+    with (out / "curves.csv").open() as file:
+        curve = list(csv.DictReader(file))
+    assert {row["method"] for row in curve} == {"search"}
+    assert len(curve) == len(result["curve"]) > 3
+    assert {"bench.json", "summary.md", "table.csv", "curves.csv", "cells"} <= {
+        path.name for path in out.iterdir()
+    }
+
+
+def test_a_published_preset_reports_its_last_point(recipe, tmp_path):
+    methods = '[{ method = "cma-es", label = "last", settings = { choose = false } }]'
+    outcome = bench(
+        recipe(seeds="[1]", methods=methods, baseline="", budgets="[20]"), tmp_path / "out", Here()
+    )
+    assert [row.tuning for row in outcome.rows] == ["last iterate"]
+
+
+def test_a_rerun_does_what_is_missing_and_nothing_else(recipe, tmp_path):
+    out, path = tmp_path / "out", recipe(methods='["zero-shot", "projection"]')
+    first = Here()
+    bench(path, out, first)
+    assert len(first.ran) == 4
+    undisturbed = table(out, measured=True)
+    nothing = Here()
+    bench(path, out, nothing)
+    assert nothing.ran == []
+    assert table(out, measured=True) == undisturbed
+    lost = undisturbed[2]
+    (out / "cells" / f"{lost['key']}.json").unlink()
+    again = Here()
+    bench(path, out, again)
+    assert again.ran == ["zero-shot on few, 2 shots, seed 2"]
+    assert table(out) == [{k: v for k, v in r.items() if k not in MEASURED} for r in undisturbed]
+    # A method more is a cell more; labels and titles are not content.
+    more = Here()
+    label = '{ method = "zero-shot", label = "as it is" }'
+    bench(recipe(methods=f'["zero-shot", "linear-probe", {label}]'), out, more)
+    assert [name.split()[0] for name in more.ran] == ["linear-probe", "linear-probe"]
+    assert [row["method"] for row in table(out)][:3] == ["zero-shot", "linear-probe", "as it is"]
+
+
+def test_an_interrupt_leaves_tables_of_what_is_done(recipe, tmp_path):
+    out, path = tmp_path / "out", recipe(methods='["zero-shot", "projection"]')
+    with pytest.raises(KeyboardInterrupt):
+        bench(path, out, Here(stop_after=1))
+    assert [row["method"] for row in table(out)] == ["zero-shot"]
+    cells = expand(read_recipe(path))
+    assert len(missing(cells, Store(out))) == 3
+    assert not list(out.rglob("*.tmp"))
+
+
+def test_a_damaged_result_is_one_sentence(recipe, tmp_path):
+    out, path = tmp_path / "out", recipe(methods='["zero-shot"]', seeds="[1]")
+    (cell,) = expand(read_recipe(path))
+    Store(out).make()
+    Store(out).write(cell.key, {"format": 1, "key": "another"})
+    with pytest.raises(ArtifactError, match="is damaged; remove it"):
+        bench(path, out, Here())
+
+
+def test_what_a_plugin_does_is_part_of_its_cells_name(recipe, plugin):
+    def keys(fault):
+        path = recipe(methods='["zero-shot", "class-means"]', plugins=plugin(fault), seeds="[1]")
+        return [cell.key for cell in expand(read_recipe(path))]
+
+    sound, other = keys(""), keys("raises")
+    assert sound[0] == other[0]
+    assert sound[1] != other[1]
+
+
+def test_a_cell_that_fails_stops_no_other_and_ends_with_one_sentence(
+    recipe, plugin, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("sharpzo.bench.local.LocalEngine", lambda workers: Here())
+    path = recipe(methods='["class-means", "zero-shot"]', plugins=plugin("raises"), seeds="[1]")
+    with pytest.raises(SystemExit) as end:
+        main(["bench", str(path), "--out", str(tmp_path / "out"), "--json"])
+    assert end.value.code == 2
+    said = capsys.readouterr()
+    document = json.loads(said.out.splitlines()[-1])
+    assert [row["method"] for row in document["rows"]] == ["zero-shot"]
+    assert document["failed"][0]["error"] == "ZeroDivisionError: division by zero"
+    assert "1 of 2 cells failed, the first: class-means on few" in said.err
+
+
+def test_two_workers_a_plugin_and_a_process_that_dies_once(recipe, plugin, tmp_path, capsys):
+    path = recipe(methods='["class-means", "zero-shot"]', plugins=plugin("dies once"), seeds="[1]")
+    out = tmp_path / "out"
+    document = called(capsys, path, out, "--workers", "2")
+    assert (tmp_path / "mark").exists()
+    assert document["computed"] == 2
+    assert {row["method"] for row in document["rows"]} == {"class-means", "zero-shot"}
+    assert "class-means" in (out / "summary.md").read_text()
+    # Encoding came before the fits, in a process of its own.
+    features = {file.name for file in (out / "features").iterdir()}
+    assert len(features) == 3  # training, validation, test
+    plan = called(capsys, path, out, "--dry-run")
+    assert (plan["missing"], [cell["done"] for cell in plan["cells"]]) == (0, [True, True])
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_twice_is_reported(recipe, plugin, tmp_path):
+    path = recipe(methods='["class-means"]', plugins=plugin("dies"), seeds="[1]", baseline="")
+    outcome = bench(path, tmp_path / "out", LocalEngine())
+    ((cell, error),) = outcome.failed
+    assert cell.label == "class-means"
+    assert error.startswith("its process died 2 times (killed by signal 9")
+
+
+@pytest.mark.slow
+def test_killed_and_restarted_it_makes_the_table_of_an_undisturbed_one(recipe, tmp_path):
+    path = recipe()
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert start(path, whole).wait() == 0
+    process = start(path, broken)
+    wait_for(3, broken, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = finished(broken)
+    assert 3 <= len(kept) < 6
+    time.sleep(5)
+    assert finished(broken) == kept  # no orphan went on
+    assert start(path, broken, "--workers", "2").wait() == 0
+    assert set(kept) < set(finished(broken))
+    assert table(broken) == table(whole)
+    assert len(table(whole)) == 10
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_workers_and_says_how_to_go_on(recipe, tmp_path):
+    out = tmp_path / "out"
+    process = start(recipe(), out)
+    wait_for(1, out, process)
+    os.kill(process.pid, signal.SIGINT)
+    assert process.wait() == 130
+    said = log_of(out).read_text()
+    assert "cells are in" in said
+    assert "goes on from there" in said
+    assert len(table(out)) >= 1

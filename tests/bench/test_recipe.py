@@ -1,0 +1,161 @@
+"""What a recipe may say, and the one sentence for everything else."""
+
+import json
+
+import pytest
+
+from sharpzo.bench.cell import Cell, expand
+from sharpzo.bench.recipe import Entry, read_recipe
+from sharpzo.cli import main
+from sharpzo.errors import InputError
+
+
+def test_what_stands_above_the_grids_holds_for_all_that_do_not_say_otherwise(tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_text("""
+seeds = [1, 2]
+budgets = [200, 100]
+methods = ["zero-shot", { method = "sharpzo", preset = "paper/eurosat", settings = { search.zo.keep = 0.1, "dim" = 64 } }]
+[[grid]]
+data_sets = ["demo"]
+[[grid]]
+data_sets = ["demo"]
+seeds = [3]
+shots = [4]
+methods = [{ method = "projection", budgets = [], seconds = 2 }]
+""")  # noqa: E501
+    recipe = read_recipe(path)
+    first, second = recipe.grids
+    assert (recipe.title, first.seeds, second.seeds) == ("r", (1, 2), (3,))
+    assert (first.shots, second.shots) == ((None,), (4,))
+    assert first.budgets == second.budgets == (100, 200)
+    assert first.methods[1] == Entry(
+        "sharpzo",
+        "sharpzo paper/eurosat search.zo.keep=0.1 dim=64",
+        "paper/eurosat",
+        {"search.zo.keep": 0.1, "dim": 64},
+    )
+    assert second.methods == (Entry("projection", "projection", budgets=(), seconds=2.0),)
+    assert recipe.labels == (*(entry.label for entry in first.methods), "projection")
+
+
+def test_a_cell_is_named_by_its_content(recipe, photos, tmp_path):
+    def keys(**lines):
+        return {cell.name: cell.key for cell in expand(read_recipe(recipe(**lines)))}
+
+    usual = keys()
+    assert len(set(usual.values())) == len(usual) == 6
+    assert keys(title='"Another"', baseline="") == usual  # nothing that a cell depends on
+    again = keys(data="", data_sets=json.dumps([str(photos / "few")]))
+    assert list(again.values()) == list(usual.values())  # the same photos by another name
+    for lines in (
+        {"shots": "[1]"},
+        {"seeds": "[3, 4]"},
+        {"budgets": "[30, 61]"},
+        {"threads": "2"},
+        {"template": '"a picture of a {}."'},
+        {"methods": '[{ method = "cma-es", label = "search", settings = { dim = 16 } }]',
+         "baseline": ""},
+    ):  # fmt: skip
+        assert not set(keys(**lines).values()) & set(usual.values()), lines
+
+
+def test_other_photos_or_names_make_another_cell(recipe, photos, tmp_path):
+    import shutil
+
+    def key():
+        cells = expand(read_recipe(recipe(methods='["zero-shot"]', seeds="[1]", shots="")), other)
+        return cells[0].key
+
+    other = tmp_path / "photos"
+    shutil.copytree(photos, other)
+    keys = [key()]
+    test = other / "few" / "test"
+    photo = next((test / "bag").iterdir())
+    photo.rename(test / "dress" / "new.png")  # the photos are the same ones, a label is not
+    keys.append(key())
+    for split in ("train", "test"):
+        (other / "few" / split / "bag").rename(other / "few" / split / "backpack")
+    keys.append(key())
+    assert len(set(keys)) == 3
+
+
+def test_a_cell_passes_through_json(recipe):
+    cell = expand(read_recipe(recipe()))[-1]
+    assert Cell.from_job(json.loads(json.dumps(cell.as_job()))) == cell
+
+
+BAD = {
+    "not TOML": ({}, "methods = [", "is not TOML"),
+    "unknown key": ({}, "shot = 4", "'shot' that means nothing"),
+    "unknown key in a grid": ({"seeds": ""}, "[[grid]]\nseed = [1]", "grid 1 has a key 'seed'"),
+    "wrong type": ({"seeds": "1"}, "", "seeds is 1; give a list of whole numbers"),
+    "wrong item": ({"shots": "[0]"}, "", "shots has 0; give a list of whole numbers of at least 1"),
+    "boolean seed": ({"seeds": "[true]"}, "", "seeds has True"),
+    "twice": ({"seeds": "[1, 1]"}, "", "seeds has 1 twice"),
+    "no methods": ({"methods": "[]", "baseline": ""}, "", "names no methods"),
+    "no data sets": ({"data_sets": ""}, "", "names no data_sets"),
+    "two labels": ({"methods": '["zero-shot", "zero-shot"]'}, "", "two methods called 'zero-shot'"),
+    "method of no kind": ({"methods": "[3]", "baseline": ""}, "", "method 1 is 3"),
+    "nameless method": ({"methods": "[{ label = 'x' }]"}, "", "method 1 has no method"),
+    "unknown method": ({"methods": '["zero-shto"]', "baseline": ""}, "", "no method 'zero-shto'"),
+    "unknown preset": (
+        {"methods": '["zero-shot", { method = "sharpzo", preset = "paper/mars" }]'},
+        "",
+        "has no preset 'paper/mars'",
+    ),
+    "unknown setting": (
+        {"methods": '["zero-shot", { method = "sharpzo", settings = { search.rho = 1 } }]'},
+        "",
+        "no setting 'search.rho'",
+    ),
+    "bad setting": (
+        {"methods": '["zero-shot", { method = "sharpzo", settings = { dim = "wide" } }]'},
+        "",
+        "'dim' is 'wide'; expected a number",
+    ),
+    "unknown baseline": ({"baseline": '"coop"'}, "", "baseline 'coop' is no method of the recipe"),
+    "unknown data set": ({"data_sets": '["eurosta"]'}, "", "there is no data set 'eurosta'"),
+    "wrong root": ({"data_sets": '["eurosat"]', "data": '"nowhere"'}, "", "no data folder"),
+    "no root": ({"data_sets": '["eurosat"]', "data": ""}, "", "eurosat needs its photos"),
+    "missing split file": ({"data_sets": '["eurosat"]'}, "", "holds split_zhou_EuroSAT.json"),
+    "no test photos": ({"data_sets": '["few/train"]'}, "", "few/train has no test photos"),
+    "demo draw": ({"data_sets": '["demo"]', "seeds": "[4]"}, "", "no draw of seed 4"),
+    "unknown model": ({"models": '["nowhere"]'}, "", "'nowhere' is neither a folder nor a hub id"),
+    "missing plugin": ({"plugins": '["mine.py"]'}, "", "there is no plugin file"),
+    "template": ({"template": '"a photo"'}, "", "template is 'a photo'; put {}"),
+    "shifted classes": ({"test_on": '["demo"]'}, "", "demo cannot test what was tuned on few"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_recipe_is_one_sentence_and_leaves_nothing(case, recipe, capsys, tmp_path):
+    lines, more, sentence = BAD[case]
+    path = recipe(more=more, **lines)
+    with pytest.raises(SystemExit) as end:
+        main(["bench", str(path), "--out", str(tmp_path / "out")])
+    assert end.value.code == 2
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("sharpzo: ")
+    assert len(said.splitlines()) == 1
+    assert sentence in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_recipe_that_is_not_there(tmp_path):
+    with pytest.raises(InputError, match="cannot be read"):
+        read_recipe(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--workers", "0"), "workers is 0"),
+        (("--address", "127.0.0.1:1"), "add --engine ray"),
+    ],
+)
+def test_bad_options_are_one_sentence(options, sentence, recipe, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["bench", str(recipe()), *options])
+    assert end.value.code == 2
+    assert sentence in capsys.readouterr().err
