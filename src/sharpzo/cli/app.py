@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from sharpzo import __version__
+from sharpzo.cli.data import data
 from sharpzo.cli.demo import demo
 from sharpzo.cli.evaluate import evaluate
 from sharpzo.cli.fit import fit
@@ -39,3 +40,4 @@ def _root(
 
 for command in (demo, fit, predict, evaluate, methods):
     app.command()(command)
+app.add_typer(data, name="data")
