@@ -59,7 +59,7 @@ class TipFSettings(TipSettings):
 
     beta: float = 1.0
     alpha: float = 2.0
-    epochs: int = 100
+    epochs: int = 50
     batch: int = 256
     rate: float = 1e-2
     decay: float = 0.01
