@@ -58,9 +58,11 @@ def release(folder: Path) -> None:
 
 def write(folder: Path, arrays: dict[str, Array], record: dict[str, Any]) -> None:
     """Write arrays, then the record that carries their hash."""
+    import numpy as np
     from safetensors.numpy import save
 
-    blob = save(arrays)
+    # safetensors writes memory as it lies: a view of another array would come back scrambled.
+    blob = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
     _write_atomically(folder / ARRAYS, blob)
     record = {"format": FORMAT, **record, "arrays_sha256": hashlib.sha256(blob).hexdigest()}
     text = json.dumps(record, indent=1, ensure_ascii=False)

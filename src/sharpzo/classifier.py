@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +16,14 @@ from sharpzo.budget import Budget
 from sharpzo.data.dataset import TEMPLATE
 from sharpzo.errors import ArtifactError, InputError
 from sharpzo.evaluate import Evaluation, evaluate
+from sharpzo.heads.prompted import prompters
 from sharpzo.journal import Journal
 from sharpzo.memory import peak_memory_mb
-from sharpzo.methods import Fit, Images, Task, find, fit
+from sharpzo.methods import METHODS, Fit, Images, Task, find, fit
 from sharpzo.methods.zero_shot import zero_shot_head
 from sharpzo.metrics import softmax
 from sharpzo.settings import as_dict
-from sharpzo.types import Array, Features, Head, Step
+from sharpzo.types import Array, Features, Head, Prompter, Step
 
 if TYPE_CHECKING:
     from sharpzo.data.dataset import Dataset, LabelledPhotos
@@ -73,6 +75,7 @@ class PromptClassifier:
         self.threads = threads
         self.cache = None if cache is None else Path(cache)
         self.head_: Head | None = None
+        self.arrays_: dict[str, Array] = {}
         self.history_: list[Step] = []
         self.record_: dict[str, Any] = {}
         self._opened: Checkpoint | None = None
@@ -102,12 +105,12 @@ class PromptClassifier:
         from sharpzo.towers.tower import OnnxTextTower
 
         dataset = self._dataset(photos, labels, shots)
-        checkpoint = self._checkpoint()
+        splits = {"training": dataset.training()}
+        splits |= {"validation": dataset.val} if dataset.val else {}
         # The text tower is built first: its complaints about class names come before the work.
         tower = OnnxTextTower(
-            checkpoint, dataset.class_names, template=self.template, threads=self.threads
+            self._checkpoint(), dataset.class_names, template=self.template, threads=self.threads
         )
-        splits = {"training": dataset.train} | ({"validation": dataset.val} if dataset.val else {})
         splits |= self._views(dataset)
         self.encoded_ = dict(encoded or {})
         self.encoded_ |= self._encode(
@@ -131,11 +134,16 @@ class PromptClassifier:
                 budget=self.budget,
                 listen=heard,
                 views=self.encoded_.get("views"),
-                images=Images(dataset.train, dataset.val, self._image_tower),
+                images=Images(
+                    splits["training"], dataset.val, self._image_tower, splits.get("views")
+                ),
                 milestones=tuple(milestones),
             ),
         )
         self.head_ = self.fit_.head
+        self.arrays_ = dict(self.fit_.arrays)
+        if dataset.val and self._prompters():  # what is evaluated on it needs it prompted
+            self.encoded_ |= self._encode({"validation": dataset.val}, progress, self._prompters())
         self.classes_ = np.array(dataset.class_names)
         self.record_ = self._record(dataset, tower.fingerprint)
         tower.close()
@@ -180,15 +188,28 @@ class PromptClassifier:
         return {"views": augment(dataset.train, many, side, self.seed, scale)}
 
     def _encode(
-        self, splits: Mapping[str, LabelledPhotos], progress: Progress = lambda *_: None
+        self,
+        splits: Mapping[str, LabelledPhotos],
+        progress: Progress = lambda *_: None,
+        prompters: Sequence[Prompter] = (),
     ) -> dict[str, Features]:
         from sharpzo.towers.features import encode
 
         if not splits:
             return {}
         return encode(
-            self._checkpoint(), splits, threads=self.threads, progress=progress, cache=self.cache
+            self._checkpoint(),
+            splits,
+            threads=self.threads,
+            progress=progress,
+            cache=self.cache,
+            prompters=prompters,
         )
+
+    def _prompters(self) -> list[Prompter]:
+        """What changes photos before the fitted heads see them: nearly always nothing."""
+        milestones = getattr(getattr(self, "fit_", None), "milestones", {}).values()
+        return prompters([self.head_, *(chosen.judged.head for chosen in milestones)])
 
     def _image_tower(self) -> OnnxImageTower:
         from sharpzo.towers.tower import OnnxImageTower
@@ -202,6 +223,33 @@ class PromptClassifier:
             self._opened = Checkpoint.open(resolve(self.model))
         return self._opened
 
+    def rename(self, class_names: Sequence[str]) -> PromptClassifier:
+        """Return a classifier among other names, which training may never have seen.
+
+        What was tuned (a prompt, a projection) is shared by all class names; a method without
+        that raises InputError.
+        """
+        from sharpzo.towers.tower import OnnxTextTower
+
+        head = self._fitted()
+        if self.method.rename is None:
+            able = ", ".join(method.name for method in METHODS.values() if method.rename)
+            raise InputError(
+                f"method {self.method.name} knows only the classes that it was trained on; "
+                f"methods that can name others: {able}"
+            )
+        other = copy(self)
+        other.classes_ = np.array([str(name) for name in class_names])
+        arrays = {**self.arrays_, **head.arrays()}
+        tower = OnnxTextTower(
+            self._checkpoint(), class_names, template=self.template, threads=self.threads
+        )
+        try:
+            other.head_ = self.method.rename(arrays, tower)
+        finally:
+            tower.close()
+        return other
+
     # --- using -------------------------------------------------------------------------------
 
     def predict_proba(self, photos: Iterable[Any]) -> Array:
@@ -214,7 +262,8 @@ class PromptClassifier:
         if not many:
             return np.zeros((0, len(self.classes_)))
         split = LabelledPhotos(many, np.zeros(len(many), np.int64), tuple(self.classes_))
-        return softmax(head.scores(self._encode({"photos": split})["photos"]).astype(np.float64))
+        encoded = self._encode({"photos": split}, prompters=self._prompters())["photos"]
+        return softmax(head.scores(encoded).astype(np.float64))
 
     def predict(self, photos: Iterable[Any]) -> Array:
         """Most probable class names (N,)."""
@@ -224,12 +273,12 @@ class PromptClassifier:
         """Accuracy on photos with class names as labels."""
         return float((self.predict(photos) == np.array([str(label) for label in labels])).mean())
 
-    def evaluate(
+    def encode(
         self, split: LabelledPhotos, *, progress: Progress = lambda *_: None
-    ) -> tuple[Evaluation, Features]:
-        """Evaluate on labelled photos; also returns their features for other heads.
+    ) -> tuple[Features, Array]:
+        """Return features of labelled photos, and which class of this classifier each name is.
 
-        The photos' class names are matched by name; one that the run lacks raises InputError.
+        Names are matched by their letters; one that the classifier lacks raises InputError.
         """
         names = [str(name) for name in self.classes_]
         unknown = [name for name in split.class_names if name not in names]
@@ -238,10 +287,17 @@ class PromptClassifier:
                 f"the photos have a class '{unknown[0]}' that this run does not know; it knows: "
                 f"{', '.join(names)}"
             )
-        encoded = self._encode({"test": split}, progress)["test"]
         rows = np.array([names.index(name) for name in split.class_names])
-        aligned = replace(encoded, labels=rows[encoded.labels], class_names=tuple(names))
-        return evaluate(self._fitted(), aligned), aligned
+        return self._encode({"test": split}, progress, self._prompters())["test"], rows
+
+    def evaluate(
+        self, split: LabelledPhotos, *, progress: Progress = lambda *_: None
+    ) -> Evaluation:
+        """Evaluate on labelled photos among all classes of this classifier."""
+        photos, rows = self.encode(split, progress=progress)
+        return evaluate(self._fitted(), replace(
+            photos, labels=rows[photos.labels], class_names=tuple(map(str, self.classes_))
+        ))  # fmt: skip
 
     def _fitted(self) -> Head:
         if self.head_ is None:
@@ -261,7 +317,7 @@ class PromptClassifier:
             with Journal(folder / artifact.HISTORY) as journal:
                 for step in self.history_:
                     journal.append(step)
-        artifact.write(folder, {**self.fit_.arrays, **head.arrays()}, self.record_)
+        artifact.write(folder, {**self.arrays_, **head.arrays()}, self.record_)
         return folder
 
     @classmethod
@@ -284,6 +340,7 @@ class PromptClassifier:
             expected = record["model"]["sha256"]
         except (KeyError, TypeError) as error:
             raise ArtifactError(f"{run} has an incomplete record ({error}); fit again") from None
+        classifier.arrays_ = found.arrays
         classifier.head_ = classifier.method.load(found.arrays)
         if classifier.head_.n_classes != len(classifier.classes_):
             raise ArtifactError(

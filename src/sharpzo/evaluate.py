@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sharpzo.metrics import confusion
+import numpy as np
+
+from sharpzo.metrics import calibration_error, confusion, softmax
 from sharpzo.types import Array, Features, Head
 
 
@@ -12,22 +14,51 @@ from sharpzo.types import Array, Features, Head
 class Evaluation:
     """Accuracy as a fraction; ``confusion`` (K, K) counts, rows are true classes.
 
-    ``per_class`` is None for a class without a photo.
+    ``per_class`` is None for a class without a photo. ``calibration_error`` is how far predicted
+    probabilities are from accuracies (`metrics.calibration_error`).
     """
 
     accuracy: float
     n: int
     per_class: dict[str, float | None]
     confusion: Array
+    calibration_error: float
+
+
+@dataclass(frozen=True, eq=False)
+class AmongSome:
+    """A head that chooses among some of its classes only, ``rows`` of them in order."""
+
+    head: Head
+    rows: Array
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes left."""
+        return len(self.rows)
+
+    def scores(self, photos: Features) -> Array:
+        """N photos -> logits (N, len(rows))."""
+        return self.head.scores(photos)[:, self.rows]
+
+    def arrays(self) -> dict[str, Array]:
+        """Those of the whole head."""
+        return self.head.arrays()
 
 
 def evaluate(head: Head, photos: Features) -> Evaluation:
     """Classify every photo once and compare with its label."""
-    predicted = head.scores(photos).argmax(axis=1)
-    counts = confusion(predicted, photos.labels, len(photos.class_names))
+    logits = head.scores(photos)
+    counts = confusion(logits.argmax(axis=1), photos.labels, len(photos.class_names))
     totals = counts.sum(axis=1)
     per_class = {
         name: float(counts[k, k] / totals[k]) if totals[k] else None
         for k, name in enumerate(photos.class_names)
     }
-    return Evaluation(float(counts.trace() / counts.sum()), int(counts.sum()), per_class, counts)
+    return Evaluation(
+        float(counts.trace() / counts.sum()),
+        int(counts.sum()),
+        per_class,
+        counts,
+        calibration_error(softmax(logits.astype(np.float64)), photos.labels),
+    )

@@ -36,6 +36,32 @@ def accuracy(logits: Array, labels: Array) -> float:
     return float((logits.argmax(axis=-1) == labels).mean())
 
 
+def calibration_error(probabilities: Array, labels: Array, bins: int = 15) -> float:
+    """Expected calibration error of probabilities (N, K), a fraction (Guo et al. 2017, eq. 3).
+
+    Photos are binned by the probability of their predicted class, equal widths; the error is the
+    mean distance between a bin's accuracy and its mean probability, weighted by its photos.
+
+    >>> import numpy as np
+    >>> calibration_error(np.array([[0.75, 0.25]] * 4), np.array([0, 0, 0, 1]))
+    0.0
+    """
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == labels
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = np.bincount(place, confidence - right, minlength=bins)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+def harmonic_mean(base: float, new: float) -> float:
+    """Accuracy on seen and unseen classes in one number; 0 where either is 0.
+
+    >>> round(harmonic_mean(0.8, 0.4), 3)
+    0.533
+    """
+    return 2 * base * new / (base + new) if base + new > 0 else 0.0
+
+
 def confusion(predicted: Array, labels: Array, n_classes: int) -> Array:
     """Counts (K, K): row = true class, column = predicted class."""
     counts = np.zeros((n_classes, n_classes), dtype=np.int64)

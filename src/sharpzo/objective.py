@@ -8,6 +8,7 @@ the mean cross-entropy over all cached training photos. One candidate is one for
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 
@@ -18,6 +19,15 @@ from sharpzo.rng import generator
 from sharpzo.types import Array, Features, Judged, Objective, TextTower
 
 BATCH = 32  # candidates a call of the tower: enough to feed two cores, little memory
+
+
+class Contexts(Protocol):
+    """A fixed map, linear or not, from candidates (P, dim) to contexts float32 (P, n, m)."""
+
+    @property
+    def dim(self) -> int: ...
+
+    def __call__(self, candidates: Array) -> Array: ...
 
 
 class ContextMap:
@@ -68,7 +78,7 @@ class PromptObjective:
         self,
         tower: TextTower,
         train: Features,
-        contexts: ContextMap,
+        contexts: Contexts,
         validation: Features | None = None,
         *,
         batch: int | None = None,
@@ -123,11 +133,7 @@ class PromptObjective:
         """Rows of the pool that a step sees."""
         assert self._batch is not None
         many = len(self.train)
-        epoch, place = divmod(step, many // self._batch)
-        order = generator(self._seed, "minibatch", epoch).permutation(many)
-        rows = order[place * self._batch : (place + 1) * self._batch]
-        views = len(self._pool) // many
-        return rows + many * generator(self._seed, "view", step).integers(views, size=len(rows))
+        return minibatch(self._seed, step, many, self._batch, len(self._pool) // many)
 
     def _text(self, candidates: Array) -> Iterator[Array]:
         for first in range(0, len(candidates), BATCH):
@@ -141,6 +147,20 @@ class PromptObjective:
         flat = photos.vectors @ text.reshape(many * classes, width).T
         logits = flat.reshape(len(photos), many, classes).transpose(1, 0, 2)
         return np.float32(self.tower.logit_scale) * logits
+
+
+def minibatch(seed: int, step: int, many: int, batch: int, views: int = 1) -> Array:
+    """Rows of a step's photos in a pool of ``views`` views of ``many`` photos, view-major.
+
+    Photos come in a new order every epoch, each as one of its views; a rest is dropped.
+
+    >>> sorted(int(row) for step in range(3) for row in minibatch(1, step, many=6, batch=2))
+    [0, 1, 2, 3, 4, 5]
+    """
+    epoch, place = divmod(step, many // batch)
+    order = generator(seed, "minibatch", epoch).permutation(many)
+    rows = order[place * batch : (place + 1) * batch]
+    return rows + many * generator(seed, "view", step).integers(views, size=len(rows))
 
 
 def measure_smoothing(objective: Objective, point: Array, direction: Array) -> float:

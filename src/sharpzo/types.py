@@ -36,6 +36,7 @@ class Features:
     ``vectors`` float32 (N, D) with rows of length 1, ``labels`` int64 (N,) into ``class_names``,
     ``fingerprint`` the content hash of photos + image tower + preprocessing. ``states`` float32
     (N, S) are what the image tower's projection made the vectors of, for methods that tune it.
+    ``prompted`` are vectors (N, D) of the same photos as a prompter changes them, by its digest.
     """
 
     vectors: Array
@@ -43,6 +44,7 @@ class Features:
     class_names: tuple[str, ...]
     fingerprint: str = ""
     states: Array | None = None
+    prompted: Mapping[str, Array] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -50,7 +52,14 @@ class Features:
     def take(self, rows: Array) -> Features:
         """The photos of ``rows`` (indices or booleans), in that order."""
         states = None if self.states is None else self.states[rows]
-        return replace(self, vectors=self.vectors[rows], labels=self.labels[rows], states=states)
+        prompted = {digest: vectors[rows] for digest, vectors in self.prompted.items()}
+        return replace(
+            self,
+            vectors=self.vectors[rows],
+            labels=self.labels[rows],
+            states=states,
+            prompted=prompted,
+        )
 
 
 @dataclass(frozen=True)
@@ -122,6 +131,21 @@ class ImageTower(Protocol):
 
     def forward(self, pixels: Array) -> Array:
         """Preprocessed float32 (N, 3, h, w) -> states float32 (N, S)."""
+        ...
+
+    def close(self) -> None:
+        """Release what the tower holds."""
+        ...
+
+
+class Prompter(Protocol):
+    """Changes what the image tower sees of a photo; a head in need of one has a ``prompter``."""
+
+    @property
+    def digest(self) -> str: ...
+
+    def __call__(self, pixels: Array, states: Array) -> Array:
+        """Preprocessed pixels (B, 3, h, w) and their untouched states (B, S) -> pixels."""
         ...
 
 

@@ -1,11 +1,8 @@
-"""Intervals against scipy, and calibration against its definition."""
-
-from itertools import pairwise
+"""Intervals against scipy."""
 
 import numpy as np
 import pytest
 
-from sharpzo.bench.calibration import calibration_error
 from sharpzo.bench.statistics import interval, paired, t_quantile
 
 stats = pytest.importorskip("scipy.stats")
@@ -33,19 +30,3 @@ def test_differences_are_taken_seed_by_seed():
     assert found == interval([0.5 - 0.4, 0.7 - 0.65])
     assert paired(ours, {9: 0.1}) is None
     assert paired({1: 0.5}, {1: 0.4}).half is None
-
-
-def test_calibration_error_is_the_weighted_gap_of_the_bins():
-    draws = np.random.default_rng(0)
-    logits, labels = draws.normal(0, 2, (500, 4)), draws.integers(0, 4, 500)
-    probability = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    confidence, right = probability.max(axis=1), probability.argmax(axis=1) == labels
-    edges, wanted = np.linspace(0, 1, 16), 0.0
-    for low, high in pairwise(edges):
-        inside = (confidence >= low) & (confidence < high)
-        if inside.any():
-            wanted += inside.mean() * abs(confidence[inside].mean() - right[inside].mean())
-    assert calibration_error(logits, labels) == pytest.approx(wanted)
-    sure = np.eye(3)[[0, 1, 2]] * 100
-    assert calibration_error(sure, np.array([0, 1, 2])) == pytest.approx(0)
-    assert calibration_error(sure, np.array([1, 2, 0])) == pytest.approx(1)

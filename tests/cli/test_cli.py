@@ -351,6 +351,55 @@ def test_fitting_never_reads_the_test_split(method):
         fitted[0].evaluate(broken)
 
 
+def test_names_that_training_never_saw(photos, run, tmp_path, capsys):
+    image = next((photos / "test" / "bag").glob("*.png"))
+    (row,) = document(capsys, "predict", run, image, "--classes", "bag, aeroplane, river")
+    assert {guess["label"] for guess in row["top"]} == {"bag", "aeroplane", "river"}
+    known = document(capsys, "predict", run, image)[0]["top"]
+    again = document(capsys, "predict", run, image, "--classes", ",".join(CLASSES))[0]["top"]
+    for one, other in zip(known, again, strict=True):
+        assert one["label"] == other["label"]
+        assert one["probability"] == pytest.approx(other["probability"], abs=1e-3)
+    other = tmp_path / "other" / "shoe"
+    shutil.copytree(photos / "test" / "sandal", other)
+    shutil.copytree(photos / "test" / "dress", other.parent / "robe")
+    assert "does not know" in refused(capsys, "evaluate", run, other.parent)
+    result = document(capsys, "evaluate", run, other.parent, "--own-classes")
+    assert result["classes"] == ["robe", "shoe"]
+    assert 0 <= result["calibration_error"] <= 1
+    probe = tmp_path / "probe"
+    call("fit", photos, "--out", probe, "--method", "linear-probe")
+    assert "methods that can name others: " in refused(
+        capsys, "predict", probe, image, "--classes", "a,b"
+    )
+
+
+def test_a_second_test_set_of_some_classes(photos, tmp_path, capsys):
+    shifted = tmp_path / "shifted"
+    for name in ("sandal", "bag"):
+        shutil.copytree(photos / "test" / name, shifted / name)
+    options = ("--method", "linear-probe", "--test-on", shifted)
+    report = document(capsys, "fit", photos, "--out", tmp_path / "run", *options)
+    # Choosing between two classes can only be easier than among three.
+    confusion = document(capsys, "evaluate", tmp_path / "run", shifted)["accuracy"]
+    assert confusion <= report["shifted_accuracy"] <= 1
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["shifted"]["accuracy"] == report["shifted_accuracy"]
+    (shifted / "bag").rename(shifted / "boat")
+    sentence = refused(capsys, "fit", photos, "--out", tmp_path / "other", *options)
+    assert "'boat' that this run does not know" in sentence
+    assert not (tmp_path / "other").exists()
+
+
+def test_base_to_new(photos, tmp_path, capsys):
+    run = tmp_path / "run"
+    document(capsys, "fit", photos, "--out", run, "--method", "projection", "--half", "base")
+    base = document(capsys, "evaluate", run, photos, "--half", "base")
+    new = document(capsys, "evaluate", run, photos, "--half", "new", "--own-classes")
+    assert (base["classes"], new["classes"]) == (["bag", "dress"], ["sandal"])
+    assert (base["n"], new["n"], new["accuracy"]) == (8, 4, 1.0)
+
+
 PLUGIN = """
 from sharpzo.methods import Fit, Method, register
 from sharpzo.methods.zero_shot import ZeroShotSettings, zero_shot_head

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sharpzo.data.coop import LAYOUTS, read_coop
+from sharpzo.data.coop import read_coop
 from sharpzo.data.draw import draw
 from sharpzo.errors import InputError
 
@@ -79,8 +79,8 @@ def test_missing_photos_are_reported_when_decoded(tmp_path: Path):
 
 
 def test_unknown_and_missing(tmp_path: Path):
-    with pytest.raises(InputError, match="'imagenet' is unknown; the known ones: caltech101, euro"):
-        read_coop(tmp_path, "imagenet")
+    with pytest.raises(InputError, match="'mars' is unknown; the known ones: imagenet, caltech1"):
+        read_coop(tmp_path, "mars")
     with pytest.raises(InputError, match=r"holds split_zhou_EuroSAT\.json; give the folder"):
         read_coop(tmp_path, "eurosat")
     coop_tree(tmp_path, split_rows(SIZES), images=False)
@@ -109,32 +109,40 @@ def test_damaged_split_files(tmp_path: Path, content: str):
     coop_tree(tmp_path, split_rows(SIZES), images=False)
     file = tmp_path / "eurosat" / "split_zhou_EuroSAT.json"
     file.write_text(content)
-    with pytest.raises(InputError, match=r"split file .*fetch CoOp's original again"):
+    with pytest.raises(InputError, match=r"EuroSAT\.json cannot .*fetch CoOp's original again"):
         read_coop(tmp_path, "eurosat")
 
 
-REAL = os.environ.get("SHARPZO_DATA")
-SHAPES = {"eurosat": (10, 13500, 5400, 8100), "caltech101": (100, 4128, 1649, 2465)}
+DATASETS = Path(os.environ.get("SHARPZO_DATA", Path(__file__).parents[2] / "datasets"))
+REAL = {  # split file, image folder, sizes as published
+    "eurosat": ("eurosat/split_zhou_EuroSAT.json", "eurosat/2750", (10, 13500, 5400, 8100)),
+    "caltech101": (
+        "caltech-101/split_zhou_Caltech101.json",
+        "caltech-101/101_ObjectCategories",
+        (100, 4128, 1649, 2465),
+    ),
+}
 
 
-@pytest.mark.skipif(not REAL, reason="SHARPZO_DATA does not name a folder with CoOp's data sets")
-@pytest.mark.parametrize("name", sorted(LAYOUTS))
+@pytest.mark.parametrize("name", sorted(REAL))
 def test_published_draws(name: str):
-    full = read_coop(str(REAL), name)
+    split, base, sizes = REAL[name]
+    if not (DATASETS / split).is_file():
+        pytest.skip(f"{DATASETS} (or SHARPZO_DATA) has no {split}")
+    full = read_coop(DATASETS, name)
     assert full.val is not None
     assert full.test is not None
     found = (len(full.class_names), len(full.train), len(full.val), len(full.test))
-    assert found == SHAPES[name]
-    layout = LAYOUTS[name]
-    rows = json.loads((Path(str(REAL)) / layout.folder / layout.split).read_text())
-    images = Path(str(REAL)) / layout.folder / layout.images
+    assert found == sizes
+    rows = json.loads((DATASETS / split).read_text())
+    images = DATASETS / base
     files = {str(file) for file in images.rglob("*.jpg")}
     assert set(names(full.test)) <= files
     for seed in (1, 2, 3):
         for shots in (1, 2, 4, 8, 16):
             few = draw(full, shots, seed)
             wanted = coop_draw(rows, shots, seed)
-            for split, photos in (("train", few.train), ("val", few.val)):
-                assert names(photos) == [str(images / p) for p in wanted[split]]
+            for part, photos in (("train", few.train), ("val", few.val)):
+                assert names(photos) == [str(images / p) for p in wanted[part]]
                 assert set(names(photos)) <= files
             assert few.notes == ()

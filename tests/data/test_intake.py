@@ -64,5 +64,16 @@ def test_examples_of_the_docstrings():
     import doctest
     from importlib import import_module
 
-    for name in ("photos", "dataset", "folder", "coop", "draw", "intake", "demo"):
+    for name in (
+        "photos",
+        "dataset",
+        "folder",
+        "coop",
+        "draw",
+        "halves",
+        "layouts",
+        "listing",
+        "intake",
+        "demo",
+    ):
         assert doctest.testmod(import_module(f"sharpzo.data.{name}")).failed == 0

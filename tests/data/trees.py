@@ -28,14 +28,47 @@ def tree(root: Path, **counts: int) -> Path:
     return root
 
 
-def coop_tree(root: Path, rows: dict[str, list[list]], images: bool = True) -> Path:
-    """Write a EuroSAT of our own: the split file and, if asked, every photo that it names."""
-    folder = root / "eurosat"
-    (folder / "2750").mkdir(parents=True)
-    (folder / "split_zhou_EuroSAT.json").write_text(json.dumps(rows))
-    for split in rows.values() if images else ():
-        for relative, _, _ in split:
-            photo(folder / "2750" / relative)
+def coop_tree(
+    root: Path,
+    rows: dict[str, list[list]],
+    images: bool = True,
+    split: str = "eurosat/split_zhou_EuroSAT.json",
+    base: str = "eurosat/2750",
+) -> Path:
+    """Write a data set of our own: the split file and, if asked, every photo that it names."""
+    (root / base).mkdir(parents=True)
+    (root / split).write_text(json.dumps(rows))
+    for rows_of_split in rows.values() if images else ():
+        for relative, _, _ in rows_of_split:
+            photo(root / base / relative)
+    return root
+
+
+def fgvc_tree(root: Path, variants: list[str], splits: dict[str, list[tuple[str, str]]]) -> Path:
+    """Write FGVC-Aircraft's data/ folder under its name in CoOp, with the photos."""
+    folder = root / "fgvc_aircraft"
+    (folder / "images").mkdir(parents=True)
+    (folder / "variants.txt").write_text("".join(f"{name}\n" for name in variants))
+    for split, rows in splits.items():
+        file = folder / f"images_variant_{split}.txt"
+        file.write_text("".join(f"{number} {name}\n" for number, name in rows))
+        for number, _ in rows:
+            photo(folder / "images" / f"{number}.jpg")
+    return root
+
+
+def synset_tree(
+    root: Path, folder: str, images: dict[str, dict[str, list[str]]], names: dict[str, str]
+) -> Path:
+    """Write classnames.txt, and empty photos: image folder -> class folder -> file names."""
+    (root / folder).mkdir(parents=True)
+    lines = [f"{synset} {name}\n" for synset, name in names.items()]
+    (root / folder / "classnames.txt").write_text("".join(lines))
+    for place, classes in images.items():
+        for subfolder, files in classes.items():
+            (root / folder / place / subfolder).mkdir(parents=True)
+            for file in files:
+                (root / folder / place / subfolder / file).touch()
     return root
 
 

@@ -25,6 +25,15 @@ def test_what_is_written_is_read(run):
     assert sorted(p.name for p in run.iterdir()) == ["prompt.safetensors", "run.json"]
 
 
+def test_views_of_other_arrays_are_read_as_they_were_seen(tmp_path):
+    whole = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    views = {"column": whole[:, :, 1], "turned": whole[0].T}
+    folder = artifact.claim(tmp_path / "run")
+    artifact.write(folder, views, {"method": "x"})
+    for name, array in artifact.read(folder).arrays.items():
+        assert np.array_equal(array, views[name]), name
+
+
 def test_an_existing_folder_or_file_is_left_alone(run, tmp_path):
     before = {p: p.read_bytes() for p in run.iterdir()}
     with pytest.raises(ArtifactError, match="exists already"):

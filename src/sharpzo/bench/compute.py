@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 
 from sharpzo import __version__
-from sharpzo.bench.calibration import calibration_error
 from sharpzo.bench.cell import FORMAT, Cell, tested
 from sharpzo.bench.sources import Sources
 from sharpzo.budget import Budget
 from sharpzo.classifier import PromptClassifier
 from sharpzo.data.dataset import Dataset, LabelledPhotos
 from sharpzo.errors import SharpzoError
-from sharpzo.evaluate import evaluate
+from sharpzo.evaluate import AmongSome, evaluate
 from sharpzo.memory import peak_memory_mb
 from sharpzo.methods import load_plugin
 from sharpzo.settings import as_dict
@@ -192,17 +191,22 @@ def _rows(
 
 
 def _test(classifier: PromptClassifier, split: LabelledPhotos, heads: list[Head]) -> dict[str, Any]:
-    """Accuracies on one test split, whose photos are read here and nowhere else."""
-    _, photos = classifier.evaluate(split)
+    """Accuracies on one test split, whose photos are read here and nowhere else.
+
+    Where it has some of the classes only, the choice is among these, as in CoOp's protocol.
+    """
+    photos, rows = classifier.encode(split)
     results = []
     for head in heads:
-        found = evaluate(head, photos)
-        results.append({
-            "accuracy": found.accuracy,
-            "ece": calibration_error(head.scores(photos), photos.labels),
-            "per_class": found.per_class,
-        })  # fmt: skip
-    zero_shot = evaluate(classifier.zero_shot_, photos).accuracy
+        found = evaluate(AmongSome(head, rows), photos)
+        results.append(
+            {
+                "accuracy": found.accuracy,
+                "ece": found.calibration_error,
+                "per_class": found.per_class,
+            }
+        )
+    zero_shot = evaluate(AmongSome(classifier.zero_shot_, rows), photos).accuracy
     return {"n": len(photos), "zero_shot_accuracy": zero_shot, "points": results}
 
 

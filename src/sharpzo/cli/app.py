@@ -8,6 +8,7 @@ import typer
 
 from sharpzo import __version__
 from sharpzo.cli.bench import bench
+from sharpzo.cli.data import data
 from sharpzo.cli.demo import demo
 from sharpzo.cli.evaluate import evaluate
 from sharpzo.cli.fit import fit
@@ -40,3 +41,4 @@ def _root(
 
 for command in (demo, fit, predict, evaluate, methods, bench):
     app.command()(command)
+app.add_typer(data, name="data")

@@ -25,6 +25,14 @@ def evaluate(
     data: Annotated[Path, typer.Argument(help="Labelled photos, as for 'fit'.", metavar="DATA")],
     split: Annotated[Split, typer.Option(help="Which split of DATA.")] = Split.test,
     dataset: options.Dataset = None,
+    half: options.Halved = None,
+    own_classes: Annotated[
+        bool,
+        typer.Option(
+            "--own-classes",
+            help="Choose among DATA's class names; training need not have seen them.",
+        ),
+    ] = False,
     model: options.Model = None,
     plugin: options.Plugin = [],  # noqa: B006
     as_json: options.Json = False,
@@ -43,12 +51,16 @@ def evaluate(
 
     classifier = PromptClassifier.load(run, model=model)
     found = read(data, dataset)
+    if half is not None:
+        found = half.of(found)
     whole = found.val is None and found.test is None
     photos = found.train if whole else getattr(found, split.value)
-    if photos is None:
+    if not photos:
         raise InputError(f"{data} has no {split.value} split; choose another one with --split")
+    if own_classes:
+        classifier = classifier.rename(photos.class_names)
     with Display(forwards=None, silent=as_json) as display:
-        result, _ = classifier.evaluate(photos, progress=display.encoding)
+        result = classifier.evaluate(photos, progress=display.encoding)
     names = [str(name) for name in classifier.classes_]
     if as_json:
         print(json.dumps({
@@ -56,6 +68,7 @@ def evaluate(
             "split": "all" if whole else split.value,
             "accuracy": result.accuracy,
             "n": result.n,
+            "calibration_error": result.calibration_error,
             "per_class": result.per_class,
             "classes": names,
             "confusion": result.confusion.tolist(),
@@ -74,4 +87,9 @@ def evaluate(
             name, f"{result.confusion[k].sum():,}", percent(result.per_class[name]), taken
         )
     console.print(table)
-    console.print(f"accuracy {percent(result.accuracy)} of {result.n:,} photos", highlight=False)
+    console.print(
+        f"accuracy {percent(result.accuracy)} of {result.n:,} photos; probabilities are off by "
+        f"{percent(result.calibration_error)} on average (calibration error)",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -32,6 +32,17 @@ def fit(
     budget_seconds: options.Seconds = None,
     budget_steps: options.Steps = None,
     dataset: options.Dataset = None,
+    half: options.Halved = None,
+    test_on: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="A second test set: the same classes, or some, in other photos.", metavar="DATA"
+        ),
+    ] = None,
+    test_on_dataset: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Name of that set, if it has CoOp's layout."),
+    ] = None,
     template: options.Template = "a photo of a {}.",
     threads: options.Threads = None,
     plugin: options.Plugin = [],  # noqa: B006
@@ -41,7 +52,7 @@ def fit(
     from sharpzo.budget import Budget
     from sharpzo.classifier import PromptClassifier
     from sharpzo.cli.fitting import fit_and_write
-    from sharpzo.data.intake import load
+    from sharpzo.data.intake import load, read
     from sharpzo.settings import parse_assignments
 
     classifier = PromptClassifier(
@@ -55,4 +66,7 @@ def fit(
         threads=threads,
     )
     photos = load(data, dataset=dataset, shots=shots, seed=seed)
-    fit_and_write(classifier, photos, out, yardstick="projection", as_json=as_json)
+    if half is not None:
+        photos = half.of(photos)
+    shifted = None if test_on is None else read(test_on, test_on_dataset)
+    fit_and_write(classifier, photos, out, yardstick="projection", shifted=shifted, as_json=as_json)

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
+
+if TYPE_CHECKING:
+    from sharpzo import data
+
+# Spelled out, so that the help needs no NumPy; a test compares it with data/layouts.py.
+DATASETS = (
+    "imagenet, caltech101, oxford_pets, stanford_cars, oxford_flowers, food101, fgvc_aircraft, "
+    "sun397, dtd, eurosat, ucf101, imagenetv2, imagenet-sketch, imagenet-a or imagenet-r."
+)
 
 # Typer reads these at run time, on Python 3.10 too: hence Optional.
 Model = Annotated[
@@ -62,7 +72,46 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and 
 Template = Annotated[str, typer.Option(help="Prompt; {} stands for the class name.")]
 Dataset = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option(help="DATA has CoOp's layout of this data set: eurosat or caltech101."),
+    typer.Option(help=f"DATA has CoOp's layout of this data set: {DATASETS}"),
 ]
+
+
+class Half(str, Enum):
+    """Half of the classes, for the base-to-new protocol."""
+
+    base = "base"
+    new = "new"
+
+    def of(self, photos: data.Dataset) -> data.Dataset:
+        """That half of a data set."""
+        from sharpzo.data.halves import halves
+
+        base, new = halves(photos)
+        return base if self is Half.base else new
+
+
+Halved = Annotated[
+    Optional[Half],  # noqa: UP045
+    typer.Option("--half", help="Only the first half of the classes, or the second."),
+]
+Classes = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        help="Class names to choose from, separated by commas; training need not have seen them.",
+        show_default="those of the run",
+        metavar="NAMES",
+    ),
+]
+
+
+def names(classes: str) -> list[str]:
+    """Split a list of class names.
+
+    >>> names("otter, hazel tree")
+    ['otter', 'hazel tree']
+    """
+    return [name.strip() for name in classes.split(",") if name.strip()]
+
+
 Out = Annotated[Path, typer.Option(help="Folder for the run; must not exist.")]
 Run = Annotated[Path, typer.Argument(help="Folder that 'sharpzo fit' wrote.", metavar="RUN")]

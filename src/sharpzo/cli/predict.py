@@ -15,6 +15,7 @@ def predict(
     run: options.Run,
     images: Annotated[list[Path], typer.Argument(help="Photos.", metavar="IMAGES…")],
     top: Annotated[int, typer.Option(help="Classes to show for each photo.", min=1)] = 5,
+    classes: options.Classes = None,
     model: options.Model = None,
     plugin: options.Plugin = [],  # noqa: B006
     as_json: options.Json = False,
@@ -23,6 +24,8 @@ def predict(
     from sharpzo.classifier import PromptClassifier
 
     classifier = PromptClassifier.load(run, model=model)
+    if classes is not None:
+        classifier = classifier.rename(options.names(classes))
     rows = []
     for path, row in zip(images, classifier.predict_proba(images), strict=True):
         order = row.argsort()[::-1][:top]

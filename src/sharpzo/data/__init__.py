@@ -5,16 +5,24 @@ from sharpzo.data.dataset import Dataset, LabelledPhotos
 from sharpzo.data.demo import load_demo
 from sharpzo.data.draw import draw
 from sharpzo.data.folder import read_folder
+from sharpzo.data.halves import halves
 from sharpzo.data.intake import load
+from sharpzo.data.inventory import Inventory, check
+from sharpzo.data.layouts import IMAGENET_TEMPLATES, LAYOUTS
 from sharpzo.data.photos import Photo, as_photo, decode
 
 __all__ = [
+    "IMAGENET_TEMPLATES",
+    "LAYOUTS",
     "Dataset",
+    "Inventory",
     "LabelledPhotos",
     "Photo",
     "as_photo",
+    "check",
     "decode",
     "draw",
+    "halves",
     "load",
     "load_demo",
     "read_coop",

@@ -1,134 +1,114 @@
-"""Data sets in the layout of CoOp: a folder of images and a published split file."""
+"""Data sets in the layout of CoOp: image folders, and index files that name photos and classes."""
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
-from sharpzo.data.dataset import TEMPLATE, Dataset, LabelledPhotos
+from sharpzo.data.dataset import Dataset, LabelledPhotos
+from sharpzo.data.imagenet import list_synsets
+from sharpzo.data.layouts import LAYOUTS, Layout, layout
+from sharpzo.data.listing import Listing, Rows
 from sharpzo.data.photos import Photo
+from sharpzo.data.splits import list_split
+from sharpzo.data.variants import list_variants
 from sharpzo.errors import InputError
 
-
-@dataclass(frozen=True)
-class Layout:
-    """Where CoOp keeps a data set, and the hand-made template that its papers use."""
-
-    title: str
-    folder: str
-    images: str
-    split: str
-    template: str = TEMPLATE
-
-
-LAYOUTS = {
-    "caltech101": Layout(
-        "Caltech-101", "caltech-101", "101_ObjectCategories", "split_zhou_Caltech101.json"
-    ),
-    "eurosat": Layout(
-        "EuroSAT",
-        "eurosat",
-        "2750",
-        "split_zhou_EuroSAT.json",
-        "a centered satellite photo of {}.",
-    ),
-}
+_READERS = {"split": list_split, "variants": list_variants}  # the other forms: list_synsets
 
 
 def read_coop(root: str | os.PathLike[str], name: str) -> Dataset:
-    """Read the data set ``name`` (a key of `LAYOUTS`); class names are sorted by label.
+    """Read the data set ``name`` (see `sharpzo.data.layouts`); class names are sorted by label.
 
     ``root`` is the data set's folder or its parent (CoOp's ``$DATA``). The photos keep the order
     of the split file, which the draws depend on. They are not looked for: a partial copy is
-    enough as long as the drawn photos are there.
+    enough as long as the drawn photos are there (`sharpzo.data.inventory.check` tells). ImageNet
+    and its variants have no split file: their photos are listed, and each class must have some.
 
-    Raises `InputError` for an unknown name, a missing folder, or a split file that is missing,
+    ImageNetV2, -Sketch, -A and -R are for testing only: their ``train`` is empty. ImageNet has no
+    ``val`` (see `sharpzo.data.imagenet.list_synsets`).
+
+    Raises `InputError` for an unknown name, a missing folder, or an index file that is missing,
     damaged or points out of the image folder.
     """
-    if name not in LAYOUTS:
-        raise InputError(f"data set {name!r} is unknown; the known ones: {', '.join(LAYOUTS)}")
-    layout = LAYOUTS[name]
-    folder = _locate(Path(root), layout)
-    images = folder / layout.images
-    if not images.is_dir():
-        raise InputError(f"folder {images} does not exist; unpack the images of {name} there")
-    split_file = folder / layout.split
-    rows = _rows(split_file)
-    class_names = _class_names(rows, split_file)
-
-    def labelled(split: str) -> LabelledPhotos:
-        photos = []
-        for relative, _, _ in rows[split]:
-            path = images / relative
-            photos.append(Photo(str(path), path=path))
-        labels = np.array([label for _, label, _ in rows[split]])
-        return LabelledPhotos(tuple(photos), labels, class_names)
-
-    return Dataset(
-        class_names,
-        labelled("train"),
-        labelled("val"),
-        labelled("test"),
-        source=f"{layout.title} with CoOp's split, {folder}",
-        template=layout.template,
-    )
+    place = layout(name)
+    folder = locate(Path(root), place)
+    absent = [file for file in place.index if not (folder / file).is_file()]
+    if absent == list(place.index):
+        raise InputError(
+            f"neither {root} nor {Path(root) / place.folder} holds {absent[0]}; "
+            f"give the folder of the data set or its parent, and put {_whose(place)} file there"
+        )
+    if absent:
+        raise InputError(f"file {folder / absent[0]} does not exist; put {_whose(place)} there")
+    for images in place.images:
+        if not (folder / images).is_dir():
+            raise InputError(
+                f"folder {folder / images} does not exist; unpack the images of {name} there"
+            )
+    listing = read_listing(folder, place)
+    if listing.missing:
+        raise InputError(
+            f"{place.title} in {folder} lacks {len(listing.missing)} class folders or their "
+            f"photos, {listing.missing[0]} first; unpack it completely"
+        )
+    return as_dataset(listing, folder, place)
 
 
 def find_coop(root: str | os.PathLike[str]) -> list[str]:
-    """Return the names of the data sets whose split file lies in ``root`` or one folder below."""
-    root = Path(root)
-    return [
-        name
-        for name, layout in LAYOUTS.items()
-        if any((f / layout.split).is_file() for f in (root, root / layout.folder))
-    ]
+    """Return the names of the data sets that lie in ``root`` or one folder below."""
+    return [name for name, place in LAYOUTS.items() if _holds(Path(root), place)]
 
 
-def _locate(root: Path, layout: Layout) -> Path:
-    for folder in (root, root / layout.folder):
-        if (folder / layout.split).is_file():
-            return folder
-    raise InputError(
-        f"neither {root} nor {root / layout.folder} holds {layout.split}; "
-        "give the folder of the data set or its parent, and put CoOp's split file there"
+def locate(root: Path, place: Layout) -> Path:
+    """Return which of ``root`` and its subfolder looks more like the data set's folder."""
+
+    def score(folder: Path) -> tuple[bool, int, bool]:
+        there = [(folder / images).is_dir() for images in place.images]
+        return (folder / place.index[0]).is_file(), sum(there), _named(folder, place)
+
+    return max((root / place.folder, root), key=score)
+
+
+def read_listing(folder: Path, place: Layout) -> Listing:
+    """Read the index files in ``folder``; errors as `read_coop`."""
+    return _READERS.get(place.form, list_synsets)(folder, place)
+
+
+def as_dataset(listing: Listing, folder: Path, place: Layout) -> Dataset:
+    """Return the data set that ``listing`` describes."""
+
+    def labelled(rows: Rows) -> LabelledPhotos:
+        photos = tuple(Photo(file, path=Path(file)) for file, _ in rows)
+        labels = np.array([label for _, label in rows], dtype=np.int64)
+        return LabelledPhotos(photos, labels, listing.class_names)
+
+    def optional(split: str) -> LabelledPhotos | None:
+        return labelled(listing.splits[split]) if split in listing.splits else None
+
+    return Dataset(
+        listing.class_names,
+        labelled(listing.splits.get("train", [])),
+        optional("val"),
+        optional("test"),
+        source=f"{place.title} in CoOp's layout, {folder}",
+        template=place.template,
     )
 
 
-def _rows(file: Path) -> dict[str, list[tuple[str, int, str]]]:
-    """Split -> (path below the image folder, label, class name), every item checked."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        return {
-            split: [_row(item) for item in content[split]] for split in ("train", "val", "test")
-        }
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(
-            f"split file {file} cannot be used ({type(error).__name__}: {error}); "
-            "fetch CoOp's original again"
-        ) from error
+def _holds(root: Path, place: Layout) -> bool:
+    folder = locate(root, place)
+    if not (folder / place.index[0]).is_file():
+        return False
+    # Every data set of ImageNet's kind has a classnames.txt: there the folder's name decides.
+    return place.form in ("split", "variants") or _named(folder, place)
 
 
-def _row(item: Any) -> tuple[str, int, str]:
-    relative, label, name = item
-    if not (isinstance(relative, str) and type(label) is int and isinstance(name, str)):
-        raise ValueError(f"expected a path, a label and a class name, found {item!r}")
-    path = PurePosixPath(relative)
-    if path.is_absolute() or ".." in path.parts or "\\" in relative or "\0" in relative:
-        raise ValueError(f"path {relative!r} points out of the image folder")
-    return relative, label, name.replace("_", " ")  # as CoOp does before it tokenises
+def _named(folder: Path, place: Layout) -> bool:
+    return folder.absolute().name == place.folder  # "." has no name of its own
 
 
-def _class_names(rows: dict[str, list[tuple[str, int, str]]], file: Path) -> tuple[str, ...]:
-    pairs = {(label, name) for split in rows.values() for _, label, name in split}
-    labels = [label for label, _ in sorted(pairs)]
-    if not labels or labels != list(range(len(labels))):
-        raise InputError(
-            f"split file {file} does not give each label from 0 exactly one class name; "
-            "fetch CoOp's original again"
-        )
-    return tuple(name for _, name in sorted(pairs))
+def _whose(place: Layout) -> str:
+    return "the archive's" if place.form == "variants" else "CoOp's"

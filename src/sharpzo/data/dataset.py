@@ -75,10 +75,10 @@ class LabelledPhotos:
 class Dataset:
     """The splits of a data set, over the same class names.
 
-    ``val`` chooses and may be missing until a draw carves one; ``test`` is for the evaluation
-    alone. ``source`` says in a few words where the photos come from, ``template`` is the hand-made
-    prompt, ``skipped`` names the files that were left out (relative to the folder) and ``notes``
-    are sentences that the user should see.
+    ``train`` is empty in a data set for testing only. ``val`` chooses and may be missing until a
+    draw carves one; ``test`` is for the evaluation alone. ``source`` says in a few words where the
+    photos come from, ``template`` is the hand-made prompt, ``skipped`` names the files that were
+    left out (relative to the folder) and ``notes`` are sentences that the user should see.
     """
 
     class_names: tuple[str, ...]
@@ -97,3 +97,12 @@ class Dataset:
                     f"the splits of {self.source} have different class names; "
                     "give each split the class names of the data set"
                 )
+
+    def training(self) -> LabelledPhotos:
+        """Return ``train``; InputError if it has no photos, as in a data set for testing only."""
+        if not len(self.train):
+            raise InputError(
+                f"{self.source} has no training photos; tune on another data set, "
+                "this one is for evaluation only"
+            )
+        return self.train

@@ -29,21 +29,23 @@ def draw(dataset: Dataset, shots: int | None, seed: int) -> Dataset:
     ``shots=None`` takes all photos of ``train`` (less the carved ones) and of ``val``. The test
     split is handed on untouched; Python's global generator is never used.
 
-    Raises `InputError` if ``shots`` is below 1 or ``seed`` is not an integer.
+    Raises `InputError` if ``shots`` is below 1, ``seed`` is not an integer, or there are no
+    training photos.
     """
     if shots is not None:
         shots = _integer("shots", shots)
         if shots < 1:
             raise InputError(f"shots is {shots}; give 1 or more photos a class")
     rng = random.Random(_integer("seed", seed))
+    whole = dataset.training()
     if dataset.val is None:
-        drawn, held = _carve(_groups(dataset.train), shots, rng)
+        drawn, held = _carve(_groups(whole), shots, rng)
         val = dataset.train.take(held) if held else None
-        few = replace(dataset, train=dataset.train.take(drawn), val=val)
+        few = replace(dataset, train=whole.take(drawn), val=val)
     elif shots is None:
         few = dataset
     else:
-        train = _few(dataset.train, shots, rng)
+        train = _few(whole, shots, rng)
         val = _few(dataset.val, min(shots, VALIDATION_SHOTS), rng)
         few = replace(dataset, train=train, val=val)
     return replace(few, notes=(*dataset.notes, *_notes(few, shots, dataset.val is None)))

@@ -19,7 +19,7 @@ def load(
 ) -> Dataset:
     """Read the folder ``data`` and draw ``shots`` photos a class (None: all) with ``seed``.
 
-    ``dataset`` names a data set in CoOp's layout (see `sharpzo.data.coop.LAYOUTS`); without it
+    ``dataset`` names a data set in CoOp's layout (see `sharpzo.data.layouts.LAYOUTS`); without it
     ``data`` is a folder with one subfolder a class (see `sharpzo.data.folder.read_folder`).
 
     Raises `InputError` as the readers do, and if CoOp's layout is met without its name.

@@ -3,7 +3,21 @@
 A method of your own is one file with a ``register(Method(...))``, see docs/methods.md.
 """
 
-from sharpzo.methods import linear_probe, projection, prompt, zero_shot
+from sharpzo.methods import (
+    blackvip,
+    clap,
+    gda,
+    linear_probe,
+    lp_plus_plus,
+    projection,
+    proker,
+    prolip,
+    prompt,
+    tip_adapter,
+    zero_shot,
+    zip,
+    zo_sgd,
+)
 from sharpzo.methods.registry import (
     METHODS,
     Fit,
@@ -22,12 +36,21 @@ __all__ = [
     "Images",
     "Method",
     "Task",
+    "blackvip",
+    "clap",
     "find",
     "fit",
+    "gda",
     "linear_probe",
     "load_plugin",
+    "lp_plus_plus",
     "projection",
+    "proker",
+    "prolip",
     "prompt",
     "register",
+    "tip_adapter",
     "zero_shot",
+    "zip",
+    "zo_sgd",
 ]

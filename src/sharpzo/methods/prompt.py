@@ -9,10 +9,11 @@ import numpy as np
 
 from sharpzo.errors import InputError
 from sharpzo.heads.linear import LinearHead
+from sharpzo.methods.contexts import ContextSettings, prompt_objective, random_contexts
 from sharpzo.methods.registry import Fit, Method, Task, register
-from sharpzo.methods.searching import SearchingSettings, search_until_spent
+from sharpzo.methods.searching import search_until_spent
 from sharpzo.metrics import normalise
-from sharpzo.objective import ContextMap, PromptObjective, measure_smoothing, unit_std
+from sharpzo.objective import measure_smoothing
 from sharpzo.rng import generator
 from sharpzo.search.cma import CmaSettings
 from sharpzo.search.presets import PRESETS
@@ -23,26 +24,19 @@ from sharpzo.types import Array, Objective, TextTower
 
 
 @dataclass(frozen=True)
-class PromptSettings(SearchingSettings):
-    """A search over w in R^dim, and the map from w to contexts.
+class PromptSettings(ContextSettings):
+    """A search over w in R^dim by CMA-ES, descent or both.
 
-    ``std``: entries of the random map A are N(0, std**2); None scales A by the tower
-    (``objective.unit_std``). ``measure_mu``: the steps of all finite differences come from the
-    measured noise of the losses (``objective.measure_smoothing``) instead of from ``search``.
+    ``alpha``: scale A as BBT does instead, to alpha std(token table) / (sqrt(dim) sigma).
     """
 
-    dim: int = 512
-    std: float | None = None
-    measure_mu: bool = True
+    alpha: float | None = None
     search: SharpZoSettings = field(default_factory=SharpZoSettings)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.dim < 1 or (self.std is not None and self.std <= 0):
-            raise InputError(f"dim {self.dim} and std {self.std} must be above 0")
-
-
-LEAST_TO_MEASURE = 500  # forwards: below, 24 of them are too many for two step sizes
+        if self.alpha is not None and (self.std is not None or not self.alpha > 0):
+            raise InputError(f"alpha is {self.alpha}; give a number above 0, and then no std")
 
 
 def with_measured_mu(search: SharpZoSettings, objective: Objective, seed: int) -> SharpZoSettings:
@@ -63,13 +57,13 @@ def _takes_differences(search: SharpZoSettings) -> bool:
 
 def fit(settings: PromptSettings, task: Task) -> Fit:
     """Search w in R^dim for the context p0 + A w of the lowest training loss."""
-    tower = task.tower
-    std = unit_std(tower) if settings.std is None else settings.std
-    contexts = ContextMap(tower.start, dim=settings.dim, std=std, seed=task.seed)
-    objective = PromptObjective(tower, task.train, contexts, task.validation)
+    std = settings.std
+    if settings.alpha is not None:
+        std = bbt_std(task.tower, settings.alpha, settings.dim, settings.search.cma.sigma)
+    contexts = random_contexts(settings, task, std)
+    objective = prompt_objective(contexts, task, settings.views)
     search = settings.search
-    plenty = (settings.budget(task).forwards or LEAST_TO_MEASURE) >= LEAST_TO_MEASURE
-    if settings.measure_mu and plenty and _takes_differences(search):
+    if settings.may_measure(task) and _takes_differences(search):
         search = with_measured_mu(search, objective, task.seed)
     result = search_until_spent(
         SharpZo(settings.dim, search, seed=task.seed), objective, settings, task
@@ -85,26 +79,45 @@ def fit(settings: PromptSettings, task: Task) -> Fit:
     )
 
 
+def bbt_std(tower: TextTower, alpha: float, dim: int, sigma: float) -> float:
+    """BBT's deviation of A's entries: alpha std(token table) / (sqrt(dim) sigma).
+
+    Two rows of the table lie sqrt(2 m) deviations apart; the spread of the coordinates' own means,
+    which BBT's std includes, is left out (nothing moves a token along it).
+    """
+    table = tower.token_distance / np.sqrt(2 * tower.start.shape[1])
+    return float(alpha * table / (np.sqrt(dim) * sigma))
+
+
 def rename(arrays: Mapping[str, Array], tower: TextTower) -> LinearHead:
     """The context is shared by all names: put it before others."""
     text = tower.forward(arrays["context"][None])[0]
     return LinearHead.of_text(normalise(text), tower.logit_scale)
 
 
-def _published() -> dict[str, PromptSettings]:
-    """Published settings: the last point is reported, steps are counted, no validation chooses."""
-    return {
-        name: PromptSettings(
-            dim=preset.dim,
-            std=preset.std,
-            choose=False,
-            measure_mu=False,
-            forwards=None,
-            steps=preset.steps,
-            search=preset.settings,
-        )
-        for name, preset in PRESETS.items()
-    }
+def _published(name: str) -> PromptSettings:
+    """Published settings: the last point is reported, steps are counted, no validation chooses.
+
+    Authors' programs train on one augmented view of each photo, encoded once.
+    """
+    preset = PRESETS[name]
+    return PromptSettings(
+        dim=preset.dim,
+        std=preset.std,
+        alpha=preset.alpha,
+        choose=preset.choose,
+        validate_every=preset.validate_every,
+        measure_mu=False,
+        forwards=preset.forwards,
+        steps=preset.steps,
+        views=preset.views,
+        view_scale=(0.08 if name.endswith("/imagenet") else 0.5, 1.0),
+        search=preset.settings,
+    )
+
+
+def _family(*starts: str) -> dict[str, PromptSettings]:
+    return {name: _published(name) for name in PRESETS if name.startswith(starts)}
 
 
 _NEVER = SwitchSettings(generation=None, patience=None)
@@ -131,6 +144,7 @@ register(
             ),
         ),
         fit,
+        _family("bbt", "craft/"),
         rename=rename,
     )
 )
@@ -149,7 +163,7 @@ register(
         "SharpZO: sharpness-aware CMA-ES, then sparse zeroth-order descent",
         _SHARPZO,
         fit,
-        _published(),
+        _family("paper/", "release"),
         rename=rename,
     )
 )

@@ -40,6 +40,7 @@ class Images:
     train: LabelledPhotos
     validation: LabelledPhotos | None
     open_tower: Callable[[], ImageTower]
+    views: LabelledPhotos | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,36 +1,56 @@
-"""``zero-shot``: the model as it is."""
+"""``zero-shot``: the model as it is, in one template or in an ensemble."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from sharpzo.heads.cached import TEMPLATES, require
 from sharpzo.heads.linear import LinearHead
 from sharpzo.methods.registry import Fit, Method, Task, register
-from sharpzo.metrics import normalise
+from sharpzo.methods.text import read_text, record_templates, recorded_templates
 from sharpzo.types import Array, Reason, TextTower
 
 
 @dataclass(frozen=True)
 class ZeroShotSettings:
-    """Nothing to set."""
+    """``templates``: the run's ("run"), ImageNet's seven ("ensemble") or all eight ("both")."""
+
+    templates: str = "run"
+
+    def __post_init__(self) -> None:
+        require(self.templates in TEMPLATES, "templates", self.templates, " or ".join(TEMPLATES))
 
 
-def zero_shot_head(tower: TextTower) -> LinearHead:
-    """The classifier of the untouched template; one forward."""
-    return LinearHead.of_text(normalise(tower.forward(tower.start[None])[0]), tower.logit_scale)
+def zero_shot_head(tower: TextTower, templates: str = "run") -> LinearHead:
+    """The classifier of the untouched template; one forward a template."""
+    return LinearHead.of_text(read_text(tower, templates).features, tower.logit_scale)
 
 
 def fit_zero_shot(settings: ZeroShotSettings, task: Task) -> Fit:
-    """One forward, no photo."""
-    return Fit(zero_shot_head(task.tower), Reason.CLOSED_FORM, forwards=1)
+    """One forward a template, no photo."""
+    text = read_text(task.tower, settings.templates)
+    return Fit(
+        LinearHead.of_text(text.features, task.tower.logit_scale),
+        Reason.CLOSED_FORM,
+        text.forwards,
+        arrays=record_templates(settings.templates),
+    )
 
 
 def rename(arrays: Mapping[str, Array], tower: TextTower) -> LinearHead:
-    """Other names in the same template."""
-    return zero_shot_head(tower)
+    """Other names in the same templates."""
+    return zero_shot_head(tower, recorded_templates(arrays))
 
 
+_DEFAULT = ZeroShotSettings()
 register(
-    Method("zero-shot", "the model as it is", ZeroShotSettings(), fit_zero_shot, rename=rename)
+    Method(
+        "zero-shot",
+        "the model as it is",
+        _DEFAULT,
+        fit_zero_shot,
+        {"ensemble": replace(_DEFAULT, templates="ensemble")},
+        rename=rename,
+    )
 )

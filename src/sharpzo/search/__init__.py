@@ -1,18 +1,24 @@
 """Ask / tell searches over vectors; they never see a model, a photo or a file."""
 
 from sharpzo.search.cma import Cma, CmaSettings
+from sharpzo.search.mezo import MeZo, MeZoSettings
 from sharpzo.search.sharp import SharpCma, SharpnessSettings
 from sharpzo.search.sharpzo import SharpZo, SharpZoSettings, SwitchSettings
+from sharpzo.search.spsa import Spsa, SpsaSettings
 from sharpzo.search.zo import SparseZo, ZoSettings
 
 __all__ = [
     "Cma",
     "CmaSettings",
+    "MeZo",
+    "MeZoSettings",
     "SharpCma",
     "SharpZo",
     "SharpZoSettings",
     "SharpnessSettings",
     "SparseZo",
+    "Spsa",
+    "SpsaSettings",
     "SwitchSettings",
     "ZoSettings",
 ]

@@ -1,4 +1,4 @@
-"""Published settings of SharpZO: Table 8 of arXiv 2506.20990, and the authors' program.
+"""Published settings: SharpZO's Table 8 (arXiv 2506.20990), its authors' program, BBT and CraFT.
 
 What the paper does not print, the spread of the projection A and the box, comes from the yaml
 files of its program (github yifanycc/sharpzo at 13b491f).
@@ -21,13 +21,21 @@ from sharpzo.search.zo import ZoSettings
 class Preset:
     """A published run: ``settings`` of the search, and what lies around it.
 
-    ``std`` of the entries of the random projection A (not scaled by the dimension), ``dim`` of w,
-    ``tokens`` of context, ``shots`` per class, ``steps`` of both stages together.
+    ``std`` of the entries of the random projection A (not scaled by the dimension) or BBT's
+    ``alpha`` in its stead, ``dim`` of w, ``tokens`` of context, ``shots`` per class, ``steps`` of
+    both stages together or ``forwards``. ``views`` augmented views of each photo, encoded once,
+    are what is trained on. ``choose`` the point of the best validation, looked at every
+    ``validate_every`` forwards, else the last one.
     """
 
     settings: SharpZoSettings
-    std: float
-    steps: int
+    std: float | None
+    steps: int | None = None
+    forwards: int | None = None
+    alpha: float | None = None
+    views: int = 1
+    choose: bool = False
+    validate_every: int = 200
     dim: int = 512
     tokens: int = 4
     shots: int = 16
@@ -71,7 +79,10 @@ def _paper(
 def _release() -> Preset:
     """What the released script computes (EuroSAT, change point 500 as in Table 8)."""
     settings = SharpZoSettings(
-        cma=CmaSettings(population_size=40, sigma=0.4, bound=5.0),
+        # It never asks pycma whether the search has converged.
+        cma=CmaSettings(
+            population_size=40, sigma=0.4, bound=5.0, tol_fun=0.0, tol_x=0.0, max_condition=1e300
+        ),
         sharpness=SharpnessSettings(
             rho=0.1,
             estimator="cge",
@@ -96,8 +107,55 @@ def _release() -> Preset:
     return Preset(settings=settings, std=1.0, steps=200_000)
 
 
+# Data sets: sigma, box, std of A, of CraFT's prompt part (ICML 2024, arXiv 2402.04050).
+_CRAFT: dict[str, tuple[float, float | None, float]] = {
+    **dict.fromkeys(("caltech", "flowers", "cars", "sun397", "ucf101"), (1.0, 5.0, 0.2)),
+    "fgvc": (0.02, None, 0.2),
+    "food101": (1.0, None, 0.2),
+    "pets": (0.02, 5.0, 0.2),
+    "dtd": (0.02, 5.0, 1.0),
+    "eurosat": (0.02, 5.0, 1.0),
+    "imagenet": (1.0, None, 1.0),
+}
+_PLAIN = SwitchSettings(generation=None, patience=None)
+
+
+def _craft(name: str, sigma: float, bound: float | None, std: float) -> Preset:
+    """CraFT without its head: an MLP on the logits, trained by backpropagation, is no prompt.
+
+    What is left is CMA-ES on the cross-entropy; the reported point is the mean of a fresh
+    population, on ImageNet the best candidate. 16 shots.
+    """
+    settings = SharpZoSettings(
+        cma=CmaSettings(population_size=40, sigma=sigma, bound=bound),
+        sharpness=SharpnessSettings(
+            estimator="none", centre="best" if name == "imagenet" else "population"
+        ),
+        switch=_PLAIN,
+    )
+    return Preset(settings=settings, std=std, forwards=4000 if name == "imagenet" else 8000)
+
+
+def _bbt() -> Preset:
+    """BBT (ICML 2022, arXiv 2201.03514) as far as it carries over from language models.
+
+    Not carried over: its 50 free context tokens (here the words of the template). The
+    photos themselves are trained on, the best of the validations every 100 evaluations is taken.
+    """
+    settings = SharpZoSettings(
+        cma=CmaSettings(population_size=20, sigma=1.0),
+        sharpness=SharpnessSettings(estimator="none"),
+        switch=_PLAIN,
+    )
+    return Preset(
+        settings, None, forwards=8000, alpha=1.0, views=0, choose=True, validate_every=100, dim=500
+    )
+
+
 PRESETS: Mapping[str, Preset] = MappingProxyType(
-    {f"paper/{name}": _paper(*row) for name, row in _TABLE_8.items()} | {"release": _release()}
+    {f"paper/{name}": _paper(*row) for name, row in _TABLE_8.items()}
+    | {"release": _release(), "bbt": _bbt()}
+    | {f"craft/{name}": _craft(name, *row) for name, row in _CRAFT.items()}
 )
 
 

@@ -22,6 +22,7 @@ from sharpzo.types import Array, Reason, State
 
 Estimator = Literal["cge", "rge", "none"]
 Average = Literal["mean", "population"]
+Centre = Literal["mean", "population", "best"]
 Recorded = Literal["samples", "shifted"]
 
 
@@ -36,7 +37,7 @@ class SharpnessSettings:
     alone feel it) or the ``shifted`` points (eq. 3; theta drifts along). ``normalise`` and
     ``centre`` ``population`` follow the authors' program: radius rho / sqrt(P); g, and what
     validation looks at, at the mean of P fresh draws instead of theta, which at generation 0 are
-    uniform in [0, 1).
+    uniform in [0, 1). ``centre`` ``best`` is the candidate of lowest loss.
     """
 
     rho: float = 0.1
@@ -45,13 +46,13 @@ class SharpnessSettings:
     refresh_every: int = 10
     directions: int = 20
     normalise: Average = "mean"
-    centre: Average = "mean"
+    centre: Centre = "mean"
     recorded: Recorded = "samples"
 
     def __post_init__(self) -> None:
         one_of("estimator", self.estimator, get_args(Estimator))
         one_of("normalise", self.normalise, get_args(Average))
-        one_of("centre", self.centre, get_args(Average))
+        one_of("centre", self.centre, get_args(Centre))
         one_of("recorded", self.recorded, get_args(Recorded))
         positive("rho", self.rho)
         positive("mu", self.mu)
@@ -103,8 +104,11 @@ class SharpCma:
 
     @property
     def point(self) -> Array:
-        """Theta (d,), or the mean of the fresh draws where ``centre`` is ``population``."""
-        return self.population_mean() if self.settings.centre == "population" else self.mean
+        """Theta (d,), the mean of the fresh draws or the best candidate, as ``centre`` says."""
+        if self.settings.centre == "population":
+            return self.population_mean()
+        point, loss = self.best
+        return point if self.settings.centre == "best" and np.isfinite(loss) else self.mean
 
     @property
     def mean(self) -> Array:

@@ -1,0 +1,106 @@
+"""CLAP: a linear probe held at the text features, class by class (arXiv 2312.12730).
+
+    logit_c = s f . w_c / |w_c|,  loss = CE + mean_c lambda_c |w_c - t_c|**2
+
+w starts at the text features t, and lambda_c is how well these do already: the mean, over the
+training photos of class c, of the zero-shot probability of c. Without the constraint this is the
+authors' ZS-LP. It is meant for photos without a validation split, and reads none: the last epoch
+counts. s is the checkpoint's logit scale (100 in the paper).
+
+The constraint, and how far a step turns w_c, depend on the length of t. The paper takes the text
+tower's raw features, whose length is the checkpoint's whim (about 19 in the embedded one): that is
+``text_length`` None; a number rescales all t to a mean length that makes a rate mean the same
+everywhere.
+
+A class without a photo keeps to its text with lambda_c = 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sharpzo.heads.cached import CachedSettings, class_means, require
+from sharpzo.heads.descent import Sgd, cosine
+from sharpzo.heads.linear import LinearHead
+from sharpzo.metrics import cross_entropy, normalise, softmax
+from sharpzo.rng import generator
+from sharpzo.types import Array, Features
+
+
+@dataclass(frozen=True)
+class ClapSettings(CachedSettings):
+    """SGD over a shuffled pool of all photos or views, max(1, N // batch) batches an epoch.
+
+    ``constraint``: "l2" (CLAP) or "none" (ZS-LP). The first epoch runs at the rate ``warm_up``.
+    """
+
+    constraint: str = "l2"
+    epochs: int = 300
+    batch: int = 256
+    rate: float = 0.1
+    momentum: float = 0.9
+    warm_up: float = 1e-5
+    text_length: float | None = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.constraint in ("l2", "none"), "constraint", self.constraint, "l2 or none")
+        require(self.epochs >= 1, "epochs", self.epochs, "1 or more")
+        require(self.batch >= 1, "batch", self.batch, "1 or more")
+        require(self.rate > 0 and self.warm_up > 0, "rate", self.rate, "rates above 0")
+        require(0 <= self.momentum < 1, "momentum", self.momentum, "0 or more and less than 1")
+        length = self.text_length
+        require(length is None or length > 0, "text_length", length, "null or a number above 0")
+
+
+def fit_clap(
+    train: Features,
+    views: Features | None,
+    text: Array,
+    scale: float,
+    settings: ClapSettings,
+    seed: int = 1,
+) -> LinearHead:
+    """Return the head after the last epoch; ``text`` (K, D) is raw, not normalised."""
+    pool = train if views is None else views
+    vectors, base = pool.vectors.astype(np.float64), text.astype(np.float64)
+    if settings.text_length is not None:
+        base = base * settings.text_length / np.linalg.norm(base, axis=1).mean()
+    hold = multipliers(vectors, pool.labels, base, scale)
+    hold = hold if settings.constraint == "l2" else np.zeros(len(base))
+    weight, descent = base.copy(), Sgd(settings.momentum)
+    batches = max(1, len(train) // settings.batch)
+    for epoch in range(settings.epochs):
+        rate = settings.rate * cosine(epoch - 1, settings.epochs) if epoch else settings.warm_up
+        rows = generator(seed, "clap", step=epoch).permutation(len(pool))
+        for number in range(batches):
+            drawn = rows[number * settings.batch : (number + 1) * settings.batch]
+            _, slope = loss_and_gradient(
+                weight, vectors[drawn], pool.labels[drawn], base, hold, scale
+            )
+            weight = descent.move(weight, slope, rate)
+    return LinearHead.of_text(normalise(weight), scale)
+
+
+def multipliers(vectors: Array, labels: Array, text: Array, scale: float) -> Array:
+    """lambda (K,): mean zero-shot probability of its class over the photos of each class."""
+    probabilities = softmax(scale * vectors @ normalise(text).T)
+    means, counts = class_means(probabilities[np.arange(len(labels)), labels], labels, len(text))
+    return np.where(counts > 0, means, 1.0)
+
+
+def loss_and_gradient(
+    weight: Array, vectors: Array, labels: Array, text: Array, hold: Array, scale: float
+) -> tuple[float, Array]:
+    """Return cross-entropy + mean_c hold_c |w_c - t_c|**2 and its gradient (K, D), float64."""
+    length = np.linalg.norm(weight, axis=1, keepdims=True)
+    unit = weight / length
+    logits = scale * vectors @ unit.T
+    error = (softmax(logits) - np.eye(len(weight))[labels]) * scale / len(vectors)
+    along = error.T @ vectors
+    turn = (along - (along * unit).sum(axis=1, keepdims=True) * unit) / length
+    away = weight - text
+    loss = cross_entropy(logits, labels) + (hold * (away**2).sum(axis=1)).mean()
+    return float(loss), turn + 2 * hold[:, None] * away / len(weight)

@@ -1,0 +1,130 @@
+"""A linear classifier of photos that carry a prompt of pixels (BlackVIP).
+
+The prompt depends on the photo, so a photo passes the image tower twice: untouched for the
+encoder's state, then prompted. ``towers.features.encode`` does both and keeps the second vectors
+under the prompter's digest; the head looks its own ones up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from sharpzo.errors import ArtifactError, InputError
+from sharpzo.heads.decoder import CHANNELS, PARAMETERS, Moments, decode, resize
+from sharpzo.heads.linear import LinearHead
+from sharpzo.types import Array, Features, Head, Prompter
+
+
+def prompters(heads: Iterable[Head | None]) -> list[Prompter]:
+    """The prompters that photos have to pass before these heads can see them, each once."""
+    found = (getattr(head, "prompter", None) for head in heads)
+    return list({one.digest: one for one in found if one is not None}.values())
+
+
+def add_prompts(pixels: Array, prompts: Array, epsilon: float, low: Array, high: Array) -> Array:
+    """Pixels (B, 3, h, w) + epsilon prompts (B, 3, 224, 224), clipped to [low, high] by channel."""
+    small = resize(prompts, *pixels.shape[2:])
+    prompted = pixels + np.float32(epsilon) * small
+    return np.clip(prompted, low[:, None, None], high[:, None, None])
+
+
+@dataclass(frozen=True, eq=False)
+class Coordinator:
+    """A tuned prompter of photos; fulfils ``types.Prompter``.
+
+    ``numbers`` (9920,) of decoder and trigger, ``moments`` of its BatchNorms, ``epsilon`` the
+    prompt's strength, ``low`` and ``high`` (3,) the preprocessed black and white.
+    """
+
+    numbers: Array
+    moments: Moments
+    epsilon: float
+    low: Array
+    high: Array
+
+    def __call__(self, pixels: Array, states: Array) -> Array:
+        """Preprocessed pixels (B, 3, h, w) and their states (B, S) -> prompted pixels."""
+        prompts, _ = decode(self.numbers, states, self.moments)
+        return add_prompts(pixels, prompts, self.epsilon, self.low, self.high)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 over all of its arrays."""
+        arrays = self.arrays()
+        return hashlib.sha256(
+            b"".join(arrays[name].tobytes() for name in sorted(arrays))
+        ).hexdigest()
+
+    def arrays(self) -> dict[str, Array]:
+        """What the artefact keeps."""
+        arrays = {
+            "prompter": self.numbers,
+            "prompter_mean": self.moments.mean,
+            "prompter_variance": self.moments.variance,
+            "prompter_epsilon": np.array([self.epsilon]),
+            "pixel_low": self.low,
+            "pixel_high": self.high,
+        }
+        # Contiguous: safetensors writes the memory of a view in its own order.
+        return {name: np.ascontiguousarray(a, np.float32) for name, a in arrays.items()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> Coordinator:
+        """Rebuild from an artefact; raises ArtifactError if an array is missing or misshapen."""
+        wanted = {
+            "prompter": PARAMETERS,
+            "prompter_mean": sum(CHANNELS),
+            "prompter_variance": sum(CHANNELS),
+            "prompter_epsilon": 1,
+            "pixel_low": 3,
+            "pixel_high": 3,
+        }
+        for name, many in wanted.items():
+            if name not in arrays or arrays[name].shape != (many,):
+                raise ArtifactError(
+                    f"the artefact has no array '{name}' of {many} numbers; fit the run again"
+                )
+        return cls(
+            arrays["prompter"],
+            Moments(arrays["prompter_mean"], arrays["prompter_variance"]),
+            float(arrays["prompter_epsilon"][0]),
+            arrays["pixel_low"],
+            arrays["pixel_high"],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class PromptedHead:
+    """``linear`` on the vectors of photos that ``prompter`` has changed."""
+
+    linear: LinearHead
+    prompter: Coordinator
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes K."""
+        return self.linear.n_classes
+
+    def scores(self, photos: Features) -> Array:
+        """N photos -> logits (N, K); InputError if they were encoded without this prompter."""
+        digest = self.prompter.digest
+        if digest not in photos.prompted:
+            raise InputError(
+                f"the photos were not encoded with the prompter {digest[:12]}…; encode them with "
+                "towers.features.encode(..., prompters=[head.prompter])"
+            )
+        return self.linear.scores(replace(photos, vectors=photos.prompted[digest]))
+
+    def arrays(self) -> dict[str, Array]:
+        """What the artefact keeps."""
+        return {**self.linear.arrays(), **self.prompter.arrays()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> PromptedHead:
+        """Rebuild from an artefact; raises ArtifactError if it does not hold one."""
+        return cls(LinearHead.from_arrays(arrays), Coordinator.from_arrays(arrays))

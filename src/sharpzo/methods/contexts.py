@@ -1,0 +1,76 @@
+"""What methods that search in the space of contexts have in common: the map and the objective."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sharpzo.errors import InputError
+from sharpzo.methods.registry import Task
+from sharpzo.methods.searching import SearchingSettings
+from sharpzo.objective import ContextMap, Contexts, PromptObjective, unit_std
+from sharpzo.types import TextTower
+
+LEAST_TO_MEASURE = 500  # forwards: below, the forwards that measure step sizes are too many
+
+
+@dataclass(frozen=True)
+class ContextSettings(SearchingSettings):
+    """A search over w in R^dim, and the map from w to contexts.
+
+    ``std``: entries of the random map A are N(0, std**2); None scales A by the tower
+    (``objective.unit_std``). ``measure_mu``: the steps of all finite differences come from the
+    measured noise of the losses (``objective.measure_smoothing``) instead of from ``search``.
+    ``views`` augmented views of each photo, crops of a share of ``view_scale``, stand in for the
+    photos in training; 0 trains on the photos themselves.
+    """
+
+    dim: int = 512
+    std: float | None = None
+    measure_mu: bool = True
+    views: int = 0
+    view_scale: tuple[float, float] = (0.5, 1.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dim < 1 or (self.std is not None and self.std <= 0):
+            raise InputError(f"dim {self.dim} and std {self.std} must be above 0")
+        if self.views < 0:
+            raise InputError(f"views is {self.views}; give 0 (the photos themselves) or more")
+
+    def may_measure(self, task: Task) -> bool:
+        """Whether step sizes are to be measured and the budget can bear it."""
+        plenty = (self.budget(task).forwards or LEAST_TO_MEASURE) >= LEAST_TO_MEASURE
+        return self.measure_mu and plenty
+
+
+def random_contexts(settings: ContextSettings, task: Task, std: float | None) -> ContextMap:
+    """The map w -> p0 + A w, ``std`` None for the tower's scale."""
+    std = unit_std(task.tower) if std is None else std
+    return ContextMap(task.tower.start, dim=settings.dim, std=std, seed=task.seed)
+
+
+def prompt_objective(
+    contexts: Contexts,
+    task: Task,
+    views: int,
+    *,
+    batch: int | None = None,
+    tower: TextTower | None = None,
+) -> PromptObjective:
+    """The loss over the task's photos, or over their ``views`` if these are wanted.
+
+    Without ``batch`` a loss sees all views at once, with it one view of each photo of the batch.
+    """
+    wanted = task.views if views else None
+    if views and wanted is None:
+        raise InputError(f"views is {views}, but the task has no augmented views; encode them too")
+    whole = wanted is None or batch is not None
+    return PromptObjective(
+        tower or task.tower,
+        task.train if whole or wanted is None else wanted,
+        contexts,
+        task.validation,
+        batch=batch,
+        views=wanted if batch is not None else None,
+        seed=task.seed,
+    )

@@ -1,0 +1,133 @@
+"""``zip``: ZIP (ICLR 2025, arXiv 2504.06838), SPSA over a low-rank prompt of 417 numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sharpzo.errors import InputError
+from sharpzo.heads.linear import LinearHead
+from sharpzo.methods.contexts import prompt_objective
+from sharpzo.methods.registry import Fit, Method, Task, register
+from sharpzo.methods.searching import SearchingSettings, search_until_spent
+from sharpzo.methods.zip_contexts import ZipContexts
+from sharpzo.metrics import normalise
+from sharpzo.rng import generator
+from sharpzo.search.spsa import Spsa, SpsaSettings
+from sharpzo.types import Array, TextTower
+
+
+@dataclass(frozen=True)
+class ZipSettings(SearchingSettings):
+    """ZIP's prompt and search.
+
+    ``tokens`` of context with ``intrinsic`` numbers together and ``rank`` of their matrix. The
+    context begins as noise N(0, ``std``**2) and the map's output is multiplied by ``scale``; None
+    makes them the tower's: the deviation of its token table, and its typical token distance.
+    ``batch`` photos a step (None: all), each as one of ``views`` augmented views, or as it is.
+    """
+
+    forwards: int | None = 5000
+    tokens: int = 8
+    intrinsic: int = 500
+    rank: int = 5
+    std: float | None = None
+    scale: float | None = None
+    batch: int | None = None
+    views: int = 0
+    view_scale: tuple[float, float] = (0.08, 1.0)
+    search: SpsaSettings = field(default_factory=SpsaSettings)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tokens < 1 or self.rank < 1 or self.views < 0:
+            raise InputError(
+                f"tokens {self.tokens} and rank {self.rank} must be at least 1, views "
+                f"{self.views} at least 0"
+            )
+        for name in ("std", "scale"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(
+                    f"{name} is {value}; give a number above 0, or null for the tower's"
+                )
+
+
+def fit(settings: ZipSettings, task: Task) -> Fit:
+    """Search the 417 numbers for the context of the lowest training loss."""
+    tower = task.tower.variant(n_context=settings.tokens)
+    try:
+        contexts = ZipContexts(
+            _noise(settings, tower, task.seed),
+            seed=task.seed,
+            intrinsic=settings.intrinsic,
+            rank=settings.rank,
+            scale=tower.token_distance if settings.scale is None else settings.scale,
+        )
+        objective = prompt_objective(
+            contexts, task, settings.views, batch=settings.batch, tower=tower
+        )
+        search = Spsa(contexts.dim, settings.search, task.seed, contexts.first)
+        result = search_until_spent(search, objective, settings, task)
+    finally:
+        tower.close()
+    return Fit.of_search(
+        result,
+        arrays={"context": contexts(result.chosen.point[None])[0]},
+        notes={
+            "training_loss": result.chosen.judged.loss,
+            "failures": objective.failures,
+            "parameters": contexts.dim,
+        },
+    )
+
+
+def _noise(settings: ZipSettings, tower: TextTower, seed: int) -> Array:
+    """The random context (n, m) that ZIP begins with."""
+    shape = tower.start.shape
+    # Rows of the token table lie sqrt(2 m) deviations apart.
+    std = tower.token_distance / np.sqrt(2 * shape[1]) if settings.std is None else settings.std
+    return (std * generator(seed, "zip-context").standard_normal(shape)).astype(np.float32)
+
+
+def rename(arrays: Mapping[str, Array], tower: TextTower) -> LinearHead:
+    """The context is shared by all names: put it before others."""
+    fitting = tower.variant(n_context=len(arrays["context"]))
+    try:
+        text = fitting.forward(arrays["context"][None])[0]
+        return LinearHead.of_text(normalise(text), fitting.logit_scale)
+    finally:
+        fitting.close()
+
+
+# 500 steps of 10 forwards, the last iterate. The authors draw new views of the photos in every
+# step; here 20 views of each photo are encoded once and a step draws among them.
+_PUBLISHED = ZipSettings(
+    std=0.02,
+    scale=1.0,
+    batch=128,
+    views=20,
+    forwards=None,
+    steps=500,
+    validate_every=1000,
+    choose=False,
+)
+
+# Ours: the point that validates best, as every method here may, no views (they cost image passes
+# that the other methods do without), all photos in every loss, and a gain ten times as large: from
+# a random prompt the published one is still on its way after 5,000 forwards (EuroSAT, 16 shots,
+# seed 1: validation 42.5 % instead of 37.5 %).
+_OURS = ZipSettings(search=SpsaSettings(a=0.1))
+
+register(
+    Method(
+        "zip",
+        "ZIP: SPSA over a low-rank prompt of 417 numbers",
+        _OURS,
+        fit,
+        {"published": _PUBLISHED},
+        rename=rename,
+    )
+)

@@ -1,0 +1,115 @@
+"""ZIP's reduced prompt (ICLR 2025, arXiv 2504.06838): few numbers in, a whole context out.
+
+Every token has an own small vector, the tokens share what they have in common, and fixed Fastfood
+maps lift the small vectors to the width of the text tower.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sharpzo.errors import InputError
+from sharpzo.rng import generator
+from sharpzo.types import Array
+
+
+def walsh_hadamard(rows: Array) -> Array:
+    """Return rows (..., L) times the un-normalised Walsh-Hadamard matrix, in L log2 L sums.
+
+    L must be a power of two; Sylvester's order: H_1 = 1, H_2n = [[H_n, H_n], [H_n, -H_n]].
+
+    >>> walsh_hadamard(np.array([1.0, 2.0, 3.0, 4.0])).tolist()
+    [10.0, -2.0, -4.0, 0.0]
+    """
+    length = rows.shape[-1]
+    if length < 1 or length & (length - 1):
+        raise InputError(f"rows have {length} entries; give a power of two")
+    shape, half = rows.shape, 1
+    while half < length:
+        left, right = np.moveaxis(rows.reshape(*shape[:-1], -1, 2, half), -2, 0)
+        rows = np.stack([left + right, left - right], axis=-2).reshape(shape)
+        half *= 2
+    return rows
+
+
+class Fastfood:
+    """Fixed random maps, one a token, from (..., n, q) to (..., n, width); lengths are kept on
+    average.
+
+    Row i, padded with zeros to L (the power of two that is not below ``width``), becomes
+    H G_i P_i H B_i z / (sqrt(L sum_j G_ij**2) sqrt(width / L)), of which the first ``width``
+    entries are taken: B random signs, P a permutation, G ~ N(0, 1). Rebuilt from the seed.
+
+    >>> Fastfood(tokens=2, width=6, seed=1)(np.ones((2, 3))).shape
+    (2, 6)
+    """
+
+    def __init__(self, *, tokens: int, width: int, seed: int) -> None:
+        self.width = width
+        self.length = 1 << (width - 1).bit_length()
+        shape = (tokens, self.length)
+        self.signs = np.where(generator(seed, "fastfood-signs").random(shape) < 0.5, -1.0, 1.0)
+        orders = [generator(seed, "fastfood-order", direction=i) for i in range(tokens)]
+        self.orders = np.stack([order.permutation(self.length) for order in orders])
+        self.gains = generator(seed, "fastfood-gains").standard_normal(shape)
+        lengths = np.sqrt(self.length * (self.gains**2).sum(axis=1, keepdims=True))
+        self._scale = 1 / (lengths * np.sqrt(width / self.length))
+
+    def __call__(self, small: Array) -> Array:
+        """Small vectors (..., n, q), q at most ``width`` -> (..., n, width)."""
+        padding = [(0, 0)] * (small.ndim - 1) + [(0, self.length - small.shape[-1])]
+        mixed = walsh_hadamard(self.signs * np.pad(small, padding))
+        orders = np.broadcast_to(self.orders, mixed.shape)
+        mixed = self.gains * np.take_along_axis(mixed, orders, axis=-1)
+        return (self._scale * walsh_hadamard(mixed))[..., : self.width]
+
+
+class ZipContexts:
+    """Candidates (P, dim) -> contexts (P, n, m), as ``objective.Contexts``; not linear.
+
+    A candidate holds U (n, r), s (r), V (q, r) and v (q) one after the other, q = ``intrinsic`` //
+    n, at most m; its contexts are ``start`` + ``scale`` Fastfood(U diag(s) V' + 1 v'). ``first``
+    is where ZIP begins: U = 0, s = 1, V ~ N(0, 1), v = 0, so that nothing has moved.
+
+    >>> contexts = ZipContexts(np.zeros((8, 512), np.float32), seed=1)
+    >>> contexts.dim, contexts(contexts.first[None]).shape
+    (417, (1, 8, 512))
+    """
+
+    def __init__(
+        self,
+        start: Array,
+        *,
+        seed: int,
+        intrinsic: int = 500,
+        rank: int = 5,
+        scale: float = 1.0,
+    ) -> None:
+        tokens, width = start.shape
+        if intrinsic < tokens:
+            raise InputError(
+                f"intrinsic size {intrinsic} leaves nothing for some of the {tokens} tokens; give "
+                f"{tokens} or more"
+            )
+        small = min(intrinsic // tokens, width)
+        self.start = start
+        self.scale = scale
+        self._shapes = ((tokens, rank), (rank,), (small, rank), (small,))
+        self.dim = sum(int(np.prod(shape)) for shape in self._shapes)
+        self._lift = Fastfood(tokens=tokens, width=width, seed=seed)
+        factor = generator(seed, "zip-start").standard_normal((small, rank))
+        parts = np.zeros((tokens, rank)), np.ones(rank), factor, np.zeros(small)
+        self.first = np.concatenate([piece.ravel() for piece in parts])
+
+    def small(self, candidates: Array) -> Array:
+        """Candidates (P, dim) -> Z = U diag(s) V' + 1 v', (P, n, q)."""
+        sizes = [int(np.prod(shape)) for shape in self._shapes]
+        pieces = np.split(candidates, np.cumsum(sizes)[:-1], axis=1)
+        left, middle, right, shared = (
+            piece.reshape(-1, *shape) for piece, shape in zip(pieces, self._shapes, strict=True)
+        )
+        return (left * middle[:, None]) @ right.swapaxes(1, 2) + shared[:, None]
+
+    def __call__(self, candidates: Array) -> Array:
+        moved = self.scale * self._lift(self.small(candidates))
+        return (self.start + moved).astype(np.float32)

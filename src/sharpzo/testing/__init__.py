@@ -1,0 +1,18 @@
+"""The conformance suite: what every search and every method promises, for yours, too."""
+
+from sharpzo.testing.methods import METHOD_CHECKS, check_method, toy_setting, toy_task
+from sharpzo.testing.searches import SEARCH_CHECKS, check_search, through_files
+from sharpzo.testing.toys import ToyImageTower, ToyTower, make_features
+
+__all__ = [
+    "METHOD_CHECKS",
+    "SEARCH_CHECKS",
+    "ToyImageTower",
+    "ToyTower",
+    "check_method",
+    "check_search",
+    "make_features",
+    "through_files",
+    "toy_setting",
+    "toy_task",
+]

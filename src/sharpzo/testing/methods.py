@@ -1,0 +1,223 @@
+"""What every method promises (`methods.Method`), as checks that raise AssertionError.
+
+from sharpzo.testing import METHOD_CHECKS
+
+@pytest.mark.parametrize("check", METHOD_CHECKS, ids=lambda check: check.__name__)
+def test_my_method(check):
+    check(MY_METHOD)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from sharpzo.budget import Budget
+from sharpzo.data.dataset import LabelledPhotos
+from sharpzo.data.photos import as_photo
+from sharpzo.methods import Fit, Images, Method, Task, fit
+from sharpzo.metrics import normalise
+from sharpzo.testing.searches import demand, global_randomness, seed_global_randomness
+from sharpzo.testing.toys import ToyImageTower, ToyTower
+from sharpzo.types import Array, Features, Head, TextTower
+
+FORWARDS = 60  # of the searches here
+SIDE = 8  # pixels
+Setting = Callable[[Method], tuple[Any, TextTower]]  # settings and tower for one method
+
+
+def toy_setting(method: Method) -> tuple[Any, TextTower]:
+    """The method's default settings and a toy tower of four classes."""
+    return method.settings, ToyTower()
+
+
+def toy_task(method: Method, setting: Setting = toy_setting, *, seed: int = 1) -> Task:
+    """Six training and three validation photos of each class, encoded by a toy image tower."""
+    settings, tower = setting(method)
+    photos = _photos(tower.class_names, 6, 1)
+    held_out = _photos(tower.class_names, 3, 2)
+    wide = len(tower.projection)
+    image = ToyImageTower(SIDE, features=wide)
+    views = None
+    if many := getattr(settings, "views", 0):
+        views = _encoded(_photos(tower.class_names, 6, 1, jitter=0.1, times=many), image)
+    return Task(
+        _encoded(photos, image),
+        _encoded(held_out, image),
+        tower,
+        seed,
+        Budget(forwards=FORWARDS),
+        views=views,
+        images=Images(photos, held_out, lambda: ToyImageTower(SIDE, features=wide)),
+    )
+
+
+def equal_tasks_give_equal_fits(method: Method, setting: Setting = toy_setting) -> None:
+    """Two fits of one seed agree to the bit; global randomness is neither used nor moved."""
+    before = seed_global_randomness(3)
+    one = _fit(method, setting)
+    demand(before == global_randomness(), "a global generator was used")
+    seed_global_randomness(4)
+    two = _fit(method, setting)
+    for name, array in _kept(one).items():
+        demand(np.array_equal(array, _kept(two)[name]), f"'{name}' differs between equal fits")
+
+
+def scores_are_logits_of_every_class(method: Method, setting: Setting = toy_setting) -> None:
+    """scores (N, K) are finite, for any number of photos, and do not depend on neighbours."""
+    fitted, task = _fit(method, setting), toy_task(method, setting)
+    photos, classes = _shown(fitted.head, task, "validation"), len(task.tower.class_names)
+    scores = fitted.head.scores(photos)
+    demand(scores.shape == (len(photos), classes), f"scores have shape {scores.shape}")
+    demand(fitted.head.n_classes == classes, f"n_classes is {fitted.head.n_classes}")
+    demand(bool(np.isfinite(scores).all()), "scores are not finite")
+    alone = np.concatenate(
+        [fitted.head.scores(photos.take(np.array([i]))) for i in range(len(photos))]
+    )
+    demand(np.allclose(scores, alone, rtol=1e-4, atol=1e-4), "a photo's scores depend on others")
+
+
+def artefacts_give_the_head_back(method: Method, setting: Setting = toy_setting) -> None:
+    """What is kept fits into safetensors, and ``load`` makes the same scores of it."""
+    from safetensors.numpy import load, save
+
+    fitted, task = _fit(method, setting), toy_task(method, setting)
+    loaded = method.load(load(save(_kept(fitted))))
+    before, after = (head.scores(_shown(head, task)) for head in (fitted.head, loaded))
+    demand(np.allclose(before, after, rtol=1e-4, atol=1e-4), "a loaded head scores otherwise")
+
+
+def budgets_are_respected(method: Method, setting: Setting = toy_setting) -> None:
+    """A search spends at most its forwards, counts them all, and keeps its milestones."""
+    fitted = _fit(method, setting, milestones=(20, FORWARDS))
+    if method.settings is None or not hasattr(method.settings, "validate_every"):
+        return  # no search: what it costs is its own
+    demand(0 < fitted.forwards <= FORWARDS, f"{fitted.forwards} forwards of {FORWARDS}")
+    demand(set(fitted.milestones) == {20, FORWARDS}, f"milestones {sorted(fitted.milestones)}")
+
+
+def few_photos_are_enough(method: Method, setting: Setting = toy_setting) -> None:
+    """One photo a class, duplicated photos, a class without a photo, no validation photos."""
+    task = toy_task(method, setting)
+    first = np.flatnonzero(np.diff(task.train.labels, prepend=-1))
+    present = np.flatnonzero(task.train.labels != 1)
+    doubled = np.repeat(np.arange(len(task.train)), 2)
+    cases = {
+        "one photo a class": replace(task, train=task.train.take(first)),
+        "one photo a class and none to validate": replace(
+            task, train=task.train.take(first), validation=None
+        ),
+        "photos that all stand there twice": replace(task, train=task.train.take(doubled)),
+        "a class without a photo": replace(task, train=task.train.take(present)),
+    }
+    if task.views is not None or needs_photos(method):
+        del cases["photos that all stand there twice"]  # views and photos would have to follow
+    for case, changed in cases.items():
+        if changed.views is not None or needs_photos(method):
+            changed = _follow(changed, task)
+        fitted = fit(method, _settings(method, setting), changed)
+        scores = fitted.head.scores(_shown(fitted.head, task))
+        demand(bool(np.isfinite(scores).all()), f"{case}: scores are not finite")
+        demand(scores.shape[1] == len(task.tower.class_names), f"{case}: {scores.shape}")
+
+
+def unseen_names_get_a_classifier(method: Method, setting: Setting = toy_setting) -> None:
+    """Where ``rename`` is offered: other names work, and the known ones score as they did."""
+    if method.rename is None:
+        return
+    fitted, task = _fit(method, setting), toy_task(method, setting)
+    kept = _kept(fitted)
+    same = method.rename(kept, task.tower)
+    before, after = (head.scores(_shown(head, task)) for head in (fitted.head, same))
+    demand(np.allclose(before, after, rtol=1e-3, atol=1e-3), "known names score otherwise")
+    other = task.tower.variant(class_names=("otter", "hazel", "steam"))
+    renamed = method.rename(kept, other)
+    scores = renamed.scores(_shown(renamed, task))
+    demand(scores.shape == (len(task.train), 3), f"three new names gave {scores.shape}")
+    demand(bool(np.isfinite(scores).all()), "scores of new names are not finite")
+
+
+METHOD_CHECKS = (
+    equal_tasks_give_equal_fits,
+    scores_are_logits_of_every_class,
+    artefacts_give_the_head_back,
+    budgets_are_respected,
+    few_photos_are_enough,
+    unseen_names_get_a_classifier,
+)
+
+
+def check_method(method: Method, setting: Setting = toy_setting) -> None:
+    """Run every check.
+
+    >>> from sharpzo.methods import find
+    >>> check_method(find("zero-shot"))
+    """
+    for check in METHOD_CHECKS:
+        check(method, setting)
+
+
+def needs_photos(method: Method) -> bool:
+    """Whether the method reads the photos themselves."""
+    return hasattr(method.settings, "image_passes")
+
+
+def _fit(method: Method, setting: Setting, **changes: Any) -> Fit:
+    return fit(method, _settings(method, setting), replace(toy_task(method, setting), **changes))
+
+
+def _settings(method: Method, setting: Setting) -> Any:
+    return setting(method)[0]
+
+
+def _shown(head: Head, task: Task, split: str = "train") -> Features:
+    """The features that a head reads: with the vectors of its prompter, if it has one."""
+    photos, prompter = getattr(task, split), getattr(head, "prompter", None)
+    if prompter is None:
+        return photos
+    assert task.images is not None
+    tower = task.images.open_tower()
+    pixels = tower.pixels(getattr(task.images, split).decoded())
+    states = tower.forward(prompter(pixels, photos.states))
+    vectors = normalise(states @ tower.projection.T)
+    return replace(photos, prompted={prompter.digest: vectors})
+
+
+def _kept(fitted: Fit) -> dict[str, Array]:
+    return {**fitted.arrays, **fitted.head.arrays()}
+
+
+def _photos(
+    names: tuple[str, ...], per_class: int, draw: int, jitter: float = 0.0, times: int = 1
+) -> LabelledPhotos:
+    """Noisy photos around one picture a class; ``times`` jittered copies, one after another."""
+    pictures = np.random.default_rng(7).uniform(60, 190, (len(names), SIDE, SIDE, 3))
+    labels = np.repeat(np.arange(len(names)), per_class)
+    noise = np.random.default_rng(draw).normal(0, 25, (len(labels), SIDE, SIDE, 3))
+    shaken = np.random.default_rng([draw, 1]).normal(0, 25 * jitter, (times, *noise.shape))
+    pixels = np.clip(pictures[labels] + noise + shaken, 0, 255).astype(np.uint8)
+    photos = tuple(as_photo(one) for one in pixels.reshape(-1, SIDE, SIDE, 3))
+    return LabelledPhotos(photos, np.tile(labels, times), names)
+
+
+def _encoded(photos: LabelledPhotos, tower: ToyImageTower) -> Features:
+    states = tower.forward(tower.pixels(photos.decoded()))
+    vectors = normalise(states @ tower.projection.T)
+    return Features(vectors, photos.labels, photos.class_names, photos.digest(), states)
+
+
+def _follow(changed: Task, task: Task) -> Task:
+    """Views and photos of the training photos that are left."""
+    rows = [int(np.flatnonzero((task.train.vectors == v).all(axis=1))[0])
+            for v in changed.train.vectors]  # fmt: skip
+    views, images = changed.views, changed.images
+    if views is not None:
+        many = len(task.train)
+        taken = [v * many + row for v in range(len(views) // many) for row in rows]
+        views = views.take(np.array(taken))
+    if images is not None:
+        images = replace(images, train=images.train.take(rows))
+    return replace(changed, views=views, images=images)

@@ -1,0 +1,113 @@
+"""A small smooth text tower, an image tower and photos to match: methods in milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from zlib import crc32
+
+import numpy as np
+
+from sharpzo.types import Array, Features
+
+
+class ToyTower:
+    """A text tower: features = projection @ tanh(name_k + mixed context), nonlinear in the context.
+
+    >>> tower = ToyTower(classes=3)
+    >>> tower.forward(tower.start[None]).shape
+    (1, 3, 6)
+    """
+
+    logit_scale = 20.0
+    token_distance = 1.0
+    fingerprint = "toy"
+
+    def __init__(
+        self,
+        classes: int = 4,
+        width: int = 8,
+        features: int = 6,
+        seed: int = 0,
+        tokens: int = 2,
+        class_names: Sequence[str] | None = None,
+        template: str = "a photo of a {}.",
+    ) -> None:
+        self._sizes = {"width": width, "features": features, "seed": seed}
+        self.template = template
+        draws = np.random.default_rng(seed)
+        self.class_names = tuple(class_names or (f"class {k}" for k in range(classes)))
+        start = draws.normal(size=(tokens, width))
+        # Another sentence begins elsewhere; the usual one stays where it is.
+        self.start = (start + (len(template) - 16) / 100).astype(np.float32)
+        self.names = np.stack(
+            [np.random.default_rng([seed, crc32(n.encode())]).normal(size=width)
+             for n in self.class_names]
+        ).astype(np.float32)  # fmt: skip
+        self.mix = draws.normal(size=(width, tokens * width)).astype(np.float32) / 4
+        self.projection = draws.normal(size=(features, width)).astype(np.float32)
+
+    def states(self, contexts: Array) -> Array:
+        """States (P, K, H) of contexts (P, n, m)."""
+        mixed = contexts.reshape(len(contexts), -1) @ self.mix.T
+        return np.tanh(self.names + mixed[:, None])
+
+    def forward(self, contexts: Array) -> Array:
+        """Features (P, K, D) of contexts (P, n, m)."""
+        return (self.states(contexts) @ self.projection.T).astype(np.float32)
+
+    def variant(
+        self,
+        *,
+        class_names: Sequence[str] | None = None,
+        template: str | None = None,
+        n_context: int | None = None,
+    ) -> ToyTower:
+        """The tower for other names, another template or another length of context."""
+        return ToyTower(
+            **self._sizes,
+            tokens=n_context or len(self.start),
+            class_names=class_names or self.class_names,
+            template=template or self.template,
+        )
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class ToyImageTower:
+    """An image tower: states = tanh(weight @ pixels), for photos of ``side`` x ``side`` pixels."""
+
+    fingerprint = "toy"
+
+    def __init__(self, side: int = 8, states: int = 10, features: int = 6, seed: int = 0) -> None:
+        draws = np.random.default_rng([seed, 1])
+        self.side = side
+        self._weight = (draws.normal(size=(states, 3 * side * side)) / side).astype(np.float32)
+        self.projection = draws.normal(size=(features, states)).astype(np.float32)
+
+    def pixels(self, photos: Iterable[Array]) -> Array:
+        """uint8 (side, side, 3) photos -> float32 (N, 3, side, side) in [-1, 1]."""
+        rows = [np.asarray(photo, np.float32).transpose(2, 0, 1) / 127.5 - 1 for photo in photos]
+        return np.stack(rows)
+
+    def forward(self, pixels: Array) -> Array:
+        """Preprocessed photos (N, 3, side, side) -> states (N, S)."""
+        return np.tanh(pixels.reshape(len(pixels), -1) @ self._weight.T).astype(np.float32)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def make_features(
+    tower: ToyTower, per_class: int = 8, noise: float = 0.7, seed: int = 0, truth: int = 99
+) -> Features:
+    """Photos around directions that the untouched tower knows half."""
+    draws = np.random.default_rng(seed)
+    classes, width = len(tower.class_names), len(tower.projection)
+    known = tower.forward(tower.start[None])[0]
+    known /= np.linalg.norm(known, axis=1, keepdims=True)
+    centres = 2 * known + np.random.default_rng(truth).normal(size=(classes, width))
+    labels = np.repeat(np.arange(classes), per_class)
+    vectors = centres[labels] + noise * draws.normal(size=(len(labels), width))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return Features(vectors.astype(np.float32), labels, tower.class_names)

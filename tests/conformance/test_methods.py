@@ -1,0 +1,52 @@
+"""Every method here passes the suite that is shipped for others'."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sharpzo.heads.linear import LinearHead
+from sharpzo.methods import METHODS, Fit, Method
+from sharpzo.methods.zero_shot import ZeroShotSettings
+from sharpzo.testing import METHOD_CHECKS, check_method, toy_setting
+from sharpzo.testing.toys import ToyTower
+from sharpzo.types import Reason
+
+# Methods that need another setting than their defaults and a toy.
+SETTINGS = {"blackvip": lambda method: (replace(method.settings, batch=2), ToyTower())}
+
+
+@pytest.mark.parametrize("check", METHOD_CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", list(METHODS))
+def test_method(name, check):
+    check(METHODS[name], SETTINGS.get(name, toy_setting))
+
+
+def careless(fault):
+    def fit(settings, task):
+        draws = np.random if fault == "random" else np.random.default_rng(0)
+        weight = draws.normal(size=(len(task.tower.class_names), task.train.vectors.shape[1]))
+        counts = np.bincount(task.train.labels, minlength=len(weight))
+        if fault == "divides":
+            weight = weight / np.where(counts > 0, 1.0, np.nan)[:, None]
+        head = LinearHead(weight.astype(np.float32), np.zeros(len(weight), np.float32), 1.0)
+        return Fit(head, Reason.CLOSED_FORM, forwards=0)
+
+    def load(arrays):
+        return LinearHead(arrays["weight"][::-1], arrays["bias"], 1.0)
+
+    more = {"load": load} if fault == "loads" else {}
+    return Method("careless", "a fault", ZeroShotSettings(), fit, **more)
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        ("random", "a global generator was used"),
+        ("divides", "not finite"),
+        ("loads", "loaded head"),
+    ],
+)
+def test_the_suite_finds_faults(fault, sentence):
+    with pytest.raises(AssertionError, match=sentence):
+        check_method(careless(fault))
