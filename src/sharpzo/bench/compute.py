@@ -191,16 +191,21 @@ def _rows(
 
 
 def _test(classifier: PromptClassifier, split: LabelledPhotos, heads: list[Head]) -> dict[str, Any]:
-    """Accuracies on one test split, whose photos are read here and nowhere else."""
+    """Accuracies on one test split, whose photos are read here and nowhere else.
+
+    Where it has some of the classes only, the choice is among these, as in CoOp's protocol.
+    """
     photos, rows = classifier.encode(split)
     results = []
     for head in heads:
         found = evaluate(AmongSome(head, rows), photos)
-        results.append({
-            "accuracy": found.accuracy,
-            "ece": found.calibration_error,
-            "per_class": found.per_class,
-        })  # fmt: skip
+        results.append(
+            {
+                "accuracy": found.accuracy,
+                "ece": found.calibration_error,
+                "per_class": found.per_class,
+            }
+        )
     zero_shot = evaluate(AmongSome(classifier.zero_shot_, rows), photos).accuracy
     return {"n": len(photos), "zero_shot_accuracy": zero_shot, "points": results}
 
