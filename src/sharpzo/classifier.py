@@ -102,6 +102,7 @@ class PromptClassifier:
         ``milestones`` of forwards in ``fit_.milestones``. ``listen`` hears every validated step,
         ``progress`` how many photos are encoded.
         """
+        from sharpzo.towers.features import wanted_views
         from sharpzo.towers.tower import OnnxTextTower
 
         dataset = self._dataset(photos, labels, shots)
@@ -111,7 +112,7 @@ class PromptClassifier:
         tower = OnnxTextTower(
             self._checkpoint(), dataset.class_names, template=self.template, threads=self.threads
         )
-        splits |= self._views(dataset)
+        splits |= wanted_views(self._checkpoint(), splits["training"], self.settings, self.seed)
         self.encoded_ = dict(encoded or {})
         self.encoded_ |= self._encode(
             {name: split for name, split in splits.items() if name not in self.encoded_}, progress
@@ -174,18 +175,6 @@ class PromptClassifier:
             names,
         )
         return draw(Dataset(names, many, None, None, source="photos in memory"), shots, self.seed)
-
-    def _views(self, dataset: Dataset) -> dict[str, LabelledPhotos]:
-        """Augmented views of the training photos, if the method's settings ask for some."""
-        from sharpzo.data.augment import augment
-        from sharpzo.towers.preprocess import Preprocessing
-
-        many = getattr(self.settings, "views", 0)
-        if not many:
-            return {}
-        scale = getattr(self.settings, "view_scale", (0.08, 1.0))
-        side = max(Preprocessing.open(self._checkpoint()).size)
-        return {"views": augment(dataset.train, many, side, self.seed, scale)}
 
     def _encode(
         self,

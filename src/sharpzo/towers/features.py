@@ -6,12 +6,14 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sharpzo.data.augment import augment
 from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.towers.checkpoint import Checkpoint
+from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.types import Array, Features, Prompter
 
 if TYPE_CHECKING:
@@ -66,6 +68,22 @@ def encode(
         return encoded
     finally:
         tower.close()
+
+
+def wanted_views(
+    checkpoint: Checkpoint, photos: LabelledPhotos, settings: Any, seed: int
+) -> dict[str, LabelledPhotos]:
+    """Return the augmented views that a method's settings ask for, as a split called ``views``.
+
+    As many of each photo as their field ``views`` says (nothing for 0 or without one), crops of a
+    share of ``view_scale``, as large as the image tower sees photos.
+    """
+    many = getattr(settings, "views", 0)
+    if not many:
+        return {}
+    side = max(Preprocessing.open(checkpoint).size)
+    scale = getattr(settings, "view_scale", (0.08, 1.0))
+    return {"views": augment(photos, many, side, seed, scale)}
 
 
 def _prompted(
