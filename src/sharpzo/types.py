@@ -194,6 +194,11 @@ class TextTower(Protocol):
         """float32 (P, n, m) -> states at EOS after the final norm, float32 (P, K, H)."""
         ...
 
+    def jvp(self, context: Array, directions: Array) -> tuple[Array, Array]:
+        """Context (n, m), directions (p, n, m) -> raw features (K, D) at the context and their
+        derivatives along the directions (p, K, D), float32."""
+        ...
+
     def variant(
         self,
         *,
