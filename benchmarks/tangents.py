@@ -45,7 +45,7 @@ def class_names(count: int) -> list[str]:
     return names[:count]
 
 
-def random_tower(folder: Path, layers: int) -> Path:
+def write_random_tower(folder: Path, layers: int) -> None:
     """A checkpoint of ViT-B/16's text tower (512 wide, 8 heads) with random weights."""
     sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "towers"))
     from random_models import save_clip
@@ -53,6 +53,12 @@ def random_tower(folder: Path, layers: int) -> Path:
     vision = {"hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 1,
               "num_attention_heads": 4, "image_size": 32, "patch_size": 8}  # fmt: skip
     save_clip(folder, {"vocab_size": 49408, "num_hidden_layers": layers}, vision, width=512)
+
+
+def random_tower(folder: Path, layers: int) -> Path:
+    """The same in a process of its own: a child counts its parent's size at birth as its own."""
+    flags = ["--write", str(folder), str(layers)]
+    subprocess.run([sys.executable, __file__, *flags], check=True, capture_output=True)
     return folder
 
 
@@ -118,7 +124,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--child", nargs=4, default=None, help=argparse.SUPPRESS)
+    parser.add_argument("--write", nargs=2, default=None, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.write:
+        write_random_tower(Path(args.write[0]), int(args.write[1]))
+        return
     if args.child:
         folder, *numbers = args.child
         child(Path(folder), *map(int, numbers))
@@ -130,15 +140,15 @@ def main() -> None:
             "ViT-B/16 size": random_tower(Path(scratch) / "b16", 12),
             "ViT-B/16 size, 3 layers": random_tower(Path(scratch) / "b16-3", 3),
         }
+        few = args.classes[0]  # memory first, while this process is small
+        peaks = {name: memory(folder, few, args.threads) for name, folder in towers.items()}
         for name, folder in towers.items():
             for classes in args.classes:
                 rounds = args.rounds if classes <= 10 else max(3, args.rounds // 3)
                 line = {"tower": name, "classes": classes}
                 line |= cost(folder, classes, rounds, args.threads)
-                if classes == args.classes[0]:
-                    line |= memory(folder, classes, args.threads)
-                lines.append(line)
-                print(line)
+                lines.append(line | (peaks[name] if classes == few else {}))
+                print(lines[-1], flush=True)
     machine = {
         "cpu": platform.processor() or platform.machine(),
         "threads": args.threads,
