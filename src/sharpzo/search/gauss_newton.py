@@ -24,6 +24,7 @@ from sharpzo.types import Array, Linearise, Linearised, Reason, State
 # Raw features (K, D) -> loss and gradient (K, D).
 FeatureLoss = Callable[[Array], tuple[float, Array]]
 
+SHORTEST = 0.5  # what an old direction must keep of its length, or its slope is mostly rounding
 SMALLEST_RADIUS = 1e-7  # a trust region below moves no float32 context
 DAMPINGS = 1e-8, 1e8
 
@@ -41,6 +42,7 @@ class GaussNewtonSettings:
     """
 
     directions: int = 64
+    window: int = 64
     reuse: int = 3
     history: int = 4
     memory: float = 0.9
@@ -53,7 +55,7 @@ class GaussNewtonSettings:
     min_gain: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("directions", "reuse", "candidates", "inner_steps"):
+        for name in ("directions", "window", "reuse", "candidates", "inner_steps"):
             at_least(name, getattr(self, name), 1)
         at_least("history", self.history, 0)
         for name in ("damping", "radius"):
@@ -111,8 +113,9 @@ class GaussNewton:
         self._loss = float("inf")
         self._gain = 0.0  # actual / predicted decrease of the last round
         self._features: Array = np.zeros((0, 0), np.float32)
-        self._jacobian: Array | None = None  # (p, K, D)
-        self._frame: Array = np.zeros((0, dim))  # V, (p, d)
+        self._due = True  # whether to linearise next
+        self._frame: Array = np.zeros((0, dim))  # V, unit rows
+        self._jacobian: Array = np.zeros((0, 0, 0), np.float32)  # slopes along them
         self._round: tuple[Array, Array, Array] | None = None
         self._stopped: Reason | None = None
         self._patience = Patience(settings.patience, settings.min_gain)
@@ -155,7 +158,7 @@ class GaussNewton:
 
     def ask(self) -> Array | Linearise:
         """Return `Linearise` if new slopes are due, else candidates (P, d)."""
-        if self._jacobian is None:
+        if self._due:
             return Linearise(self.point, self._directions())
         return self._point + self._inner()[0] @ self._frame
 
@@ -195,11 +198,32 @@ class GaussNewton:
         jacobian[~np.isfinite(jacobian).all(axis=(1, 2))] = 0
         lifted = np.tensordot(jacobian, slope, axes=2).astype(np.float64) @ frame
         self._gradient = self.settings.memory * self._gradient + lifted
-        self._features, self._jacobian, self._frame = features, jacobian, frame
-        self._loss = loss
+        self._remember(frame, jacobian)
+        self._features, self._loss = features, loss
         self._best.update(self._point[None], np.array([loss]))
         self._linearised += 1
         self._age = 0
+        self._due = False
+
+    def _remember(self, frame: Array, jacobian: Array) -> None:
+        """Put new slopes before older ones, whose directions lose what the new ones span.
+
+        J is linear: with v = v' + c V, the slope along v' is that along v less c J_V.
+        """
+        room = max(self.settings.window - len(frame), 0)
+        if len(self._frame) and room:
+            shared = self._frame @ frame.T
+            old = self._frame - shared @ frame
+            length = np.linalg.norm(old, axis=1)
+            kept = np.flatnonzero(length > SHORTEST)[:room]
+            slopes = self._jacobian[kept] - np.tensordot(
+                shared[kept].astype(jacobian.dtype), jacobian, axes=1
+            )
+            scale = 1 / length[kept]
+            frame = np.concatenate([frame, old[kept] * scale[:, None]])
+            scaled = slopes * scale.astype(jacobian.dtype)[:, None, None]
+            jacobian = np.concatenate([jacobian, scaled])
+        self._frame, self._jacobian = frame, jacobian
 
     def _inner(self) -> tuple[Array, Array, Array]:
         """Return coefficients (P, p), predicted losses (P,) and dampings (P,) of this round."""
@@ -221,7 +245,6 @@ class GaussNewton:
 
     def _model(self, damping: float) -> Callable[[Array], tuple[float, Array]]:
         """L(f + a J) + damping/2 |a|^2 and its gradient."""
-        assert self._jacobian is not None
         jacobian, features = self._jacobian, self._features
         flat = jacobian.reshape(len(jacobian), -1)
 
@@ -241,7 +264,6 @@ class GaussNewton:
         return float("inf"), np.zeros_like(features)
 
     def _take_round(self, features: Array) -> None:
-        assert self._jacobian is not None
         steps, predicted, dampings = self._inner()
         losses = np.array([self._evaluate(one)[0] for one in features])
         candidates = self._point + steps @ self._frame
@@ -272,7 +294,7 @@ class GaussNewton:
         if self._radius < SMALLEST_RADIUS:
             self._stopped = Reason.CONVERGED
         elif self._age >= self.settings.reuse:
-            self._jacobian = None
+            self._due = True
 
     def state(self) -> State:
         """Return copies of everything the next steps depend on; flat."""
@@ -288,14 +310,14 @@ class GaussNewton:
             "past": self._past.copy(),
             "gradient": self._gradient.copy(),
             "frame": self._frame.copy(),
+            "jacobian": self._jacobian.copy(),
             "features": self._features.copy(),
+            "due": self._due,
             **nest("patience", self._patience.state()),
             **nest("best", self._best.state()),
         }
         if np.isfinite(self._loss):
             state["loss"] = self._loss
-        if self._jacobian is not None:
-            state["jacobian"] = self._jacobian.copy()
         if self._stopped is not None:
             state["stopped"] = self._stopped.name
         return state
@@ -310,11 +332,10 @@ class GaussNewton:
             setattr(search, f"_{name}", int(state[name]))
         for name in ("damping", "radius", "gain"):
             setattr(search, f"_{name}", float(state[name]))
-        for name in ("point", "past", "gradient", "frame", "features"):
+        for name in ("point", "past", "gradient", "frame", "jacobian", "features"):
             setattr(search, f"_{name}", np.array(state[name], order="C"))
         search._loss = float(state.get("loss", np.inf))
-        if "jacobian" in state:
-            search._jacobian = np.array(state["jacobian"], order="C")
+        search._due = bool(state["due"])
         search._patience.restore(part("patience", state))
         search._best.restore(part("best", state))
         search._stopped = Reason[state["stopped"]] if "stopped" in state else None
