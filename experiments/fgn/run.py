@@ -39,19 +39,30 @@ MILESTONES = (1000, 2000, 5000)
 # name -> changed settings
 CELLS: dict[str, dict[str, Any]] = {
     "fgn": {},
-    **{f"p {p}": {"search.directions": p} for p in (16, 32, 64, 128)},
-    **{f"reuse {r}": {"search.reuse": r} for r in (1, 2, 3, 5, 8)},
-    **{f"history {h}": {"search.history": h} for h in (0, 4, 16)},
-    **{f"memory {m}": {"search.memory": m} for m in (0.0, 0.9)},
-    **{f"damping {x}": {"search.damping": x} for x in (0.001, 0.1)},
-    **{f"radius {x}": {"search.radius": x} for x in (0.5, 8.0)},
-    **{f"candidates {c}": {"search.candidates": c} for c in (1, 2, 4, 8)},
+    **{
+        f"p {p} window {w} reuse {r} candidates {c}": {
+            "search.directions": p,
+            "search.window": w,
+            "search.reuse": r,
+            "search.candidates": c,
+        }
+        for p, w, r, c in (
+            (64, 64, 3, 4),
+            (32, 256, 3, 4),
+            (16, 512, 3, 4),
+            (32, 512, 3, 4),
+            (64, 512, 3, 4),
+            (32, 512, 1, 2),
+            (24, 512, 2, 2),
+            (48, 768, 2, 2),
+            (32, 32, 2, 2),
+        )
+    },
+    **{f"history {h}": {"search.history": h} for h in (4, 12)},
+    "all directions random": {"search.history": 0, "search.memory": 0.0},
+    **{f"radius {x}": {"search.radius": x} for x in (0.5, 1.0, 4.0)},
     **{f"dim {d}": {"dim": d} for d in (64, 256)},
     **{f"difference {x}": {"difference": x} for x in (0.003, 0.03)},
-    **{
-        f"p {p} window {w}": {"search.directions": p, "search.window": w}
-        for p, w in ((16, 256), (32, 256), (32, 512), (64, 256), (32, 128))
-    },
     "tangent cost 1.2": {"tangent_cost": 1.2},
 }
 

@@ -2,10 +2,11 @@
 
 A forward returns all text features f(w), not one number, and the loss L(f) is known in closed
 form. So a step asks for the features' slopes J along p directions V (rows, orthonormal),
-minimises L(f + a J) + damping/2 |a|^2 over a in R^p for a few dampings at no cost (prox-linear, or
+minimises L(f + a J) + damping/2 |a|^2 over a for a few dampings at no cost (prox-linear, or
 Gauss-Newton in a random subspace), and checks the candidates w + a V by real forwards. Damping and
-trust radius follow actual against predicted decrease (Levenberg, Marquardt); J serves a few
-rounds, corrected by Broyden's secant update, before new directions are paid for.
+trust radius follow actual against predicted decrease (Levenberg, Marquardt). Slopes of earlier
+directions are kept, stale as they are: with them a step moves in a far wider space than was just
+paid for. J serves a few rounds, corrected by Broyden's secant update.
 """
 
 from __future__ import annotations
@@ -33,20 +34,22 @@ DAMPINGS = 1e-8, 1e8
 class GaussNewtonSettings:
     """Settings of FGN; lengths are in the units of w.
 
-    ``directions`` p; of these ``history`` are the last accepted steps and one is the running
-    average of the lifted gradients J^T dL/df V (weight ``memory`` on the past); the rest are
-    random. ``reuse``: rounds of candidates that one J serves. ``candidates`` a round, from dampings
-    a factor of ``ladder`` apart around the current one, which begins at ``damping``. ``radius``:
-    first bound on the length of a step. ``inner_steps``: L-BFGS steps a damping.
-    ``patience`` ends the search after so many observations without a gain of ``min_gain``.
+    ``directions`` p of a linearisation; ``history`` of them are the last accepted steps and one is
+    the running average of the lifted gradients J^T dL/df V (weight ``memory`` on the past, 0 for
+    none at all), the rest are random. ``window``: slopes kept in all, new and old. ``reuse``:
+    rounds of candidates that a linearisation serves. ``candidates`` a round, from dampings a
+    factor of ``ladder`` apart around the current one, which begins at ``damping``. ``radius``:
+    bound on the length of a step, and the first trust radius. ``inner_steps``: L-BFGS steps a
+    damping. ``patience`` ends the search after so many observations without a gain of
+    ``min_gain``.
     """
 
-    directions: int = 64
-    window: int = 64
-    reuse: int = 3
-    history: int = 4
+    directions: int = 32
+    window: int = 512
+    reuse: int = 2
+    history: int = 1
     memory: float = 0.9
-    candidates: int = 4
+    candidates: int = 2
     ladder: float = 4.0
     damping: float = 0.01
     radius: float = 2.0
@@ -183,7 +186,8 @@ class GaussNewton:
         """Return V (p, d), orthonormal rows: kept directions first, random ones to fill up."""
         count = min(self.settings.directions, self.dim)
         random = generator(self._seed, "gauss-newton", step=self._linearised)
-        kept = [row for row in (self._gradient, *self._past) if row.any()]
+        known = (self._gradient, *self._past) if self.settings.memory else self._past
+        kept = [row for row in known if row.any()]
         fill = random.standard_normal((count, self.dim))
         rows = np.stack([row / np.linalg.norm(row) for row in (*kept, *fill)])[:count]
         return np.ascontiguousarray(np.linalg.qr(rows.T)[0].T)
@@ -282,7 +286,7 @@ class GaussNewton:
             self._past = np.stack([move, *self._past])[: self.settings.history]
             self._damping = float(dampings[i])
             if self._gain > 0.75:
-                self._radius = max(self._radius, 2 * length)
+                self._radius = min(max(self._radius, 2 * length), self.settings.radius)
             elif self._gain < 0.25:
                 self._radius = min(self._radius, length)
         else:
