@@ -120,8 +120,8 @@ def memory(folder: Path, classes: int, threads: int) -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--classes", type=int, nargs="+", default=[10, 100])
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--classes", type=int, nargs="+", default=[10])
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--child", nargs=4, default=None, help=argparse.SUPPRESS)
     parser.add_argument("--write", nargs=2, default=None, help=argparse.SUPPRESS)

@@ -95,6 +95,27 @@ def test_steps_stay_inside_the_trust_region():
     assert lengths[-1] == pytest.approx(0.1)
 
 
+def test_with_rho_the_worst_loss_nearby_is_minimised():
+    """Against 4,000 points on the sphere of that radius, around this and the plain minimiser."""
+    tower = Tower(3, linear=True)
+    found = {}
+    for rho in (0.0, 0.5):
+        how = GaussNewtonSettings(directions=3, candidates=1, damping=1e-3, radius=1e6,
+                                  inner_steps=100, rho=rho)  # fmt: skip
+        search = GaussNewton(3, squares, how, seed=1)
+        drive(search, tower, 1)
+        found[rho] = search.ask()[0]
+    around = np.random.default_rng(0).normal(size=(4000, 3))
+    around *= 0.5 / np.linalg.norm(around, axis=1, keepdims=True)
+
+    def worst(point):
+        penalty = 1e-3 / 2 * point @ point
+        return max(squares(f)[0] for f in tower.features(point + around)) + penalty
+
+    assert worst(found[0.5]) <= worst(found[0.0]) + 1e-3
+    assert not np.allclose(found[0.5], found[0.0], atol=1e-4)
+
+
 def test_old_slopes_stay_exact_on_a_linear_tower():
     """What is remembered from earlier directions is the Jacobian along what is left of them."""
     tower = Tower(20, linear=True)
@@ -274,7 +295,7 @@ def test_nothing_told_or_asked_is_shared():
     ("changes", "message"),
     [({"directions": 0}, "directions"), ({"reuse": 0}, "reuse"), ({"damping": 0.0}, "damping"),
      ({"radius": float("inf")}, "radius"), ({"ladder": 0.5}, "ladder"), ({"memory": 2.0}, "memory"),
-     ({"window": 0}, "window"), ({"patience": 0}, "patience")],
+     ({"window": 0}, "window"), ({"rho": -1.0}, "rho"), ({"patience": 0}, "patience")],
 )  # fmt: skip
 def test_wrong_settings(changes, message):
     with pytest.raises(InputError, match=message):

@@ -40,8 +40,9 @@ class GaussNewtonSettings:
     rounds of candidates that a linearisation serves. ``candidates`` a round, from dampings a
     factor of ``ladder`` apart around the current one, which begins at ``damping``. ``radius``:
     bound on the length of a step, and the first trust radius. ``inner_steps``: L-BFGS steps a
-    damping. ``patience`` ends the search after so many observations without a gain of
-    ``min_gain``.
+    damping. ``rho``: the inner problem minimises the worst loss within that distance, for no
+    forward; 0 the loss itself. ``patience`` ends the search after so many observations without a
+    gain of ``min_gain``.
     """
 
     directions: int = 32
@@ -54,6 +55,7 @@ class GaussNewtonSettings:
     damping: float = 0.01
     radius: float = 2.0
     inner_steps: int = 20
+    rho: float = 0.0
     patience: int | None = None
     min_gain: float = 0.0
 
@@ -64,6 +66,7 @@ class GaussNewtonSettings:
         for name in ("damping", "radius"):
             positive(name, getattr(self, name))
         between("memory", self.memory, 0, 1)
+        between("rho", self.rho, 0, 1e6)
         between("ladder", self.ladder, 1, 1e6)
         between("min_gain", self.min_gain, 0, 1)
         if self.patience is not None:
@@ -238,8 +241,8 @@ class GaussNewton:
             found, predicted = [], []
             a = np.zeros(len(self._frame))
             for damping in dampings:  # from the shortest step on, each from the one before
-                a = minimise(self._model(damping), a, steps=self.settings.inner_steps,
-                             tolerance=1e-5)  # fmt: skip
+                model = self._model(damping, self.settings.rho)
+                a = minimise(model, a, steps=self.settings.inner_steps, tolerance=1e-5)
                 length = float(np.linalg.norm(a))
                 inside = a * min(1.0, self._radius / length) if length > 0 else a
                 found.append(inside)
@@ -247,15 +250,23 @@ class GaussNewton:
             self._round = np.stack(found), np.array(predicted), dampings
         return self._round
 
-    def _model(self, damping: float) -> Callable[[Array], tuple[float, Array]]:
-        """L(f + a J) + damping/2 |a|^2 and its gradient."""
+    def _model(self, damping: float, rho: float = 0.0) -> Callable[[Array], tuple[float, Array]]:
+        """L(f + (a + e) J) + damping/2 |a|^2 and its gradient; e is the worst within rho, to first
+        order (Foret et al., sharpness-aware minimisation, on the linearised features).
+        """
         jacobian, features = self._jacobian, self._features
         flat = jacobian.reshape(len(jacobian), -1)
 
-        def value(a: Array) -> tuple[float, Array]:
+        def at(a: Array) -> tuple[float, Array]:
             moved = features + (a.astype(flat.dtype) @ flat).reshape(features.shape)
             loss, slope = self._evaluate(moved)
-            return loss + damping / 2 * float(a @ a), flat @ slope.ravel() + damping * a
+            return loss, flat @ slope.ravel()
+
+        def value(a: Array) -> tuple[float, Array]:
+            loss, slope = at(a)
+            if rho and (steep := float(np.linalg.norm(slope))) > 0:
+                loss, slope = at(a + rho / steep * slope)
+            return loss + damping / 2 * float(a @ a), slope + damping * a
 
         return value
 
