@@ -26,6 +26,7 @@ from sharpzo.types import Array, Linearise, Linearised, Reason, State
 FeatureLoss = Callable[[Array], tuple[float, Array]]
 
 SHORTEST = 0.5  # what an old direction must keep of its length, or its slope is mostly rounding
+NUMBERS = 2**26  # of slopes kept at most: 256 MB
 SMALLEST_RADIUS = 1e-7  # a trust region below moves no float32 context
 DAMPINGS = 1e-8, 1e8
 
@@ -36,7 +37,8 @@ class GaussNewtonSettings:
 
     ``directions`` p of a linearisation; ``history`` of them are the last accepted steps and one is
     the running average of the lifted gradients J^T dL/df V (weight ``memory`` on the past, 0 for
-    none at all), the rest are random. ``window``: slopes kept in all, new and old. ``reuse``:
+    none at all), the rest are random. ``window``: slopes kept in all, new and
+    old (fewer for very many classes). ``reuse``:
     rounds of candidates that a linearisation serves. ``candidates`` a round, from dampings a
     factor of ``ladder`` apart around the current one, which begins at ``damping``. ``radius``:
     bound on the length of a step, and the first trust radius. ``inner_steps``: L-BFGS steps a
@@ -217,7 +219,8 @@ class GaussNewton:
 
         J is linear: with v = v' + c V, the slope along v' is that along v less c J_V.
         """
-        room = max(self.settings.window - len(frame), 0)
+        window = min(self.settings.window, NUMBERS // jacobian[0].size)
+        room = max(window - len(frame), 0)
         if len(self._frame) and room:
             shared = self._frame @ frame.T
             old = self._frame - shared @ frame
