@@ -297,8 +297,8 @@ class Search(Protocol):
         """Numbers worth a column in the journal (sigma, gradient norm, kept coordinates)."""
         ...
 
-    def ask(self) -> Array | Linearise:
-        """Candidates float64 (P, d); the same again until ``tell``."""
+    def ask(self) -> Any:
+        """Candidates float64 (P, d), or `Linearise`; the same again until ``tell``."""
         ...
 
     def tell(self, answer: Any, /) -> None:

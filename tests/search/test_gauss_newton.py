@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from sharpzo.errors import InputError
 from sharpzo.search import GaussNewton, GaussNewtonSettings
+from sharpzo.testing.searches import global_randomness, seed_global_randomness
 from sharpzo.types import Linearise, Linearised, Reason
 
 from .problems import assert_same, through_files
@@ -198,6 +199,29 @@ def test_numbers_that_are_none():
     lost.tell(Linearised(np.full((3, 4), np.nan), np.zeros((4, 3, 4))))
     assert lost.stopped is Reason.DIVERGED
     assert np.array_equal(lost.point, np.zeros(4))
+
+
+def test_wrong_answers_are_refused():
+    tower = Tower(4)
+    search = GaussNewton(4, squares, GaussNewtonSettings(directions=3), seed=1)
+    answer = tower(search.ask())
+    for wrong in (answer.derivatives, Linearised(answer.features, answer.derivatives[:2]),
+                  Linearised(answer.features[:2], answer.derivatives)):  # fmt: skip
+        with pytest.raises(InputError, match="was asked for"):
+            search.tell(wrong)
+    search.tell(answer)
+    features = tower(search.ask())
+    for wrong in (answer, features[:1], features[:, :2], features[0]):
+        with pytest.raises(InputError, match="was asked for"):
+            search.tell(wrong)
+    search.tell(features)
+    assert search.step == 1
+
+
+def test_global_randomness_is_untouched():
+    before = seed_global_randomness(5)
+    drive(GaussNewton(4, squares, seed=1), Tower(4), 6)
+    assert before == global_randomness()
 
 
 def test_a_flat_tower_converges_where_it_stands():

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sharpzo.errors import InputError
 from sharpzo.lbfgs import minimise
 from sharpzo.rng import generator
 from sharpzo.search.checks import at_least, between, checked_vector, positive
@@ -38,13 +39,12 @@ class GaussNewtonSettings:
     ``directions`` p of a linearisation; ``history`` of them are the last accepted steps and one is
     the running average of the lifted gradients J^T dL/df V (weight ``memory`` on the past, 0 for
     none at all), the rest are random. ``window``: slopes kept in all, new and
-    old (fewer for very many classes). ``reuse``:
-    rounds of candidates that a linearisation serves. ``candidates`` a round, from dampings a
-    factor of ``ladder`` apart around the current one, which begins at ``damping``. ``radius``:
-    bound on the length of a step, and the first trust radius. ``inner_steps``: L-BFGS steps a
-    damping. ``rho``: the inner problem minimises the worst loss within that distance, for no
-    forward; 0 the loss itself. ``patience`` ends the search after so many observations without a
-    gain of ``min_gain``.
+    old (fewer for very many classes). ``reuse``: rounds of candidates that a linearisation serves.
+    ``candidates`` a round, from dampings a factor of ``ladder`` apart around the current one, which
+    begins at ``damping``. ``radius``: bound on the length of a step, and the first trust radius.
+    ``inner_steps``: L-BFGS steps a damping. ``rho``: the inner problem minimises the worst loss
+    within that distance, for no forward; 0 the loss itself. ``patience`` ends the search after so
+    many observations without a gain of ``min_gain``.
     """
 
     directions: int = 32
@@ -175,12 +175,22 @@ class GaussNewton:
 
         Features or slopes that are not finite count as a loss of +inf and as a slope of zero. The
         search has DIVERGED if the features of its own point are not finite, and CONVERGED once
-        the trust region has shrunk to nothing.
+        the trust region has shrunk to nothing. Raises `InputError` for anything else than was
+        asked for.
         """
+        asked = self.ask()
+        many = len(asked.directions) if isinstance(asked, Linearise) else len(asked)
+        wanted = Linearised if isinstance(asked, Linearise) else np.ndarray
+        if not isinstance(answer, wanted):
+            raise InputError(f"told {type(answer).__name__}; {wanted.__name__} was asked for")
+        rows = answer.derivatives if isinstance(answer, Linearised) else answer
+        one = answer.features.shape if isinstance(answer, Linearised) else self._features.shape
+        if rows.shape != (many, *one):
+            raise InputError(f"told an array of shape {rows.shape}; {(many, *one)} was asked for")
         if isinstance(answer, Linearised):
             self._take_slopes(answer)
         else:
-            self._take_round(np.asarray(answer))
+            self._take_round(answer)
 
     def observe(self, validation_accuracy: float) -> None:
         """Stop with PATIENCE when validation accuracy has stopped rising."""
