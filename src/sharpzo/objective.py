@@ -239,16 +239,20 @@ class FeatureObjective(PromptObjective):
 
     def __init__(
         self,
-        *args: Any,
+        tower: TextTower,
+        train: Features,
+        contexts: ContextMap,
+        validation: Features | None = None,
+        *,
         tangent_cost: float = TANGENT_COST,
         difference: float | None = None,
-        **more: Any,
     ) -> None:
-        super().__init__(*args, **more)
+        super().__init__(tower, train, contexts, validation)
         if tangent_cost <= 0 or (difference is not None and difference <= 0):
             raise InputError(
                 f"tangent_cost {tangent_cost} and difference {difference} must be above 0"
             )
+        self._map = contexts
         self._tangent_cost = tangent_cost if difference is None else 1.0
         self._difference = difference
 
@@ -266,7 +270,7 @@ class FeatureObjective(PromptObjective):
         self.forwards += self.price(question)
         if self._difference is None:
             context = self.contexts(question.point[None])[0]
-            return Linearised(*self.tower.jvp(context, self.contexts.move(question.directions)))
+            return Linearised(*self.tower.jvp(context, self._map.move(question.directions)))
         step_size = np.float32(self._difference)
         ends = question.point + self._difference * question.directions
         first, *rest = self._features(np.concatenate([question.point[None], ends]))
