@@ -6,7 +6,8 @@ Towers: the embedded model and one of ViT-B/16's size with random weights (and i
 to see whether depth costs memory), 10 classes; ``--classes`` gives other numbers. Time: the tower's
 own calls, ``forward`` of 32 contexts and ``jvp`` along 32 directions, in turns, medians of
 ``--rounds``; a tangent is jvp's time / 32, the primal included. Memory: the graph in one call of
-p directions, one process a p, its peak resident size as the parent sees it.
+p directions, one process a p, its peak resident size as the parent sees it. Times are processor
+seconds of the process, so that other work on the machine counts as little as possible.
 """
 
 from __future__ import annotations
@@ -71,12 +72,12 @@ def cost(folder: Path, classes: int, rounds: int, threads: int) -> dict[str, flo
     forward: list[float] = []
     tangent: list[float] = []
     for _ in range(rounds + 1):
-        begin = time.perf_counter()
+        begin = time.process_time()
         tower.forward(contexts)
-        middle = time.perf_counter()
+        middle = time.process_time()
         tower.jvp(contexts[0], noise)
         forward.append(middle - begin)
-        tangent.append(time.perf_counter() - middle)
+        tangent.append(time.process_time() - middle)
     times = [statistics.median(t[1:]) / DIRECTIONS * 1e3 for t in (forward, tangent)]
     pairs = [t / f for f, t in zip(forward[1:], tangent[1:], strict=True)]
     return {
