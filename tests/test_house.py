@@ -23,7 +23,7 @@ LAYERS = [
     {"towers"},
     {"data"},
     {"artifact", "journal"},
-    {"budget", "metrics", "settings", "memory", "rng"},
+    {"budget", "lbfgs", "metrics", "settings", "memory", "rng"},
     {"types"},
     {"errors"},
 ]

@@ -7,16 +7,25 @@ the mean cross-entropy over all cached training photos. One candidate is one for
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from sharpzo.errors import InputError
 from sharpzo.heads.linear import LinearHead
-from sharpzo.metrics import accuracy, cross_entropy, normalise
+from sharpzo.metrics import accuracy, cross_entropy, normalise, softmax
 from sharpzo.rng import generator
-from sharpzo.types import Array, Features, Judged, Objective, TextTower
+from sharpzo.types import (
+    Array,
+    Features,
+    Judged,
+    Linearise,
+    Linearised,
+    Objective,
+    TextTower,
+)
 
 BATCH = 32  # candidates a call of the tower: enough to feed two cores, little memory
 
@@ -55,8 +64,33 @@ class ContextMap:
         self.matrix = (std * draws).astype(np.float32)
 
     def __call__(self, candidates: Array) -> Array:
-        shift = candidates.astype(np.float32) @ self.matrix.T
-        return self.start + shift.reshape(len(candidates), *self.start.shape)
+        return self.start + self.move(candidates)
+
+    def move(self, vectors: Array) -> Array:
+        """What vectors (P, d) add to the context, (P, n, m)."""
+        shift = vectors.astype(np.float32) @ self.matrix.T
+        return shift.reshape(len(vectors), *self.start.shape)
+
+
+class WholeContext(ContextMap):
+    """All n * m numbers of the context, in units of ``scale``.
+
+    With the typical token distance as scale, a w of length 1 moves the context by that much.
+
+    >>> import numpy as np
+    >>> contexts = WholeContext(np.zeros((4, 8), np.float32), scale=2.0)
+    >>> contexts.dim, float(contexts(np.ones((1, 32))).max())
+    (32, 2.0)
+    """
+
+    def __init__(self, start: Array, scale: float) -> None:
+        super().__init__(start, dim=0, std=0.0, seed=0)
+        self.dim = start.size
+        self.scale = np.float32(scale)
+
+    def move(self, vectors: Array) -> Array:
+        """What vectors (P, n * m) add to the context, (P, n, m)."""
+        return self.scale * vectors.astype(np.float32).reshape(len(vectors), *self.start.shape)
 
 
 def unit_std(tower: TextTower) -> float:
@@ -100,6 +134,10 @@ class PromptObjective:
         self._batch = None if batch is None else min(batch, len(train))
         self._pool = train if views is None else views
         self._seed = seed
+
+    def price(self, question: Any) -> int:
+        """Forwards that the losses of candidates (P, d) cost: P."""
+        return len(question)
 
     def __call__(self, candidates: Array, step: int = 0) -> Array:
         """Candidates (P, d) -> losses float64 (P,)."""
@@ -161,6 +199,87 @@ def minibatch(seed: int, step: int, many: int, batch: int, views: int = 1) -> Ar
     order = generator(seed, "minibatch", epoch).permutation(many)
     rows = order[place * batch : (place + 1) * batch]
     return rows + many * generator(seed, "view", step).integers(views, size=len(rows))
+
+
+class FeatureLoss:
+    """Mean cross-entropy over photos as a function of raw text features, with its gradient.
+
+    What a search that reads features is given in place of the photos. Costs no forward.
+    """
+
+    def __init__(self, train: Features, logit_scale: float) -> None:
+        self._vectors = train.vectors
+        self._labels = train.labels
+        self._scale = np.float32(logit_scale)
+
+    def __call__(self, features: Array) -> tuple[float, Array]:
+        """Raw features (K, D) -> the loss and its gradient (K, D), float32."""
+        length = np.linalg.norm(features, axis=1, keepdims=True)
+        unit = features / np.where(length > 0, length, 1)
+        logits = self._scale * self._vectors @ unit.T
+        loss = float(cross_entropy(logits, self._labels))
+        chances = softmax(logits)
+        chances[np.arange(len(chances)), self._labels] -= 1
+        slope = (self._scale / len(chances)) * (chances.T @ self._vectors)
+        slope -= unit * (unit * slope).sum(axis=1, keepdims=True)
+        return loss, slope / np.where(length > 0, length, 1)
+
+
+# Forwards that one direction counts for. Measured: 1.0 to 1.2 (benchmarks/tangents.py).
+TANGENT_COST = 1.5
+
+
+class FeatureObjective(PromptObjective):
+    """Answers with raw text features instead of losses, for searches that know the loss.
+
+    Derivatives are exact tangents of the tower, ceil(``tangent_cost`` * p) forwards and one for
+    the features themselves; or with ``difference`` one-sided differences of that step, in the
+    units of w, p + 1 forwards.
+    """
+
+    def __init__(
+        self,
+        tower: TextTower,
+        train: Features,
+        contexts: ContextMap,
+        validation: Features | None = None,
+        *,
+        tangent_cost: float = TANGENT_COST,
+        difference: float | None = None,
+    ) -> None:
+        super().__init__(tower, train, contexts, validation)
+        if tangent_cost <= 0 or (difference is not None and difference <= 0):
+            raise InputError(
+                f"tangent_cost {tangent_cost} and difference {difference} must be above 0"
+            )
+        self._map = contexts
+        self._tangent_cost = tangent_cost if difference is None else 1.0
+        self._difference = difference
+
+    def price(self, question: Array | Linearise) -> int:
+        """Forwards of an answer, rounded up."""
+        if isinstance(question, Linearise):
+            return 1 + math.ceil(self._tangent_cost * len(question.directions))
+        return len(question)
+
+    def __call__(self, question: Array | Linearise, step: int = 0) -> Any:
+        """Candidates (P, d) -> raw features (P, K, D); `Linearise` -> `Linearised`."""
+        if not isinstance(question, Linearise):
+            self.forwards += len(question)
+            return self._features(question)
+        self.forwards += self.price(question)
+        if self._difference is None:
+            context = self.contexts(question.point[None])[0]
+            return Linearised(*self.tower.jvp(context, self._map.move(question.directions)))
+        step_size = np.float32(self._difference)
+        ends = question.point + self._difference * question.directions
+        first, *rest = self._features(np.concatenate([question.point[None], ends]))
+        return Linearised(first, (np.stack(rest) - first) / step_size)
+
+    def _features(self, candidates: Array) -> Array:
+        contexts = self.contexts(candidates)
+        parts = (contexts[i : i + BATCH] for i in range(0, len(contexts), BATCH))
+        return np.concatenate([self.tower.forward(part) for part in parts])
 
 
 def measure_smoothing(objective: Objective, point: Array, direction: Array) -> float:

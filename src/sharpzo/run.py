@@ -59,12 +59,12 @@ def run(
 
     validate()
     while (reason := search.stopped) is None:
-        candidates = search.ask()
+        question = search.ask()
         # One forward is kept back, so that the last point can be validated within the budget.
-        if (reason := spent(len(candidates) + 1)) is not None:
+        if (reason := spent(objective.price(question) + 1)) is not None:
             break
         step = search.step
-        search.tell(objective(candidates, step))
+        search.tell(objective(question, step))
         if search.step > step and objective.forwards - looked_at[1] >= validate_every:
             validate()
     if looked_at[0] != search.step and spent(1) is not Reason.FORWARDS:

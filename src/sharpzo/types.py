@@ -114,6 +114,23 @@ class Result:
     milestones: Mapping[int, Chosen] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, eq=False)
+class Linearise:
+    """A search's wish: text features at ``point`` (d,) and their slopes along ``directions``
+    (p, d)."""
+
+    point: Array
+    directions: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Linearised:
+    """The answer: raw ``features`` (K, D) and ``derivatives`` (p, K, D), float32."""
+
+    features: Array
+    derivatives: Array
+
+
 class ImageTower(Protocol):
     """Photos to features; pure, bounded memory, released before a search begins."""
 
@@ -194,6 +211,11 @@ class TextTower(Protocol):
         """float32 (P, n, m) -> states at EOS after the final norm, float32 (P, K, H)."""
         ...
 
+    def jvp(self, context: Array, directions: Array) -> tuple[Array, Array]:
+        """Context (n, m), directions (p, n, m) -> raw features (K, D) at the context and their
+        derivatives along the directions (p, K, D), float32."""
+        ...
+
     def variant(
         self,
         *,
@@ -212,6 +234,9 @@ class TextTower(Protocol):
 class Objective(Protocol):
     """Candidates to losses, counting forwards. Any number of candidates; a loss that is not a
     number is +inf.
+
+    An objective for searches that read features answers with those instead: raw features
+    (P, K, D) of candidates (P, d), `Linearised` to `Linearise`.
     """
 
     @property
@@ -220,7 +245,11 @@ class Objective(Protocol):
     @property
     def forwards(self) -> int: ...
 
-    def __call__(self, candidates: Array, step: int = 0) -> Array:
+    def price(self, question: Any, /) -> int:
+        """Forwards that an answer will count for."""
+        ...
+
+    def __call__(self, question: Any, /, step: int = 0) -> Any:
         """Candidates (P, d) -> losses float64 (P,); ``step`` keys a minibatch, if there is one."""
         ...
 
@@ -234,6 +263,9 @@ class Search(Protocol):
 
     ``ask -> state -> from_state -> tell`` continues bit for bit; arguments are never mutated;
     global randomness is never touched. Non-finite losses count as +inf.
+
+    A search that reads features instead of losses is told what the objective for such searches
+    answers, may ask to `Linearise`, and holds the loss as a function of features.
     """
 
     @property
@@ -265,11 +297,13 @@ class Search(Protocol):
         """Numbers worth a column in the journal (sigma, gradient norm, kept coordinates)."""
         ...
 
-    def ask(self) -> Array:
-        """Candidates float64 (P, d); the same again until ``tell``."""
+    def ask(self) -> Any:
+        """Candidates float64 (P, d), or `Linearise`; the same again until ``tell``."""
         ...
 
-    def tell(self, losses: Array) -> None: ...
+    def tell(self, answer: Any, /) -> None:
+        """Losses (P,) of what was asked."""
+        ...
 
     def observe(self, validation_accuracy: float) -> None:
         """Hear the validation accuracy of ``point``; a search may switch stages by it."""

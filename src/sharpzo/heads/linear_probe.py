@@ -13,8 +13,8 @@ import numpy as np
 
 from sharpzo.errors import InputError
 from sharpzo.heads.choose import choose_penalty
-from sharpzo.heads.lbfgs import minimise
 from sharpzo.heads.linear import LinearHead
+from sharpzo.lbfgs import minimise
 from sharpzo.metrics import softmax
 from sharpzo.types import Array, Features
 

@@ -64,6 +64,10 @@ class PixelObjective:
         """Image passes of one judgement."""
         return self._batch + (0 if self._validation is None else len(self._validation[0]))
 
+    def price(self, candidates: Array) -> int:
+        """Forwards that the losses of candidates (P, 9920) count for: P."""
+        return len(candidates)
+
     def __call__(self, candidates: Array, step: int = 0) -> Array:
         """Candidates (P, 9920) -> losses float64 (P,) on the minibatch of ``step``."""
         rows = self._rows(step)

@@ -1,6 +1,7 @@
 """Ask / tell searches over vectors; they never see a model, a photo or a file."""
 
 from sharpzo.search.cma import Cma, CmaSettings
+from sharpzo.search.gauss_newton import GaussNewton, GaussNewtonSettings
 from sharpzo.search.mezo import MeZo, MeZoSettings
 from sharpzo.search.sharp import SharpCma, SharpnessSettings
 from sharpzo.search.sharpzo import SharpZo, SharpZoSettings, SwitchSettings
@@ -10,6 +11,8 @@ from sharpzo.search.zo import SparseZo, ZoSettings
 __all__ = [
     "Cma",
     "CmaSettings",
+    "GaussNewton",
+    "GaussNewtonSettings",
     "MeZo",
     "MeZoSettings",
     "SharpCma",

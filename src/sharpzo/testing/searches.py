@@ -224,6 +224,9 @@ class _Bowl:
         self.dim = dim
         self.forwards = 0
 
+    def price(self, candidates: Array) -> int:
+        return len(candidates)
+
     def __call__(self, candidates: Array, step: int = 0) -> Array:
         self.forwards += len(candidates)
         return _bowl(candidates)

@@ -55,6 +55,13 @@ class ToyTower:
         """Features (P, K, D) of contexts (P, n, m)."""
         return (self.states(contexts) @ self.projection.T).astype(np.float32)
 
+    def jvp(self, context: Array, directions: Array) -> tuple[Array, Array]:
+        """Features (K, D) at a context (n, m) and derivatives (p, K, D) along directions."""
+        states = self.states(context[None])[0]
+        mixed = directions.reshape(len(directions), -1) @ self.mix.T
+        derivatives = (1 - states**2) * mixed[:, None] @ self.projection.T
+        return self.forward(context[None])[0], derivatives.astype(np.float32)
+
     def variant(
         self,
         *,

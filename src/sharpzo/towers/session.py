@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -68,13 +68,18 @@ class Session:
 
     def run(self, output: str, inputs: Mapping[str, Array]) -> Array:
         """Return one output, float32."""
+        return self.run_many([output], inputs)[0]
+
+    def run_many(self, outputs: Sequence[str], inputs: Mapping[str, Array]) -> list[Array]:
+        """Return several outputs of one run, float32."""
         if self._session is None:
             raise EngineError("the session is closed; make a new tower")
         try:
-            return np.asarray(self._session.run([output], dict(inputs))[0])
+            found = self._session.run(list(outputs), dict(inputs))
         except Exception as error:
             shapes = {name: array.shape for name, array in inputs.items()}
             raise EngineError(f"ONNX Runtime failed on inputs {shapes}: {error}") from error
+        return [np.asarray(values) for values in found]
 
     def close(self) -> None:
         """Give the memory of the session back."""

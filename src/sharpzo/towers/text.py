@@ -38,12 +38,23 @@ def build_text(checkpoint: Checkpoint, prompts: Prompts) -> Graph:
     not causal: every saving above would be wrong there.
     """
     config, k = checkpoint.text, len(prompts.suffixes)
+    build = Builder()
+    write_text(build, checkpoint, prompts)
+    return build.finish(
+        {"context": ("P", prompts.n_context, config.width)},
+        {"states": ("P", k, config.width), "features": ("P", k, config.projection)},
+        "text",
+    )
+
+
+def write_text(build: Builder, checkpoint: Checkpoint, prompts: Prompts) -> None:
+    """Write the nodes from ``context`` to ``states`` and ``features``; see `build_text`."""
+    config, k = checkpoint.text, len(prompts.suffixes)
     if not config.causal:
         raise CheckpointError("the text tower is bidirectional; only a causal one can be read")
-    writer = _Writer(checkpoint, prompts)
+    writer = _Writer(build, checkpoint, prompts)
     for layer in range(config.layers):
         writer.add_block(layer, last=layer == config.layers - 1)
-    build = writer.build
     pair = checkpoint.pair("text_model.final_layer_norm", config.width)
     x = blocks.norm(build, writer.suffix, "text.final", pair, config.norm_eps)
     x = build.op("Reshape", x, build.constant([-1, k, config.width]))
@@ -53,18 +64,13 @@ def build_text(checkpoint: Checkpoint, prompts: Prompts) -> Graph:
     projection = checkpoint.tensor("text_projection.weight", (config.projection, config.width))
     rows = build.op("Gemm", rows, build.weight("text.projection", projection), transB=1)
     build.op("Reshape", rows, build.constant([-1, k, config.projection]), name="features")
-    return build.finish(
-        {"context": ("P", prompts.n_context, config.width)},
-        {"states": ("P", k, config.width), "features": ("P", k, config.projection)},
-        "text",
-    )
 
 
 class _Writer:
     """Two streams of rows through the blocks: ``context`` (P * n, H) and ``suffix`` (P * T, H)."""
 
-    def __init__(self, checkpoint: Checkpoint, prompts: Prompts) -> None:
-        self.build = Builder()
+    def __init__(self, build: Builder, checkpoint: Checkpoint, prompts: Prompts) -> None:
+        self.build = build
         self.packing: Packing = pack(
             [len(suffix) for suffix in prompts.suffixes], prompts.n_context + 1, TILE
         )

@@ -15,6 +15,7 @@ from sharpzo.towers.image import build_image
 from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.towers.prompts import Prompts, layout, start, token_moments
 from sharpzo.towers.session import Session
+from sharpzo.towers.tangent import build_tangent
 from sharpzo.towers.text import build_text
 from sharpzo.types import Array
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 # Tokens of one call. Measured at width 256: below 500 the matrix products are too flat, above 2,000
 # activations leave the cache (100 classes: 29 ms a forward at 800 tokens, 36 at 13,000).
 TOKENS = 1024
+# Tokens of one call of the tangent graph. Every call computes the primal anew, so few directions a
+# call waste time and many waste memory: benchmarks/tangents.py.
+TANGENT_TOKENS = 4096
+LEAST_DIRECTIONS = 4
 
 
 class OnnxTextTower:
@@ -53,12 +58,15 @@ class OnnxTextTower:
         self._prompts = layout(checkpoint, class_names, template, n_context)
         tokens = self._prompts.n_context + sum(len(s) for s in self._prompts.suffixes)
         self._batch = max(1, TOKENS // tokens) if batch is None else _positive("batch", batch)
+        self._directions = max(LEAST_DIRECTIONS, TANGENT_TOKENS // tokens, self._batch)
         self._start = start(checkpoint, self._prompts)
         self._logit_scale = checkpoint.logit_scale
         config = checkpoint.text
         shape = (config.projection, config.width)
         self._projection = checkpoint.tensor("text_projection.weight", shape)
+        self._threads = threads
         self._session = Session(build_text(checkpoint, self._prompts), threads)
+        self._tangents: Session | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -140,21 +148,44 @@ class OnnxTextTower:
             threads=self._threads,
         )
 
-    def close(self) -> None:
-        """Release the session; the tower can no longer be used."""
-        self._session.close()
+    def jvp(self, context: Array, directions: Array) -> tuple[Array, Array]:
+        """Return raw text features (K, D) at a context (n, m), and their derivatives (p, K, D)
+        along directions (p, n, m), exact and float32; see `tangent.py`.
 
-    def _run(self, output: str, contexts: Array) -> Array:
+        The first call builds a second session. Raises `InputError` for other shapes and for a
+        tower without context tokens.
+        """
+        directions = self._checked("directions", directions)
+        context = self._checked("context", np.asarray(context)[None])
+        if self._tangents is None:
+            self._tangents = Session(build_tangent(self._checkpoint, self._prompts), self._threads)
+        outputs, chunks = ("features", "derivatives"), []
+        for i in range(0, len(directions), self._directions):
+            chunk = directions[i : i + self._directions]
+            inputs = {"context": context, "directions": chunk}
+            chunks.append(self._tangents.run_many(outputs, inputs))
+        return chunks[0][0][0], np.concatenate([derivatives for _, derivatives in chunks])
+
+    def close(self) -> None:
+        """Release the sessions; the tower can no longer be used."""
+        self._session.close()
+        if self._tangents is not None:
+            self._tangents.close()
+
+    def _checked(self, name: str, contexts: Array) -> Array:
         contexts = np.asarray(contexts)
         wanted = self._start.shape
         if contexts.ndim != 3 or contexts.shape[1:] != wanted or not len(contexts):
             raise InputError(
-                f"contexts have shape {contexts.shape}; (P, {wanted[0]}, {wanted[1]}) with P of at "
+                f"{name} have shape {contexts.shape}; (P, {wanted[0]}, {wanted[1]}) with P of at "
                 "least 1 is needed"
             )
         if contexts.dtype.kind != "f":
-            raise InputError(f"contexts are {contexts.dtype}; floating point is needed")
-        contexts = np.ascontiguousarray(contexts, dtype=np.float32)
+            raise InputError(f"{name} are {contexts.dtype}; floating point is needed")
+        return np.ascontiguousarray(contexts, dtype=np.float32)
+
+    def _run(self, output: str, contexts: Array) -> Array:
+        contexts = self._checked("contexts", contexts)
         # Candidates are rows of one batch axis that no node mixes; a chunk never sees another.
         chunks = [
             self._session.run(output, {"context": contexts[i : i + self._batch]})

@@ -1,0 +1,162 @@
+"""What a tangent costs: time in forwards, and peak memory against the number of directions.
+
+    python benchmarks/tangents.py            # prints the tables, writes results/tangents.json
+
+Towers: the embedded model and one of ViT-B/16's size with random weights (and its first 3 layers,
+to see whether depth costs memory), 10 classes; ``--classes`` gives other numbers. Time: the tower's
+own calls, ``forward`` of 32 contexts and ``jvp`` along 32 directions, in turns, medians of
+``--rounds``; a tangent is jvp's time / 32, the primal included. Memory: the graph in one call of
+p directions, one process a p, its peak resident size as the parent sees it. Times are processor
+seconds of the process, so that other work on the machine counts as little as possible.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import numpy as np
+import onnxruntime
+
+from sharpzo.towers.checkpoint import Checkpoint, resolve
+from sharpzo.towers.prompts import layout
+from sharpzo.towers.session import Session
+from sharpzo.towers.tangent import build_tangent
+from sharpzo.towers.tower import OnnxTextTower
+
+RESULT = Path(__file__).parent / "results" / "tangents.json"
+DIRECTIONS = 32
+WORDS = ("cat", "dog", "photo", "the", "of")  # in the vocabulary of the random towers
+
+
+def class_names(count: int) -> list[str]:
+    """Names of one to three words, all different."""
+    names = [*WORDS, *(f"{a} {b}" for a in WORDS for b in WORDS)]
+    names += [f"{a} {b} {c}" for a in WORDS for b in WORDS for c in WORDS]
+    return names[:count]
+
+
+def write_random_tower(folder: Path, layers: int) -> None:
+    """A checkpoint of ViT-B/16's text tower (512 wide, 8 heads) with random weights."""
+    sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "towers"))
+    from random_models import save_clip
+
+    vision = {"hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 1,
+              "num_attention_heads": 4, "image_size": 32, "patch_size": 8}  # fmt: skip
+    save_clip(folder, {"vocab_size": 49408, "num_hidden_layers": layers}, vision, width=512)
+
+
+def random_tower(folder: Path, layers: int) -> Path:
+    """The same in a process of its own: a child counts its parent's size at birth as its own."""
+    flags = ["--write", str(folder), str(layers)]
+    subprocess.run([sys.executable, __file__, *flags], check=True, capture_output=True)
+    return folder
+
+
+def cost(folder: Path, classes: int, rounds: int, threads: int) -> dict[str, float]:
+    """Milliseconds of one forward in a batch and of one tangent, and their ratio."""
+    tower = OnnxTextTower(Checkpoint.open(folder), class_names(classes), threads=threads)
+    draws = np.random.default_rng(0).normal(size=(DIRECTIONS, *tower.start.shape))
+    noise = draws.astype(np.float32)
+    contexts = tower.start + np.float32(0.1 * tower.token_distance / 16) * noise
+    forward: list[float] = []
+    tangent: list[float] = []
+    for _ in range(rounds + 1):
+        begin = time.process_time()
+        tower.forward(contexts)
+        middle = time.process_time()
+        tower.jvp(contexts[0], noise)
+        forward.append(middle - begin)
+        tangent.append(time.process_time() - middle)
+    times = [statistics.median(t[1:]) / DIRECTIONS * 1e3 for t in (forward, tangent)]
+    pairs = [t / f for f, t in zip(forward[1:], tangent[1:], strict=True)]
+    return {
+        "forward_ms": round(times[0], 3),
+        "tangent_ms": round(times[1], 3),
+        "ratio": round(statistics.median(pairs), 3),
+        "ratio_least": round(min(pairs), 3),
+        "ratio_most": round(max(pairs), 3),
+    }
+
+
+def child(folder: Path, classes: int, directions: int, threads: int) -> None:
+    """Run the tangent graph once; the parent reads how much memory this process needed."""
+    checkpoint = Checkpoint.open(folder)
+    prompts = layout(checkpoint, class_names(classes))
+    shape = (max(directions, 1), prompts.n_context, checkpoint.text.width)
+    with Session(build_tangent(checkpoint, prompts), threads) as session:
+        if directions:
+            inputs = {"context": np.ones((1, *shape[1:]), np.float32)}
+            inputs["directions"] = np.ones(shape, np.float32)
+            session.run("derivatives", inputs)
+
+
+def peak_mb(folder: Path, classes: int, directions: int, threads: int) -> float:
+    """Peak resident size in MB of a process that computes so many directions in one call."""
+    flags = ["--child", str(folder), str(classes), str(directions), str(threads)]
+    process = subprocess.Popen([sys.executable, __file__, *flags])
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"the child for {directions} directions failed")
+    return round(usage.ru_maxrss * 1024 / 1e6, 1)
+
+
+def memory(folder: Path, classes: int, threads: int) -> dict[str, object]:
+    """Peaks for 0 (the session alone) to 128 directions and the slope of the last doubling."""
+    counts = (0, 8, 16, 32, 64, 128)
+    peaks = {p: peak_mb(folder, classes, p, threads) for p in counts}
+    return {"peak_mb": peaks, "mb_a_direction": round((peaks[128] - peaks[64]) / 64, 3)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--classes", type=int, nargs="+", default=[10])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--child", nargs=4, default=None, help=argparse.SUPPRESS)
+    parser.add_argument("--write", nargs=2, default=None, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.write:
+        write_random_tower(Path(args.write[0]), int(args.write[1]))
+        return
+    if args.child:
+        folder, *numbers = args.child
+        child(Path(folder), *map(int, numbers))
+        return
+    lines = []
+    with tempfile.TemporaryDirectory() as scratch:
+        towers = {
+            "embedded": resolve(None),
+            "ViT-B/16 size": random_tower(Path(scratch) / "b16", 12),
+            "ViT-B/16 size, 3 layers": random_tower(Path(scratch) / "b16-3", 3),
+        }
+        few = args.classes[0]  # memory first, while this process is small
+        peaks = {name: memory(folder, few, args.threads) for name, folder in towers.items()}
+        for name, folder in towers.items():
+            for classes in args.classes:
+                rounds = args.rounds if classes <= 10 else max(3, args.rounds // 3)
+                line = {"tower": name, "classes": classes}
+                line |= cost(folder, classes, rounds, args.threads)
+                lines.append(line | (peaks[name] if classes == few else {}))
+                print(lines[-1], flush=True)
+    machine = {
+        "cpu": platform.processor() or platform.machine(),
+        "threads": args.threads,
+        "onnxruntime": onnxruntime.__version__,
+    }
+    RESULT.write_text(json.dumps({**machine, "directions": DIRECTIONS, "lines": lines}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

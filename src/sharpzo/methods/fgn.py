@@ -1,0 +1,83 @@
+"""``fgn``: forward-only Gauss-Newton over the context."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sharpzo.errors import InputError
+from sharpzo.methods.prompt import rename
+from sharpzo.methods.registry import Fit, Method, Task, register
+from sharpzo.methods.searching import SearchingSettings, search_until_spent
+from sharpzo.objective import (
+    TANGENT_COST,
+    ContextMap,
+    FeatureLoss,
+    FeatureObjective,
+    WholeContext,
+    unit_std,
+)
+from sharpzo.search.gauss_newton import GaussNewton, GaussNewtonSettings
+
+
+@dataclass(frozen=True)
+class FgnSettings(SearchingSettings):
+    """FGN and the space it searches.
+
+    ``dim``: None moves all n * m numbers of the context, in token distances; a number moves that
+    many through a random map, as the searches from losses do. ``difference``: None takes exact
+    tangents, each counted as ``tangent_cost`` forwards; a number takes finite differences of that
+    step, for towers that have no tangents.
+    """
+
+    validate_every: int = 100
+    forwards: int | None = 5000
+    dim: int | None = None
+    difference: float | None = None
+    tangent_cost: float = TANGENT_COST
+    search: GaussNewtonSettings = field(default_factory=GaussNewtonSettings)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dim is not None and self.dim < 1:
+            raise InputError(f"dim is {self.dim}; give 1 or more, or nothing for the whole context")
+
+
+def fit(settings: FgnSettings, task: Task) -> Fit:
+    """Search the context of the lowest training loss; validation chooses among its points."""
+    tower = task.tower
+    if settings.dim is None:
+        contexts: ContextMap = WholeContext(tower.start, tower.token_distance)
+    else:
+        contexts = ContextMap(tower.start, dim=settings.dim, std=unit_std(tower), seed=task.seed)
+    objective = FeatureObjective(
+        tower,
+        task.train,
+        contexts,
+        task.validation,
+        tangent_cost=settings.tangent_cost,
+        difference=settings.difference,
+    )
+    loss = FeatureLoss(task.train, tower.logit_scale)
+    search = GaussNewton(contexts.dim, loss, settings.search, seed=task.seed)
+    result = search_until_spent(search, objective, settings, task)
+    return Fit.of_search(
+        result,
+        arrays={"context": contexts(result.chosen.point[None])[0].astype(np.float32)},
+        notes={
+            "training_loss": result.chosen.judged.loss,
+            "linearisations": search.notes["linearisations"],
+        },
+    )
+
+
+register(
+    Method(
+        "fgn",
+        "forward-only Gauss-Newton: features linearised, the loss kept exact",
+        FgnSettings(),
+        fit,
+        rename=rename,
+    )
+)

@@ -1,0 +1,370 @@
+"""FGN: forward-only Gauss-Newton. Linearise the features, keep the loss exact, check by forwards.
+
+A forward returns all text features f(w), not one number, and the loss L(f) is known in closed
+form. So a step asks for the features' slopes J along p directions V (rows, orthonormal),
+minimises L(f + a J) + damping/2 |a|^2 over a for a few dampings at no cost (prox-linear, or
+Gauss-Newton in a random subspace), and checks the candidates w + a V by real forwards. Damping and
+trust radius follow actual against predicted decrease (Levenberg, Marquardt). Slopes of earlier
+directions are kept, stale as they are: with them a step moves in a far wider space than was just
+paid for. J serves a few rounds, corrected by Broyden's secant update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from sharpzo.errors import InputError
+from sharpzo.lbfgs import minimise
+from sharpzo.rng import generator
+from sharpzo.search.checks import at_least, between, checked_vector, positive
+from sharpzo.search.record import Best, Patience, nest, part
+from sharpzo.types import Array, Linearise, Linearised, Reason, State
+
+# Raw features (K, D) -> loss and gradient (K, D).
+FeatureLoss = Callable[[Array], tuple[float, Array]]
+
+SHORTEST = 0.5  # what an old direction must keep of its length, or its slope is mostly rounding
+NUMBERS = 2**26  # of slopes kept at most: 256 MB
+SMALLEST_RADIUS = 1e-7  # a trust region below moves no float32 context
+DAMPINGS = 1e-8, 1e8
+
+
+@dataclass(frozen=True)
+class GaussNewtonSettings:
+    """Settings of FGN; lengths are in the units of w.
+
+    ``directions`` p of a linearisation; ``history`` of them are the last accepted steps and one is
+    the running average of the lifted gradients J^T dL/df V (weight ``memory`` on the past, 0 for
+    none at all), the rest are random. ``window``: slopes kept in all, new and
+    old (fewer for very many classes). ``reuse``: rounds of candidates that a linearisation serves.
+    ``candidates`` a round, from dampings a factor of ``ladder`` apart around the current one, which
+    begins at ``damping``. ``radius``: bound on the length of a step, and the first trust radius.
+    ``inner_steps``: L-BFGS steps a damping. ``rho``: the inner problem minimises the worst loss
+    within that distance, for no forward; 0 the loss itself. ``patience`` ends the search after so
+    many observations without a gain of ``min_gain``.
+    """
+
+    directions: int = 32
+    window: int = 512
+    reuse: int = 2
+    history: int = 1
+    memory: float = 0.9
+    candidates: int = 2
+    ladder: float = 4.0
+    damping: float = 0.01
+    radius: float = 2.0
+    inner_steps: int = 20
+    rho: float = 0.0
+    patience: int | None = None
+    min_gain: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("directions", "window", "reuse", "candidates", "inner_steps"):
+            at_least(name, getattr(self, name), 1)
+        at_least("history", self.history, 0)
+        for name in ("damping", "radius"):
+            positive(name, getattr(self, name))
+        between("memory", self.memory, 0, 1)
+        between("rho", self.rho, 0, 1e6)
+        between("ladder", self.ladder, 1, 1e6)
+        between("min_gain", self.min_gain, 0, 1)
+        if self.patience is not None:
+            at_least("patience", self.patience, 1)
+
+
+class GaussNewton:
+    """FGN as a ``Search`` that reads features: ``ask`` gives `Linearise` or candidates (P, d).
+
+    ``loss`` maps raw features (K, D) to the loss and its gradient. Told `Linearised`, or raw
+    features (P, K, D) of the candidates. ``step`` counts rounds of candidates.
+
+    >>> target = np.array([[3.0, -1.0]])  # features are w itself, as (1, 2)
+    >>> def loss(f):
+    ...     return float(((f - target) ** 2).sum()), 2 * (f - target)
+    >>> search = GaussNewton(2, loss, GaussNewtonSettings(directions=2), seed=1)
+    >>> for _ in range(20):
+    ...     asked = search.ask()
+    ...     if isinstance(asked, Linearise):
+    ...         slopes = asked.directions[:, None]
+    ...         search.tell(Linearised(asked.point[None], slopes))
+    ...     else:
+    ...         search.tell(asked[:, None])
+    >>> search.point.round(3)
+    array([ 3., -1.])
+    """
+
+    stage = "gauss-newton"
+
+    def __init__(
+        self,
+        dim: int,
+        loss: FeatureLoss,
+        settings: GaussNewtonSettings | None = None,
+        seed: int = 0,
+        start: Array | None = None,
+    ) -> None:
+        at_least("dim", dim, 1)
+        self.settings = settings = settings or GaussNewtonSettings()
+        self._loss_of = loss
+        self._seed = int(seed)
+        self._point = np.zeros(dim) if start is None else checked_vector("start", start, dim)
+        self._step = 0
+        self._linearised = 0  # how often
+        self._age = 0  # rounds that the Jacobian at hand has served
+        self._damping = settings.damping
+        self._radius = settings.radius
+        self._past = np.zeros((0, dim))  # accepted steps, the latest first
+        self._gradient = np.zeros(dim)  # running average, lifted
+        self._loss = float("inf")
+        self._gain = 0.0  # actual / predicted decrease of the last round
+        self._features: Array = np.zeros((0, 0), np.float32)
+        self._due = True  # whether to linearise next
+        self._frame: Array = np.zeros((0, dim))  # V, unit rows
+        self._jacobian: Array = np.zeros((0, 0, 0), np.float32)  # slopes along them
+        self._round: tuple[Array, Array, Array] | None = None
+        self._stopped: Reason | None = None
+        self._patience = Patience(settings.patience, settings.min_gain)
+        self._best = Best(dim)
+
+    @property
+    def dim(self) -> int:
+        """Dimension d."""
+        return len(self._point)
+
+    @property
+    def step(self) -> int:
+        """Rounds of candidates completed; linearising is none."""
+        return self._step
+
+    @property
+    def point(self) -> Array:
+        """Current w (d,)."""
+        return self._point.copy()
+
+    @property
+    def best(self) -> tuple[Array, float]:
+        """Point (d,) with the lowest loss so far, and that loss."""
+        return self._best.point.copy(), self._best.loss
+
+    @property
+    def stopped(self) -> Reason | None:
+        """Why the search stopped: diverged, converged, or patience spent."""
+        return self._stopped
+
+    @property
+    def notes(self) -> Mapping[str, float]:
+        """Damping, trust radius, linearisations, and actual / predicted decrease last round."""
+        return {
+            "damping": self._damping,
+            "radius": self._radius,
+            "linearisations": float(self._linearised),
+            "gain": self._gain,
+        }
+
+    def ask(self) -> Array | Linearise:
+        """Return `Linearise` if new slopes are due, else candidates (P, d)."""
+        if self._due:
+            return Linearise(self.point, self._directions())
+        return self._point + self._inner()[0] @ self._frame
+
+    def tell(self, answer: Array | Linearised, /) -> None:
+        """Take the slopes, or the features (P, K, D) of the candidates, of the last ``ask``.
+
+        Features or slopes that are not finite count as a loss of +inf and as a slope of zero. The
+        search has DIVERGED if the features of its own point are not finite, and CONVERGED once
+        the trust region has shrunk to nothing. Raises `InputError` for anything else than was
+        asked for.
+        """
+        asked = self.ask()
+        many = len(asked.directions) if isinstance(asked, Linearise) else len(asked)
+        wanted = Linearised if isinstance(asked, Linearise) else np.ndarray
+        if not isinstance(answer, wanted):
+            raise InputError(f"told {type(answer).__name__}; {wanted.__name__} was asked for")
+        rows = answer.derivatives if isinstance(answer, Linearised) else answer
+        one = answer.features.shape if isinstance(answer, Linearised) else self._features.shape
+        if rows.shape != (many, *one):
+            raise InputError(f"told an array of shape {rows.shape}; {(many, *one)} was asked for")
+        if isinstance(answer, Linearised):
+            self._take_slopes(answer)
+        else:
+            self._take_round(answer)
+
+    def observe(self, validation_accuracy: float) -> None:
+        """Stop with PATIENCE when validation accuracy has stopped rising."""
+        if self._patience.observe(validation_accuracy) and self._stopped is None:
+            self._stopped = Reason.PATIENCE
+
+    def _directions(self) -> Array:
+        """Return V (p, d), orthonormal rows: kept directions first, random ones to fill up."""
+        count = min(self.settings.directions, self.dim)
+        random = generator(self._seed, "gauss-newton", step=self._linearised)
+        known = (self._gradient, *self._past) if self.settings.memory else self._past
+        kept = [row for row in known if row.any()]
+        fill = random.standard_normal((count, self.dim))
+        rows = np.stack([row / np.linalg.norm(row) for row in (*kept, *fill)])[:count]
+        return np.ascontiguousarray(np.linalg.qr(rows.T)[0].T)
+
+    def _take_slopes(self, answer: Linearised) -> None:
+        frame = self._directions()
+        features, jacobian = np.array(answer.features), np.array(answer.derivatives)
+        loss, slope = self._evaluate(features)
+        if not np.isfinite(loss):
+            self._stopped = Reason.DIVERGED
+            return
+        jacobian[~np.isfinite(jacobian).all(axis=(1, 2))] = 0
+        lifted = np.tensordot(jacobian, slope, axes=2).astype(np.float64) @ frame
+        self._gradient = self.settings.memory * self._gradient + lifted
+        self._remember(frame, jacobian)
+        self._features, self._loss = features, loss
+        self._best.update(self._point[None], np.array([loss]))
+        self._linearised += 1
+        self._age = 0
+        self._due = False
+
+    def _remember(self, frame: Array, jacobian: Array) -> None:
+        """Put new slopes before older ones, whose directions lose what the new ones span.
+
+        J is linear: with v = v' + c V, the slope along v' is that along v less c J_V.
+        """
+        window = min(self.settings.window, NUMBERS // jacobian[0].size)
+        room = max(window - len(frame), 0)
+        if len(self._frame) and room:
+            shared = self._frame @ frame.T
+            old = self._frame - shared @ frame
+            length = np.linalg.norm(old, axis=1)
+            kept = np.flatnonzero(length > SHORTEST)[:room]
+            slopes = self._jacobian[kept] - np.tensordot(
+                shared[kept].astype(jacobian.dtype), jacobian, axes=1
+            )
+            scale = 1 / length[kept]
+            frame = np.concatenate([frame, old[kept] * scale[:, None]])
+            scaled = slopes * scale.astype(jacobian.dtype)[:, None, None]
+            jacobian = np.concatenate([jacobian, scaled])
+        self._frame, self._jacobian = frame, jacobian
+
+    def _inner(self) -> tuple[Array, Array, Array]:
+        """Return coefficients (P, p), predicted losses (P,) and dampings (P,) of this round."""
+        if self._round is None:
+            middle = (self.settings.candidates - 1) / 2
+            powers = middle - np.arange(self.settings.candidates)
+            dampings = np.clip(self._damping * self.settings.ladder**powers, *DAMPINGS)
+            found, predicted = [], []
+            a = np.zeros(len(self._frame))
+            for damping in dampings:  # from the shortest step on, each from the one before
+                model = self._model(damping, self.settings.rho)
+                a = minimise(model, a, steps=self.settings.inner_steps, tolerance=1e-5)
+                length = float(np.linalg.norm(a))
+                inside = a * min(1.0, self._radius / length) if length > 0 else a
+                found.append(inside)
+                predicted.append(self._model(0.0)(inside)[0])
+            self._round = np.stack(found), np.array(predicted), dampings
+        return self._round
+
+    def _model(self, damping: float, rho: float = 0.0) -> Callable[[Array], tuple[float, Array]]:
+        """L(f + (a + e) J) + damping/2 |a|^2 and its gradient; e is the worst within rho, to first
+        order (Foret et al., sharpness-aware minimisation, on the linearised features).
+        """
+        jacobian, features = self._jacobian, self._features
+        flat = jacobian.reshape(len(jacobian), -1)
+
+        def at(a: Array) -> tuple[float, Array]:
+            moved = features + (a.astype(flat.dtype) @ flat).reshape(features.shape)
+            loss, slope = self._evaluate(moved)
+            return loss, flat @ slope.ravel()
+
+        def value(a: Array) -> tuple[float, Array]:
+            loss, slope = at(a)
+            if rho and (steep := float(np.linalg.norm(slope))) > 0:
+                loss, slope = at(a + rho / steep * slope)
+            return loss + damping / 2 * float(a @ a), slope + damping * a
+
+        return value
+
+    def _evaluate(self, features: Array) -> tuple[float, Array]:
+        """Loss and gradient; +inf and zeros where the features are not finite."""
+        if np.isfinite(features).all():
+            loss, slope = self._loss_of(features)
+            if np.isfinite(loss):
+                return float(loss), slope
+        return float("inf"), np.zeros_like(features)
+
+    def _take_round(self, features: Array) -> None:
+        steps, predicted, dampings = self._inner()
+        losses = np.array([self._evaluate(one)[0] for one in features])
+        candidates = self._point + steps @ self._frame
+        self._best.update(candidates, losses)
+        i = int(np.argmin(losses))
+        length = float(np.linalg.norm(steps[i]))
+        decrease, hoped = self._loss - losses[i], self._loss - predicted[i]
+        self._gain = float(decrease / hoped) if hoped > 0 and np.isfinite(decrease) else 0.0
+        if np.isfinite(losses[i]) and length > 0:  # Broyden: J carries a to what it did
+            moved = features[i] - self._features
+            error = moved - np.tensordot(steps[i].astype(moved.dtype), self._jacobian, axes=1)
+            self._jacobian += np.multiply.outer(steps[i] / length**2, error).astype(moved.dtype)
+        if decrease > 1e-4 * max(hoped, 0.0):
+            move, self._point = candidates[i] - self._point, candidates[i]
+            self._features, self._loss = np.array(features[i]), float(losses[i])
+            self._past = np.stack([move, *self._past])[: self.settings.history]
+            self._damping = float(dampings[i])
+            if self._gain > 0.75:
+                self._radius = min(max(self._radius, 2 * length), self.settings.radius)
+            elif self._gain < 0.25:
+                self._radius = min(self._radius, length)
+        else:
+            self._radius = min(self._radius, float(np.linalg.norm(steps, axis=1).max())) / 2
+            self._damping = min(self._damping * self.settings.ladder, DAMPINGS[1])
+        self._step += 1
+        self._age += 1
+        self._round = None
+        if self._radius < SMALLEST_RADIUS:
+            self._stopped = Reason.CONVERGED
+        elif self._age >= self.settings.reuse:
+            self._due = True
+
+    def state(self) -> State:
+        """Return copies of everything the next steps depend on; flat."""
+        state: State = {
+            "seed": self._seed,
+            "step": self._step,
+            "linearised": self._linearised,
+            "age": self._age,
+            "damping": self._damping,
+            "radius": self._radius,
+            "gain": self._gain,
+            "point": self._point.copy(),
+            "past": self._past.copy(),
+            "gradient": self._gradient.copy(),
+            "frame": self._frame.copy(),
+            "jacobian": self._jacobian.copy(),
+            "features": self._features.copy(),
+            "due": self._due,
+            **nest("patience", self._patience.state()),
+            **nest("best", self._best.state()),
+        }
+        if np.isfinite(self._loss):
+            state["loss"] = self._loss
+        if self._stopped is not None:
+            state["stopped"] = self._stopped.name
+        return state
+
+    @classmethod
+    def from_state(
+        cls, loss: FeatureLoss, settings: GaussNewtonSettings, state: State
+    ) -> GaussNewton:
+        """Rebuild a search that goes on bit for bit as the one ``state`` was taken from."""
+        search = cls(len(state["point"]), loss, settings, seed=int(state["seed"]))
+        for name in ("step", "linearised", "age"):
+            setattr(search, f"_{name}", int(state[name]))
+        for name in ("damping", "radius", "gain"):
+            setattr(search, f"_{name}", float(state[name]))
+        for name in ("point", "past", "gradient", "frame", "jacobian", "features"):
+            setattr(search, f"_{name}", np.array(state[name], order="C"))
+        search._loss = float(state.get("loss", np.inf))
+        search._due = bool(state["due"])
+        search._patience.restore(part("patience", state))
+        search._best.restore(part("best", state))
+        search._stopped = Reason[state["stopped"]] if "stopped" in state else None
+        return search

@@ -1,0 +1,273 @@
+"""The text tower with forward-mode derivatives: context and directions -> features and derivatives.
+
+No graph of its own: `TangentBuilder` watches the nodes that `text.py` writes and, behind each node
+that the context can reach, writes the nodes of its directional derivative. So every saving of the
+text graph is one of the tangents too: what is constant there (the prefix, the words in the first
+block) has no tangent at all, and what is left out there (padding, all but EOS in the last block)
+is left out here.
+
+The primal has a batch of one, tangents have a batch of p; the nodes of the primal run once for all
+directions. Nothing is kept for a way back, so memory grows with p and not with depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import pi, sqrt
+from typing import Any
+
+import numpy as np
+
+from sharpzo.errors import EngineError, InputError
+from sharpzo.towers.checkpoint import Checkpoint
+from sharpzo.towers.graph import Builder, Graph
+from sharpzo.towers.prompts import Prompts
+from sharpzo.towers.text import write_text
+
+Attributes = dict[str, Any]
+
+
+def build_tangent(checkpoint: Checkpoint, prompts: Prompts) -> Graph:
+    """Return the graph: inputs ``context`` (1, n, m) and ``directions`` (p, n, m), outputs
+    ``features`` (1, K, D) and ``derivatives`` (p, K, D); ``states`` (1, K, H) and
+    ``state_derivatives`` (p, K, H) besides.
+
+    p is free. Raises `CheckpointError` for a bidirectional tower and `InputError` if there are no
+    context tokens.
+    """
+    config, n, k = checkpoint.text, prompts.n_context, len(prompts.suffixes)
+    if n == 0:
+        raise InputError(
+            "there are 0 context tokens, so nothing to differentiate by; give a template with "
+            "words before the class name, or n_context of 1 or more"
+        )
+    build = TangentBuilder("context", "directions")
+    write_text(build, checkpoint, prompts)
+    build.name_tangent("states", "state_derivatives")
+    build.name_tangent("features", "derivatives")
+    return build.finish(
+        {"context": (1, n, config.width), "directions": ("p", n, config.width)},
+        {
+            "states": (1, k, config.width),
+            "features": (1, k, config.projection),
+            "state_derivatives": ("p", k, config.width),
+            "derivatives": ("p", k, config.projection),
+        },
+        "text-tangent",
+    )
+
+
+@dataclass(frozen=True)
+class _Tangent:
+    """factor * base: ``base`` has the batch p, ``factor`` the shape of the primal.
+
+    A chain of elementwise functions changes the factor alone, once for all directions.
+    """
+
+    base: str
+    factor: str = ""
+
+
+class TangentBuilder(Builder):
+    """A builder that follows every value which depends on one input by its tangent.
+
+    The rules ask of the graph that batches are the first axis, and the primal's is 1: a tangent
+    has the shape of its value but for p in place of 1 (p * T rows in place of T).
+    """
+
+    def __init__(self, by: str, directions: str) -> None:
+        super().__init__()
+        self._directions = directions
+        self._tangents = {by: _Tangent(directions)}
+
+    def ops(
+        self, kind: str, *inputs: str, names: Sequence[str], **attributes: Any
+    ) -> tuple[str, ...]:
+        """Add a node and, if an input has a tangent, the nodes of its own.
+
+        Raises `EngineError` for a kind of node without a rule.
+        """
+        moving = kind != "Shape" and any(x in self._tangents for x in inputs)
+        if moving and kind == "LayerNormalization":
+            names = (names[0], "", "")  # mean and 1 / deviation: the rule needs them
+        outputs = super().ops(kind, *inputs, names=names, **attributes)
+        if moving:
+            if kind not in _RULES:
+                raise EngineError(f"there is no rule for the derivative of {kind}")
+            self._tangents[outputs[0]] = _RULES[kind](self, inputs, outputs, attributes)
+        return outputs
+
+    def name_tangent(self, value: str, name: str) -> None:
+        """Make the tangent of a value an output called ``name``."""
+        self.node("Identity", self.tangent(value), name=name)
+
+    def node(self, kind: str, *inputs: str, name: str = "", **attributes: Any) -> str:
+        """Add a node that is no part of the primal and is followed by nothing."""
+        return super().ops(kind, *inputs, names=(name,), **attributes)[0]
+
+    def moves(self, value: str) -> bool:
+        """Whether a value has a tangent."""
+        return value in self._tangents
+
+    def lazy(self, value: str) -> _Tangent:
+        """Return the tangent of a value as it is kept."""
+        return self._tangents[value]
+
+    def tangent(self, value: str) -> str:
+        """Return the tangent of a value, multiplied out."""
+        kept = self._tangents[value]
+        if kept.factor:
+            product = self.node("Mul", self.spread(kept.base, value), kept.factor)
+            self._tangents[value] = kept = _Tangent(self.gather(product, value))
+        return kept.base
+
+    def zeros(self, value: str) -> str:
+        """Return the tangent of a value that has none."""
+        batch = self.node("Shape", self._directions, start=0, end=1)
+        shape = self.node("Concat", batch, self.node("Shape", value, start=1), axis=0)
+        return self.node("Expand", self.constant(np.float32(0)), shape)
+
+    def spread(self, tangent: str, value: str) -> str:
+        """Return a tangent with p as an axis of its own: (p, *shape of the value)."""
+        return self.node("Reshape", tangent, self._shape(value, 0))
+
+    def gather(self, tangent: str, value: str) -> str:
+        """Undo `spread`: p goes back into the first axis."""
+        return self.node("Reshape", tangent, self._shape(value, 1))
+
+    def _shape(self, value: str, start: int) -> str:
+        shape = self.node("Shape", value, start=start)
+        return self.node("Concat", self.constant([-1]), shape, axis=0)
+
+
+Rule = Callable[[TangentBuilder, Sequence[str], Sequence[str], Attributes], _Tangent]
+
+
+def _structural(kind: str) -> Rule:
+    """The same node on the tangent: it moves numbers and knows nothing of the batch."""
+
+    def rule(
+        build: TangentBuilder, inputs: Sequence[str], outputs: Sequence[str], how: Attributes
+    ) -> _Tangent:
+        return _Tangent(build.node(kind, build.tangent(inputs[0]), *inputs[1:], **how))
+
+    return rule
+
+
+def _gemm(
+    build: TangentBuilder, inputs: Sequence[str], outputs: Sequence[str], how: Attributes
+) -> _Tangent:
+    return _Tangent(build.node("Gemm", build.tangent(inputs[0]), inputs[1], **how))
+
+
+def _add(
+    build: TangentBuilder, inputs: Sequence[str], outputs: Sequence[str], how: Attributes
+) -> _Tangent:
+    parts = [build.tangent(x) for x in inputs if build.moves(x)]
+    return _Tangent(parts[0] if len(parts) == 1 else build.node("Add", *parts))
+
+
+def _concat(
+    build: TangentBuilder, inputs: Sequence[str], outputs: Sequence[str], how: Attributes
+) -> _Tangent:
+    parts = [build.tangent(x) if build.moves(x) else build.zeros(x) for x in inputs]
+    return _Tangent(build.node("Concat", *parts, **how))
+
+
+def _matmul(
+    build: TangentBuilder, inputs: Sequence[str], outputs: Sequence[str], how: Attributes
+) -> _Tangent:
+    left, right = inputs
+    parts = []
+    if build.moves(left):
+        parts.append(build.node("MatMul", build.tangent(left), right))
+    if build.moves(right):
+        parts.append(build.node("MatMul", left, build.tangent(right)))
+    return _Tangent(parts[0] if len(parts) == 1 else build.node("Add", *parts))
+
+
+def _softmax(
+    build: TangentBuilder, inputs: Sequence[str], outputs: Sequence[str], how: Attributes
+) -> _Tangent:
+    """w (ds - sum w ds); where a mask makes w zero, ds does not matter."""
+    weights, axis = outputs[0], build.constant([-1])
+    moved = build.node("Mul", weights, build.tangent(inputs[0]))
+    total = build.node("ReduceSum", moved, axis, keepdims=1)
+    return _Tangent(build.node("Sub", moved, build.node("Mul", weights, total)))
+
+
+def _layer_norm(
+    build: TangentBuilder, inputs: Sequence[str], outputs: Sequence[str], how: Attributes
+) -> _Tangent:
+    """gain / deviation * (dx - mean dx - z mean(z dx)) with z = (x - mean x) / deviation."""
+    x, gain = inputs[:2]
+    _, mean, inverse = outputs
+    z = build.node("Mul", build.node("Sub", x, mean), inverse)
+    scale = build.node("Mul", inverse, gain)
+    turn = build.node("Mul", z, scale)
+    dx, axis = build.spread(build.tangent(x), x), build.constant([-1])
+    centred = build.node("Sub", dx, build.node("ReduceMean", dx, axis, keepdims=1))
+    along = build.node("ReduceMean", build.node("Mul", dx, z), axis, keepdims=1)
+    left = build.node("Mul", centred, scale)
+    return _Tangent(build.gather(build.node("Sub", left, build.node("Mul", along, turn)), x))
+
+
+def _elementwise(slope: Callable[[TangentBuilder, str, str], str]) -> Rule:
+    """f'(x) dx, not multiplied out; ``slope`` writes f' from x and f(x)."""
+
+    def rule(
+        build: TangentBuilder, inputs: Sequence[str], outputs: Sequence[str], how: Attributes
+    ) -> _Tangent:
+        kept, factor = build.lazy(inputs[0]), slope(build, inputs[0], outputs[0])
+        if kept.factor:
+            factor = build.node("Mul", kept.factor, factor)
+        return _Tangent(kept.base, factor)
+
+    return rule
+
+
+def _sigmoid_slope(build: TangentBuilder, x: str, y: str) -> str:
+    return build.node("Mul", y, build.node("Sub", build.constant(np.float32(1)), y))
+
+
+def _gelu_slope(build: TangentBuilder, x: str, y: str) -> str:
+    """Phi(x) + x phi(x) of the normal distribution."""
+
+    def times(left: str, right: float) -> str:
+        return build.node("Mul", left, build.constant(np.float32(right)))
+
+    half = build.constant(np.float32(0.5))
+    below = build.node("Add", times(build.node("Erf", times(x, 1 / sqrt(2))), 0.5), half)
+    bell = build.node("Exp", times(build.node("Mul", x, x), -0.5))
+    return build.node("Add", below, build.node("Mul", times(x, 1 / sqrt(2 * pi)), bell))
+
+
+def _mul(
+    build: TangentBuilder, inputs: Sequence[str], outputs: Sequence[str], how: Attributes
+) -> _Tangent:
+    """The product rule for factors whose tangents have one base, as in x * sigmoid(c x)."""
+    base, terms = "", []
+    for x, other in (inputs, tuple(reversed(inputs))):
+        if build.moves(x):
+            kept = build.lazy(x)
+            if base not in ("", kept.base):
+                raise EngineError("there is no rule for a product of two independent tangents")
+            base = kept.base
+            terms.append(build.node("Mul", kept.factor, other) if kept.factor else other)
+    return _Tangent(base, terms[0] if len(terms) == 1 else build.node("Add", *terms))
+
+
+_RULES: dict[str, Rule] = {
+    **{kind: _structural(kind) for kind in ("Expand", "Gather", "Reshape", "Slice", "Transpose",
+                                            "Unsqueeze")},
+    "Add": _add,
+    "Concat": _concat,
+    "Gelu": _elementwise(_gelu_slope),
+    "Gemm": _gemm,
+    "LayerNormalization": _layer_norm,
+    "MatMul": _matmul,
+    "Mul": _mul,
+    "Sigmoid": _elementwise(_sigmoid_slope),
+    "Softmax": _softmax,
+}  # fmt: skip

@@ -1,0 +1,99 @@
+"""The objective of searches that read features, its loss, and ``fgn`` from end to end."""
+
+import numpy as np
+import pytest
+
+from fakes import FakeTower, make_features
+from sharpzo.budget import Budget
+from sharpzo.errors import InputError
+from sharpzo.methods import Task, find, fit
+from sharpzo.objective import (
+    ContextMap,
+    FeatureLoss,
+    FeatureObjective,
+    PromptObjective,
+    WholeContext,
+)
+from sharpzo.types import Linearise, Reason
+
+
+@pytest.fixture
+def pieces():
+    tower = FakeTower()
+    return tower, make_features(tower), WholeContext(tower.start, 0.5)
+
+
+def test_whole_context_reaches_every_number():
+    tower = FakeTower()
+    contexts = WholeContext(tower.start, 0.5)
+    assert contexts.dim == tower.start.size
+    moved = contexts(np.eye(contexts.dim)) - tower.start
+    assert np.allclose(moved.reshape(contexts.dim, -1), 0.5 * np.eye(contexts.dim), atol=1e-6)
+
+
+def test_the_loss_is_that_of_the_objective_and_its_gradient_that_of_differences(pieces):
+    tower, train, contexts = pieces
+    loss = FeatureLoss(train, tower.logit_scale)
+    w = np.random.default_rng(0).normal(size=(1, contexts.dim))
+    features = tower.forward(contexts(w))[0]
+    value, gradient = loss(features)
+    assert value == pytest.approx(PromptObjective(tower, train, contexts)(w)[0], rel=1e-5)
+    for direction in np.random.default_rng(1).normal(size=(5, *features.shape)):
+        wide = features.astype(float)
+        ends = [loss(wide + sign * 1e-4 * direction)[0] for sign in (1, -1)]
+        assert (gradient * direction).sum() == pytest.approx((ends[0] - ends[1]) / 2e-4, rel=1e-3)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_tangents_are_what_differences_approach(pieces, whole):
+    tower, train, contexts = pieces
+    if not whole:
+        contexts = ContextMap(tower.start, dim=5, std=0.3, seed=1)
+    draws = np.random.default_rng(0)
+    question = Linearise(draws.normal(size=contexts.dim), draws.normal(size=(3, contexts.dim)))
+    exact = FeatureObjective(tower, train, contexts)(question)
+    near = FeatureObjective(tower, train, contexts, difference=1e-3)(question)
+    assert np.allclose(exact.features, near.features, rtol=1e-5)
+    error = np.linalg.norm(exact.derivatives - near.derivatives)
+    assert error < 5e-3 * np.linalg.norm(exact.derivatives)
+
+
+def test_prices_are_rounded_up_and_counted(pieces):
+    tower, train, contexts = pieces
+    question = Linearise(np.zeros(contexts.dim), np.eye(contexts.dim)[:5])
+    for more, price in (({}, 9), ({"tangent_cost": 1.1}, 7), ({"difference": 0.1}, 6)):
+        objective = FeatureObjective(tower, train, contexts, **more)
+        assert objective.price(question) == price
+        objective(question)
+        assert objective.forwards == price
+        assert objective.price(np.zeros((3, contexts.dim))) == 3
+        assert objective(np.zeros((3, contexts.dim))).shape == (3, 4, 6)
+        assert objective.forwards == price + 3
+    for more in ({"tangent_cost": 0.0}, {"difference": -1.0}):
+        with pytest.raises(InputError, match="above 0"):
+            FeatureObjective(tower, train, contexts, **more)
+
+
+@pytest.mark.parametrize("changes", [{}, {"difference": 0.01}, {"dim": 6}])
+def test_fgn_lowers_the_loss_within_its_budget(changes):
+    tower = FakeTower(width=16)
+    train, validation = make_features(tower), make_features(tower, seed=1)
+    heard = []
+    task = Task(train, validation, tower, 1, Budget(forwards=400), heard.append)
+    method = find("fgn")
+    changes = {"search.directions": 8, "search.window": 16, "validate_every": 1, **changes}
+    fitted = fit(method, method.configure(None, changes), task)
+    assert fitted.forwards <= 400
+    assert fitted.reason in (Reason.FORWARDS, Reason.CONVERGED)
+    assert heard[-1].loss < 0.6 * heard[0].loss
+    assert fitted.arrays["context"].shape == tower.start.shape
+    assert method.rename is not None
+    again = method.rename(fitted.arrays, tower)
+    assert np.allclose(again.scores(train), fitted.head.scores(train), atol=1e-4)
+    repeated = fit(method, method.configure(None, changes), task)
+    assert np.array_equal(repeated.arrays["context"], fitted.arrays["context"])
+
+
+def test_a_dimension_of_zero_is_refused():
+    with pytest.raises(InputError, match="dim is 0"):
+        find("fgn").configure(None, {"dim": 0})
