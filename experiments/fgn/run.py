@@ -47,24 +47,15 @@ SHOWN = {
 # name -> changed settings
 CELLS: dict[str, dict[str, Any]] = {
     "fgn": {},
+    **{f"window {w}": {"search.window": w} for w in (128, 512)},
+    **{f"p {p}": {"search.directions": p} for p in (16, 64, 128)},
     **{
-        f"p {p} window {w} reuse {r} candidates {c}": {
+        f"p {p} reuse {r} candidates {c}": {
             "search.directions": p,
-            "search.window": w,
             "search.reuse": r,
             "search.candidates": c,
         }
-        for p, w, r, c in (
-            (64, 64, 3, 4),
-            (32, 256, 3, 4),
-            (16, 512, 3, 4),
-            (32, 512, 3, 4),
-            (64, 512, 3, 4),
-            (32, 512, 1, 2),
-            (24, 512, 2, 2),
-            (48, 768, 2, 2),
-            (32, 32, 2, 2),
-        )
+        for p, r, c in ((32, 1, 2), (32, 3, 2), (64, 3, 4))
     },
     **{f"history {h}": {"search.history": h} for h in (4, 12)},
     "all directions random": {"search.history": 0, "search.memory": 0.0},

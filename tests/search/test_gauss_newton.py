@@ -251,7 +251,7 @@ def test_one_dimension_and_more_directions_than_dimensions():
 how_settings = st.builds(
     GaussNewtonSettings,
     directions=st.integers(1, 8),
-    window=st.integers(1, 12),
+    window=st.integers(0, 12),
     reuse=st.integers(1, 3),
     history=st.integers(0, 3),
     candidates=st.integers(1, 3),
@@ -319,7 +319,7 @@ def test_nothing_told_or_asked_is_shared():
     ("changes", "message"),
     [({"directions": 0}, "directions"), ({"reuse": 0}, "reuse"), ({"damping": 0.0}, "damping"),
      ({"radius": float("inf")}, "radius"), ({"ladder": 0.5}, "ladder"), ({"memory": 2.0}, "memory"),
-     ({"window": 0}, "window"), ({"rho": -1.0}, "rho"), ({"patience": 0}, "patience")],
+     ({"window": -1}, "window"), ({"rho": -1.0}, "rho"), ({"patience": 0}, "patience")],
 )  # fmt: skip
 def test_wrong_settings(changes, message):
     with pytest.raises(InputError, match=message):

@@ -4,9 +4,9 @@ A forward returns all text features f(w), not one number, and the loss L(f) is k
 form. So a step asks for the features' slopes J along p directions V (rows, orthonormal),
 minimises L(f + a J) + damping/2 |a|^2 over a for a few dampings at no cost (prox-linear, or
 Gauss-Newton in a random subspace), and checks the candidates w + a V by real forwards. Damping and
-trust radius follow actual against predicted decrease (Levenberg, Marquardt). Slopes of earlier
-directions are kept, stale as they are: with them a step moves in a far wider space than was just
-paid for. J serves a few rounds, corrected by Broyden's secant update.
+trust radius follow actual against predicted decrease (Levenberg, Marquardt). J serves a few
+rounds, corrected by Broyden's secant update. Slopes of earlier directions can be kept, stale as
+they are, so that a step moves in a wider space than was just paid for.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ class GaussNewtonSettings:
 
     ``directions`` p of a linearisation; ``history`` of them are the last accepted steps and one is
     the running average of the lifted gradients J^T dL/df V (weight ``memory`` on the past, 0 for
-    none at all), the rest are random. ``window``: slopes kept in all, new and
-    old (fewer for very many classes). ``reuse``: rounds of candidates that a linearisation serves.
-    ``candidates`` a round, from dampings a factor of ``ladder`` apart around the current one, which
-    begins at ``damping``. ``radius``: bound on the length of a step, and the first trust radius.
-    ``inner_steps``: L-BFGS steps a damping. ``rho``: the inner problem minimises the worst loss
-    within that distance, for no forward; 0 the loss itself. ``patience`` ends the search after so
-    many observations without a gain of ``min_gain``.
+    none at all), the rest are random. ``window``: slopes kept in all, new and old, fewer for very
+    many classes; 0: the new ones alone. ``reuse``: rounds of candidates that a linearisation
+    serves. ``candidates`` a round, from dampings a factor of ``ladder`` apart around the current
+    one, which begins at ``damping``. ``radius``: bound on the length of a step, and the first trust
+    radius. ``inner_steps``: L-BFGS steps a damping. ``rho``: the inner problem minimises the worst
+    loss within that distance, for no forward; 0 the loss itself. ``patience`` ends the search after
+    so many observations without a gain of ``min_gain``.
     """
 
     directions: int = 32
-    window: int = 512
+    window: int = 0
     reuse: int = 2
     history: int = 1
     memory: float = 0.9
@@ -62,9 +62,10 @@ class GaussNewtonSettings:
     min_gain: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("directions", "window", "reuse", "candidates", "inner_steps"):
+        for name in ("directions", "reuse", "candidates", "inner_steps"):
             at_least(name, getattr(self, name), 1)
-        at_least("history", self.history, 0)
+        for name in ("window", "history"):
+            at_least(name, getattr(self, name), 0)
         for name in ("damping", "radius"):
             positive(name, getattr(self, name))
         between("memory", self.memory, 0, 1)
