@@ -61,6 +61,7 @@ def run_bench(
     failed: list[tuple[Cell, str]] = []
     computed = 0
     store.make()
+    _write_about(title, cells, store, baseline)
     todo = missing(cells, store)
     try:
         for cell, result in engine.run(todo, cache, heard) if todo else ():
@@ -81,8 +82,7 @@ def run_bench(
 
 def write_outcome(title: str, cells: list[Cell], store: Store, baseline: str | None) -> Outcome:
     """Tables, summary, curves of the cells that are done."""
-    about = {"title": title, "baseline": baseline, "cells": [cell.as_job() for cell in cells]}
-    write_text(store.folder / "bench.json", json.dumps(about, indent=1, ensure_ascii=False))
+    _write_about(title, cells, store, baseline)
     rows = tabulate(cells, store)
     outcome = Outcome(rows, summarise(rows, baseline), 0)
     write_table(rows, store.folder / "table.csv")
@@ -98,3 +98,9 @@ def write_outcome(title: str, cells: list[Cell], store: Store, baseline: str | N
         except EngineError as error:
             outcome.notes.append(str(error))
     return outcome
+
+
+def _write_about(title: str, cells: list[Cell], store: Store, baseline: str | None) -> None:
+    """What the bench is of, in the recipe's order; a report reads it."""
+    about = {"title": title, "baseline": baseline, "cells": [cell.as_job() for cell in cells]}
+    write_text(store.folder / "bench.json", json.dumps(about, indent=1, ensure_ascii=False))

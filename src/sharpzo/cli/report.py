@@ -12,7 +12,12 @@ from sharpzo.cli import options
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="Folder that 'sharpzo fit' wrote.", metavar="RUN")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder that 'sharpzo fit' or 'sharpzo bench' wrote.", metavar="RUN|BENCH"
+        ),
+    ],
     data: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(
@@ -33,7 +38,9 @@ def report(
     plugin: options.Plugin = [],  # noqa: B006
     as_json: options.Json = False,
 ) -> None:
-    """Write one HTML file about a run: accuracy, curves, classes, mistakes, cost, landscape.
+    """Write one HTML file about a run or a bench.
+
+    Of a run: accuracy, curves, classes, mistakes, cost, landscape. Of a bench: ranks and curves.
 
     The file needs no network and no other file.
     """
@@ -46,7 +53,12 @@ def report(
     from sharpzo.report.run_report import report_run
 
     if kind_of(run) == "bench":
-        report_bench(run)
+        file = write(report_bench(run), out or run / "report.html")
+        if as_json:
+            print(json.dumps({"bench": str(run), "report": str(file)}))
+        else:
+            Console().print(f"The report is in {file}.", highlight=False, soft_wrap=True)
+        return
     with Display(forwards=None, silent=as_json) as display:
         made = report_run(
             run,

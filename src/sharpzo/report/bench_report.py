@@ -1,15 +1,100 @@
-"""The report of a bench: not written yet; the hook that `sharpzo report BENCH` reaches."""
+"""The report of a bench: every method on the same photos, ranked, with what it cost."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
-from sharpzo.errors import InputError
+from sharpzo.bench.cell import Cell
+from sharpzo.bench.store import Store
+from sharpzo.bench.summary import Line, Section, cells_of, heading, summarise
+from sharpzo.bench.table import Row, tabulate
+from sharpzo.errors import ArtifactError
+from sharpzo.report.comparison import Entry, Track, ranking, tracks
+from sharpzo.report.page import render
 
 
 def report_bench(folder: str | Path) -> str:
-    """Raise InputError that names what there is instead."""
-    raise InputError(
-        f"{folder} is a bench, and reports are written of runs only so far; its tables and curves "
-        "are the files beside cells/"
-    )
+    """Return the page of a bench folder; ArtifactError if it is damaged or nothing is done."""
+    folder = Path(folder)
+    try:
+        about = json.loads((folder / "bench.json").read_text(encoding="utf-8"))
+        cells = [Cell.from_job(job) for job in about["cells"]]
+        title, baseline = about["title"], about["baseline"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(
+            f"{folder} has no usable bench.json ({type(error).__name__}: {error}); run the bench "
+            "again, cells that are done stay"
+        ) from None
+    rows = tabulate(cells, Store(folder))
+    if not rows:
+        raise ArtifactError(f"no cell of {folder} is done yet; run the bench first")
+    done = len({row.key for row in rows})
+    sections = [
+        _section(section, [row for row in rows if _belongs(row, section)], baseline)
+        for section in summarise(rows, baseline)
+    ]
+    content = {
+        "title": title,
+        "baseline": baseline,
+        "done": done,
+        "planned": len({cell.key for cell in cells}),
+        "columns": heading(baseline),
+        "sections": sections,
+        "folder": str(folder),
+    }
+    return render("bench.html", content)
+
+
+def _belongs(row: Row, section: Section) -> bool:
+    mine = row.data_set, row.tested_on, row.shots, row.model
+    return mine == (section.data_set, section.tested_on, section.shots, section.model)
+
+
+def _section(section: Section, rows: list[Row], baseline: str | None) -> dict[str, Any]:
+    best = max(section.lines, key=lambda one: one.test.mean)
+    entries = [
+        Entry(_named(one), one.test.mean, one.test.half, one.budget is not None)
+        for one in section.lines
+    ]
+    found = _tracks(rows)
+    levels = [(one.method, one.test.mean) for one in section.lines if one.budget is None]
+    levels = sorted(levels, key=lambda level: -level[1])
+    # The best closed form and the lowest level say what the searches lie between.
+    shown = [levels[0], levels[-1]] if len(levels) > 1 else levels
+    return {
+        "title": section.title,
+        "photos": section.test_photos,
+        "best": _named(best),
+        "best_value": best.test.mean,
+        "ranking": ranking(entries, title=f"Test accuracy, {section.title}"),
+        "tracks": tracks(found, shown, title=f"Accuracy against forwards, {section.title}")
+        if found
+        else None,
+        "table": [
+            (cells_of(one, baseline), one.method == baseline)
+            for one in sorted(section.lines, key=lambda one: -one.test.mean)
+        ],
+        "spread": any(one.test.half is not None for one in section.lines),
+    }
+
+
+def _named(one: Line) -> str:
+    return one.method if one.budget is None else f"{one.method} at {one.budget:,}"
+
+
+def _tracks(rows: list[Row]) -> list[Track]:
+    """Mean test accuracy over seeds at each milestone that all seeds of a search have reached."""
+    found = []
+    for method in dict.fromkeys(row.method for row in rows if row.budget is not None):
+        mine = [row for row in rows if row.method == method and row.budget is not None]
+        seeds = {row.seed for row in mine}
+        points = []
+        for budget in sorted({row.budget for row in mine if row.budget is not None}):
+            at = [row.test_accuracy for row in mine if row.budget == budget]
+            if len(at) == len(seeds):
+                points.append((float(budget), sum(at) / len(at)))
+        if points:
+            found.append(Track(method, *map(list, zip(*points, strict=True))))
+    return found
