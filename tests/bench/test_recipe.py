@@ -82,6 +82,8 @@ def test_other_photos_or_names_make_another_cell(recipe, photos, tmp_path):
 
 def test_a_cell_passes_through_json(recipe):
     cell = expand(read_recipe(recipe()))[-1]
+    assert not {"root", "beside", "plugins"} & set(cell.as_record())
+    assert Cell.from_job(cell.as_record()).key == cell.key
     assert Cell.from_job(json.loads(json.dumps(cell.as_job()))) == cell
 
 

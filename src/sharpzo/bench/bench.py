@@ -102,5 +102,5 @@ def write_outcome(title: str, cells: list[Cell], store: Store, baseline: str | N
 
 def _write_about(title: str, cells: list[Cell], store: Store, baseline: str | None) -> None:
     """What the bench is of, in the recipe's order; a report reads it."""
-    about = {"title": title, "baseline": baseline, "cells": [cell.as_job() for cell in cells]}
+    about = {"title": title, "baseline": baseline, "cells": [cell.as_record() for cell in cells]}
     write_text(store.folder / "bench.json", json.dumps(about, indent=1, ensure_ascii=False))

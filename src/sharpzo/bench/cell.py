@@ -45,9 +45,9 @@ class Cell:
     steps: int | None
     threads: int | None
     test_on: tuple[str, ...]
-    root: str | None
-    beside: str
-    plugins: tuple[str, ...]
+    root: str | None = None
+    beside: str = "."
+    plugins: tuple[str, ...] = ()
     key: str = ""
 
     @property
@@ -69,11 +69,16 @@ class Cell:
         """The cell as JSON has it."""
         return json.loads(json.dumps(asdict(self)))
 
+    def as_record(self) -> dict[str, Any]:
+        """The cell without this machine's folders: what a result and a report say of it."""
+        here = ("root", "beside", "plugins")
+        return {name: value for name, value in self.as_job().items() if name not in here}
+
     @classmethod
     def from_job(cls, job: Mapping[str, Any]) -> Cell:
-        """The inverse of `as_job`."""
+        """The inverse of `as_job`; of a record, a cell that can be told but not computed."""
         lists = ("budgets", "milestones", "test_on", "plugins")
-        return cls(**{**job, **{name: tuple(job[name]) for name in lists}})
+        return cls(**{**job, **{name: tuple(job.get(name, ())) for name in lists}})
 
 
 def expand(recipe: Recipe, data: Path | None = None) -> list[Cell]:

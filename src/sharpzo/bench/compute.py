@@ -96,7 +96,7 @@ def compute(cell: Cell, cache: Path | None = None, heard: Heard = lambda done: N
     return {
         "format": FORMAT,
         "key": cell.key,
-        "cell": cell.as_job(),
+        "cell": cell.as_record(),
         "sharpzo": __version__,
         "settings": as_dict(classifier.settings),
         "model_sha256": classifier.record_["model"]["sha256"],
