@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from fakes import FakeTower, make_features
+from sharpzo.data.layouts import IMAGENET_TEMPLATES
 from sharpzo.errors import InputError
 from sharpzo.heads.tip_adapter import TipFSettings
 from sharpzo.methods import Images, Task, find, fit
 from sharpzo.methods.photos import mean_views
-from sharpzo.methods.text import ENSEMBLE, read_text, record_templates, recorded_templates
+from sharpzo.methods.text import read_text, record_templates, recorded_templates
 from sharpzo.metrics import accuracy, normalise
 from sharpzo.rng import generator
 
@@ -162,7 +163,7 @@ def test_tip_adapter_f_trains_on_the_views_after_its_keys():
 
 
 def test_text_of_an_ensemble_is_the_normalised_mean_of_normalised_features():
-    parts = [TOWER.variant(template=template) for template in ENSEMBLE]
+    parts = [TOWER.variant(template=template) for template in IMAGENET_TEMPLATES]
     raw = [part.forward(part.start[None])[0] for part in parts]
     assert len({part.tobytes() for part in raw}) > 1
     found = read_text(TOWER, "ensemble")

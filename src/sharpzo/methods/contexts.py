@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sharpzo.errors import InputError
+from sharpzo.heads.linear import LinearHead
 from sharpzo.methods.registry import Task
 from sharpzo.methods.searching import SearchingSettings
+from sharpzo.metrics import normalise
 from sharpzo.objective import ContextMap, Contexts, PromptObjective, unit_std
-from sharpzo.types import TextTower
+from sharpzo.types import Array, TextTower
 
 LEAST_TO_MEASURE = 500  # forwards: below, the forwards that measure step sizes are too many
 
@@ -74,3 +77,14 @@ def prompt_objective(
         views=wanted if batch is not None else None,
         seed=task.seed,
     )
+
+
+def rename(arrays: Mapping[str, Array], tower: TextTower) -> LinearHead:
+    """The context, of whatever length, is shared by all names: put it before others."""
+    context = arrays["context"]
+    fitting = tower if len(context) == len(tower.start) else tower.variant(n_context=len(context))
+    try:
+        return LinearHead.of_text(normalise(fitting.forward(context[None])[0]), tower.logit_scale)
+    finally:
+        if fitting is not tower:
+            fitting.close()

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sharpzo.errors import InputError
-from sharpzo.heads.linear import LinearHead
-from sharpzo.methods import prompt
+from sharpzo.methods.contexts import rename
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.methods.searching import SearchingSettings, search_until_spent
 from sharpzo.objective import PromptObjective
@@ -292,18 +291,6 @@ def _with_weights(tower: TextTower) -> OnnxTextTower:
             "to give; use an OnnxTextTower, or a method that needs forwards only"
         )
     return tower
-
-
-def rename(arrays: Mapping[str, Array], tower: TextTower) -> LinearHead:
-    """The context, of whatever length, before other names."""
-    n_context = len(arrays["context"])
-    if n_context == len(tower.start):
-        return prompt.rename(arrays, tower)
-    tower = tower.variant(n_context=n_context)
-    try:
-        return prompt.rename(arrays, tower)
-    finally:
-        tower.close()
 
 
 # The last epoch is the result. CoOp draws a fresh view of each photo every epoch; here each step

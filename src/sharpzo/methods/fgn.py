@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sharpzo.errors import InputError
-from sharpzo.methods.prompt import rename
+from sharpzo.methods.contexts import rename
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.methods.searching import SearchingSettings, search_until_spent
 from sharpzo.objective import (

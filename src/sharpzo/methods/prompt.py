@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from sharpzo.errors import InputError
-from sharpzo.heads.linear import LinearHead
-from sharpzo.methods.contexts import ContextSettings, prompt_objective, random_contexts
+from sharpzo.methods.contexts import ContextSettings, prompt_objective, random_contexts, rename
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.methods.searching import search_until_spent
-from sharpzo.metrics import normalise
 from sharpzo.objective import measure_smoothing
 from sharpzo.rng import generator
 from sharpzo.search.cma import CmaSettings
@@ -20,7 +17,7 @@ from sharpzo.search.presets import PRESETS
 from sharpzo.search.sharp import SharpnessSettings
 from sharpzo.search.sharpzo import SharpZo, SharpZoSettings, SwitchSettings
 from sharpzo.search.zo import ZoSettings
-from sharpzo.types import Array, Objective, TextTower
+from sharpzo.types import Objective, TextTower
 
 
 @dataclass(frozen=True)
@@ -89,12 +86,6 @@ def bbt_std(tower: TextTower, alpha: float, dim: int, sigma: float) -> float:
     """
     table = tower.token_distance / np.sqrt(2 * tower.start.shape[1])
     return float(alpha * table / (np.sqrt(dim) * sigma))
-
-
-def rename(arrays: Mapping[str, Array], tower: TextTower) -> LinearHead:
-    """The context is shared by all names: put it before others."""
-    text = tower.forward(arrays["context"][None])[0]
-    return LinearHead.of_text(normalise(text), tower.logit_scale)
 
 
 def _published(name: str) -> PromptSettings:

@@ -7,20 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sharpzo.data.layouts import IMAGENET_TEMPLATES
 from sharpzo.heads.cached import TEMPLATES
 from sharpzo.metrics import normalise
 from sharpzo.types import Array, TextTower
-
-# The seven that CLIP's authors selected for ImageNet, as Tip-Adapter and its successors use them.
-ENSEMBLE = (
-    "itap of a {}.",
-    "a bad photo of the {}.",
-    "a origami {}.",
-    "a photo of the large {}.",
-    "a {} in a video game.",
-    "art of the {}.",
-    "a photo of the small {}.",
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,13 +22,13 @@ class Text:
 
 
 def read_text(tower: TextTower, templates: str = "run", *, raw: bool = False) -> Text:
-    """Read the class names in the run's template ("run"), in `ENSEMBLE`, or in "both".
+    """Read the class names in the run's template ("run"), in `IMAGENET_TEMPLATES`, or in "both".
 
     The features of each template are normalised, averaged and normalised again; ``raw``: they are
     averaged as the tower gives them.
     """
     read = [] if templates == "ensemble" else [tower.forward(tower.start[None])[0]]
-    for template in () if templates == "run" else ENSEMBLE:
+    for template in () if templates == "run" else IMAGENET_TEMPLATES:
         other = tower.variant(template=template)
         read.append(other.forward(other.start[None])[0])
         other.close()

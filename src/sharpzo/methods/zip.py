@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from sharpzo.errors import InputError
-from sharpzo.heads.linear import LinearHead
-from sharpzo.methods.contexts import prompt_objective
+from sharpzo.methods.contexts import prompt_objective, rename
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.methods.searching import SearchingSettings, search_until_spent
 from sharpzo.methods.zip_contexts import ZipContexts
-from sharpzo.metrics import normalise
 from sharpzo.rng import generator
 from sharpzo.search.spsa import Spsa, SpsaSettings
 from sharpzo.types import Array, TextTower
@@ -90,16 +87,6 @@ def _noise(settings: ZipSettings, tower: TextTower, seed: int) -> Array:
     # Rows of the token table lie sqrt(2 m) deviations apart.
     std = tower.token_distance / np.sqrt(2 * shape[1]) if settings.std is None else settings.std
     return (std * generator(seed, "zip-context").standard_normal(shape)).astype(np.float32)
-
-
-def rename(arrays: Mapping[str, Array], tower: TextTower) -> LinearHead:
-    """The context is shared by all names: put it before others."""
-    fitting = tower.variant(n_context=len(arrays["context"]))
-    try:
-        text = fitting.forward(arrays["context"][None])[0]
-        return LinearHead.of_text(normalise(text), fitting.logit_scale)
-    finally:
-        fitting.close()
 
 
 # 500 steps of 10 forwards, the last iterate. The authors draw new views of the photos in every

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from sharpzo.errors import InputError
-from sharpzo.methods.contexts import ContextSettings, prompt_objective, random_contexts
-from sharpzo.methods.prompt import rename
+from sharpzo.methods.contexts import ContextSettings, prompt_objective, random_contexts, rename
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.methods.searching import search_until_spent
 from sharpzo.objective import measure_smoothing
