@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Iterable
 
 from sharpzo.cli import options
 
@@ -35,5 +37,27 @@ def methods(
         table.add_column(column)
     for method in METHODS.values():
         kept = "yes" if method.rename else "no"
-        table.add_row(method.name, method.summary, kept, ", ".join(method.presets))
-    Console().print(table)
+        table.add_row(method.name, method.summary, kept, _short(method.presets))
+    console = Console()
+    console.print(table)
+    console.print(
+        "A preset with … has one for each of several data sets, such as paper/eurosat; "
+        "--json names all of them, with the settings.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _short(presets: Iterable[str]) -> str:
+    """Presets on one line; the many of one family as one.
+
+    >>> _short(["published", "paper/pets", "paper/dtd", "paper/cars"])
+    'published, paper/…'
+    """
+    families = Counter(name.partition("/")[0] for name in presets if "/" in name)
+    shown = [
+        f"{family}/…" if rest and families[family] > 2 else name
+        for name in presets
+        for family, _, rest in [name.partition("/")]
+    ]
+    return ", ".join(dict.fromkeys(shown))
