@@ -189,7 +189,7 @@ def test_errors_are_one_sentence(capsys, photos, run, tmp_path, monkeypatch):
     assert "no folder" in refused(capsys, "report", tmp_path / "absent")
     assert "neither a run" in refused(capsys, "report", tmp_path)
     (tmp_path / "bench" / "cells").mkdir(parents=True)
-    assert "is a bench" in refused(capsys, "report", tmp_path / "bench")
+    assert "no usable bench.json" in refused(capsys, "report", tmp_path / "bench")
     assert "does not exist" in refused(capsys, "report", run, "--data", tmp_path / "absent")
     for name in ("cat", "dog"):
         (tmp_path / "other" / name).mkdir(parents=True)
