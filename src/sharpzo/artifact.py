@@ -63,10 +63,10 @@ def write(folder: Path, arrays: dict[str, Array], record: dict[str, Any]) -> Non
 
     # safetensors writes memory as it lies: a view of another array would come back scrambled.
     blob = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
-    _write_atomically(folder / ARRAYS, blob)
+    write_atomically(folder / ARRAYS, blob)
     record = {"format": FORMAT, **record, "arrays_sha256": hashlib.sha256(blob).hexdigest()}
     text = json.dumps(record, indent=1, ensure_ascii=False)
-    _write_atomically(folder / RECORD, text.encode())
+    write_atomically(folder / RECORD, text.encode())
 
 
 def read(run: str | Path) -> Artifact:
@@ -108,8 +108,9 @@ def read(run: str | Path) -> Artifact:
         raise ArtifactError(f"{folder / ARRAYS} is damaged: {error}") from None
 
 
-def _write_atomically(path: Path, blob: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
+def write_atomically(path: Path, blob: bytes) -> None:
+    """Write a file whole or not at all, through crashes and beside other processes."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with temporary.open("wb") as file:
         file.write(blob)
         file.flush()

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from sharpzo.artifact import write_atomically
 from sharpzo.bench.cell import Cell
 from sharpzo.bench.curves import plot, write_curves
-from sharpzo.bench.store import Store, write_text
+from sharpzo.bench.store import Store
 from sharpzo.bench.summary import Section, as_markdown, summarise
 from sharpzo.bench.table import Row, tabulate, write_parquet, write_table
 from sharpzo.errors import EngineError
@@ -88,7 +89,7 @@ def write_outcome(title: str, cells: list[Cell], store: Store, baseline: str | N
     write_table(rows, store.folder / "table.csv")
     write_curves(cells, store, store.folder / "curves.csv")
     document = as_markdown(title, outcome.sections, baseline)
-    write_text(store.folder / "summary.md", document)
+    write_atomically(store.folder / "summary.md", document.encode())
     for extra in (
         lambda: write_parquet(rows, store.folder / "table.parquet"),
         lambda: plot(rows, store.folder),
@@ -103,4 +104,5 @@ def write_outcome(title: str, cells: list[Cell], store: Store, baseline: str | N
 def _write_about(title: str, cells: list[Cell], store: Store, baseline: str | None) -> None:
     """What the bench is of, in the recipe's order; a report reads it."""
     about = {"title": title, "baseline": baseline, "cells": [cell.as_record() for cell in cells]}
-    write_text(store.folder / "bench.json", json.dumps(about, indent=1, ensure_ascii=False))
+    text = json.dumps(about, indent=1, ensure_ascii=False)
+    write_atomically(store.folder / "bench.json", text.encode())

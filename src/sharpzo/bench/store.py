@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+from sharpzo.artifact import write_atomically
 from sharpzo.bench.cell import FORMAT
 from sharpzo.errors import ArtifactError
 
@@ -46,14 +46,4 @@ class Store:
 
     def write(self, key: str, result: dict[str, Any]) -> None:
         """Keep a result; the file appears under its name when all of it is on disk."""
-        write_text(self._cells / f"{key}.json", json.dumps(result, indent=1))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with unfinished.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+        write_atomically(self._cells / f"{key}.json", json.dumps(result, indent=1).encode())

@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from sharpzo.artifact import write_atomically
 from sharpzo.bench.cell import Cell
-from sharpzo.bench.store import Store, write_text
+from sharpzo.bench.store import Store
 from sharpzo.errors import EngineError
 
 EMBEDDED = "embedded"
@@ -98,7 +99,7 @@ def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]])
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(["" if value is None else value for value in row] for row in rows)
-    write_text(path, text.getvalue())
+    write_atomically(path, text.getvalue().encode())
 
 
 def write_table(rows: list[Row], path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sharpzo.artifact import write_atomically
 from sharpzo.errors import ArtifactError, InputError
 from sharpzo.report.svg import percent
 
@@ -36,10 +37,8 @@ def write(html: str, out: Path) -> Path:
     """Write the page whole or not at all."""
     if out.is_dir():
         raise InputError(f"{out} is a folder; give a file such as {out / 'report.html'} as --out")
-    unfinished = out.with_name(out.name + ".tmp")
     try:
-        unfinished.write_text(html, encoding="utf-8")
-        unfinished.replace(out)
+        write_atomically(out, html.encode())
     except OSError as error:
         raise ArtifactError(f"cannot write the report {out}: {error.strerror}") from None
     return out
