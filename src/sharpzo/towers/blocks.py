@@ -54,7 +54,7 @@ def scale_query(pair: Pair, heads: int) -> Pair:
 
 def linear(build: Builder, x: str, name: str, pair: Pair) -> str:
     """Return x @ weight.T + bias for rows x (R, in) -> (R, out)."""
-    weight = build.weight(f"{name}.weight", pair[0])
+    weight = build.matrix(f"{name}.weight", pair[0], after=x)
     bias = build.weight(f"{name}.bias", pair[1])
     return build.op("Gemm", x, weight, bias, transB=1)
 

@@ -12,9 +12,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from sharpzo.errors import EngineError
+from sharpzo.towers.precision import Precision, Quantised, compress
 from sharpzo.types import Array
 
-OPSET = 20  # the first with Gelu
+OPSET = 21  # Gelu came with 20, blocks of DequantizeLinear with 21
 IR_VERSION = 10
 _INLINE = 1024  # bytes: smaller arrays (shapes, scalars) live in the proto itself
 _PAGE = 4096
@@ -57,12 +58,17 @@ class Graph:
 
 
 class Builder:
-    """Writes nodes one after another; every method returns the name of the value it makes."""
+    """Writes nodes one after another; every method returns the name of the value it makes.
 
-    def __init__(self) -> None:
+    ``precision`` is what matrices are kept in; see `precision.py`.
+    """
+
+    def __init__(self, precision: Precision = "float32") -> None:
+        self._precision: Precision = precision
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, onnx.TensorProto] = {}
         self._weights: dict[str, Array] = {}
+        self._matrices: dict[str, str] = {}
         self._count = 0
 
     def op(self, kind: str, *inputs: str, name: str = "", **attributes: Any) -> str:
@@ -95,6 +101,34 @@ class Builder:
             self._weights[name] = np.ascontiguousarray(array)
         return name
 
+    def matrix(self, name: str, array: Array, after: str) -> str:
+        """Add a float32 matrix (out, in) in the builder's precision; return it as float32 again.
+
+        Where that takes a node, it waits for the value ``after`` (see `late`): a runtime is free
+        to run what depends on nothing at its start, and would hold every matrix in float32.
+        """
+        if name not in self._matrices:
+            self._matrices[name] = self._decompress(name, array, after)
+        return self._matrices[name]
+
+    def _decompress(self, name: str, array: Array, after: str) -> str:
+        stored = compress(array, self._precision)
+        if stored is None:
+            return self.weight(name, array)
+        if isinstance(stored, Quantised):
+            values = self.weight(name, stored.values)
+            scale = self.weight(f"{name}.scale", stored.scale)
+            scale = self.late(scale, stored.scale.shape, after)
+            return self.op("DequantizeLinear", values, scale, **stored.attributes)
+        half = self.late(self.weight(name, stored), stored.shape, after)
+        return self.op("Cast", half, to=TensorProto.FLOAT)
+
+    def late(self, value: str, shape: Sequence[int], after: str) -> str:
+        """Return a value that is computed, as a view, only once ``after`` is known."""
+        nothing = self.op("Shape", after, start=0, end=0)
+        wanted = self.op("Concat", nothing, self.constant(list(shape)), axis=0)
+        return self.op("Reshape", value, wanted)
+
     def finish(
         self,
         inputs: dict[str, Sequence[int | str]],
@@ -110,8 +144,11 @@ class Builder:
             ]
 
         initializers = list(self._constants.values())
-        for key, array in self._weights.items():
+        for key, array in list(self._weights.items()):
             kind = helper.np_dtype_to_tensor_dtype(array.dtype)
+            if kind == TensorProto.INT4:  # NumPy keeps those in whole bytes: packed, inside
+                initializers.append(numpy_helper.from_array(self._weights.pop(key), key))
+                continue
             tensor = TensorProto(name=key, dims=array.shape, data_type=kind)
             _point(tensor, "weights", 0, array.nbytes)
             initializers.append(tensor)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sharpzo.errors import EngineError, InputError
+from sharpzo.errors import EngineError
 from sharpzo.towers.graph import Graph
 from sharpzo.types import Array
 
@@ -34,14 +34,21 @@ def cores() -> int:
 class Session:
     """One compiled graph; ``run`` maps named float32 arrays to the wanted outputs.
 
-    Raises `EngineError` if the runtime refuses the graph or fails while running it.
+    ``cuda``: on the graphics processor, in true float32. Raises `EngineError` if the runtime
+    refuses the graph or fails while running it.
     """
 
-    def __init__(self, graph: Graph, threads: int | None = None) -> None:
+    def __init__(self, graph: Graph, threads: int | None = None, cuda: bool = False) -> None:
         import onnxruntime as ort
 
-        if threads is not None and threads < 1:
-            raise InputError(f"threads is {threads}; give 1 or more, or nothing for all cores")
+        providers: list[Any] = ["CPUExecutionProvider"]
+        if cuda:
+            if "CUDAExecutionProvider" not in ort.get_available_providers():
+                raise EngineError(
+                    "engine cuda needs the package onnxruntime-gpu and an NVIDIA card; this ONNX "
+                    f"Runtime {ort.__version__} has none: use engine onnxruntime"
+                )
+            providers.insert(0, ("CUDAExecutionProvider", {"use_tf32": "0"}))
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or cores()
         options.inter_op_num_threads = 1
@@ -59,7 +66,7 @@ class Session:
         options.add_external_initializers(list(graph.weights), self._kept)
         try:
             self._session: Any = ort.InferenceSession(
-                graph.model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+                graph.model.SerializeToString(), options, providers=providers
             )
         except Exception as error:  # the runtime's exceptions share no base of their own
             raise EngineError(

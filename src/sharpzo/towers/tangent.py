@@ -22,13 +22,16 @@ import numpy as np
 from sharpzo.errors import EngineError, InputError
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.graph import Builder, Graph
+from sharpzo.towers.precision import Precision
 from sharpzo.towers.prompts import Prompts
 from sharpzo.towers.text import write_text
 
 Attributes = dict[str, Any]
 
 
-def build_tangent(checkpoint: Checkpoint, prompts: Prompts) -> Graph:
+def build_tangent(
+    checkpoint: Checkpoint, prompts: Prompts, precision: Precision = "float32"
+) -> Graph:
     """Return the graph: inputs ``context`` (1, n, m) and ``directions`` (p, n, m), outputs
     ``features`` (1, K, D) and ``derivatives`` (p, K, D); ``states`` (1, K, H) and
     ``state_derivatives`` (p, K, H) besides.
@@ -42,7 +45,7 @@ def build_tangent(checkpoint: Checkpoint, prompts: Prompts) -> Graph:
             "there are 0 context tokens, so nothing to differentiate by; give a template with "
             "words before the class name, or n_context of 1 or more"
         )
-    build = TangentBuilder("context", "directions")
+    build = TangentBuilder("context", "directions", precision)
     write_text(build, checkpoint, prompts)
     build.name_tangent("states", "state_derivatives")
     build.name_tangent("features", "derivatives")
@@ -76,8 +79,8 @@ class TangentBuilder(Builder):
     has the shape of its value but for p in place of 1 (p * T rows in place of T).
     """
 
-    def __init__(self, by: str, directions: str) -> None:
-        super().__init__()
+    def __init__(self, by: str, directions: str, precision: Precision = "float32") -> None:
+        super().__init__(precision)
         self._directions = directions
         self._tangents = {by: _Tangent(directions)}
 

@@ -21,6 +21,7 @@ from sharpzo.towers.blocks import Block, Pair
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.graph import Builder, Graph
 from sharpzo.towers.packing import MASKED, Group, Packing, pack
+from sharpzo.towers.precision import Precision
 from sharpzo.towers.prompts import Prompts, token_table
 from sharpzo.towers.reference import activate, norm
 from sharpzo.types import Array
@@ -30,15 +31,16 @@ from sharpzo.types import Array
 TILE = 32
 
 
-def build_text(checkpoint: Checkpoint, prompts: Prompts) -> Graph:
+def build_text(checkpoint: Checkpoint, prompts: Prompts, precision: Precision = "float32") -> Graph:
     """Return the graph: input ``context``, outputs ``states`` (P, K, H) and ``features``.
 
     P is free; n, K and the class names are fixed. States are those after the final norm at EOS;
-    features = states @ projection.T, not normalised. Raises `CheckpointError` for a tower that is
-    not causal: every saving above would be wrong there.
+    features = states @ projection.T, not normalised. The blocks' matrices are kept in
+    ``precision``; what is folded into constants and the projection stay float32. Raises
+    `CheckpointError` for a tower that is not causal: every saving above would be wrong there.
     """
     config, k = checkpoint.text, len(prompts.suffixes)
-    build = Builder()
+    build = Builder(precision)
     write_text(build, checkpoint, prompts)
     return build.finish(
         {"context": ("P", prompts.n_context, config.width)},

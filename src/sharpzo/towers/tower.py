@@ -14,7 +14,7 @@ from sharpzo.towers.checkpoint import TOKENIZER_FILES, Checkpoint
 from sharpzo.towers.image import build_image
 from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.towers.prompts import Prompts, layout, start, token_moments
-from sharpzo.towers.session import Session
+from sharpzo.towers.runtime import Arithmetic, Engine, Running, Runtime
 from sharpzo.towers.tangent import build_tangent
 from sharpzo.towers.text import build_text
 from sharpzo.types import Array
@@ -35,7 +35,8 @@ class OnnxTextTower:
     """Contexts to text features for fixed class names; fulfils `types.TextTower`.
 
     ``batch`` candidates are computed at a time, which bounds the memory; by default as many as
-    make about 1,000 tokens. ``threads`` is the number of cores, all by default.
+    make about 1,000 tokens. ``threads`` is the number of cores, all by default; ``engine`` and
+    ``precision`` are those of `Runtime`.
 
     >>> from sharpzo.towers.checkpoint import Checkpoint, resolve
     >>> checkpoint = Checkpoint.open(resolve())  # doctest: +SKIP
@@ -52,9 +53,11 @@ class OnnxTextTower:
         n_context: int | None = None,
         batch: int | None = None,
         threads: int | None = None,
+        engine: Engine = "onnxruntime",
+        precision: Arithmetic = "float32",
     ) -> None:
         self._checkpoint = checkpoint
-        self._threads = threads
+        self._runtime = Runtime(engine, precision, threads)
         self._prompts = layout(checkpoint, class_names, template, n_context)
         tokens = self._prompts.n_context + sum(len(s) for s in self._prompts.suffixes)
         self._batch = max(1, TOKENS // tokens) if batch is None else _positive("batch", batch)
@@ -64,9 +67,9 @@ class OnnxTextTower:
         config = checkpoint.text
         shape = (config.projection, config.width)
         self._projection = checkpoint.tensor("text_projection.weight", shape)
-        self._threads = threads
-        self._session = Session(build_text(checkpoint, self._prompts), threads)
-        self._tangents: Session | None = None
+        graph = build_text(checkpoint, self._prompts, self._runtime.weights)
+        self._session = self._runtime.open(graph)
+        self._tangents: Running | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -122,7 +125,7 @@ class OnnxTextTower:
     @property
     def threads(self) -> int | None:
         """Number of cores; None: all."""
-        return self._threads
+        return self._runtime.threads
 
     def forward(self, contexts: Array) -> Array:
         """Return raw text features (P, K, D) float32 of contexts (P, n, m)."""
@@ -145,7 +148,9 @@ class OnnxTextTower:
             class_names or self.class_names,
             template or self.template,
             n_context,
-            threads=self._threads,
+            threads=self._runtime.threads,
+            engine=self._runtime.engine,
+            precision=self._runtime.precision,
         )
 
     def jvp(self, context: Array, directions: Array) -> tuple[Array, Array]:
@@ -158,7 +163,8 @@ class OnnxTextTower:
         directions = self._checked("directions", directions)
         context = self._checked("context", np.asarray(context)[None])
         if self._tangents is None:
-            self._tangents = Session(build_tangent(self._checkpoint, self._prompts), self._threads)
+            graph = build_tangent(self._checkpoint, self._prompts, self._runtime.weights)
+            self._tangents = self._runtime.open(graph)
         outputs, chunks = ("features", "derivatives"), []
         for i in range(0, len(directions), self._directions):
             chunk = directions[i : i + self._directions]
@@ -188,7 +194,7 @@ class OnnxTextTower:
         contexts = self._checked("contexts", contexts)
         # Candidates are rows of one batch axis that no node mixes; a chunk never sees another.
         chunks = [
-            self._session.run(output, {"context": contexts[i : i + self._batch]})
+            self._session.run_many([output], {"context": contexts[i : i + self._batch]})[0]
             for i in range(0, len(contexts), self._batch)
         ]
         return chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
@@ -200,12 +206,18 @@ class OnnxImageTower:
     The graph is compiled on first use, so that a tower may be asked for its fingerprint alone.
     """
 
-    def __init__(self, checkpoint: Checkpoint, batch: int = 16, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        batch: int = 16,
+        threads: int | None = None,
+        engine: Engine = "onnxruntime",
+    ) -> None:
         self._batch = _positive("batch", batch)
-        self._threads = threads
+        self._runtime = Runtime(engine, threads=threads)
         self._checkpoint = checkpoint
         self._preprocessing = Preprocessing.open(checkpoint)
-        self._session: Session | None = None
+        self._session: Running | None = None
         shape = (checkpoint.image.projection, checkpoint.image.width)
         self._projection = checkpoint.tensor("visual_projection.weight", shape)
 
@@ -231,9 +243,9 @@ class OnnxImageTower:
         """Return states float32 (N, S) of preprocessed photos (N, 3, h, w)."""
         if self._session is None:
             graph = build_image(self._checkpoint, *self._preprocessing.size)
-            self._session = Session(graph, self._threads)
+            self._session = self._runtime.open(graph)
         rows = [
-            self._session.run("states", {"pixels": pixels[i : i + self._batch]})
+            self._session.run_many(["states"], {"pixels": pixels[i : i + self._batch]})[0]
             for i in range(0, len(pixels), self._batch)
         ]
         if not rows:
