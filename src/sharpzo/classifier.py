@@ -23,12 +23,13 @@ from sharpzo.methods import METHODS, Fit, Images, Task, find, fit
 from sharpzo.methods.zero_shot import zero_shot_head
 from sharpzo.metrics import softmax
 from sharpzo.settings import as_dict
+from sharpzo.towers.runtime import Arithmetic, Engine, Runtime
 from sharpzo.types import Array, Features, Head, Prompter, Step
 
 if TYPE_CHECKING:
     from sharpzo.data.dataset import Dataset, LabelledPhotos
     from sharpzo.towers.checkpoint import Checkpoint
-    from sharpzo.towers.tower import OnnxImageTower
+    from sharpzo.towers.tower import OnnxImageTower, OnnxTextTower
 
 Progress = Callable[[str, int, int], None]  # what is being encoded, photos done, photos in all
 
@@ -39,7 +40,8 @@ class PromptClassifier:
     ``method`` is a name of ``sharpzo.methods`` with an optional ``preset`` and ``settings``
     (dotted names, such as ``{"search.zo.keep": 0.1}``); ``model`` is a checkpoint folder or a hub
     id (None: the embedded model); ``template`` holds ``{}`` where the class name goes; ``cache``
-    is a folder that keeps image features (None: they are computed again each time).
+    is a folder that keeps image features (None: they are computed again each time). ``engine``
+    and ``precision`` are the text tower's (see `Runtime`); image features are always float32.
 
     Photos are paths, PIL images or uint8 arrays (height, width, 3). After ``fit``:
     ``classes_`` (names), ``fit_`` (what it cost and why it stopped), ``zero_shot_`` (the head of
@@ -63,6 +65,8 @@ class PromptClassifier:
         seed: int = 1,
         budget: Budget | None = None,
         threads: int | None = None,
+        engine: Engine = "onnxruntime",
+        precision: Arithmetic = "float32",
         cache: str | Path | None = None,
     ) -> None:
         self.method = find(method)
@@ -73,6 +77,7 @@ class PromptClassifier:
         self.seed = seed
         self.budget = budget or Budget()
         self.threads = threads
+        self.runtime = Runtime(engine, precision, threads)
         self.cache = None if cache is None else Path(cache)
         self.head_: Head | None = None
         self.arrays_: dict[str, Array] = {}
@@ -103,15 +108,12 @@ class PromptClassifier:
         ``progress`` how many photos are encoded.
         """
         from sharpzo.towers.features import wanted_views
-        from sharpzo.towers.tower import OnnxTextTower
 
         dataset = self._dataset(photos, labels, shots)
         splits = {"training": dataset.training()}
         splits |= {"validation": dataset.val} if dataset.val else {}
         # The text tower is built first: its complaints about class names come before the work.
-        tower = OnnxTextTower(
-            self._checkpoint(), dataset.class_names, template=self.template, threads=self.threads
-        )
+        tower = self._text_tower(dataset.class_names)
         splits |= wanted_views(self._checkpoint(), splits["training"], self.settings, self.seed)
         self.encoded_ = dict(encoded or {})
         self.encoded_ |= self._encode(
@@ -200,6 +202,13 @@ class PromptClassifier:
         milestones = getattr(getattr(self, "fit_", None), "milestones", {}).values()
         return prompters([self.head_, *(chosen.judged.head for chosen in milestones)])
 
+    def _text_tower(self, class_names: Sequence[str]) -> OnnxTextTower:
+        from sharpzo.towers.tower import OnnxTextTower
+
+        return OnnxTextTower(
+            self._checkpoint(), class_names, template=self.template, **vars(self.runtime)
+        )
+
     def _image_tower(self) -> OnnxImageTower:
         from sharpzo.towers.tower import OnnxImageTower
 
@@ -218,8 +227,6 @@ class PromptClassifier:
         What was tuned (a prompt, a projection) is shared by all class names; a method without
         that raises InputError.
         """
-        from sharpzo.towers.tower import OnnxTextTower
-
         head = self._fitted()
         if self.method.rename is None:
             able = ", ".join(method.name for method in METHODS.values() if method.rename)
@@ -230,9 +237,7 @@ class PromptClassifier:
         other = copy(self)
         other.classes_ = np.array([str(name) for name in class_names])
         arrays = {**self.arrays_, **head.arrays()}
-        tower = OnnxTextTower(
-            self._checkpoint(), class_names, template=self.template, threads=self.threads
-        )
+        tower = self._text_tower(class_names)
         try:
             other.head_ = self.method.rename(arrays, tower)
         finally:
@@ -366,6 +371,8 @@ class PromptClassifier:
             "preset": self.preset,
             "settings": as_dict(self.settings),
             "seed": self.seed,
+            "engine": self.runtime.engine,
+            "precision": self.runtime.precision,
             "data": {
                 "source": dataset.source,
                 "shots": dataset.shots,

@@ -22,7 +22,7 @@ data_sets = ["demo"]
 data_sets = ["demo"]
 seeds = [3]
 shots = [4]
-methods = [{ method = "projection", budgets = [], seconds = 2 }]
+methods = [{ method = "projection", budgets = [], seconds = 2 }, { method = "fgn", precision = "int8" }]
 """)  # noqa: E501
     recipe = read_recipe(path)
     first, second = recipe.grids
@@ -35,8 +35,11 @@ methods = [{ method = "projection", budgets = [], seconds = 2 }]
         "paper/eurosat",
         {"search.zo.keep": 0.1, "dim": 64},
     )
-    assert second.methods == (Entry("projection", "projection", budgets=(), seconds=2.0),)
-    assert recipe.labels == (*(entry.label for entry in first.methods), "projection")
+    assert second.methods == (
+        Entry("projection", "projection", budgets=(), seconds=2.0),
+        Entry("fgn", "fgn int8", precision="int8"),
+    )
+    assert recipe.labels == (*(entry.label for entry in first.methods), "projection", "fgn int8")
 
 
 def test_a_cell_is_named_by_its_content(recipe, photos, tmp_path):
@@ -54,6 +57,8 @@ def test_a_cell_is_named_by_its_content(recipe, photos, tmp_path):
         {"budgets": "[30, 61]"},
         {"threads": "2"},
         {"template": '"a picture of a {}."'},
+        {"methods": '[{ method = "cma-es", label = "search", precision = "int8" }]',
+         "baseline": ""},
         {"methods": '[{ method = "cma-es", label = "search", settings = { dim = 16 } }]',
          "baseline": ""},
     ):  # fmt: skip
@@ -115,6 +120,11 @@ BAD = {
         {"methods": '["zero-shot", { method = "sharpzo", settings = { dim = "wide" } }]'},
         "",
         "'dim' is 'wide'; expected a number",
+    ),
+    "unknown precision": (
+        {"methods": '["zero-shot", { method = "fgn", precision = "int2" }]'},
+        "",
+        "precision is 'int2'; engine onnxruntime has float32",
     ),
     "unknown baseline": ({"baseline": '"coop"'}, "", "baseline 'coop' is no method of the recipe"),
     "unknown data set": ({"data_sets": '["eurosta"]'}, "", "there is no data set 'eurosta'"),

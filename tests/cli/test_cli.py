@@ -80,6 +80,7 @@ def refused(capsys, *arguments):
         ("--method", "cma-es", "--budget-forwards", "150"),
         ("--method", "sharpzo", "--budget-forwards", "150", "--shots", "2"),
         ("--method", "sharpzo", "--budget-steps", "2"),
+        ("--method", "fgn", "--budget-forwards", "150", "--precision", "int8"),
         ("--method", "sharpzo", "--budget-seconds", "0.5"),
         ("--method", "sharpzo", "--preset", "paper/eurosat", "--budget-forwards", "1200"),
     ],
@@ -272,6 +273,9 @@ def test_a_hub_id_without_network(photos, tmp_path, capsys, monkeypatch):
         (("--shots", "0"), "shots"),
         (("--template", "a photo"), "{}"),
         (("--dataset", "mars"), "eurosat"),
+        (("--engine", "torch"), "openvino"),
+        (("--precision", "bfloat16"), "needs engine openvino"),
+        (("--threads", "0"), "threads is 0"),
     ],
 )
 def test_bad_options(photos, tmp_path, capsys, arguments, word):

@@ -17,6 +17,7 @@ from sharpzo.errors import InputError
 from sharpzo.methods import find, load_plugin
 from sharpzo.settings import as_dict
 from sharpzo.towers.checkpoint import Checkpoint, resolve
+from sharpzo.towers.runtime import Runtime
 
 FORMAT = 1  # of a result; a new one makes every cell new
 
@@ -48,6 +49,7 @@ class Cell:
     root: str | None = None
     beside: str = "."
     plugins: tuple[str, ...] = ()
+    precision: str | None = None
     key: str = ""
 
     @property
@@ -108,6 +110,7 @@ def expand(recipe: Recipe, data: Path | None = None) -> list[Cell]:
 def _check(entry: Entry, recipe: Recipe) -> None:
     try:
         find(entry.method).configure(entry.preset, entry.changes)
+        Runtime(precision=entry.precision or "float32")  # type: ignore[arg-type]  (checked there)
     except InputError as error:
         raise InputError(f"recipe {recipe.path}, method '{entry.label}': {error}") from None
 
@@ -145,6 +148,7 @@ def _cells(grid: Grid, recipe: Recipe, sources: Sources) -> list[Cell]:
             None if sources.root is None else str(sources.root),
             str(sources.beside),
             tuple(str(plugin) for plugin in recipe.plugins),
+            entry.precision,
         )
         for data_set in grid.data_sets
         for model in grid.models
@@ -180,6 +184,7 @@ class _Keys:
             "shifted": [self._tested(name) for name in cell.test_on],
             "model": self._model(cell.model),
         }
+        content |= {"precision": cell.precision} if cell.precision else {}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def _photos(self, cell: Cell) -> list[str]:

@@ -75,6 +75,7 @@ def compute(cell: Cell, cache: Path | None = None, heard: Heard = lambda done: N
         seed=cell.seed,
         budget=Budget(max(cell.budgets, default=None), cell.seconds, cell.steps),
         threads=cell.threads,
+        precision=cell.precision or "float32",  # type: ignore[arg-type]  (checked by expand)
         cache=cache,
     )
     points = tuple(sorted({*cell.budgets, *cell.milestones}))

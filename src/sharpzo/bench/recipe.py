@@ -32,7 +32,9 @@ _GRID = (
     "test_on",
 )  # fmt: skip
 _RECIPE = ("title", "data", "baseline", "plugins", "threads", *_GRID, "grid")
-_ENTRY = ("method", "preset", "settings", "label", "budgets", "seconds", "steps")
+_ENTRY = (
+    "method", "preset", "settings", "label", "budgets", "seconds", "steps", "precision",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Entry:
     """A method as a recipe wants it; ``changes`` are settings by dotted name.
 
     ``budgets`` in forwards, None: the grid's, (): none but the method's own settings. ``seconds``
-    and ``steps`` limit the run as well.
+    and ``steps`` limit the run as well. ``precision`` of the text tower, None: float32.
     """
 
     method: str
@@ -50,6 +52,7 @@ class Entry:
     budgets: tuple[int, ...] | None = None
     seconds: float | None = None
     steps: int | None = None
+    precision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -181,6 +184,7 @@ def _entry(item: Any, where: str) -> Entry:
     changes = _dotted(fields.table("settings"))
     budgets = fields.integers("budgets", None)
     parts = [f"{name}={value}" for name, value in changes.items()]
+    parts += [fields.text("precision", "")] if "precision" in fields else []
     label = " ".join([method, *([preset] if preset else []), *parts])
     return Entry(
         method,
@@ -190,6 +194,7 @@ def _entry(item: Any, where: str) -> Entry:
         None if budgets is None else tuple(sorted(budgets)),
         fields.number("seconds", None),
         fields.integer("steps", None),
+        fields.text("precision", None),
     )
 
 

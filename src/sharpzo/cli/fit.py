@@ -45,6 +45,8 @@ def fit(
     ] = None,
     template: options.Template = "a photo of a {}.",
     threads: options.Threads = None,
+    engine: options.Engine = "onnxruntime",
+    precision: options.Precision = "float32",
     plugin: options.Plugin = [],  # noqa: B006
     as_json: options.Json = False,
 ) -> None:
@@ -64,6 +66,8 @@ def fit(
         seed=seed,
         budget=Budget(budget_forwards, budget_seconds, budget_steps),
         threads=threads,
+        engine=engine,  # type: ignore[arg-type]  (checked there)
+        precision=precision,  # type: ignore[arg-type]
     )
     photos = load(data, dataset=dataset, shots=shots, seed=seed)
     if half is not None:

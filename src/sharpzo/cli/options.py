@@ -68,6 +68,16 @@ Threads = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option(help="Processor threads.", show_default="all this process may use"),
 ]
+Engine = Annotated[
+    str, typer.Option(help="What computes the text tower: onnxruntime, openvino or cuda.")
+]
+Precision = Annotated[
+    str,
+    typer.Option(
+        help="Of the text tower while it is tuned: float32; float16, int8 or int4 for its matrices "
+        "alone; bfloat16 with openvino."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Template = Annotated[str, typer.Option(help="Prompt; {} stands for the class name.")]
 Dataset = Annotated[

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 from sharpzo.errors import InputError
-from sharpzo.towers.graph import Graph
 from sharpzo.towers.precision import Precision
 from sharpzo.types import Array
+
+if TYPE_CHECKING:
+    from sharpzo.towers.graph import Graph
 
 Engine = Literal["onnxruntime", "openvino", "cuda"]
 Arithmetic = Literal[Precision, "bfloat16"]
@@ -36,7 +38,9 @@ class Running(Protocol):
 
 @dataclass(frozen=True)
 class Runtime:
-    """``threads`` None: all cores that this process may use.
+    """``engine`` onnxruntime, openvino or cuda; ``precision`` float32, with openvino also bfloat16,
+    with onnxruntime also float16, int8 or int4 for matrices alone; ``threads`` None: all cores
+    that this process may use.
 
     Raises `InputError` for what an engine cannot do.
 
