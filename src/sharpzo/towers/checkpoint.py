@@ -73,6 +73,10 @@ class Checkpoint:
             )
         return candidate
 
+    def release(self, name: str) -> None:
+        """Let the pages of a layer's tensors leave memory: those called ``name`` and more."""
+        self.weights.release(f"{name}.", f"{name.split('.', 1)[0]}.{name}.")
+
     @property
     def logit_scale(self) -> float:
         """Factor on cosines; the checkpoint keeps its logarithm."""
@@ -99,7 +103,8 @@ class Checkpoint:
         digest = hashlib.sha256(json.dumps(extra).encode())
         for name in sorted(n for n in self.weights if n.startswith(tuple(prefixes))):
             digest.update(f"{name} {self.weights.shape(name)}\0".encode())
-            digest.update(np.ascontiguousarray(self.weights.raw(name)).data)
+            for part in self.weights.raw(name):
+                digest.update(part.data)
         return digest.hexdigest()
 
 
