@@ -18,7 +18,7 @@ from sharpzo.errors import ArtifactError, InputError
 from sharpzo.evaluate import Evaluation, evaluate
 from sharpzo.heads.prompted import prompters
 from sharpzo.journal import Journal
-from sharpzo.memory import peak_memory_mb
+from sharpzo.memory import parse_size, peak_memory_mb
 from sharpzo.methods import METHODS, Fit, Images, Task, find, fit
 from sharpzo.methods.zero_shot import zero_shot_head
 from sharpzo.metrics import softmax
@@ -28,7 +28,7 @@ from sharpzo.types import Array, Features, Head, Prompter, Step
 if TYPE_CHECKING:
     from sharpzo.data.dataset import Dataset, LabelledPhotos
     from sharpzo.towers.checkpoint import Checkpoint
-    from sharpzo.towers.tower import OnnxImageTower
+    from sharpzo.towers.opening import Towers
 
 Progress = Callable[[str, int, int], None]  # what is being encoded, photos done, photos in all
 
@@ -40,6 +40,9 @@ class PromptClassifier:
     (dotted names, such as ``{"search.zo.keep": 0.1}``); ``model`` is a checkpoint folder or a hub
     id (None: the embedded model); ``template`` holds ``{}`` where the class name goes; ``cache``
     is a folder that keeps image features (None: they are computed again each time).
+    ``memory_limit``, such as "600MB", binds what this process and its children have in memory:
+    towers are then computed block by block, photos in a process of its own, and what cannot fit
+    raises BudgetError before work begins.
 
     Photos are paths, PIL images or uint8 arrays (height, width, 3). After ``fit``:
     ``classes_`` (names), ``fit_`` (what it cost and why it stopped), ``zero_shot_`` (the head of
@@ -64,6 +67,7 @@ class PromptClassifier:
         budget: Budget | None = None,
         threads: int | None = None,
         cache: str | Path | None = None,
+        memory_limit: str | int | None = None,
     ) -> None:
         self.method = find(method)
         self.settings = self.method.configure(preset, settings)
@@ -74,11 +78,17 @@ class PromptClassifier:
         self.budget = budget or Budget()
         self.threads = threads
         self.cache = None if cache is None else Path(cache)
+        self.memory_limit = None if memory_limit is None else parse_size(memory_limit)
+        if self.memory_limit is not None and not self.method.bounded:
+            raise InputError(
+                f"method {self.method.name} needs more than the towers block by block; choose "
+                "another method, or leave out the memory limit"
+            )
         self.head_: Head | None = None
         self.arrays_: dict[str, Array] = {}
         self.history_: list[Step] = []
         self.record_: dict[str, Any] = {}
-        self._opened: Checkpoint | None = None
+        self._opened: Towers | None = None
 
     # --- fitting -----------------------------------------------------------------------------
 
@@ -103,16 +113,19 @@ class PromptClassifier:
         ``progress`` how many photos are encoded.
         """
         from sharpzo.towers.features import wanted_views
-        from sharpzo.towers.tower import OnnxTextTower
 
         dataset = self._dataset(photos, labels, shots)
         splits = {"training": dataset.training()}
         splits |= {"validation": dataset.val} if dataset.val else {}
-        # The text tower is built first: its complaints about class names come before the work.
-        tower = OnnxTextTower(
-            self._checkpoint(), dataset.class_names, template=self.template, threads=self.threads
-        )
         splits |= wanted_views(self._checkpoint(), splits["training"], self.settings, self.seed)
+        # The text tower comes first: its complaints about class names come before the work.
+        tower = self._towers().text(
+            dataset.class_names,
+            self.template,
+            before=[*splits.values()],
+            after=[dataset.test] if dataset.test else [],
+            dim=getattr(self.settings, "dim", None),
+        )
         self.encoded_ = dict(encoded or {})
         self.encoded_ |= self._encode(
             {name: split for name, split in splits.items() if name not in self.encoded_}, progress
@@ -136,7 +149,7 @@ class PromptClassifier:
                 listen=heard,
                 views=self.encoded_.get("views"),
                 images=Images(
-                    splits["training"], dataset.val, self._image_tower, splits.get("views")
+                    splits["training"], dataset.val, self._towers().image, splits.get("views")
                 ),
                 milestones=tuple(milestones),
             ),
@@ -151,30 +164,14 @@ class PromptClassifier:
         return self
 
     def _dataset(self, photos: Any, labels: Sequence[Any] | None, shots: int | None) -> Dataset:
-        from sharpzo.data.dataset import Dataset, LabelledPhotos
-        from sharpzo.data.draw import draw
-        from sharpzo.data.intake import load
-        from sharpzo.data.photos import as_photo
+        from sharpzo.data.dataset import Dataset
+        from sharpzo.data.intake import label, load
 
         if isinstance(photos, Dataset):
             return photos
         if isinstance(photos, str | Path):
             return load(photos, shots=shots, seed=self.seed)
-        if labels is None or len(labels) != len(photos):
-            raise InputError(
-                f"there are {len(photos)} photos and {len(labels or ())} labels; give one label "
-                "(a class name) for each photo"
-            )
-        names = tuple(sorted({str(label) for label in labels}))
-        if len(names) < 2:
-            raise InputError(f"the labels name {len(names)} class; give photos of at least two")
-        index = {name: k for k, name in enumerate(names)}
-        many = LabelledPhotos(
-            tuple(as_photo(photo, f"photo {i}") for i, photo in enumerate(photos)),
-            np.array([index[str(label)] for label in labels]),
-            names,
-        )
-        return draw(Dataset(names, many, None, None, source="photos in memory"), shots, self.seed)
+        return label(photos, labels or (), shots, self.seed)
 
     def _encode(
         self,
@@ -182,35 +179,31 @@ class PromptClassifier:
         progress: Progress = lambda *_: None,
         prompters: Sequence[Prompter] = (),
     ) -> dict[str, Features]:
-        from sharpzo.towers.features import encode
-
-        if not splits:
-            return {}
-        return encode(
-            self._checkpoint(),
-            splits,
-            threads=self.threads,
-            progress=progress,
-            cache=self.cache,
-            prompters=prompters,
-        )
+        return self._towers().encode(splits, progress, self.cache, prompters)
 
     def _prompters(self) -> list[Prompter]:
         """What changes photos before the fitted heads see them: nearly always nothing."""
         milestones = getattr(getattr(self, "fit_", None), "milestones", {}).values()
         return prompters([self.head_, *(chosen.judged.head for chosen in milestones)])
 
-    def _image_tower(self) -> OnnxImageTower:
-        from sharpzo.towers.tower import OnnxImageTower
-
-        return OnnxImageTower(self._checkpoint(), threads=self.threads)
-
-    def _checkpoint(self) -> Checkpoint:
-        from sharpzo.towers.checkpoint import Checkpoint, resolve
+    def _towers(self) -> Towers:
+        from sharpzo.towers.opening import Towers
 
         if self._opened is None:
-            self._opened = Checkpoint.open(resolve(self.model))
+            self._opened = Towers(self.model, self.threads, self.memory_limit)
         return self._opened
+
+    def _checkpoint(self) -> Checkpoint:
+        return self._towers().checkpoint
+
+    def sibling(self, method: str) -> PromptClassifier:
+        """Return an unfitted classifier by another method, otherwise like this one."""
+        other = PromptClassifier(
+            method, model=self.model, template=self.template, seed=self.seed,
+            threads=self.threads, cache=self.cache, memory_limit=self.memory_limit,
+        )  # fmt: skip
+        other._opened = self._opened
+        return other
 
     def rename(self, class_names: Sequence[str]) -> PromptClassifier:
         """Return a classifier among other names, which training may never have seen.
@@ -218,8 +211,6 @@ class PromptClassifier:
         What was tuned (a prompt, a projection) is shared by all class names; a method without
         that raises InputError.
         """
-        from sharpzo.towers.tower import OnnxTextTower
-
         head = self._fitted()
         if self.method.rename is None:
             able = ", ".join(method.name for method in METHODS.values() if method.rename)
@@ -230,9 +221,7 @@ class PromptClassifier:
         other = copy(self)
         other.classes_ = np.array([str(name) for name in class_names])
         arrays = {**self.arrays_, **head.arrays()}
-        tower = OnnxTextTower(
-            self._checkpoint(), class_names, template=self.template, threads=self.threads
-        )
+        tower = self._towers().text(class_names, self.template)
         try:
             other.head_ = self.method.rename(arrays, tower)
         finally:
@@ -310,7 +299,14 @@ class PromptClassifier:
         return folder
 
     @classmethod
-    def load(cls, run: str | Path, *, model: str | Path | None = None) -> PromptClassifier:
+    def load(
+        cls,
+        run: str | Path,
+        *,
+        model: str | Path | None = None,
+        cache: str | Path | None = None,
+        memory_limit: str | int | None = None,
+    ) -> PromptClassifier:
         """Read a run folder; ``model`` says where the checkpoint lies now, if it has moved.
 
         Raises ArtifactError if the run is damaged or was made with another model.
@@ -324,6 +320,8 @@ class PromptClassifier:
                 model=model or record["model"]["id"],
                 template=record["template"],
                 seed=record["seed"],
+                cache=cache,
+                memory_limit=memory_limit,
             )
             classifier.classes_ = np.array(record["class_names"])
             expected = record["model"]["sha256"]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from sharpzo.errors import InputError
@@ -49,6 +52,14 @@ def peak() -> int | None:
         return None
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024  # bytes or KiB
+
+
+def trim() -> None:
+    """Hand free memory back to the system, which the C library (glibc) keeps for later."""
+    gc.collect()
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def add_child(most: int | None) -> None:

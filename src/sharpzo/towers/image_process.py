@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from sharpzo.types import Array
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-CHUNK = 8  # photos at a time, without a plan
+CHUNK = 8  # photos at a time: more are not faster
 
 
 class ImageProcess:
@@ -39,7 +40,7 @@ class ImageProcess:
         self._preprocessing = Preprocessing.open(checkpoint)
         self._width = checkpoint.image.width
         self.chunk = CHUNK
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `kill`)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "sharpzo.towers.image_worker"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
@@ -59,6 +60,15 @@ class ImageProcess:
         progress: Callable[[int], object] | None = None,
     ) -> Array:
         """Return states float32 (N, S) of photos of any size; see `OnnxImageTower.states`."""
+        try:
+            return self._states(photos, progress)
+        except BaseException:
+            self.kill()
+            raise
+
+    def _states(
+        self, photos: Iterable[Array | Image], progress: Callable[[int], object] | None
+    ) -> Array:
         source, rows, done = iter(photos), [np.zeros((0, self._width), np.float32)], 0
         pixels = stack(self._preprocessing, islice(source, self.chunk))
         while len(pixels):
@@ -95,10 +105,8 @@ class ImageProcess:
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._errors):
             assert stream is not None
-            try:
+            with suppress(OSError):  # what could not be written to a dead process
                 stream.close()
-            except OSError:  # what could not be written to a dead process
-                pass
 
     def _send(self, line: dict[str, Any], content: memoryview | bytes = b"") -> None:
         assert self._process.stdin is not None

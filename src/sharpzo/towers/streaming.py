@@ -60,7 +60,7 @@ class StreamedText:
                 self._sessions[kind] = Session(graph.unbound(), threads)
             self._steps.append(_Step(self._sessions[kind], tuple(outputs), *_split(graph, block)))
             checkpoint.release(text.block_prefix(layer))
-        checkpoint.release("text_projection")
+        checkpoint.weights.release("")
 
     def run(self, output: str, inputs: Mapping[str, Array]) -> Array:
         """Return ``states`` (P, K, H) or ``features`` (P, K, D) of ``context`` (P, n, m)."""

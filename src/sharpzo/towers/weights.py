@@ -76,12 +76,17 @@ class Weights(Mapping[str, Array]):
         """Return the shape of a tensor without reading it."""
         return self._entries[name].shape
 
-    def raw(self, name: str) -> Iterator[Array]:
+    def slices(self, name: str) -> Iterator[Array]:
         """Yield the bytes of a tensor as they are on disk, uint8, a slice in memory at a time."""
         entry = self._entries[name]
         for begin in range(entry.begin, entry.end, _SLICE):
             yield entry.data[begin : min(begin + _SLICE, entry.end)]
             _forget(entry, begin, min(begin + _SLICE, entry.end))
+
+    @property
+    def converted(self) -> bool:
+        """Whether any tensor is converted when it is read, into memory of its own."""
+        return any(entry.dtype != "F32" for entry in self._entries.values())
 
     def release(self, *prefixes: str) -> None:
         """Let the pages of tensors leave memory, those with a prefix; touched again, they are read
