@@ -15,6 +15,7 @@ MB = 10**6
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": MB, "gb": 10**9,
           "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}  # fmt: skip
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
+_before = 0  # bytes: the peak of this process alone before it watched anew
 _with_children = 0  # bytes: the most of this process and a child of its at the same time
 
 
@@ -62,11 +63,19 @@ def trim() -> None:
             ctypes.CDLL(None).malloc_trim(0)
 
 
+def expect_child() -> None:
+    """Begin to watch this process anew, for a child that is about to start."""
+    global _before
+    _before = max(_before, peak() or 0)
+    with suppress(OSError):  # not Linux, or not allowed: the whole past is then counted
+        Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins again
+
+
 def add_child(most: int | None) -> None:
     """Count a child process that has just ended, ``most`` bytes in memory at its peak.
 
-    This process's own peak so far is added to it: the two may have come at different times, so the
-    sum is never too small.
+    The peak of this process since `expect_child` is added to it. The two may have come at
+    different times, so the sum is never too small.
     """
     global _with_children
     _with_children = max(_with_children, (peak() or 0) + (most or 0))
@@ -76,7 +85,7 @@ def peak_memory_mb() -> float | None:
     """Peak resident size in MB (10**6 bytes) of this process and the children that it counted
     while they ran (`add_child`); None where the system hides it."""
     own = peak()
-    return None if own is None else max(own, _with_children) / MB
+    return None if own is None else max(own, _before, _with_children) / MB
 
 
 def _status(field: str) -> int | None:

@@ -45,6 +45,9 @@ def fit(
     ] = None,
     template: options.Template = "a photo of a {}.",
     threads: options.Threads = None,
+    memory_limit: options.MemoryLimit = None,
+    cache: options.Cache = None,
+    no_cache: options.NoCache = False,
     plugin: options.Plugin = [],  # noqa: B006
     as_json: options.Json = False,
 ) -> None:
@@ -64,6 +67,8 @@ def fit(
         seed=seed,
         budget=Budget(budget_forwards, budget_seconds, budget_steps),
         threads=threads,
+        cache=options.feature_cache(cache, no_cache),
+        memory_limit=memory_limit,
     )
     photos = load(data, dataset=dataset, shots=shots, seed=seed)
     if half is not None:

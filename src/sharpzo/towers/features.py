@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -145,10 +146,15 @@ def _read(cache: Path | None, key: str, many: int) -> Array | None:
     if cache is None:
         return None
     try:
-        states = load((cache / f"{key}.safetensors").read_bytes())["states"]
+        found = load((cache / f"{key}.safetensors").read_bytes())
+        states = found["states"]
     except (OSError, SafetensorError, KeyError):
         return None
-    return states if len(states) == many else None
+    if states.dtype != np.float32 or states.ndim != 2 or len(states) != many:
+        return None
+    if "crc32" in found and found["crc32"].item() != zlib.crc32(states.data):
+        return None
+    return states
 
 
 def _write(cache: Path | None, key: str, states: Array) -> None:
@@ -156,7 +162,12 @@ def _write(cache: Path | None, key: str, states: Array) -> None:
 
     if cache is None:
         return
-    cache.mkdir(parents=True, exist_ok=True)
+    states = np.ascontiguousarray(states)
+    check = np.array(zlib.crc32(states.data), np.uint32)
     unfinished = cache / f"{key}.{os.getpid()}.tmp"
-    unfinished.write_bytes(save({"states": states}))
-    unfinished.replace(cache / f"{key}.safetensors")
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        unfinished.write_bytes(save({"states": states, "crc32": check}))
+        unfinished.replace(cache / f"{key}.safetensors")
+    except OSError:  # a full disk costs the next run some time, but not this one its work
+        unfinished.unlink(missing_ok=True)

@@ -41,6 +41,7 @@ class ImageProcess:
         self._width = checkpoint.image.width
         self.chunk = CHUNK
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `kill`)
+        memory.expect_child()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "sharpzo.towers.image_worker"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,

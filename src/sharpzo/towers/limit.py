@@ -67,6 +67,8 @@ class MemoryLimit:
         ``search`` is what a method takes beside the towers, in bytes; photos of ``before`` and
         ``after`` are encoded before and after it.
         """
+        trim()
+        self._checkpoint.weights.release("")
         now = resident() or 0
         process = ImageProcess(self._checkpoint, self._threads)
         process.kill()
