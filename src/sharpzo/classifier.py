@@ -18,7 +18,7 @@ from sharpzo.errors import ArtifactError, InputError
 from sharpzo.evaluate import Evaluation, evaluate
 from sharpzo.heads.prompted import prompters
 from sharpzo.journal import Journal
-from sharpzo.memory import peak_memory_mb
+from sharpzo.memory import parse_size, peak_memory_mb
 from sharpzo.methods import METHODS, Fit, Images, Task, find, fit
 from sharpzo.methods.zero_shot import zero_shot_head
 from sharpzo.metrics import softmax
@@ -29,7 +29,7 @@ from sharpzo.types import Array, Features, Head, Prompter, Step
 if TYPE_CHECKING:
     from sharpzo.data.dataset import Dataset, LabelledPhotos
     from sharpzo.towers.checkpoint import Checkpoint
-    from sharpzo.towers.tower import OnnxImageTower, OnnxTextTower
+    from sharpzo.towers.opening import Towers
 
 Progress = Callable[[str, int, int], None]  # what is being encoded, photos done, photos in all
 
@@ -42,6 +42,9 @@ class PromptClassifier:
     id (None: the embedded model); ``template`` holds ``{}`` where the class name goes; ``cache``
     is a folder that keeps image features (None: they are computed again each time). ``engine``
     and ``precision`` are the text tower's (see `Runtime`); image features are always float32.
+    ``memory_limit``, such as "600MB", binds what this process and its children have in memory:
+    towers are then computed block by block, photos in a process of its own, and what cannot fit
+    raises BudgetError before work begins.
 
     Photos are paths, PIL images or uint8 arrays (height, width, 3). After ``fit``:
     ``classes_`` (names), ``fit_`` (what it cost and why it stopped), ``zero_shot_`` (the head of
@@ -68,6 +71,7 @@ class PromptClassifier:
         engine: Engine = "onnxruntime",
         precision: Arithmetic = "float32",
         cache: str | Path | None = None,
+        memory_limit: str | int | None = None,
     ) -> None:
         self.method = find(method)
         self.settings = self.method.configure(preset, settings)
@@ -76,14 +80,19 @@ class PromptClassifier:
         self.template = template
         self.seed = seed
         self.budget = budget or Budget()
-        self.threads = threads
         self.runtime = Runtime(engine, precision, threads)
         self.cache = None if cache is None else Path(cache)
+        self.memory_limit = None if memory_limit is None else parse_size(memory_limit)
+        if self.memory_limit is not None and not self.method.bounded:
+            raise InputError(
+                f"method {self.method.name} needs more than the towers block by block; choose "
+                "another method, or leave out the memory limit"
+            )
         self.head_: Head | None = None
         self.arrays_: dict[str, Array] = {}
         self.history_: list[Step] = []
         self.record_: dict[str, Any] = {}
-        self._opened: Checkpoint | None = None
+        self._opened: Towers | None = None
 
     # --- fitting -----------------------------------------------------------------------------
 
@@ -112,9 +121,15 @@ class PromptClassifier:
         dataset = self._dataset(photos, labels, shots)
         splits = {"training": dataset.training()}
         splits |= {"validation": dataset.val} if dataset.val else {}
-        # The text tower is built first: its complaints about class names come before the work.
-        tower = self._text_tower(dataset.class_names)
         splits |= wanted_views(self._checkpoint(), splits["training"], self.settings, self.seed)
+        # The text tower comes first: its complaints about class names come before the work.
+        tower = self._towers().text(
+            dataset.class_names,
+            self.template,
+            before=[*splits.values()],
+            after=[dataset.test] if dataset.test else [],
+            dim=getattr(self.settings, "dim", None),
+        )
         self.encoded_ = dict(encoded or {})
         self.encoded_ |= self._encode(
             {name: split for name, split in splits.items() if name not in self.encoded_}, progress
@@ -138,7 +153,7 @@ class PromptClassifier:
                 listen=heard,
                 views=self.encoded_.get("views"),
                 images=Images(
-                    splits["training"], dataset.val, self._image_tower, splits.get("views")
+                    splits["training"], dataset.val, self._towers().image, splits.get("views")
                 ),
                 milestones=tuple(milestones),
             ),
@@ -153,30 +168,14 @@ class PromptClassifier:
         return self
 
     def _dataset(self, photos: Any, labels: Sequence[Any] | None, shots: int | None) -> Dataset:
-        from sharpzo.data.dataset import Dataset, LabelledPhotos
-        from sharpzo.data.draw import draw
-        from sharpzo.data.intake import load
-        from sharpzo.data.photos import as_photo
+        from sharpzo.data.dataset import Dataset
+        from sharpzo.data.intake import label, load
 
         if isinstance(photos, Dataset):
             return photos
         if isinstance(photos, str | Path):
             return load(photos, shots=shots, seed=self.seed)
-        if labels is None or len(labels) != len(photos):
-            raise InputError(
-                f"there are {len(photos)} photos and {len(labels or ())} labels; give one label "
-                "(a class name) for each photo"
-            )
-        names = tuple(sorted({str(label) for label in labels}))
-        if len(names) < 2:
-            raise InputError(f"the labels name {len(names)} class; give photos of at least two")
-        index = {name: k for k, name in enumerate(names)}
-        many = LabelledPhotos(
-            tuple(as_photo(photo, f"photo {i}") for i, photo in enumerate(photos)),
-            np.array([index[str(label)] for label in labels]),
-            names,
-        )
-        return draw(Dataset(names, many, None, None, source="photos in memory"), shots, self.seed)
+        return label(photos, labels or (), shots, self.seed)
 
     def _encode(
         self,
@@ -184,42 +183,31 @@ class PromptClassifier:
         progress: Progress = lambda *_: None,
         prompters: Sequence[Prompter] = (),
     ) -> dict[str, Features]:
-        from sharpzo.towers.features import encode
-
-        if not splits:
-            return {}
-        return encode(
-            self._checkpoint(),
-            splits,
-            threads=self.threads,
-            progress=progress,
-            cache=self.cache,
-            prompters=prompters,
-        )
+        return self._towers().encode(splits, progress, self.cache, prompters)
 
     def _prompters(self) -> list[Prompter]:
         """What changes photos before the fitted heads see them: nearly always nothing."""
         milestones = getattr(getattr(self, "fit_", None), "milestones", {}).values()
         return prompters([self.head_, *(chosen.judged.head for chosen in milestones)])
 
-    def _text_tower(self, class_names: Sequence[str]) -> OnnxTextTower:
-        from sharpzo.towers.tower import OnnxTextTower
-
-        return OnnxTextTower(
-            self._checkpoint(), class_names, template=self.template, **vars(self.runtime)
-        )
-
-    def _image_tower(self) -> OnnxImageTower:
-        from sharpzo.towers.tower import OnnxImageTower
-
-        return OnnxImageTower(self._checkpoint(), threads=self.threads)
-
-    def _checkpoint(self) -> Checkpoint:
-        from sharpzo.towers.checkpoint import Checkpoint, resolve
+    def _towers(self) -> Towers:
+        from sharpzo.towers.opening import Towers
 
         if self._opened is None:
-            self._opened = Checkpoint.open(resolve(self.model))
+            self._opened = Towers(self.model, self.runtime, self.memory_limit)
         return self._opened
+
+    def _checkpoint(self) -> Checkpoint:
+        return self._towers().checkpoint
+
+    def sibling(self, method: str) -> PromptClassifier:
+        """Return an unfitted classifier by another method, otherwise like this one."""
+        other = PromptClassifier(
+            method, model=self.model, template=self.template, seed=self.seed,
+            cache=self.cache, memory_limit=self.memory_limit, **vars(self.runtime),
+        )  # fmt: skip
+        other._opened = self._opened
+        return other
 
     def rename(self, class_names: Sequence[str]) -> PromptClassifier:
         """Return a classifier among other names, which training may never have seen.
@@ -237,7 +225,7 @@ class PromptClassifier:
         other = copy(self)
         other.classes_ = np.array([str(name) for name in class_names])
         arrays = {**self.arrays_, **head.arrays()}
-        tower = self._text_tower(class_names)
+        tower = self._towers().text(class_names, self.template)
         try:
             other.head_ = self.method.rename(arrays, tower)
         finally:
@@ -315,7 +303,14 @@ class PromptClassifier:
         return folder
 
     @classmethod
-    def load(cls, run: str | Path, *, model: str | Path | None = None) -> PromptClassifier:
+    def load(
+        cls,
+        run: str | Path,
+        *,
+        model: str | Path | None = None,
+        cache: str | Path | None = None,
+        memory_limit: str | int | None = None,
+    ) -> PromptClassifier:
         """Read a run folder; ``model`` says where the checkpoint lies now, if it has moved.
 
         Raises ArtifactError if the run is damaged or was made with another model.
@@ -329,6 +324,8 @@ class PromptClassifier:
                 model=model or record["model"]["id"],
                 template=record["template"],
                 seed=record["seed"],
+                cache=cache,
+                memory_limit=memory_limit,
             )
             classifier.classes_ = np.array(record["class_names"])
             expected = record["model"]["sha256"]

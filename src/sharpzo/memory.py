@@ -1,23 +1,96 @@
-"""How much memory this process has needed at most."""
+"""How much memory this process and its children need, and sizes as people write them."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
+import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+from sharpzo.errors import InputError
 
-def peak_memory_mb() -> float | None:
-    """Peak resident size of this process in MB (10**6 bytes); None where the system hides it."""
-    try:
-        # On Linux, ru_maxrss of a new process begins at the peak of the one that started it.
-        status = Path("/proc/self/status").read_text()
-        peak = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
-        return int(peak.split()[1]) * 1024 / 1e6
-    except (OSError, StopIteration):
-        pass
+MB = 10**6
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": MB, "gb": 10**9,
+          "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}  # fmt: skip
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
+_before = 0  # bytes: the peak of this process alone before it watched anew
+_with_children = 0  # bytes: the most of this process and a child of its at the same time
+
+
+def parse_size(size: str | int) -> int:
+    """Return bytes of a size such as 600MB (10**6 bytes), 1.5 GB, 512MiB (2**20), or plain bytes.
+
+    Raises `InputError` for anything else and for nothing at all.
+
+    >>> parse_size("600MB"), parse_size("512 MiB"), parse_size(1000)
+    (600000000, 536870912, 1000)
+    """
+    found = _SIZE.fullmatch(str(size))
+    unit = _UNITS.get(found[2].lower()) if found else None
+    bytes_ = round(float(found[1]) * unit) if found and unit else 0
+    if bytes_ < 1:
+        raise InputError(f"{str(size)!r} is not a size of memory; write it like 600MB or 512MiB")
+    return bytes_
+
+
+def resident() -> int | None:
+    """Bytes of this process in memory now, shared libraries and mapped files included; None where
+    the system does not say (it does on Linux)."""
+    return _status("VmRSS")
+
+
+def peak() -> int | None:
+    """The most bytes of this process in memory so far; None where the system hides it."""
+    # On Linux, ru_maxrss of a new process begins at the peak of the one that started it.
+    found = _status("VmHWM")
+    if found is not None:
+        return found
     try:
         import resource
     except ImportError:  # Windows
         return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6  # bytes or KiB
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024  # bytes or KiB
+
+
+def trim() -> None:
+    """Hand free memory back to the system, which the C library (glibc) keeps for later."""
+    gc.collect()
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+def expect_child() -> None:
+    """Begin to watch this process anew, for a child that is about to start."""
+    global _before
+    _before = max(_before, peak() or 0)
+    with suppress(OSError):  # not Linux, or not allowed: the whole past is then counted
+        Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins again
+
+
+def add_child(most: int | None) -> None:
+    """Count a child process that has just ended, ``most`` bytes in memory at its peak.
+
+    The peak of this process since `expect_child` is added to it. The two may have come at
+    different times, so the sum is never too small.
+    """
+    global _with_children
+    _with_children = max(_with_children, (peak() or 0) + (most or 0))
+
+
+def peak_memory_mb() -> float | None:
+    """Peak resident size in MB (10**6 bytes) of this process and the children that it counted
+    while they ran (`add_child`); None where the system hides it."""
+    own = peak()
+    return None if own is None else max(own, _before, _with_children) / MB
+
+
+def _status(field: str) -> int | None:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith(f"{field}:")).split()[1]) * 1024
+    except (OSError, StopIteration):
+        return None

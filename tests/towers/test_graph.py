@@ -41,7 +41,7 @@ def test_weights_stay_out_of_the_proto(models):
     graph = build_image(checkpoint, 32, 32)
     inline = sum(len(t.raw_data) for t in graph.model.graph.initializer)
     assert inline < 20_000 < sum(a.nbytes for a in graph.weights.values())
-    on_disk = checkpoint.weights.raw("vision_model.encoder.layers.0.mlp.fc1.weight")
+    on_disk = next(checkpoint.weights.slices("vision_model.encoder.layers.0.mlp.fc1.weight"))
     assert np.shares_memory(graph.weights["image.0.fc1.weight"], on_disk)
 
 

@@ -148,9 +148,9 @@ def _validation(
     if photos.val is None:
         return {}
     checkpoint = Checkpoint.open(resolve(classifier.model))
-    found = encode(checkpoint, {"validation": photos.val}, threads=classifier.threads, cache=cache)[
-        "validation"
-    ]
+    found = encode(
+        checkpoint, {"validation": photos.val}, threads=classifier.runtime.threads, cache=cache
+    )["validation"]
     return {
         "validation": Watched(
             found.vectors, found.labels, found.class_names, found.fingerprint, found.states

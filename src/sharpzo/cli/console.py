@@ -43,6 +43,7 @@ class Display:
             console=self.console,
             disable=silent or not self.console.is_terminal,
         )
+        self._begun: dict[str, tuple[float, int]] = {}  # when a split's first photos were done
         self._tasks: dict[str, TaskID] = {}
         self._forwards = forwards
         self._said = 0.0
@@ -61,7 +62,10 @@ class Display:
 
     def encoding(self, what: str, done: int, total: int) -> None:
         """Photos encoded so far."""
-        self._update(f"encoding {what} photos", done, total, "", last=done == total)
+        begin, first = self._begun.setdefault(what, (time.monotonic(), done))
+        seconds = time.monotonic() - begin
+        rate = f"{(done - first) / seconds:,.1f} photos/s" if done > first and seconds else ""
+        self._update(f"encoding {what} photos", done, total, rate, last=done == total)
 
     def working(self, what: str, done: int, total: int) -> None:
         """Photos encoded, or forwards of a landscape."""

@@ -19,6 +19,9 @@ def demo(
     ] = None,
     budget_forwards: options.Forwards = None,
     threads: options.Threads = None,
+    memory_limit: options.MemoryLimit = None,
+    cache: options.Cache = None,
+    no_cache: options.NoCache = False,
     as_json: options.Json = False,
 ) -> None:
     """Tune the embedded model on 160 product photos and test it on 500: no download, no torch."""
@@ -28,7 +31,12 @@ def demo(
     from sharpzo.data.demo import load_demo
 
     classifier = PromptClassifier(
-        method, seed=seed, budget=Budget(forwards=budget_forwards), threads=threads
+        method,
+        seed=seed,
+        budget=Budget(forwards=budget_forwards),
+        threads=threads,
+        cache=options.feature_cache(cache, no_cache),
+        memory_limit=memory_limit,
     )
     fit_and_write(
         classifier,

@@ -34,6 +34,9 @@ def evaluate(
         ),
     ] = False,
     model: options.Model = None,
+    memory_limit: options.MemoryLimit = None,
+    cache: options.Cache = None,
+    no_cache: options.NoCache = False,
     plugin: options.Plugin = [],  # noqa: B006
     as_json: options.Json = False,
 ) -> None:
@@ -49,7 +52,12 @@ def evaluate(
     from sharpzo.data.intake import read
     from sharpzo.errors import InputError
 
-    classifier = PromptClassifier.load(run, model=model)
+    classifier = PromptClassifier.load(
+        run,
+        model=model,
+        cache=options.feature_cache(cache, no_cache),
+        memory_limit=memory_limit,
+    )
     found = read(data, dataset)
     if half is not None:
         found = half.of(found)

@@ -47,6 +47,9 @@ def fit(
     threads: options.Threads = None,
     engine: options.Engine = "onnxruntime",
     precision: options.Precision = "float32",
+    memory_limit: options.MemoryLimit = None,
+    cache: options.Cache = None,
+    no_cache: options.NoCache = False,
     plugin: options.Plugin = [],  # noqa: B006
     as_json: options.Json = False,
 ) -> None:
@@ -68,6 +71,8 @@ def fit(
         threads=threads,
         engine=engine,  # type: ignore[arg-type]  (checked there)
         precision=precision,  # type: ignore[arg-type]
+        cache=options.feature_cache(cache, no_cache),
+        memory_limit=memory_limit,
     )
     photos = load(data, dataset=dataset, shots=shots, seed=seed)
     if half is not None:

@@ -15,7 +15,7 @@ from sharpzo.cli.console import Display, percent
 from sharpzo.data.dataset import Dataset, LabelledPhotos
 from sharpzo.evaluate import AmongSome, evaluate
 from sharpzo.journal import Journal
-from sharpzo.memory import peak_memory_mb
+from sharpzo.memory import MB, peak_memory_mb
 from sharpzo.types import Head, Reason, Step
 
 
@@ -50,10 +50,8 @@ def fit_and_write(
             classifier.fit(dataset, listen=listen, progress=display.encoding)
             rival = None
             if yardstick and yardstick != classifier.method.name:
-                rival = PromptClassifier(
-                    yardstick, model=classifier.model, template=classifier.template,
-                    seed=classifier.seed, threads=classifier.threads,
-                ).fit(dataset, encoded=classifier.encoded_)  # fmt: skip
+                rival = classifier.sibling(yardstick)
+                rival.fit(dataset, encoded=classifier.encoded_)
             tests = {"test": dataset.test, "shifted": shifted and (shifted.test or shifted.train)}
             rows = _evaluate(classifier, rival, tests, display)
         report = _report(classifier, folder, rows)
@@ -132,6 +130,7 @@ def _report(
         "forwards": classifier.fit_.forwards,
         "seconds": round(classifier.fit_.seconds, 3),
         "peak_memory_mb": record["peak_memory_mb"],
+        "memory_limit_mb": classifier.memory_limit and classifier.memory_limit / MB,
         "zero_shot_accuracy": zero_shot[split],
         "validation_accuracy": tuned["validation"],
         "test_accuracy": tuned["test"],
@@ -167,6 +166,7 @@ def _show(
     console.print(table)
     if classifier.fit_.reason is not Reason.CLOSED_FORM:
         console.print(f"Stopped because {classifier.fit_.reason.value}.", highlight=False)
+    console.print(_peak(classifier), highlight=False, soft_wrap=True)
     better = [row for row in rows[:-1] if (row["validation"] or 0) > (rows[-1]["validation"] or 0)]
     if better:
         best = max(better, key=lambda row: row["validation"])
@@ -181,3 +181,17 @@ def _show(
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _peak(classifier: PromptClassifier) -> str:
+    """A sentence about memory, also when it went past what was allowed."""
+    peak, limit = classifier.record_["peak_memory_mb"], classifier.memory_limit
+    if peak is None:
+        return "This system does not say how much memory the run took."
+    sentence = f"Peak memory: {peak:,.0f} MB"
+    if limit is None:
+        return f"{sentence}."
+    allowed = f"{limit / MB:,.0f} MB"
+    if peak * MB > limit:
+        return f"{sentence}, more than the limit of {allowed}: please report this, with the model."
+    return f"{sentence} of the {allowed} allowed."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
@@ -78,6 +80,22 @@ Precision = Annotated[
         "alone; bfloat16 with openvino."
     ),
 ]
+MemoryLimit = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        help="Most memory for this process and its children, such as 600MB or 512MiB.",
+        show_default="no limit",
+        metavar="SIZE",
+    ),
+]
+Cache = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        help="Folder that keeps image features, so that photos are encoded once.",
+        show_default="features in the user's cache folder",
+    ),
+]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Encode photos anew, keep no features.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Template = Annotated[str, typer.Option(help="Prompt; {} stands for the class name.")]
 Dataset = Annotated[
@@ -121,6 +139,38 @@ def names(classes: str) -> list[str]:
     ['otter', 'hazel tree']
     """
     return [name.strip() for name in classes.split(",") if name.strip()]
+
+
+def feature_cache(folder: Path | None, off: bool) -> Path | None:
+    """The folder that keeps image features: the one named, none, or the user's own.
+
+    None where the user's cache folder cannot be written to: the cache is a convenience.
+    """
+    from sharpzo.errors import InputError
+
+    if off:
+        if folder is not None:
+            raise InputError(f"--cache {folder} and --no-cache contradict each other; give one")
+        return None
+    chosen = folder or _user_cache() / "sharpzo" / "features"
+    try:
+        chosen.mkdir(parents=True, exist_ok=True)
+        usable = os.access(chosen, os.W_OK)
+    except OSError:
+        usable = False
+    if not usable and folder is not None:
+        raise InputError(f"--cache {folder} is no folder that can be written to; give another one")
+    return chosen if usable else None
+
+
+def _user_cache() -> Path:
+    if set_by_user := os.environ.get("XDG_CACHE_HOME"):
+        return Path(set_by_user)
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    return Path.home() / ".cache"
 
 
 Out = Annotated[Path, typer.Option(help="Folder for the run; must not exist.")]

@@ -17,13 +17,21 @@ def predict(
     top: Annotated[int, typer.Option(help="Classes to show for each photo.", min=1)] = 5,
     classes: options.Classes = None,
     model: options.Model = None,
+    memory_limit: options.MemoryLimit = None,
+    cache: options.Cache = None,
+    no_cache: options.NoCache = False,
     plugin: options.Plugin = [],  # noqa: B006
     as_json: options.Json = False,
 ) -> None:
     """Name the most probable classes of each photo."""
     from sharpzo.classifier import PromptClassifier
 
-    classifier = PromptClassifier.load(run, model=model)
+    classifier = PromptClassifier.load(
+        run,
+        model=model,
+        cache=options.feature_cache(cache, no_cache),
+        memory_limit=memory_limit,
+    )
     if classes is not None:
         classifier = classifier.rename(options.names(classes))
     rows = []

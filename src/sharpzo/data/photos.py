@@ -62,6 +62,19 @@ class Photo:
         assert self.path is not None  # by __post_init__
         return decode(self.path)
 
+    def size(self) -> int:
+        """Return height * width; of a file only the header is read, 0 if it is unreadable."""
+        if self.pixels is not None:
+            return self.pixels.shape[0] * self.pixels.shape[1]
+        from PIL import Image
+
+        assert self.path is not None
+        try:
+            with _quiet(), Image.open(self.path, formats=FORMATS) as image:
+                return image.width * image.height
+        except Exception:  # `decode` says what is wrong, and with which photo
+            return 0
+
     def digest(self) -> str:
         """Return the SHA-256 of the content (file bytes, or shape and pixels), in hexadecimal."""
         if self.pixels is not None:

@@ -316,5 +316,6 @@ register(
             "published-imagenet": replace(_PUBLISHED, epochs=50),
         },
         rename=rename,
+        bounded=False,
     )
 )

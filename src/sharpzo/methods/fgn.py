@@ -79,5 +79,6 @@ register(
         FgnSettings(),
         fit,
         rename=rename,
+        bounded=False,
     )
 )

@@ -104,7 +104,8 @@ class Method:
 
     ``load`` rebuilds the head from an artefact's arrays. ``rename`` makes the classifier of class
     names that training never saw, from the artefact's arrays and a tower for those names; None
-    where a method knows no names.
+    where a method knows no names. ``bounded``: beside the towers, a few matrices of the size of a
+    context are all that it has in memory, so a memory limit can be planned for.
     """
 
     name: str
@@ -114,6 +115,7 @@ class Method:
     presets: Mapping[str, Any] = field(default_factory=dict)
     load: Callable[[Mapping[str, Array]], Head] = LinearHead.from_arrays
     rename: Callable[[Mapping[str, Array], TextTower], Head] | None = None
+    bounded: bool = True
 
     def configure(self, preset: str | None = None, changes: Mapping[str, Any] | None = None) -> Any:
         """Settings of a preset (None: the defaults) with dotted names changed."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sharpzo.towers.checkpoint import Checkpoint
+from sharpzo.towers.checkpoint import CLIP_LAYERS, Checkpoint, clip_shapes
 from sharpzo.towers.graph import Builder
 from sharpzo.types import Array
 
@@ -30,20 +30,12 @@ class Block:
 
 def clip_block(checkpoint: Checkpoint, name: str, width: int, mlp_width: int, heads: int) -> Block:
     """Return a block under the names that CLIP's text and vision transformers share."""
-
-    def pair(part: str, *shape: int) -> Pair:
-        return checkpoint.pair(f"{name}.{part}", *shape)
-
-    return Block(
-        norm1=pair("layer_norm1", width),
-        query=scale_query(pair("self_attn.q_proj", width, width), heads),
-        key=pair("self_attn.k_proj", width, width),
-        value=pair("self_attn.v_proj", width, width),
-        out=pair("self_attn.out_proj", width, width),
-        norm2=pair("layer_norm2", width),
-        fc1=pair("mlp.fc1", mlp_width, width),
-        fc2=pair("mlp.fc2", width, mlp_width),
-    )
+    pairs = {
+        part: checkpoint.pair(f"{name}.{CLIP_LAYERS[part]}", *shape)
+        for part, shape in clip_shapes(width, mlp_width).items()
+    }
+    pairs["query"] = scale_query(pairs["query"], heads)
+    return Block(**pairs)
 
 
 def scale_query(pair: Pair, heads: int) -> Pair:

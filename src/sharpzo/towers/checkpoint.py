@@ -23,6 +23,14 @@ SIDE_FILES = ("config.json", *TOKENIZER_FILES, "preprocessor_config.json")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
+# Layers of a block under the names that CLIP's text and vision transformers share.
+CLIP_LAYERS = {
+    "norm1": "layer_norm1", "query": "self_attn.q_proj", "key": "self_attn.k_proj",
+    "value": "self_attn.v_proj", "out": "self_attn.out_proj", "norm2": "layer_norm2",
+    "fc1": "mlp.fc1", "fc2": "mlp.fc2",
+}  # fmt: skip
+
+
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
     """A readable model folder; nothing but headers is in memory.
@@ -73,6 +81,23 @@ class Checkpoint:
             )
         return candidate
 
+    def check_text(self) -> None:
+        """Raise `CheckpointError` for what is missing of the text tower; nothing is read."""
+        width = self.text.width
+        for layer in range(self.text.layers):
+            for part, shape in clip_shapes(width, self.text.mlp_width).items():
+                name = f"text_model.encoder.layers.{layer}.{CLIP_LAYERS[part]}"
+                self.find(f"{name}.weight", shape)
+                self.find(f"{name}.bias", shape[:1])
+        self.find("text_model.final_layer_norm.weight", (width,))
+        self.find("text_model.final_layer_norm.bias", (width,))
+        positions = (self.text.context_length, width)
+        self.find("text_model.embeddings.position_embedding.weight", positions)
+
+    def release(self, name: str) -> None:
+        """Let the pages of a layer's tensors leave memory: those called ``name`` and more."""
+        self.weights.release(f"{name}.", f"{name.split('.', 1)[0]}.{name}.")
+
     @property
     def logit_scale(self) -> float:
         """Factor on cosines; the checkpoint keeps its logarithm."""
@@ -99,8 +124,18 @@ class Checkpoint:
         digest = hashlib.sha256(json.dumps(extra).encode())
         for name in sorted(n for n in self.weights if n.startswith(tuple(prefixes))):
             digest.update(f"{name} {self.weights.shape(name)}\0".encode())
-            digest.update(np.ascontiguousarray(self.weights.raw(name)).data)
+            for part in self.weights.slices(name):
+                digest.update(part.data)
         return digest.hexdigest()
+
+
+def clip_shapes(width: int, mlp_width: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the weights of a block's layers."""
+    square, norm = (width, width), (width,)
+    return {
+        "norm1": norm, "query": square, "key": square, "value": square, "out": square,
+        "norm2": norm, "fc1": (mlp_width, width), "fc2": (width, mlp_width),
+    }  # fmt: skip
 
 
 def resolve(model: str | Path | None = None) -> Path:

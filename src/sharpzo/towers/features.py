@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from sharpzo.data.augment import augment
 from sharpzo.data.dataset import LabelledPhotos
+from sharpzo.metrics import normalise
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.types import Array, Features, Prompter
@@ -22,6 +24,16 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]  # split, photos done, photos in all
 
 
+class States(Protocol):
+    """What makes states of photos: a tower in this process, or one in a process of its own."""
+
+    def states(
+        self, photos: Iterable[Array], progress: Callable[[int], object] | None = None
+    ) -> Array: ...
+
+    def close(self) -> None: ...
+
+
 def encode(
     checkpoint: Checkpoint,
     splits: Mapping[str, LabelledPhotos],
@@ -30,18 +42,20 @@ def encode(
     progress: Progress = lambda what, done, total: None,
     cache: Path | None = None,
     prompters: Sequence[Prompter] = (),
+    open_tower: Callable[[], States] | None = None,
 ) -> dict[str, Features]:
-    """Encode every split; the image tower is opened for it and released before returning.
+    """Encode every split; the image tower is opened if it is needed and gone before returning.
 
     The fingerprint of a split's features is the hash of its photos' contents, the image tower and
     the preprocessing; with a ``cache`` folder, features that were computed once are read from
-    there. With ``prompters`` every photo also passes the tower as each of them changes it. Photos
-    that cannot be read raise InputError naming the file.
+    there. With ``prompters`` every photo also passes the tower as each of them changes it, in this
+    process. ``open_tower`` gives a tower in place of one in this process. Photos that cannot be
+    read raise InputError naming the file.
     """
-    from sharpzo.towers.tower import OnnxImageTower
-
-    tower = OnnxImageTower(checkpoint, threads=threads)
-    identity = tower.fingerprint
+    identity = image_fingerprint(checkpoint)
+    projection = image_projection(checkpoint)
+    tower: States | None = None
+    here: OnnxImageTower | None = None
     try:
         encoded = {}
         for name, split in splits.items():
@@ -52,6 +66,8 @@ def encode(
             key = hashlib.sha256((split.digest() + identity).encode()).hexdigest()
             states = _read(cache, key, len(split))
             if states is None:
+                if tower is None:
+                    tower = open_tower() if open_tower else _tower(checkpoint, threads)
                 states = tower.states(split.decoded(), progress=report)
                 _write(cache, key, states)
             prompted = {}
@@ -59,15 +75,39 @@ def encode(
                 both = hashlib.sha256((key + prompter.digest).encode()).hexdigest()
                 changed = _read(cache, both, len(split))
                 if changed is None:
-                    changed = _prompted(tower, split, states, prompter)
+                    here = here or _tower(checkpoint, threads)
+                    changed = _prompted(here, split, states, prompter)
                     _write(cache, both, changed)
-                prompted[prompter.digest] = tower.project(changed)
+                prompted[prompter.digest] = normalise(changed @ projection.T)
+            vectors = normalise(states @ projection.T)
             encoded[name] = Features(
-                tower.project(states), split.labels, split.class_names, key, states, prompted
+                vectors, split.labels, split.class_names, key, states, prompted
             )
         return encoded
     finally:
-        tower.close()
+        for one in (tower, here):
+            if one is not None:
+                one.close()
+        checkpoint.weights.release("")
+
+
+def image_fingerprint(checkpoint: Checkpoint) -> str:
+    """sha256 over image weights and preprocessing; no tower is opened for it."""
+    prefixes = ("vision_model.", "visual_projection.")
+    preprocessing = Preprocessing.open(checkpoint)
+    return checkpoint.digest(prefixes, repr(checkpoint.image), repr(preprocessing))
+
+
+def image_projection(checkpoint: Checkpoint) -> Array:
+    """Final image projection, float32 (D, S): features = normalised states @ projection.T."""
+    shape = (checkpoint.image.projection, checkpoint.image.width)
+    return checkpoint.tensor("visual_projection.weight", shape)
+
+
+def _tower(checkpoint: Checkpoint, threads: int | None) -> OnnxImageTower:
+    from sharpzo.towers.tower import OnnxImageTower
+
+    return OnnxImageTower(checkpoint, threads=threads)
 
 
 def wanted_views(
@@ -106,10 +146,15 @@ def _read(cache: Path | None, key: str, many: int) -> Array | None:
     if cache is None:
         return None
     try:
-        states = load((cache / f"{key}.safetensors").read_bytes())["states"]
+        found = load((cache / f"{key}.safetensors").read_bytes())
+        states = found["states"]
     except (OSError, SafetensorError, KeyError):
         return None
-    return states if len(states) == many else None
+    if states.dtype != np.float32 or states.ndim != 2 or len(states) != many:
+        return None
+    if "crc32" in found and found["crc32"].item() != zlib.crc32(states.data):
+        return None
+    return states
 
 
 def _write(cache: Path | None, key: str, states: Array) -> None:
@@ -117,7 +162,12 @@ def _write(cache: Path | None, key: str, states: Array) -> None:
 
     if cache is None:
         return
-    cache.mkdir(parents=True, exist_ok=True)
+    states = np.ascontiguousarray(states)
+    check = np.array(zlib.crc32(states.data), np.uint32)
     unfinished = cache / f"{key}.{os.getpid()}.tmp"
-    unfinished.write_bytes(save({"states": states}))
-    unfinished.replace(cache / f"{key}.safetensors")
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        unfinished.write_bytes(save({"states": states, "crc32": check}))
+        unfinished.replace(cache / f"{key}.safetensors")
+    except OSError:  # a full disk costs the next run some time, but not this one its work
+        unfinished.unlink(missing_ok=True)

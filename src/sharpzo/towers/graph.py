@@ -33,6 +33,22 @@ class Graph:
     model: onnx.ModelProto
     weights: dict[str, Array]
 
+    def unbound(self) -> Graph:
+        """Return the graph with its big weights as inputs, to be given with every call.
+
+        The runtime reads inputs in place. Initialisers it copies (ONNX Runtime 1.32, whether it
+        packs them or not): a mapped checkpoint would be in memory twice.
+        """
+        model = onnx.ModelProto()
+        model.CopyFrom(self.model)
+        kept = [tensor for tensor in model.graph.initializer if tensor.name not in self.weights]
+        del model.graph.initializer[:]
+        model.graph.initializer.extend(kept)
+        for name, array in self.weights.items():
+            kind = helper.np_dtype_to_tensor_dtype(array.dtype)
+            model.graph.input.append(helper.make_tensor_value_info(name, kind, array.shape))
+        return Graph(model, {})
+
     def save(self, folder: str | Path) -> Path:
         """Write `model.onnx` and one data file with page-aligned weights; return the former.
 

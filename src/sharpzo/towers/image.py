@@ -12,6 +12,7 @@ from sharpzo.errors import CheckpointError
 from sharpzo.towers import blocks
 from sharpzo.towers.blocks import Block, Pair
 from sharpzo.towers.checkpoint import Checkpoint
+from sharpzo.towers.config import ImageConfig
 from sharpzo.towers.graph import Builder, Graph
 from sharpzo.towers.positions import resize_positions
 
@@ -19,6 +20,28 @@ from sharpzo.towers.positions import resize_positions
 def build_image(checkpoint: Checkpoint, height: int, width: int) -> Graph:
     """Return the graph for pixels of one size: input ``pixels``, outputs ``states``
     (B, H), what the projection reads, and ``features``."""
+    config, m = checkpoint.image, checkpoint.image.width
+    build = Builder()
+    x, tokens = write_embedding(build, checkpoint, height, width)
+    for layer in range(config.layers):
+        block = read_block(checkpoint, layer)
+        last = layer == config.layers - 1
+        x = write_block(build, config, x, f"image.{layer}", block, tokens, last)
+    x = build.op("Identity", write_norm(build, checkpoint, x), name="states")
+    projection = checkpoint.tensor("visual_projection.weight", (config.projection, m))
+    x = build.op("Gemm", x, build.weight("image.projection", projection), transB=1)
+    build.op("LpNormalization", x, axis=-1, p=2, name="features")
+    return build.finish(
+        {"pixels": ("B", 3, height, width)},
+        {"states": ("B", m), "features": ("B", config.projection)},
+        "image",
+    )
+
+
+def write_embedding(
+    build: Builder, checkpoint: Checkpoint, height: int, width: int
+) -> tuple[str, int]:
+    """Write what comes before the blocks; return rows (B * tokens, H), and tokens of a photo."""
     config, m = checkpoint.image, checkpoint.image.width
     if config.family == "clip" and (height, width) != (config.image_size, config.image_size):
         raise CheckpointError(
@@ -29,28 +52,31 @@ def build_image(checkpoint: Checkpoint, height: int, width: int) -> Graph:
         raise CheckpointError(
             f"photos of {height}x{width} pixels are smaller than a patch of {config.patch}"
         )
-    build = Builder()
     x, tokens = _embed(build, checkpoint, height, width)
     if config.family == "clip":
         pair = checkpoint.pair("vision_model.pre_layrnorm", m)
         x = blocks.norm(build, x, "image.pre", pair, config.norm_eps)
-    for layer in range(config.layers):
-        read = _clip_block if config.family == "clip" else _dino_block
-        block = read(checkpoint, layer)
-        last = layer == config.layers - 1
-        x = _layer(build, checkpoint, x, f"image.{layer}", block, tokens, last)
+    return x, tokens
+
+
+def write_norm(build: Builder, checkpoint: Checkpoint, x: str) -> str:
+    """Return the states (B, H) of the last block's x."""
+    config = checkpoint.image
     name = "post_layernorm" if config.family == "clip" else "layernorm"
-    pair = checkpoint.pair(f"vision_model.{name}", m)
-    x = blocks.norm(build, x, "image.post", pair, config.norm_eps)
-    x = build.op("Identity", x, name="states")
-    projection = checkpoint.tensor("visual_projection.weight", (config.projection, m))
-    x = build.op("Gemm", x, build.weight("image.projection", projection), transB=1)
-    build.op("LpNormalization", x, axis=-1, p=2, name="features")
-    return build.finish(
-        {"pixels": ("B", 3, height, width)},
-        {"states": ("B", m), "features": ("B", config.projection)},
-        "image",
-    )
+    pair = checkpoint.pair(f"vision_model.{name}", config.width)
+    return blocks.norm(build, x, "image.post", pair, config.norm_eps)
+
+
+def read_block(checkpoint: Checkpoint, layer: int) -> Block:
+    """Return the arrays of one block."""
+    read = _clip_block if checkpoint.image.family == "clip" else _dino_block
+    return read(checkpoint, layer)
+
+
+def block_prefix(checkpoint: Checkpoint, layer: int) -> str:
+    """Return what the names of one block's tensors start with, without the final dot."""
+    folder = "layers" if checkpoint.image.family == "clip" else "layer"
+    return f"vision_model.encoder.{folder}.{layer}"
 
 
 def _embed(build: Builder, checkpoint: Checkpoint, height: int, width: int) -> tuple[str, int]:
@@ -86,11 +112,10 @@ def _embed(build: Builder, checkpoint: Checkpoint, height: int, width: int) -> t
     return build.op("Reshape", x, build.constant([-1, m])), 1 + rows * columns
 
 
-def _layer(
-    build: Builder, checkpoint: Checkpoint, x: str, name: str, block: Block, tokens: int, last: bool
+def write_block(
+    build: Builder, config: ImageConfig, x: str, name: str, block: Block, tokens: int, last: bool
 ) -> str:
     """Return x after one block; rows (B * tokens, H), or (B, H) after the last one."""
-    config = checkpoint.image
     h = blocks.norm(build, x, f"{name}.norm1", block.norm1, config.norm_eps)
     asked, count = h, tokens
     if last:
@@ -112,13 +137,13 @@ def _layer(
 
 def _clip_block(checkpoint: Checkpoint, layer: int) -> Block:
     config = checkpoint.image
-    name = f"vision_model.encoder.layers.{layer}"
+    name = block_prefix(checkpoint, layer)
     return blocks.clip_block(checkpoint, name, config.width, config.mlp_width, config.heads)
 
 
 def _dino_block(checkpoint: Checkpoint, layer: int) -> Block:
     config, m = checkpoint.image, checkpoint.image.width
-    name = f"vision_model.encoder.layer.{layer}"
+    name = block_prefix(checkpoint, layer)
     attention = f"{name}.attention.attention"
 
     def scaled(pair: Pair, scale: str) -> Pair:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +98,12 @@ class Preprocessing:
         if self.normalize:
             x = (x - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
         return np.ascontiguousarray(x.transpose(2, 0, 1))
+
+
+def stack(preprocessing: Preprocessing, photos: Iterable[Array | Image]) -> Array:
+    """Return uint8 (height, width, 3) or PIL photos as float32 (N, 3, h, w)."""
+    rows = [preprocessing.apply(photo) for photo in photos]
+    return np.stack(rows) if rows else np.zeros((0, 3, *preprocessing.size), np.float32)
 
 
 def _checked(photo: Array) -> Array:

@@ -118,8 +118,9 @@ def token_moments(checkpoint: Checkpoint) -> tuple[Array, float]:
     name, rows = token_table(checkpoint), checkpoint.text.vocabulary
     total = np.zeros(checkpoint.text.width, np.float64)
     squares = 0.0
-    for begin in range(0, rows, 4096):
-        chunk = checkpoint.weights.rows(name, np.arange(begin, min(begin + 4096, rows)))
+    for begin in range(0, rows, 1024):
+        chunk = checkpoint.weights.rows(name, np.arange(begin, min(begin + 1024, rows)))
+        checkpoint.weights.release(name)
         total += chunk.sum(axis=0, dtype=np.float64)
         squares += float(np.square(chunk, dtype=np.float64).sum())
     mean = total / rows

@@ -51,27 +51,36 @@ def build_text(checkpoint: Checkpoint, prompts: Prompts, precision: Precision = 
 
 def write_text(build: Builder, checkpoint: Checkpoint, prompts: Prompts) -> None:
     """Write the nodes from ``context`` to ``states`` and ``features``; see `build_text`."""
-    config, k = checkpoint.text, len(prompts.suffixes)
-    if not config.causal:
-        raise CheckpointError("the text tower is bidirectional; only a causal one can be read")
-    writer = _Writer(build, checkpoint, prompts)
+    config = checkpoint.text
+    writer = TextWriter(build, checkpoint, prompts)
     for layer in range(config.layers):
-        writer.add_block(layer, last=layer == config.layers - 1)
-    pair = checkpoint.pair("text_model.final_layer_norm", config.width)
-    x = blocks.norm(build, writer.suffix, "text.final", pair, config.norm_eps)
-    x = build.op("Reshape", x, build.constant([-1, k, config.width]))
-    back = build.constant(np.argsort(writer.packing.order), "text.back")
-    states = build.op("Gather", x, back, axis=1, name="states")
-    rows = build.op("Reshape", states, build.constant([-1, config.width]))
-    projection = checkpoint.tensor("text_projection.weight", (config.projection, config.width))
-    rows = build.op("Gemm", rows, build.weight("text.projection", projection), transB=1)
-    build.op("Reshape", rows, build.constant([-1, k, config.projection]), name="features")
+        block = read_block(checkpoint, layer)
+        writer.add_block(f"text.{layer}", block, layer == 0, layer == config.layers - 1)
+    writer.add_features()
 
 
-class _Writer:
-    """Two streams of rows through the blocks: ``context`` (P * n, H) and ``suffix`` (P * T, H)."""
+def read_block(checkpoint: Checkpoint, layer: int) -> Block:
+    """Return the arrays of one block."""
+    config = checkpoint.text
+    name = block_prefix(layer)
+    return blocks.clip_block(checkpoint, name, config.width, config.mlp_width, config.heads)
+
+
+def block_prefix(layer: int) -> str:
+    """Return what the names of one block's tensors start with, without the final dot."""
+    return f"text_model.encoder.layers.{layer}"
+
+
+class TextWriter:
+    """Two streams of rows through the blocks: ``context`` (P * n, H) and ``suffix`` (P * T, H).
+
+    Blocks are added in order. Between two of them ``build`` may be another builder, if ``context``
+    and ``suffix`` are then the names of these rows there (see `streaming.py`).
+    """
 
     def __init__(self, build: Builder, checkpoint: Checkpoint, prompts: Prompts) -> None:
+        if not checkpoint.text.causal:
+            raise CheckpointError("the text tower is bidirectional; only a causal one can be read")
         self.build = build
         self.packing: Packing = pack(
             [len(suffix) for suffix in prompts.suffixes], prompts.n_context + 1, TILE
@@ -79,6 +88,7 @@ class _Writer:
         self._checkpoint = checkpoint
         self._config = config = checkpoint.text
         self._n = n = prompts.n_context
+        self._classes = len(prompts.suffixes)
         suffixes = [prompts.suffixes[k] for k in self.packing.order]
         ids = np.array([prompts.sos_id, *(token for suffix in suffixes for token in suffix)])
         places = [n + 1 + i for suffix in suffixes for i in range(len(suffix))]
@@ -86,29 +96,36 @@ class _Writer:
         positions = checkpoint.tensor(name, (config.context_length, config.width))
         vectors = checkpoint.weights.rows(token_table(checkpoint), ids) + positions[[0, *places]]
         self._sos, self._words = vectors[:1], vectors[1:]
-        self._tokens = len(places)
+        self.tokens = len(places)
         self.suffix = self._rows(self._repeat(self._words, "text.words"))
         if n:
             added = self.build.constant(positions[1 : n + 1], "text.positions")
             self.context = self._rows(self.build.op("Add", "context", added))
 
-    def add_block(self, layer: int, last: bool) -> None:
+    def add_block(self, name: str, block: Block, first: bool, last: bool) -> None:
         """Move both streams through one block; after the last one, ``suffix`` is (P * K, H)."""
-        config, build, name = self._config, self.build, f"text.{layer}"
-        block = blocks.clip_block(
-            self._checkpoint,
-            f"text_model.encoder.layers.{layer}",
-            config.width,
-            config.mlp_width,
-            config.heads,
-        )
+        config, build = self._config, self.build
         shared = self._context_attention(name, block, last)
-        query, key, value = self._suffix_heads(name, block, first=layer == 0, last=last)
+        query, key, value = self._suffix_heads(name, block, first, last)
         mixed = self._suffix_attention(query, (key, value), shared, last)
         if last:
             ends = self.packing.ends
-            self.suffix = blocks.pick(build, self.suffix, self._tokens, ends, config.width)
+            self.suffix = blocks.pick(build, self.suffix, self.tokens, ends, config.width)
         self.suffix = self._finish(self.suffix, mixed, name, block)
+
+    def add_features(self) -> None:
+        """Name ``states`` (P, K, H) and ``features`` (P, K, D), after the last block."""
+        build, config, checkpoint = self.build, self._config, self._checkpoint
+        pair = checkpoint.pair("text_model.final_layer_norm", config.width)
+        x = blocks.norm(build, self.suffix, "text.final", pair, config.norm_eps)
+        x = build.op("Reshape", x, build.constant([-1, self._classes, config.width]))
+        back = build.constant(np.argsort(self.packing.order), "text.back")
+        states = build.op("Gather", x, back, axis=1, name="states")
+        rows = build.op("Reshape", states, build.constant([-1, config.width]))
+        projection = checkpoint.tensor("text_projection.weight", (config.projection, config.width))
+        rows = build.op("Gemm", rows, build.weight("text.projection", projection), transB=1)
+        shape = build.constant([-1, self._classes, config.projection])
+        build.op("Reshape", rows, shape, name="features")
 
     def _context_attention(self, name: str, block: Block, last: bool) -> tuple[str, str]:
         """Return keys and values of [SOS] and context (P, heads, n + 1, d); move both on."""
@@ -154,14 +171,14 @@ class _Writer:
                 self._fixed(_linear(h, block.value), f"{name}.words.value"),
             )
         rows = blocks.norm(build, self.suffix, f"{name}.norm1", block.norm1, config.norm_eps)
-        asked, count = rows, self._tokens
+        asked, count = rows, self.tokens
         if last:
-            asked = blocks.pick(build, rows, self._tokens, ends, config.width)
+            asked = blocks.pick(build, rows, self.tokens, ends, config.width)
             count = len(ends)
         return (
             self._heads(asked, f"{name}.query", block.query, count),
-            self._heads(rows, f"{name}.key", block.key, self._tokens),
-            self._heads(rows, f"{name}.value", block.value, self._tokens),
+            self._heads(rows, f"{name}.key", block.key, self.tokens),
+            self._heads(rows, f"{name}.value", block.value, self.tokens),
         )
 
     def _suffix_attention(

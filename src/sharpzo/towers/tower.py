@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sharpzo.errors import InputError
+from sharpzo.errors import EngineError, InputError
 from sharpzo.metrics import normalise
 from sharpzo.towers.checkpoint import TOKENIZER_FILES, Checkpoint
-from sharpzo.towers.image import build_image
-from sharpzo.towers.preprocess import Preprocessing
+from sharpzo.towers.features import image_fingerprint, image_projection
+from sharpzo.towers.preprocess import Preprocessing, stack
 from sharpzo.towers.prompts import Prompts, layout, start, token_moments
 from sharpzo.towers.runtime import Arithmetic, Engine, Running, Runtime
-from sharpzo.towers.tangent import build_tangent
-from sharpzo.towers.text import build_text
 from sharpzo.types import Array
 
 if TYPE_CHECKING:
@@ -36,7 +34,11 @@ class OnnxTextTower:
 
     ``batch`` candidates are computed at a time, which bounds the memory; by default as many as
     make about 1,000 tokens. ``threads`` is the number of cores, all by default; ``engine`` and
-    ``precision`` are those of `Runtime`.
+    ``precision`` are those of `Runtime`. With ``streamed`` one block's weights are in memory at a
+    time (`streaming.py`), for a few percent more time.
+
+    Graphs are compiled on first use: what is wrong with class names is said at once, but nothing
+    large is in memory before it has work to do.
 
     >>> from sharpzo.towers.checkpoint import Checkpoint, resolve
     >>> checkpoint = Checkpoint.open(resolve())  # doctest: +SKIP
@@ -55,9 +57,13 @@ class OnnxTextTower:
         threads: int | None = None,
         engine: Engine = "onnxruntime",
         precision: Arithmetic = "float32",
+        streamed: bool = False,
     ) -> None:
         self._checkpoint = checkpoint
         self._runtime = Runtime(engine, precision, threads)
+        self._streamed = streamed
+        self._closed = False
+        checkpoint.check_text()
         self._prompts = layout(checkpoint, class_names, template, n_context)
         tokens = self._prompts.n_context + sum(len(s) for s in self._prompts.suffixes)
         self._batch = max(1, TOKENS // tokens) if batch is None else _positive("batch", batch)
@@ -67,8 +73,7 @@ class OnnxTextTower:
         config = checkpoint.text
         shape = (config.projection, config.width)
         self._projection = checkpoint.tensor("text_projection.weight", shape)
-        graph = build_text(checkpoint, self._prompts, self._runtime.weights)
-        self._session = self._runtime.open(graph)
+        self._session: Running | None = None
         self._tangents: Running | None = None
 
     @property
@@ -148,9 +153,10 @@ class OnnxTextTower:
             class_names or self.class_names,
             template or self.template,
             n_context,
-            threads=self._runtime.threads,
-            engine=self._runtime.engine,
-            precision=self._runtime.precision,
+            # Tokens of a call are what a batch was chosen for; other prompts are about as long.
+            batch=self._batch if self._streamed else None,
+            streamed=self._streamed,
+            **vars(self._runtime),
         )
 
     def jvp(self, context: Array, directions: Array) -> tuple[Array, Array]:
@@ -163,6 +169,8 @@ class OnnxTextTower:
         directions = self._checked("directions", directions)
         context = self._checked("context", np.asarray(context)[None])
         if self._tangents is None:
+            from sharpzo.towers.tangent import build_tangent
+
             graph = build_tangent(self._checkpoint, self._prompts, self._runtime.weights)
             self._tangents = self._runtime.open(graph)
         outputs, chunks = ("features", "derivatives"), []
@@ -174,9 +182,10 @@ class OnnxTextTower:
 
     def close(self) -> None:
         """Release the sessions; the tower can no longer be used."""
-        self._session.close()
-        if self._tangents is not None:
-            self._tangents.close()
+        self._closed = True
+        for session in (self._session, self._tangents):
+            if session is not None:
+                session.close()
 
     def _checked(self, name: str, contexts: Array) -> Array:
         contexts = np.asarray(contexts)
@@ -192,12 +201,27 @@ class OnnxTextTower:
 
     def _run(self, output: str, contexts: Array) -> Array:
         contexts = self._checked("contexts", contexts)
+        session = self._session = self._session or self._open()
         # Candidates are rows of one batch axis that no node mixes; a chunk never sees another.
         chunks = [
-            self._session.run_many([output], {"context": contexts[i : i + self._batch]})[0]
+            session.run_many([output], {"context": contexts[i : i + self._batch]})[0]
             for i in range(0, len(contexts), self._batch)
         ]
         return chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
+
+    def _open(self) -> Running:
+        if self._closed:
+            raise EngineError("the tower is closed; make a new one")
+        if self._streamed:
+            from sharpzo.towers.streaming import StreamedText
+
+            return StreamedText(self._checkpoint, self._prompts, self._runtime.threads)
+        from sharpzo.towers.text import build_text
+
+        graph = build_text(self._checkpoint, self._prompts, self._runtime.weights)
+        session = self._runtime.open(graph)
+        self._checkpoint.weights.release("")  # the runtime has copied what it needs
+        return session
 
 
 class OnnxImageTower:
@@ -218,16 +242,12 @@ class OnnxImageTower:
         self._checkpoint = checkpoint
         self._preprocessing = Preprocessing.open(checkpoint)
         self._session: Running | None = None
-        shape = (checkpoint.image.projection, checkpoint.image.width)
-        self._projection = checkpoint.tensor("visual_projection.weight", shape)
+        self._projection = image_projection(checkpoint)
 
     @property
     def fingerprint(self) -> str:
         """sha256 over image weights and preprocessing."""
-        prefixes = ("vision_model.", "visual_projection.")
-        return self._checkpoint.digest(
-            prefixes, repr(self._checkpoint.image), repr(self._preprocessing)
-        )
+        return image_fingerprint(self._checkpoint)
 
     @property
     def projection(self) -> Array:
@@ -236,14 +256,16 @@ class OnnxImageTower:
 
     def pixels(self, photos: Iterable[Array | Image]) -> Array:
         """Return uint8 (height, width, 3) or PIL photos as float32 (N, 3, h, w), preprocessed."""
-        rows = [self._preprocessing.apply(photo) for photo in photos]
-        return np.stack(rows) if rows else np.zeros((0, 3, *self._preprocessing.size), np.float32)
+        return stack(self._preprocessing, photos)
 
     def forward(self, pixels: Array) -> Array:
         """Return states float32 (N, S) of preprocessed photos (N, 3, h, w)."""
         if self._session is None:
+            from sharpzo.towers.image import build_image
+
             graph = build_image(self._checkpoint, *self._preprocessing.size)
             self._session = self._runtime.open(graph)
+            self._checkpoint.weights.release("vision_model.")
         rows = [
             self._session.run_many(["states"], {"pixels": pixels[i : i + self._batch]})[0]
             for i in range(0, len(pixels), self._batch)

@@ -7,10 +7,10 @@ range, then the bytes. Source: https://github.com/huggingface/safetensors#format
 from __future__ import annotations
 
 import json
+import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,13 +18,15 @@ from sharpzo.errors import CheckpointError
 from sharpzo.types import Array
 
 _WIDTHS = {"F32": 4, "F16": 2, "BF16": 2}
+_SLICE = 1 << 22
 _HEADER_LIMIT = 100_000_000  # as in safetensors itself: a longer header is damage, not a model
 
 
 @dataclass(frozen=True, eq=False)
 class _Entry:
     file: Path
-    data: np.memmap[Any, Any]
+    map: mmap.mmap
+    data: Array
     dtype: str
     shape: tuple[int, ...]
     begin: int
@@ -74,10 +76,24 @@ class Weights(Mapping[str, Array]):
         """Return the shape of a tensor without reading it."""
         return self._entries[name].shape
 
-    def raw(self, name: str) -> Array:
-        """Return the bytes of a tensor as they are on disk, uint8."""
+    def slices(self, name: str) -> Iterator[Array]:
+        """Yield the bytes of a tensor as they are on disk, uint8, a slice in memory at a time."""
         entry = self._entries[name]
-        return entry.data[entry.begin : entry.end]
+        for begin in range(entry.begin, entry.end, _SLICE):
+            yield entry.data[begin : min(begin + _SLICE, entry.end)]
+            _forget(entry, begin, min(begin + _SLICE, entry.end))
+
+    @property
+    def converted(self) -> bool:
+        """Whether any tensor is converted when it is read, into memory of its own."""
+        return any(entry.dtype != "F32" for entry in self._entries.values())
+
+    def release(self, *prefixes: str) -> None:
+        """Let the pages of tensors leave memory, those with a prefix; touched again, they are read
+        again. Arrays handed out before stay valid. Does nothing where the system cannot."""
+        for name, entry in self._entries.items():
+            if name.startswith(prefixes):
+                _forget(entry, entry.begin, entry.end)
 
     def file(self, name: str) -> Path:
         """Return the file that holds a tensor."""
@@ -117,7 +133,9 @@ def _read_header(file: Path) -> dict[str, _Entry]:
             header = json.loads(stream.read(length))
         except ValueError as error:
             raise CheckpointError(f"{file} has a damaged header: {error}") from error
-    data = np.memmap(file, dtype=np.uint8, mode="r")
+    with file.open("rb") as stream:
+        mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    data = np.frombuffer(mapped, np.uint8)
     entries = {}
     for name, entry in header.items():
         if name == "__metadata__":
@@ -133,8 +151,14 @@ def _read_header(file: Path) -> dict[str, _Entry]:
                 f"{file}: tensor {name!r} {dtype} {shape} needs {wanted} bytes, has bytes "
                 f"{begin} to {end} of a file of {size} bytes; the file is cut short or damaged"
             )
-        entries[name] = _Entry(file, data, dtype, shape, begin, end)
+        entries[name] = _Entry(file, mapped, data, dtype, shape, begin, end)
     return entries
+
+
+def _forget(entry: _Entry, begin: int, end: int) -> None:
+    if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+        begin -= begin % mmap.PAGESIZE
+        entry.map.madvise(mmap.MADV_DONTNEED, begin, end - begin)
 
 
 def _decode(raw: Array, dtype: str) -> Array:

@@ -1,0 +1,213 @@
+"""Peak memory of `sharpzo fit`, seen from outside, without a limit and with the least that works.
+
+    python benchmarks/memory.py              # prints a line a run, writes results/memory.json
+
+Models: random weights of the sizes of CLIP ViT-B/16 and ViT-L/14, float32 files, a vocabulary of
+49,408 pieces; 16 random photos of 64 x 64 pixels for each of 10 classes; 200 forwards of the
+default method, ``--no-cache``. The first run of a model has a limit of 1 MB: it is refused, and the
+limit of the second is the least that the refusal names.
+
+Peak: every 10 ms the resident sizes (RSS, from /proc) of the process and all its descendants are
+added up; the largest sum counts. Pages that several of them share (libraries, the mapped
+checkpoint) count once for each, so the sum is no less than what they take; PSS, which counts them
+once, is sampled as well, more rarely, as it is slow to read. Pages of the checkpoint that the
+system keeps as its file cache after they were let go belong to no process and are not counted.
+``said`` is the peak that sharpzo itself prints. Seconds are processor seconds, of all processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from itertools import islice, product
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+RESULT = Path(__file__).parent / "results" / "memory.json"
+RUN = [sys.executable, "-c", "from sharpzo.cli import main; main()"]
+WORDS = ("cat", "dog", "bird", "tree", "house")
+NAMES = [*WORDS, *(f"{a} {b}" for a, b in islice(product(WORDS, WORDS), 5))]
+PIECES = 49_408
+MODELS = {
+    "ViT-B/16": (
+        {"hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8},
+        {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12,
+         "num_hidden_layers": 12, "patch_size": 16},
+        512,
+    ),
+    "ViT-L/14": (
+        {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12},
+        {"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16,
+         "num_hidden_layers": 24, "patch_size": 14},
+        768,
+    ),
+}  # fmt: skip
+
+
+def write_model(folder: Path, name: str) -> None:
+    """A checkpoint of random weights, and a vocabulary as large as CLIP's."""
+    sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "towers"))
+    from random_models import save_clip
+
+    text, vision, width = MODELS[name]
+    save_clip(folder, {**text, "vocab_size": PIECES, "num_hidden_layers": 12},
+              {**vision, "image_size": 224}, width=width)  # fmt: skip
+    letters = sorted(json.loads((folder / "vocab.json").read_text("utf-8")))
+    letters = [piece for piece in letters if len(piece.removesuffix("</w>")) == 1]
+    pairs = product("abcdefghijklmnopqrstuvwxyz", repeat=2)
+    merges = [(a, b) for a, b in pairs] + [(a, f"{b}</w>") for a, b in product(
+        "abcdefghijklmnopqrstuvwxyz", repeat=2)]  # fmt: skip
+    twos, ends = [a + b for a, b in merges[:676]], [a + b for a, b in merges[676:]]
+    merges += list(islice(product(twos, ends), PIECES - 2 - len(letters) - len(merges)))
+    pieces = [*letters, *(a + b for a, b in merges), "<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
+    assert len(vocabulary) == PIECES
+    (folder / "vocab.json").write_text(json.dumps(vocabulary), "utf-8")
+    lines = ["#version: 0.2", *(f"{a} {b}" for a, b in merges), ""]
+    (folder / "merges.txt").write_text("\n".join(lines), "utf-8")
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"] |= {"bos_token_id": PIECES - 2, "eos_token_id": PIECES - 1}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def write_photos(folder: Path, shots: int) -> None:
+    draws = np.random.default_rng(0)
+    for name in NAMES:
+        (folder / name).mkdir(parents=True)
+        for i in range(shots):
+            pixels = draws.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{i}.png")
+
+
+def descendants(pid: int) -> list[int]:
+    """The process and all that it has started, and they, as far as they still run."""
+    found = [pid]
+    for one in found:
+        try:
+            for task in Path(f"/proc/{one}/task").iterdir():
+                found += map(int, (task / "children").read_text().split())
+        except OSError:  # it has ended
+            continue
+    return found
+
+
+def resident(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+def proportional(pid: int) -> int:
+    try:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        return int(re.search(r"^Pss: +(\d+)", rollup, re.MULTILINE)[1]) * 1024  # type: ignore[index]
+    except (OSError, TypeError):
+        return 0
+
+
+def watch(command: list[str]) -> tuple[str, dict[str, float]]:
+    """Run a command; return what it printed, and its peaks in MB and processor seconds."""
+    before = os.times()
+    begin = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    output: list[bytes] = []
+    reader = threading.Thread(target=lambda: output.append(process.stdout.read()))  # type: ignore[union-attr]
+    reader.start()
+    most, most_shared, looks = 0, 0, 0
+    while process.poll() is None:
+        pids = descendants(process.pid)
+        most = max(most, sum(map(resident, pids)))
+        if looks % 10 == 0:
+            most_shared = max(most_shared, sum(map(proportional, pids)))
+        looks += 1
+        time.sleep(0.01)
+    reader.join()
+    after = os.times()
+    spent = after.children_user + after.children_system
+    spent -= before.children_user + before.children_system
+    return output[0].decode(), {
+        "peak_mb": round(most / 1e6, 1),
+        "peak_pss_mb": round(most_shared / 1e6, 1),
+        "processor_seconds": round(spent, 1),
+        "seconds": round(time.perf_counter() - begin, 1),
+    }
+
+
+def fit(model: Path, photos: Path, out: Path, args: argparse.Namespace, limit: str | None) -> dict:
+    command = [
+        *RUN,
+        "fit",
+        str(photos),
+        "--out",
+        str(out),
+        "--model",
+        str(model),
+        "--no-cache",
+        "--threads",
+        str(args.threads),
+        "--budget-forwards",
+        str(args.forwards),
+        "--json",
+    ]
+    command += ["--memory-limit", limit] if limit else []
+    printed, measured = watch(command)
+    line = printed.strip().splitlines()[-1]
+    least = re.search(r"need at least ([\d,]+) MB", line)
+    if least:
+        return {"least_mb": int(least[1].replace(",", "")), **measured}
+    said = json.loads(line)
+    return {"limit": limit, **measured, "said_mb": round(said["peak_memory_mb"], 1),
+            "forwards": said["forwards"], "tuning_seconds": said["seconds"]}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--shots", type=int, default=16)
+    parser.add_argument("--forwards", type=int, default=200)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--write", nargs=2, default=None, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.write:
+        write_model(Path(args.write[0]), args.write[1])
+        return
+    machine = {
+        "cpu": platform.processor() or platform.machine(),
+        "threads": args.threads,
+        "onnxruntime": onnxruntime.__version__,
+        "command": "python benchmarks/memory.py " + " ".join(sys.argv[1:]),
+    }
+    lines: list[dict] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        photos = Path(scratch) / "photos"
+        write_photos(photos, args.shots)
+        for number, name in enumerate(args.models):
+            folder = Path(scratch) / f"model-{number}"
+            subprocess.run([sys.executable, __file__, "--write", str(folder), name], check=True,
+                           capture_output=True)  # fmt: skip
+            out = Path(scratch)
+            refused = fit(folder, photos, out / f"{number}-refused", args, "1MB")
+            limit = f"{refused['least_mb']}MB"
+            for run, given in (("least", limit), ("unlimited", None)):
+                line = {"model": name, "photos": len(NAMES) * args.shots, "run": run}
+                line |= fit(folder, photos, out / f"{number}-{run}", args, given)
+                lines.append(line)
+                print(line, flush=True)
+                args.out.write_text(json.dumps({**machine, "runs": lines}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

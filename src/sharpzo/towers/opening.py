@@ -1,0 +1,104 @@
+"""Both towers of a checkpoint, opened as the memory allows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sharpzo.data.dataset import LabelledPhotos
+from sharpzo.errors import InputError
+from sharpzo.towers.checkpoint import Checkpoint, resolve
+from sharpzo.towers.features import Progress, States, encode
+from sharpzo.towers.runtime import Runtime
+from sharpzo.types import Features, Prompter
+
+if TYPE_CHECKING:
+    from sharpzo.towers.limit import MemoryLimit, Plan
+    from sharpzo.towers.tower import OnnxImageTower, OnnxTextTower
+
+
+class Towers:
+    """What a classifier opens of a ``model`` (see `checkpoint.resolve`).
+
+    With a ``limit``, bytes of this process and its children, both towers are computed block by
+    block, photos in a process of its own, and the first text tower makes a plan for all that
+    follows (`limit.py`); a limit that is too small raises BudgetError there.
+    """
+
+    def __init__(
+        self, model: str | Path | None, runtime: Runtime, limit: int | None = None
+    ) -> None:
+        if limit is not None and (runtime.engine, runtime.precision) != ("onnxruntime", "float32"):
+            raise InputError(
+                f"under a memory limit towers are computed block by block, by onnxruntime in "
+                f"float32, not by {runtime.engine} in {runtime.precision}; leave out one of them"
+            )
+        self.checkpoint = Checkpoint.open(resolve(model))
+        self._runtime = runtime
+        self._threads = runtime.threads
+        self._bytes = limit
+        self._plan: Plan | None = None
+
+    def text(
+        self,
+        class_names: Sequence[str],
+        template: str,
+        before: Sequence[LabelledPhotos] = (),
+        after: Sequence[LabelledPhotos] = (),
+        dim: int | None = None,
+    ) -> OnnxTextTower:
+        """Return the text tower for class names.
+
+        For the plan: photos that are to be encoded ``before`` a search and ``after`` it, and how
+        many numbers it moves, ``dim``.
+        """
+        from sharpzo.towers.tower import OnnxTextTower
+
+        tower = OnnxTextTower(self.checkpoint, class_names, template, **vars(self._runtime))
+        if self._bytes is None:
+            return tower
+        if self._plan is None:
+            from sharpzo.towers.limit import search_bytes
+
+            search = search_bytes(tower.start.size, dim)
+            self._plan = self._limit().plan(tower.prompts, search, before, after)
+        return OnnxTextTower(
+            self.checkpoint, class_names, template,
+            batch=self._plan.batch, threads=self._threads, streamed=True,
+        )  # fmt: skip
+
+    def image(self) -> OnnxImageTower:
+        """Return the image tower in this process, for methods that need it in their search."""
+        from sharpzo.towers.tower import OnnxImageTower
+
+        return OnnxImageTower(self.checkpoint, threads=self._threads)
+
+    def encode(
+        self,
+        splits: Mapping[str, LabelledPhotos],
+        progress: Progress,
+        cache: Path | None,
+        prompters: Sequence[Prompter],
+    ) -> dict[str, Features]:
+        """Return the features of photos; see `features.encode`."""
+
+        def open_tower() -> States:
+            limit = self._limit()
+            return limit.open(splits.values(), self._plan and self._plan.chunk)
+
+        return encode(
+            self.checkpoint,
+            splits,
+            threads=self._threads,
+            progress=progress,
+            cache=cache,
+            prompters=prompters,
+            open_tower=None if self._bytes is None else open_tower,
+        )
+
+    def _limit(self) -> MemoryLimit:
+        from sharpzo.towers.limit import MemoryLimit
+
+        assert self._bytes is not None
+        return MemoryLimit(self._bytes, self.checkpoint, self._threads)
