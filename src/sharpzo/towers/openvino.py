@@ -14,27 +14,34 @@ from sharpzo.towers.session import cores
 from sharpzo.types import Array
 
 
+def open_core(bfloat16: bool = False) -> Any:
+    """Return OpenVINO's core; raises `EngineError` if it is missing, or bfloat16 on this processor
+    is."""
+    try:
+        import openvino
+    except ImportError:
+        raise EngineError(
+            "engine openvino is not installed; run: pip install 'sharpzo[openvino]'"
+        ) from None
+    core = openvino.Core()
+    if bfloat16 and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise EngineError(
+            "this processor has no bfloat16 arithmetic (AVX512-BF16 or AMX), so it would save "
+            "nothing; use float32"
+        )
+    return core
+
+
 class OpenVinoSession:
     """One graph, compiled for every batch size that it meets.
 
     Static shapes are several times faster here than a free batch, so a call that is smaller than
     the largest before it is filled up with copies of its last row. Raises `EngineError` if
-    OpenVINO is missing, refuses the graph, or has no bfloat16 on this processor.
+    OpenVINO is missing (see `open_core`) or refuses the graph.
     """
 
     def __init__(self, graph: Graph, threads: int | None = None, bfloat16: bool = False) -> None:
-        try:
-            import openvino
-        except ImportError:
-            raise EngineError(
-                "engine openvino is not installed; run: pip install 'sharpzo[openvino]'"
-            ) from None
-        self._core: Any = openvino.Core()
-        if bfloat16 and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            raise EngineError(
-                "this processor has no bfloat16 arithmetic (AVX512-BF16 or AMX), so it would save "
-                "nothing; use float32"
-            )
+        self._core = open_core(bfloat16)
         self._options = {
             "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
             "INFERENCE_NUM_THREADS": threads or cores(),
@@ -52,9 +59,7 @@ class OpenVinoSession:
                 self._requests: dict[int, Any] = {}
                 self._request(1)
         except RuntimeError as error:
-            raise EngineError(
-                f"OpenVINO {openvino.__version__} refused the graph: {error}"
-            ) from error
+            raise EngineError(f"OpenVINO refused the graph: {error}") from error
 
     def run_many(self, outputs: Sequence[str], inputs: Mapping[str, Array]) -> list[Array]:
         """Return several outputs of one run, float32."""

@@ -70,6 +70,17 @@ class Runtime:
         """What the graph keeps its matrices in."""
         return "float32" if self.precision == "bfloat16" else self.precision
 
+    def check(self) -> None:
+        """Raise `EngineError` if the engine cannot run here, before there is a graph."""
+        if self.engine == "openvino":
+            from sharpzo.towers.openvino import open_core
+
+            open_core(self.precision == "bfloat16")
+        elif self.engine == "cuda":
+            from sharpzo.towers.session import require_cuda
+
+            require_cuda()
+
     def open(self, graph: Graph) -> Running:
         """Compile a graph; raises `EngineError` if the engine is missing or refuses."""
         if self.engine == "openvino":

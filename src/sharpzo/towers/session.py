@@ -31,6 +31,17 @@ def cores() -> int:
     return max(1, min(count, _quota()))
 
 
+def require_cuda() -> None:
+    """Raise `EngineError` if this ONNX Runtime cannot use a graphics processor."""
+    import onnxruntime as ort
+
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        raise EngineError(
+            "engine cuda needs the package onnxruntime-gpu and an NVIDIA card; this ONNX Runtime "
+            f"{ort.__version__} has none: use engine onnxruntime"
+        )
+
+
 class Session:
     """One compiled graph; ``run`` maps named float32 arrays to the wanted outputs.
 
@@ -43,11 +54,7 @@ class Session:
 
         providers: list[Any] = ["CPUExecutionProvider"]
         if cuda:
-            if "CUDAExecutionProvider" not in ort.get_available_providers():
-                raise EngineError(
-                    "engine cuda needs the package onnxruntime-gpu and an NVIDIA card; this ONNX "
-                    f"Runtime {ort.__version__} has none: use engine onnxruntime"
-                )
+            require_cuda()
             providers.insert(0, ("CUDAExecutionProvider", {"use_tf32": "0"}))
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or cores()

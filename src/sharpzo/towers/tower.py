@@ -63,6 +63,7 @@ class OnnxTextTower:
         self._runtime = Runtime(engine, precision, threads)
         self._streamed = streamed
         self._closed = False
+        self._runtime.check()
         checkpoint.check_text()
         self._prompts = layout(checkpoint, class_names, template, n_context)
         tokens = self._prompts.n_context + sum(len(s) for s in self._prompts.suffixes)
