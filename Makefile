@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all check lock clean
+.PHONY: demo test test-all bench check lock clean
 
 demo: .venv/core
 	$(BIN)/sharpzo demo
@@ -13,6 +13,15 @@ test: .venv/test check
 
 test-all: .venv/test check
 	$(BIN)/python -m pytest -m "slow or not slow"
+
+# Speed and memory on this machine, into benchmarks/results (half an hour, wants to be alone).
+bench: .venv/test
+	$(BIN)/python benchmarks/text_speed.py savings
+	$(BIN)/python benchmarks/text_speed.py engines
+	$(BIN)/python benchmarks/text_speed.py batches
+	$(BIN)/python benchmarks/text_speed.py generation
+	$(BIN)/python benchmarks/tangents.py
+	$(BIN)/python benchmarks/memory.py
 
 check: .venv/test
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
     python benchmarks/text_speed.py savings      # one saving after the other, against naive torch
     python benchmarks/text_speed.py engines      # engines, precisions, classes, candidates
+    python benchmarks/text_speed.py batches      # candidates a call: is the default the best?
     python benchmarks/text_speed.py generation   # a generation of SharpZO as published, projected
 
 Each writes benchmarks/results/text-NAME.json. Towers: ViT-B/16's size with random weights, and the
@@ -259,6 +260,28 @@ def _nouns(count: int) -> list[str]:
     return [f"{a} {b} {c}" for a in parts for b in parts for c in parts][:count]
 
 
+def batches(folder: Path, args: argparse.Namespace, clock: Callable[[], float]) -> dict:
+    """Candidates a call, in powers of two, against the default of `tower.TOKENS`."""
+    found = []
+    for model, path in (("ViT-B/16 size", folder), ("embedded", resolve(None))):
+        checkpoint = Checkpoint.open(path)
+        for classes in args.classes[:2]:
+            names = class_names(classes) if model != "embedded" else _nouns(classes)
+            usual = OnnxTextTower(checkpoint, names, threads=args.threads)
+            contexts = contexts_of(usual, args.candidates)
+            calls: dict[str, tuple[Call, int]] = {
+                "default": (lambda t=usual, c=contexts: t.forward(c), len(contexts))
+            }
+            for batch in (1, 2, 4, 8, 16, 32):
+                tower = OnnxTextTower(checkpoint, names, threads=args.threads, batch=batch)
+                calls[str(batch)] = (lambda t=tower, c=contexts: t.forward(c), len(contexts))
+            for name, row in measure(calls, args.rounds, clock).items():
+                line = {"model": model, "classes": classes, "batch": name, **row}
+                print(json.dumps(line), flush=True)
+                found.append(line)
+    return {"rows": found}
+
+
 def generation(folder: Path, args: argparse.Namespace, clock: Callable[[], float]) -> dict:
     """SharpZO as published on EuroSAT-sized work: a slice of its forwards, and the whole."""
     from sharpzo.methods import find
@@ -280,7 +303,7 @@ def generation(folder: Path, args: argparse.Namespace, clock: Callable[[], float
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["savings", "engines", "generation"])
+    parser.add_argument("what", choices=["savings", "engines", "batches", "generation"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--candidates", type=int, default=32)
@@ -291,7 +314,7 @@ def main() -> None:
     clock = time.process_time if args.processor else time.perf_counter
     with tempfile.TemporaryDirectory() as scratch:
         folder = random_tower(Path(scratch) / "b16", 12)
-        work = {"savings": savings, "engines": engines, "generation": generation}[args.what]
+        work = {f.__name__: f for f in (savings, engines, batches, generation)}[args.what]
         result = work(folder, args, clock)
     machine = {
         "command": " ".join(["python benchmarks/text_speed.py", *sys.argv[1:]]),
