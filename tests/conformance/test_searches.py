@@ -6,6 +6,8 @@ import pytest
 from sharpzo.search import (
     Cma,
     CmaSettings,
+    GaussNewton,
+    GaussNewtonSettings,
     MeZo,
     MeZoSettings,
     SharpCma,
@@ -18,7 +20,7 @@ from sharpzo.search import (
     SwitchSettings,
     ZoSettings,
 )
-from sharpzo.testing import SEARCH_CHECKS, check_search
+from sharpzo.testing import SEARCH_CHECKS, check_search, feature_bowl, features
 
 CMA = CmaSettings(population_size=6)
 SHARP = SharpnessSettings(directions=2, refresh_every=2)
@@ -31,6 +33,7 @@ MEZO = {
     for variant in ("plain", "sign", "momentum", "conservative", "adam")
 }
 ZIP = SpsaSettings(directions=2, a=0.05)
+FGN = GaussNewtonSettings(directions=3, window=5)
 GC = SpsaSettings(directions=2, a=0.05, clip=False, momentum=0.5)
 SEARCHES = {
     "cma-es": (
@@ -63,6 +66,11 @@ SEARCHES = {
     "sharpzo": (
         lambda dim, seed: SharpZo(dim, BOTH, seed),
         lambda state: SharpZo.from_state(BOTH, state),
+    ),
+    "fgn": (
+        lambda dim, seed: GaussNewton(dim, feature_bowl, FGN, seed),
+        lambda state: GaussNewton.from_state(feature_bowl, FGN, state),
+        features,
     ),
 }
 
@@ -111,3 +119,31 @@ def test_the_suite_finds_faults(fault, sentence):
         check_search(
             lambda dim, seed: faulty(dim, CMA, seed), lambda state: faulty.from_state(CMA, state)
         )
+
+
+class Forgetful(GaussNewton):
+    """FGN whose state leaves a direction out."""
+
+    def state(self):
+        state = super().state()
+        return state | {"past": np.zeros_like(state["past"])}
+
+
+class Meddling(GaussNewton):
+    """FGN that writes into what it is told."""
+
+    def tell(self, answer):
+        super().tell(answer)
+        if not isinstance(answer, np.ndarray):
+            answer.derivatives[0] = 0
+
+
+@pytest.mark.parametrize(
+    ("faulty", "sentence"), [(Forgetful, "restored search"), (Meddling, "tell changed")]
+)
+def test_the_suite_finds_faults_of_searches_that_read_features(faulty, sentence):
+    def make(dim, seed):
+        return faulty(dim, feature_bowl, FGN, seed)
+
+    with pytest.raises(AssertionError, match=sentence):
+        check_search(make, lambda state: faulty.from_state(feature_bowl, FGN, state), features)
