@@ -6,6 +6,8 @@ import pytest
 from sharpzo.search import (
     Cma,
     CmaSettings,
+    FastSharpnessSettings,
+    FastZoSettings,
     GaussNewton,
     GaussNewtonSettings,
     MeZo,
@@ -13,6 +15,8 @@ from sharpzo.search import (
     SharpCma,
     SharpnessSettings,
     SharpZo,
+    SharpZoFast,
+    SharpZoFastSettings,
     SharpZoSettings,
     SparseZo,
     Spsa,
@@ -26,6 +30,12 @@ CMA = CmaSettings(population_size=6)
 SHARP = SharpnessSettings(directions=2, refresh_every=2)
 BOTH = SharpZoSettings(
     cma=CMA, sharpness=SHARP, switch=SwitchSettings(generation=6), zo=ZoSettings(learning_rate=0.02)
+)
+FAST = SharpZoFastSettings(
+    CMA,
+    FastSharpnessSettings(directions=3, refresh_every=2),
+    SwitchSettings(generation=4),
+    FastZoSettings(learning_rate=0.02, queries=2, refresh=3, directions=3),
 )
 DENSE = ZoSettings(learning_rate=0.05, score="dense")
 MEZO = {
@@ -66,6 +76,10 @@ SEARCHES = {
     "sharpzo": (
         lambda dim, seed: SharpZo(dim, BOTH, seed),
         lambda state: SharpZo.from_state(BOTH, state),
+    ),
+    "sharpzo-fast": (
+        lambda dim, seed: SharpZoFast(dim, FAST, seed),
+        lambda state: SharpZoFast.from_state(FAST, state),
     ),
     "fgn": (
         lambda dim, seed: GaussNewton(dim, feature_bowl, FGN, seed),

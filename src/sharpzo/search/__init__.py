@@ -5,18 +5,28 @@ from sharpzo.search.gauss_newton import GaussNewton, GaussNewtonSettings
 from sharpzo.search.mezo import MeZo, MeZoSettings
 from sharpzo.search.sharp import SharpCma, SharpnessSettings
 from sharpzo.search.sharpzo import SharpZo, SharpZoSettings, SwitchSettings
+from sharpzo.search.sharpzo_fast import (
+    FastSharpnessSettings,
+    FastZoSettings,
+    SharpZoFast,
+    SharpZoFastSettings,
+)
 from sharpzo.search.spsa import Spsa, SpsaSettings
 from sharpzo.search.zo import SparseZo, ZoSettings
 
 __all__ = [
     "Cma",
     "CmaSettings",
+    "FastSharpnessSettings",
+    "FastZoSettings",
     "GaussNewton",
     "GaussNewtonSettings",
     "MeZo",
     "MeZoSettings",
     "SharpCma",
     "SharpZo",
+    "SharpZoFast",
+    "SharpZoFastSettings",
     "SharpZoSettings",
     "SharpnessSettings",
     "SparseZo",
