@@ -6,12 +6,15 @@ import pytest
 from sharpzo.search import (
     Cma,
     CmaSettings,
+    EvolutionSettings,
     FastSharpnessSettings,
     FastZoSettings,
     GaussNewton,
     GaussNewtonSettings,
+    LmMa,
     MeZo,
     MeZoSettings,
+    SepCma,
     SharpCma,
     SharpnessSettings,
     SharpZo,
@@ -27,6 +30,7 @@ from sharpzo.search import (
 from sharpzo.testing import SEARCH_CHECKS, check_search, feature_bowl, features
 
 CMA = CmaSettings(population_size=6)
+PLAIN = EvolutionSettings(population_size=6)
 SHARP = SharpnessSettings(directions=2, refresh_every=2)
 BOTH = SharpZoSettings(
     cma=CMA, sharpness=SHARP, switch=SwitchSettings(generation=6), zo=ZoSettings(learning_rate=0.02)
@@ -49,6 +53,14 @@ SEARCHES = {
     "cma-es": (
         lambda dim, seed: Cma(dim, CMA, seed),
         lambda state: Cma.from_state(CMA, state),
+    ),
+    "sep-cma-es": (
+        lambda dim, seed: SepCma(dim, PLAIN, seed),
+        lambda state: SepCma.from_state(PLAIN, state),
+    ),
+    "lm-ma-es": (
+        lambda dim, seed: LmMa(dim, PLAIN, seed),
+        lambda state: LmMa.from_state(PLAIN, state),
     ),
     "sharp-cma-es": (
         lambda dim, seed: SharpCma(dim, CMA, SHARP, seed),
