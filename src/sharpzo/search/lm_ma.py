@@ -20,7 +20,8 @@ from sharpzo.types import Array, State
 class LmMa(Evolution):
     """LM-MA-ES over R^d as a ``Search``.
 
-    Below d = 2 P rates that the paper states beyond 1 are 1.
+    Below d = 2 P rates that the paper states beyond 1 are 1. The weights are those of `Cma`, equal
+    to the paper's for an even population.
 
     >>> search = LmMa(20, EvolutionSettings(sigma=0.5), seed=1, start=np.ones(20))
     >>> while search.stopped is None:
