@@ -99,9 +99,9 @@ def _published(name: str) -> FastSettings:
 # Lengths in token distances as in `sharpzo`; chosen by validation in experiments/sharpzo_fast.
 _OURS = FastSettings(
     search=SharpZoFastSettings(
-        sharpness=FastSharpnessSettings(),
-        switch=SwitchSettings(generation=50, patience=10, min_gain=0.01),
-        zo=FastZoSettings(learning_rate=0.3, refresh=1000),
+        sharpness=FastSharpnessSettings(directions=16, refresh_every=1),
+        switch=SwitchSettings(generation=10, patience=10, min_gain=0.01),
+        zo=FastZoSettings(learning_rate=1.0, queries=8, refresh=1000),
     )
 )
 

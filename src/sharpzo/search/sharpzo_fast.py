@@ -34,7 +34,7 @@ class FastSharpnessSettings:
     """
 
     rho: float = 0.1
-    directions: int = 32
+    directions: int = 16
     refresh_every: int = 1
     recorded: Recorded = "samples"
 
