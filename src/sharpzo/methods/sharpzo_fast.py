@@ -101,7 +101,7 @@ _OURS = FastSettings(
     search=SharpZoFastSettings(
         sharpness=FastSharpnessSettings(directions=16, refresh_every=1),
         switch=SwitchSettings(generation=10, patience=10, min_gain=0.01),
-        zo=FastZoSettings(learning_rate=1.0, queries=8, refresh=1000),
+        zo=FastZoSettings(learning_rate=3.0, queries=8, refresh=1000),
     )
 )
 
