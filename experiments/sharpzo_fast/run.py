@@ -1,8 +1,10 @@
 """``sharpzo-fast`` against ``sharpzo``: stage 1 at equal generations, whole runs at equal forwards.
 
-    python experiments/sharpzo_fast/run.py --data DATASETS --trials     # settings, by validation
-    python experiments/sharpzo_fast/run.py --data DATASETS --test       # the chosen ones
+    python experiments/sharpzo_fast/run.py --data DATASETS --trials --seeds 1   # by validation
+    python experiments/sharpzo_fast/run.py --data DATASETS --test               # the chosen ones
     python experiments/sharpzo_fast/run.py --table
+
+Beside them, at the same 5,000 forwards, the strategies that search the whole context.
 
 DATASETS holds ``eurosat/`` in CoOp's layout. 16 shots, the embedded model, seeds 1 to 3, one
 thread. Each cell appends one line to ``results.jsonl`` (trials to ``trials.jsonl``) beside this
@@ -50,13 +52,33 @@ class Cell:
 
 # Stage 1 alone: the paper's EuroSAT settings (T_c = 500) for the first 40 generations.
 STAGE_1 = {"preset": "paper/eurosat", "budget": Budget(steps=GENERATIONS)}
+DEFAULT = Budget(forwards=5000)
+
 TESTED = {
-    "stage 1, published": Cell("sharpzo", **STAGE_1),
-    "stage 1, no shift": Cell(
-        "sharpzo", changes={"search.sharpness.estimator": "none"}, **STAGE_1
-    ),
+    "stage 1, sharpzo": Cell("sharpzo", **STAGE_1),
+    "stage 1, sharpzo-fast": Cell("sharpzo-fast", **STAGE_1),
+    "sharpzo-fast": Cell("sharpzo-fast", budget=DEFAULT),
+    "sep-cma-es": Cell("sep-cma-es", budget=DEFAULT),
+    "lm-ma-es": Cell("lm-ma-es", budget=DEFAULT),
 }
-TRIALS: dict[str, Cell] = {}
+TRIALS = {
+    f"switch {switch}, q {q}, eta {eta}": Cell(
+        "sharpzo-fast",
+        changes={
+            "search.switch.generation": switch,
+            "search.zo.queries": q,
+            "search.zo.learning_rate": eta,
+        },
+        budget=DEFAULT,
+    )
+    for switch, q, eta in (
+        (50, 1, 0.3),
+        (50, 8, 1.0),
+        (10, 8, 1.0),
+        (10, 8, 3.0),
+        (10, 8, 10.0),
+    )
+}
 
 
 def measure(cell: Cell, args: argparse.Namespace, seed: int) -> dict[str, Any]:
