@@ -47,7 +47,7 @@ def fit(strategy: Strategy, settings: EvolutionMethodSettings, task: Task) -> Fi
     )
 
 
-# Population and sigma by validation in experiments/large_scale.
+# Sigma is that of `cma-es`, not tuned here; what it gives is in experiments/sharpzo_fast.
 register(
     Method(
         "sep-cma-es",
