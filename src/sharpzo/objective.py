@@ -282,6 +282,34 @@ class FeatureObjective(PromptObjective):
         return np.concatenate([self.tower.forward(part) for part in parts])
 
 
+class SlopeObjective(FeatureObjective):
+    """Answers with losses, and to `Linearise` with the loss and its exact slopes.
+
+    The derivative along v is <dL/df, J v>: a tangent of the tower and the loss's closed form.
+    """
+
+    def __init__(
+        self,
+        tower: TextTower,
+        train: Features,
+        contexts: ContextMap,
+        validation: Features | None = None,
+        *,
+        tangent_cost: float = TANGENT_COST,
+    ) -> None:
+        super().__init__(tower, train, contexts, validation, tangent_cost=tangent_cost)
+        self._loss = FeatureLoss(train, tower.logit_scale)
+
+    def __call__(self, question: Array | Linearise, step: int = 0) -> Array:
+        """Candidates (P, d) -> losses (P,); `Linearise` -> loss and p slopes, (1 + p,)."""
+        if not isinstance(question, Linearise):
+            return PromptObjective.__call__(self, question, step)
+        found = super().__call__(question)
+        loss, slope = self._loss(found.features)
+        slopes = np.tensordot(found.derivatives, slope, axes=2)
+        return np.array([loss, *slopes], dtype=np.float64)
+
+
 def measure_smoothing(objective: Objective, point: Array, direction: Array) -> float:
     """Return the step mu of a two-sided difference along ``direction`` (d,), for 12 forwards.
 

@@ -116,8 +116,7 @@ class Result:
 
 @dataclass(frozen=True, eq=False)
 class Linearise:
-    """A search's wish: text features at ``point`` (d,) and their slopes along ``directions``
-    (p, d)."""
+    """A search's wish: the answer at ``point`` (d,) and its slopes along ``directions`` (p, d)."""
 
     point: Array
     directions: Array
@@ -125,7 +124,7 @@ class Linearise:
 
 @dataclass(frozen=True, eq=False)
 class Linearised:
-    """The answer: raw ``features`` (K, D) and ``derivatives`` (p, K, D), float32."""
+    """The answer in features: raw ``features`` (K, D) and ``derivatives`` (p, K, D), float32."""
 
     features: Array
     derivatives: Array
@@ -235,8 +234,9 @@ class Objective(Protocol):
     """Candidates to losses, counting forwards. Any number of candidates; a loss that is not a
     number is +inf.
 
-    An objective for searches that read features answers with those instead: raw features
-    (P, K, D) of candidates (P, d), `Linearised` to `Linearise`.
+    An objective that knows slopes answers `Linearise` with the loss at the point and its p
+    derivatives, float64 (1 + p,). One for searches that read features answers with those instead:
+    raw features (P, K, D) of candidates (P, d), `Linearised` to `Linearise`.
     """
 
     @property
@@ -264,8 +264,8 @@ class Search(Protocol):
     ``ask -> state -> from_state -> tell`` continues bit for bit; arguments are never mutated;
     global randomness is never touched. Non-finite losses count as +inf.
 
-    A search that reads features instead of losses is told what the objective for such searches
-    answers, may ask to `Linearise`, and holds the loss as a function of features.
+    A search may ask to `Linearise`. One that reads features instead of losses is told what the
+    objective for such searches answers, and holds the loss as a function of features.
     """
 
     @property

@@ -6,11 +6,20 @@ import pytest
 from sharpzo.search import (
     Cma,
     CmaSettings,
+    EvolutionSettings,
+    FastSharpnessSettings,
+    FastZoSettings,
+    GaussNewton,
+    GaussNewtonSettings,
+    LmMa,
     MeZo,
     MeZoSettings,
+    SepCma,
     SharpCma,
     SharpnessSettings,
     SharpZo,
+    SharpZoFast,
+    SharpZoFastSettings,
     SharpZoSettings,
     SparseZo,
     Spsa,
@@ -18,12 +27,19 @@ from sharpzo.search import (
     SwitchSettings,
     ZoSettings,
 )
-from sharpzo.testing import SEARCH_CHECKS, check_search
+from sharpzo.testing import SEARCH_CHECKS, check_search, feature_bowl, features
 
 CMA = CmaSettings(population_size=6)
+PLAIN = EvolutionSettings(population_size=6)
 SHARP = SharpnessSettings(directions=2, refresh_every=2)
 BOTH = SharpZoSettings(
     cma=CMA, sharpness=SHARP, switch=SwitchSettings(generation=6), zo=ZoSettings(learning_rate=0.02)
+)
+FAST = SharpZoFastSettings(
+    CMA,
+    FastSharpnessSettings(directions=3, refresh_every=2),
+    SwitchSettings(generation=4),
+    FastZoSettings(learning_rate=0.02, queries=2, refresh=3, directions=3),
 )
 DENSE = ZoSettings(learning_rate=0.05, score="dense")
 MEZO = {
@@ -31,11 +47,20 @@ MEZO = {
     for variant in ("plain", "sign", "momentum", "conservative", "adam")
 }
 ZIP = SpsaSettings(directions=2, a=0.05)
+FGN = GaussNewtonSettings(directions=3, window=5)
 GC = SpsaSettings(directions=2, a=0.05, clip=False, momentum=0.5)
 SEARCHES = {
     "cma-es": (
         lambda dim, seed: Cma(dim, CMA, seed),
         lambda state: Cma.from_state(CMA, state),
+    ),
+    "sep-cma-es": (
+        lambda dim, seed: SepCma(dim, PLAIN, seed),
+        lambda state: SepCma.from_state(PLAIN, state),
+    ),
+    "lm-ma-es": (
+        lambda dim, seed: LmMa(dim, PLAIN, seed),
+        lambda state: LmMa.from_state(PLAIN, state),
     ),
     "sharp-cma-es": (
         lambda dim, seed: SharpCma(dim, CMA, SHARP, seed),
@@ -63,6 +88,15 @@ SEARCHES = {
     "sharpzo": (
         lambda dim, seed: SharpZo(dim, BOTH, seed),
         lambda state: SharpZo.from_state(BOTH, state),
+    ),
+    "sharpzo-fast": (
+        lambda dim, seed: SharpZoFast(dim, FAST, seed),
+        lambda state: SharpZoFast.from_state(FAST, state),
+    ),
+    "fgn": (
+        lambda dim, seed: GaussNewton(dim, feature_bowl, FGN, seed),
+        lambda state: GaussNewton.from_state(feature_bowl, FGN, state),
+        features,
     ),
 }
 
@@ -111,3 +145,31 @@ def test_the_suite_finds_faults(fault, sentence):
         check_search(
             lambda dim, seed: faulty(dim, CMA, seed), lambda state: faulty.from_state(CMA, state)
         )
+
+
+class Forgetful(GaussNewton):
+    """FGN whose state leaves a direction out."""
+
+    def state(self):
+        state = super().state()
+        return state | {"past": np.zeros_like(state["past"])}
+
+
+class Meddling(GaussNewton):
+    """FGN that writes into what it is told."""
+
+    def tell(self, answer):
+        super().tell(answer)
+        if not isinstance(answer, np.ndarray):
+            answer.derivatives[0] = 0
+
+
+@pytest.mark.parametrize(
+    ("faulty", "sentence"), [(Forgetful, "restored search"), (Meddling, "tell changed")]
+)
+def test_the_suite_finds_faults_of_searches_that_read_features(faulty, sentence):
+    def make(dim, seed):
+        return faulty(dim, feature_bowl, FGN, seed)
+
+    with pytest.raises(AssertionError, match=sentence):
+        check_search(make, lambda state: faulty.from_state(feature_bowl, FGN, state), features)

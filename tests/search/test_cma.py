@@ -243,7 +243,7 @@ def test_eigendecomposition_is_lazy(monkeypatch):
 
 def test_wrong_inputs_are_sentences():
     search = Cma(3)
-    with pytest.raises(InputError, match=r"shape \(2,\); the last ask gave 7"):
+    with pytest.raises(InputError, match=r"shape \(2,\); the last ask needs \(7,\)"):
         search.tell(np.ones(2))
     with pytest.raises(InputError, match=r"start has the shape \(2,\)"):
         Cma(3, start=np.ones(2))

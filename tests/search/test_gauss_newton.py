@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from sharpzo.errors import InputError
 from sharpzo.search import GaussNewton, GaussNewtonSettings
-from sharpzo.testing.searches import global_randomness, seed_global_randomness
 from sharpzo.types import Linearise, Linearised, Reason
 
 from .problems import assert_same, through_files
@@ -216,12 +215,6 @@ def test_wrong_answers_are_refused():
             search.tell(wrong)
     search.tell(features)
     assert search.step == 1
-
-
-def test_global_randomness_is_untouched():
-    before = seed_global_randomness(5)
-    drive(GaussNewton(4, squares, seed=1), Tower(4), 6)
-    assert before == global_randomness()
 
 
 def test_a_flat_tower_converges_where_it_stands():

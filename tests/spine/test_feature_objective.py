@@ -12,6 +12,7 @@ from sharpzo.objective import (
     FeatureLoss,
     FeatureObjective,
     PromptObjective,
+    SlopeObjective,
     WholeContext,
 )
 from sharpzo.types import Linearise, Reason
@@ -72,6 +73,24 @@ def test_prices_are_rounded_up_and_counted(pieces):
     for more in ({"tangent_cost": 0.0}, {"difference": -1.0}):
         with pytest.raises(InputError, match="above 0"):
             FeatureObjective(tower, train, contexts, **more)
+
+
+def test_slopes_of_the_loss_are_what_its_differences_approach(pieces):
+    tower, train, contexts = pieces
+    objective, losses = (
+        SlopeObjective(tower, train, contexts),
+        PromptObjective(tower, train, contexts),
+    )
+    draws = np.random.default_rng(0)
+    point, directions = draws.normal(size=contexts.dim), draws.normal(size=(3, contexts.dim))
+    told = objective(Linearise(point, directions))
+    assert told.shape == (4,)
+    assert objective.forwards == objective.price(Linearise(point, directions)) == 6
+    assert told[0] == pytest.approx(losses(point[None])[0], rel=1e-5)
+    ends = losses(np.concatenate([point + 1e-2 * directions, point - 1e-2 * directions]))
+    assert np.allclose(told[1:], (ends[:3] - ends[3:]) / 2e-2, rtol=2e-2, atol=1e-4)
+    assert np.array_equal(objective(directions), losses(directions))
+    assert objective.forwards == 9
 
 
 @pytest.mark.parametrize("changes", [{}, {"difference": 0.01}, {"dim": 6}])

@@ -10,8 +10,8 @@ from sharpzo.heads.linear import LinearHead
 from sharpzo.methods.registry import Task
 from sharpzo.methods.searching import SearchingSettings
 from sharpzo.metrics import normalise
-from sharpzo.objective import ContextMap, Contexts, PromptObjective, unit_std
-from sharpzo.types import Array, TextTower
+from sharpzo.objective import ContextMap, Contexts, PromptObjective, WholeContext, unit_std
+from sharpzo.types import Array, Features, TextTower
 
 LEAST_TO_MEASURE = 500  # forwards: below, the forwards that measure step sizes are too many
 
@@ -46,10 +46,30 @@ class ContextSettings(SearchingSettings):
         return self.measure_mu and plenty
 
 
+def linear_contexts(task: Task, dim: int | None, std: float | None = None) -> ContextMap:
+    """The map w -> p0 + A w with w in R^dim, ``std`` None for the tower's scale.
+
+    ``dim`` None: w is the whole context, n * m numbers in token distances.
+    """
+    tower = task.tower
+    if dim is None:
+        return WholeContext(tower.start, tower.token_distance)
+    if dim < 1 or (std is not None and std <= 0):
+        raise InputError(f"dim {dim} and std {std} must be above 0")
+    std = unit_std(tower) if std is None else std
+    return ContextMap(tower.start, dim=dim, std=std, seed=task.seed)
+
+
 def random_contexts(settings: ContextSettings, task: Task, std: float | None) -> ContextMap:
     """The map w -> p0 + A w, ``std`` None for the tower's scale."""
-    std = unit_std(task.tower) if std is None else std
-    return ContextMap(task.tower.start, dim=settings.dim, std=std, seed=task.seed)
+    return linear_contexts(task, settings.dim, std)
+
+
+def wanted_views(task: Task, views: int) -> Features | None:
+    """The task's augmented views if ``views`` of them are wanted."""
+    if views and task.views is None:
+        raise InputError(f"views is {views}, but the task has no augmented views; encode them too")
+    return task.views if views else None
 
 
 def prompt_objective(
@@ -64,9 +84,7 @@ def prompt_objective(
 
     Without ``batch`` a loss sees all views at once, with it one view of each photo of the batch.
     """
-    wanted = task.views if views else None
-    if views and wanted is None:
-        raise InputError(f"views is {views}, but the task has no augmented views; encode them too")
+    wanted = wanted_views(task, views)
     whole = wanted is None or batch is not None
     return PromptObjective(
         tower or task.tower,

@@ -7,17 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sharpzo.errors import InputError
-from sharpzo.methods.contexts import rename
+from sharpzo.methods.contexts import linear_contexts, rename
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.methods.searching import SearchingSettings, search_until_spent
-from sharpzo.objective import (
-    TANGENT_COST,
-    ContextMap,
-    FeatureLoss,
-    FeatureObjective,
-    WholeContext,
-    unit_std,
-)
+from sharpzo.objective import TANGENT_COST, FeatureLoss, FeatureObjective
 from sharpzo.search.gauss_newton import GaussNewton, GaussNewtonSettings
 
 
@@ -46,11 +39,7 @@ class FgnSettings(SearchingSettings):
 
 def fit(settings: FgnSettings, task: Task) -> Fit:
     """Search the context of the lowest training loss; validation chooses among its points."""
-    tower = task.tower
-    if settings.dim is None:
-        contexts: ContextMap = WholeContext(tower.start, tower.token_distance)
-    else:
-        contexts = ContextMap(tower.start, dim=settings.dim, std=unit_std(tower), seed=task.seed)
+    tower, contexts = task.tower, linear_contexts(task, settings.dim)
     objective = FeatureObjective(
         tower,
         task.train,

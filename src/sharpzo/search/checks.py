@@ -59,8 +59,8 @@ def checked_losses(losses: Array, expected: int) -> Array:
     values = np.array(losses, dtype=np.float64)
     if values.shape != (expected,):
         raise InputError(
-            f"told losses of the shape {values.shape}; the last ask gave {expected} "
-            f"candidates, so give ({expected},)"
+            f"told losses of the shape {values.shape}; the last ask needs ({expected},), one "
+            "a candidate, or the loss and its slopes"
         )
     values[~np.isfinite(values)] = np.inf
     return values

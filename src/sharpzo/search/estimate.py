@@ -7,9 +7,14 @@ not finite contributes nothing (a wrong slope would do more harm than a missing 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
+from sharpzo.search.checks import checked_losses
 from sharpzo.types import Array
+
+STEEPEST = 1e100  # the square of a slope must stay a number
 
 
 def slopes(losses: Array, mu: float) -> Array:
@@ -64,3 +69,32 @@ def rge_gradient(losses: Array, directions: Array, mu: float) -> Array:
     [1.0, -2.0]
     """
     return slopes(losses, mu) @ directions / len(directions)
+
+
+def frame(known: Iterable[Array], count: int, dim: int, random: np.random.Generator) -> Array:
+    """Return orthonormal rows V (count, dim) that span ``known`` vectors (d,), zeros left out, and
+    then random directions.
+
+    With the slopes along them, V^T V g is the gradient's part in their span; if the last such
+    part is among the known vectors, the estimate only gets better while g stands still.
+
+    >>> rows = frame([np.array([3.0, 4.0, 0.0])], 2, 3, np.random.default_rng(0))
+    >>> np.abs(rows[0]).round(3).tolist(), np.allclose(rows @ rows.T, np.eye(2))
+    ([0.6, 0.8, 0.0], True)
+    """
+    kept = [row for row in known if row.any()]
+    fill = random.standard_normal((count, dim))
+    rows = np.stack([row / np.linalg.norm(row) for row in (*kept, *fill)])[:count]
+    return np.ascontiguousarray(np.linalg.qr(rows.T)[0].T)
+
+
+def read_slopes(answer: Array, directions: Array) -> tuple[float, Array]:
+    """Return the loss, +inf if it is no number, and the slopes (p,) of the answer (1 + p,) to
+    `Linearise`; a slope that is not finite or absurd is 0, all are where the loss is not.
+
+    >>> read_slopes(np.array([0.5, 2.0, np.nan]), np.eye(2))
+    (0.5, array([2., 0.]))
+    """
+    loss, *slopes = checked_losses(answer, 1 + len(directions))
+    known = (np.abs(slopes) < STEEPEST) & np.isfinite(loss)
+    return float(loss), np.where(known, slopes, 0.0)

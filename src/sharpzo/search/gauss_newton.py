@@ -20,6 +20,7 @@ from sharpzo.errors import InputError
 from sharpzo.lbfgs import minimise
 from sharpzo.rng import generator
 from sharpzo.search.checks import at_least, between, checked_vector, positive
+from sharpzo.search.estimate import frame
 from sharpzo.search.record import Best, Patience, nest, part
 from sharpzo.types import Array, Linearise, Linearised, Reason, State
 
@@ -203,10 +204,7 @@ class GaussNewton:
         count = min(self.settings.directions, self.dim)
         random = generator(self._seed, "gauss-newton", step=self._linearised)
         known = (self._gradient, *self._past) if self.settings.memory else self._past
-        kept = [row for row in known if row.any()]
-        fill = random.standard_normal((count, self.dim))
-        rows = np.stack([row / np.linalg.norm(row) for row in (*kept, *fill)])[:count]
-        return np.ascontiguousarray(np.linalg.qr(rows.T)[0].T)
+        return frame(known, count, self.dim, random)
 
     def _take_slopes(self, answer: Linearised) -> None:
         frame = self._directions()

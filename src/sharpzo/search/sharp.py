@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -160,29 +160,20 @@ class SharpCma:
             return rng.random((self._cma.population_size, self.dim)).mean(axis=0)
         return self._cma.draws(direction=1).mean(axis=0)
 
-    def ask(self) -> Array:
+    def ask(self) -> Any:
         """Return the probes (2d or 2 directions, d) if an estimate is due, else the population."""
-        if not self._estimate_due():
-            return self._cma.ask()
-        if self.settings.estimator == "cge":
-            return cge_candidates(self.point, self.settings.mu)
-        return rge_candidates(self.point, self._directions(), self.settings.mu)
+        return self._probes() if self._estimate_due() else self._cma.ask()
 
     def tell(self, losses: Array) -> None:
         """Take the losses of the last ``ask``; DIVERGED if none is finite."""
         if not self._estimate_due():
             self._cma.tell(losses)
             return
-        candidates = self.ask()
-        losses = checked_losses(losses, len(candidates))
-        if np.isinf(losses).all():
+        gradient = self._estimate(losses)
+        if gradient is None:
             self._stopped = Reason.DIVERGED
             return
-        self._cma.record(candidates, losses)
-        if self.settings.estimator == "cge":
-            self._gradient = cge_gradient(losses, self.settings.mu)
-        else:
-            self._gradient = rge_gradient(losses, self._directions(), self.settings.mu)
+        self._gradient = gradient
         self._estimated = self.step
         self._cma.shift_by(self.shift(), recorded=self.settings.recorded == "shifted")
 
@@ -195,6 +186,23 @@ class SharpCma:
             and self.step % self.settings.refresh_every == 0
             and self._estimated != self.step
         )
+
+    def _probes(self) -> Any:
+        """Return what must be known for an estimate of the gradient."""
+        if self.settings.estimator == "cge":
+            return cge_candidates(self.point, self.settings.mu)
+        return rge_candidates(self.point, self._directions(), self.settings.mu)
+
+    def _estimate(self, losses: Array) -> Array | None:
+        """Return the gradient (d,) by the losses of the probes, None where none is finite."""
+        candidates = self._probes()
+        losses = checked_losses(losses, len(candidates))
+        if np.isinf(losses).all():
+            return None
+        self._cma.record(candidates, losses)
+        if self.settings.estimator == "cge":
+            return cge_gradient(losses, self.settings.mu)
+        return rge_gradient(losses, self._directions(), self.settings.mu)
 
     def _directions(self) -> Array:
         """Return u_j ~ N(0, I), (directions, d), keyed by generation and j."""

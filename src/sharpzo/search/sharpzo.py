@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -106,9 +106,7 @@ class SharpZo:
         if start is None:
             start = settings.start_std * generator(self._seed, "start").standard_normal(dim)
         start = checked_vector("start", start, dim)
-        self._first: SharpCma | None = SharpCma(
-            dim, settings.cma, settings.sharpness, self._seed, start
-        )
+        self._first: SharpCma | None = self._stage_1(start)
         self._second: SparseZo | None = None
         self._generations = 0  # of stage 1, once it is over
         self._asked = False
@@ -116,8 +114,27 @@ class SharpZo:
         self._validated: tuple[Array, float] | None = None
         self.handed_over: Array | None = None  # the point (d,) at which stage 1 ended
         if settings.switch.generation == 0:
-            self._second = SparseZo(dim, settings.zo, self._seed, start)
+            self._second = self._stage_2(start, None)
             self._first = None
+
+    def _stage_1(self, start: Array) -> SharpCma:
+        """Return the first stage, from ``start`` (d,) on."""
+        settings = self.settings
+        return SharpCma(len(start), settings.cma, settings.sharpness, self._seed, start)
+
+    def _stage_2(self, start: Array, first: SharpCma | None) -> SparseZo:
+        """Return the second stage, from ``start`` (d,) on, after ``first`` if there was one."""
+        zo = self.settings.zo
+        if first is None:
+            return SparseZo(len(start), zo, self._seed, start)
+        velocity = first.gradient if zo.inherit else None
+        return SparseZo(len(start), zo, self._seed, start, velocity=velocity, best=first.best)
+
+    def _restored(self, stage: str, state: State) -> SharpCma | SparseZo:
+        """Return the stage that ``state`` was taken from."""
+        if stage == SharpCma.stage:
+            return SharpCma.from_state(self.settings.cma, self.settings.sharpness, state)
+        return SparseZo.from_state(self.settings.zo, state)
 
     @property
     def _now(self) -> SharpCma | SparseZo:
@@ -161,7 +178,7 @@ class SharpZo:
         """The numbers of the stage at work."""
         return self._now.notes
 
-    def ask(self) -> Array:
+    def ask(self) -> Any:
         """Return candidates (P, d); the same again until ``tell``."""
         self._asked = True
         return self._now.ask()
@@ -191,14 +208,7 @@ class SharpZo:
         by_plan = switch.generation is not None and first.step >= switch.generation
         if by_plan or self._patience.spent or first.stopped is Reason.CONVERGED:
             self.handed_over = self._handed_over(first)
-            self._second = SparseZo(
-                first.dim,
-                self.settings.zo,
-                self._seed,
-                self.handed_over,
-                velocity=first.gradient if self.settings.zo.inherit else None,
-                best=first.best,
-            )
+            self._second = self._stage_2(self.handed_over, first)
             self._generations = first.step
             self._first = None
 
@@ -235,11 +245,9 @@ class SharpZo:
         inner = part(state["stage"], state)
         search = cls(len(inner["mask" if "mask" in inner else "gradient"]), settings)
         search._seed = int(state["seed"])
-        search._first = search._second = None
-        if state["stage"] == SharpCma.stage:
-            search._first = SharpCma.from_state(settings.cma, settings.sharpness, inner)
-        else:
-            search._second = SparseZo.from_state(settings.zo, inner)
+        stage = search._restored(state["stage"], inner)
+        search._first = stage if isinstance(stage, SharpCma) else None
+        search._second = stage if isinstance(stage, SparseZo) else None
         search._generations = int(state["generations"])
         search._asked = bool(state["asked"])
         search._patience.restore(part("patience", state))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -142,7 +143,7 @@ class SparseZo:
         """Number of coordinates moved and the mean absolute slope of the last step."""
         return {"kept": float(np.count_nonzero(self._mask)), "slope": self._slope}
 
-    def ask(self) -> Array:
+    def ask(self) -> Any:
         """Return the 2d probes of a mask refresh if one is due, else the 2q mirrored pairs."""
         if self._refresh_due():
             return cge_candidates(self.point, self.settings.mu_refresh)

@@ -1,7 +1,14 @@
 """The conformance suite: what every search and every method promises, for yours, too."""
 
 from sharpzo.testing.methods import METHOD_CHECKS, check_method, toy_setting, toy_task
-from sharpzo.testing.searches import SEARCH_CHECKS, check_search, through_files
+from sharpzo.testing.searches import (
+    SEARCH_CHECKS,
+    check_search,
+    feature_bowl,
+    features,
+    losses,
+    through_files,
+)
 from sharpzo.testing.toys import ToyImageTower, ToyTower, make_features
 
 __all__ = [
@@ -11,6 +18,9 @@ __all__ = [
     "ToyTower",
     "check_method",
     "check_search",
+    "feature_bowl",
+    "features",
+    "losses",
     "make_features",
     "through_files",
     "toy_setting",

@@ -5,6 +5,9 @@ from sharpzo.testing import SEARCH_CHECKS
 @pytest.mark.parametrize("check", SEARCH_CHECKS, ids=lambda check: check.__name__)
 def test_my_search(check):
     check(lambda dim, seed: MySearch(dim, seed=seed), MySearch.from_state)
+
+A search that reads features instead of losses is made with `feature_bowl` as its loss, and checked
+with a third argument, `features`.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,14 +23,36 @@ import numpy as np
 from sharpzo.budget import Budget
 from sharpzo.heads.linear import LinearHead
 from sharpzo.run import run
-from sharpzo.types import Array, Judged, Reason, Search, State
+from sharpzo.types import Array, Judged, Linearise, Linearised, Reason, Search, State
 
 Make = Callable[[int, int], Search]  # dimension, seed -> a new search
 Restore = Callable[[State], Search]
+Answer = Callable[[Any], Any]  # what a search asks -> what it is told
 
 
-def shapes_hold(make: Make, restore: Restore) -> None:
-    """Candidates are finite float64 (P, dim), the same again until told; dimension 1 works."""
+def losses(question: Array | Linearise) -> Array:
+    """Losses (P,) of a bowl; to `Linearise` the loss at the point and its p slopes, (1 + p,)."""
+    if isinstance(question, Linearise):
+        loss, slope = feature_bowl(question.point)
+        return np.array([loss, *(question.directions @ slope)])
+    return _bowl(question)
+
+
+def features(question: Array | Linearise) -> Array | Linearised:
+    """The candidates themselves as features of one class, (P, 1, d)."""
+    if isinstance(question, Linearise):
+        return Linearised(question.point[None], question.directions[:, None].copy())
+    return question[:, None].copy()
+
+
+def feature_bowl(features: Array) -> tuple[float, Array]:
+    """The bowl as a function of features, and its gradient."""
+    with np.errstate(over="ignore"):
+        return float(np.sum((features - 0.5) ** 2)), 2 * (features - 0.5)
+
+
+def shapes_hold(make: Make, restore: Restore, answer: Answer = losses) -> None:
+    """What is asked is finite float64 (P, dim), the same again until told; dimension 1 works."""
     for dim in (1, 2, 7):
         search = make(dim, 1)
         demand(search.dim == dim, f"dim is {search.dim} where {dim} was asked for")
@@ -34,36 +60,36 @@ def shapes_hold(make: Make, restore: Restore) -> None:
             if search.stopped is not None:
                 break
             first, again = search.ask(), search.ask()
-            demand(first.ndim == 2 and first.shape[1] == dim, f"ask gave shape {first.shape}")
-            demand(first.dtype == np.float64, f"candidates are {first.dtype}, not float64")
-            demand(bool(np.isfinite(first).all()), "candidates are not finite")
-            demand(np.array_equal(first, again), "a second ask before tell gave other candidates")
-            search.tell(_bowl(first))
+            for rows in _arrays(first):
+                demand(rows.ndim == 2 and rows.shape[1] == dim, f"ask gave shape {rows.shape}")
+                demand(rows.dtype == np.float64, f"candidates are {rows.dtype}, not float64")
+                demand(bool(np.isfinite(rows).all()), "candidates are not finite")
+            demand(_same(first, again), "a second ask before tell gave other candidates")
+            search.tell(answer(first))
             demand(search.point.shape == (dim,), f"point has shape {search.point.shape}")
 
 
-def arguments_stay_as_they_are(make: Make, restore: Restore) -> None:
-    """Losses told and candidates handed out may be changed by the caller, and never are by us."""
+def arguments_stay_as_they_are(make: Make, restore: Restore, answer: Answer = losses) -> None:
+    """Answers told and candidates handed out may be changed by the caller, and never are by us."""
     search, other = make(4, 1), make(4, 1)
     for _ in range(6):
-        candidates = search.ask()
-        losses = _bowl(candidates)
-        kept = losses.copy()
-        search.tell(losses)
-        demand(np.array_equal(losses, kept), "tell changed the losses that it was given")
-        losses[:] = np.nan
-        candidates[:] = np.nan
-        other.tell(_bowl(other.ask()))
-    demand(np.array_equal(search.ask(), other.ask()), "an array of the caller's is still in use")
+        question, kept = search.ask(), other.ask()
+        told, told_too = answer(question), answer(kept)
+        search.tell(told)
+        demand(_same(told, told_too), "tell changed the losses that it was given")
+        for array in (*_arrays(told), *_arrays(question)):
+            array[:] = np.nan
+        other.tell(told_too)
+    demand(_same(search.ask(), other.ask()), "an array of the caller's is still in use")
 
 
-def losses_belong_to_rows(make: Make, restore: Restore) -> None:
-    """Losses are read in the order of the candidates: turned round, they lead elsewhere."""
+def losses_belong_to_rows(make: Make, restore: Restore, answer: Answer = losses) -> None:
+    """Answers are read in the order of the candidates: turned round, they lead elsewhere."""
     right, wrong = make(5, 1), make(5, 1)
     for _ in range(25):
-        for search, order in ((right, 1), (wrong, -1)):
+        for search, turn in ((right, lambda told: told), (wrong, _turned)):
             if search.stopped is None:
-                search.tell(_bowl(search.ask())[::order])
+                search.tell(turn(answer(search.ask())))
     demand(not np.array_equal(right.point, wrong.point), "the order of the losses has no effect")
     demand(
         float(_bowl(right.point[None])[0]) < float(_bowl(make(5, 1).point[None])[0]),
@@ -71,24 +97,24 @@ def losses_belong_to_rows(make: Make, restore: Restore) -> None:
     )
 
 
-def seeds_decide(make: Make, restore: Restore) -> None:
+def seeds_decide(make: Make, restore: Restore, answer: Answer = losses) -> None:
     """Equal seeds give equal runs to the bit, other seeds another run."""
-    one, same, other = (_driven(make(6, seed), 15) for seed in (1, 1, 2))
+    one, same, other = (_driven(make(6, seed), 15, answer) for seed in (1, 1, 2))
     demand(np.array_equal(one, same), "equal seeds gave different runs")
     demand(not np.array_equal(one, other), "the seed has no effect")
 
 
-def global_randomness_is_untouched(make: Make, restore: Restore) -> None:
+def global_randomness_is_untouched(make: Make, restore: Restore, answer: Answer = losses) -> None:
     """Neither Python's nor NumPy's global generator is read or moved."""
     ends = []
     for seed in (5, 6):
         before = seed_global_randomness(seed)
-        ends.append(_driven(make(4, 1), 10))
+        ends.append(_driven(make(4, 1), 10, answer))
         demand(before == global_randomness(), "a global generator was used")
     demand(np.array_equal(*ends), "a global seed changes the search")
 
 
-def states_resume_bit_for_bit(make: Make, restore: Restore) -> None:
+def states_resume_bit_for_bit(make: Make, restore: Restore, answer: Answer = losses) -> None:
     """ask -> state -> safetensors and JSON -> restore -> tell goes on as if nothing had been."""
     for asked in (False, True):
         straight, resumed = make(5, 3), make(5, 3)
@@ -99,20 +125,20 @@ def states_resume_bit_for_bit(make: Make, restore: Restore) -> None:
                 resumed.ask()
             resumed = restore(through_files(resumed.state()))
             left, right = straight.ask(), resumed.ask()
-            demand(np.array_equal(left, right), f"tell {call}: a restored search asks otherwise")
-            losses = _bowl(left)
+            demand(_same(left, right), f"tell {call}: a restored search asks otherwise")
+            told = answer(left)
             if call % 5 == 4:
-                losses[0] = np.nan
-            straight.tell(losses)
-            resumed.tell(losses)
+                _rows(told)[0] = np.nan
+            straight.tell(told)
+            resumed.tell(told)
             if call % 3 == 2:
                 straight.observe(0.1 * call)
                 resumed.observe(0.1 * call)
         demand(np.array_equal(straight.point, resumed.point), "a restored search ends elsewhere")
 
 
-def bad_losses_do_no_harm(make: Make, restore: Restore) -> None:
-    """Non-finite and equal losses leave finite points; where no loss is finite, it says DIVERGED
+def bad_losses_do_no_harm(make: Make, restore: Restore, answer: Answer = losses) -> None:
+    """Non-finite and equal answers leave finite points; where no loss is finite, it says DIVERGED
     or goes on, and never takes a point that is not a number.
     """
     for bad in (np.nan, np.inf, -np.inf):
@@ -120,9 +146,10 @@ def bad_losses_do_no_harm(make: Make, restore: Restore) -> None:
         for call in range(12):
             if search.stopped is not None:
                 break
-            losses = _bowl(search.ask())
-            losses[call % len(losses)] = bad
-            search.tell(losses)
+            told = answer(search.ask())
+            rows = _rows(told)
+            rows[call % len(rows)] = bad
+            search.tell(told)
             demand(bool(np.isfinite(search.point).all()), f"a loss of {bad} spoilt the point")
         demand(np.isfinite(search.best[1]), f"a loss of {bad} became the best one")
     for value in (0.0, 1e300, np.nan, np.inf):
@@ -130,36 +157,45 @@ def bad_losses_do_no_harm(make: Make, restore: Restore) -> None:
         for _ in range(12):
             if search.stopped is not None:
                 break
-            search.tell(np.full(len(search.ask()), value))
+            told = answer(search.ask())
+            for array in _arrays(told):
+                array[:] = value
+            search.tell(told)
         demand(bool(np.isfinite(search.point).all()), f"losses all {value} spoilt the point")
         if search.stopped is not None:
             demand(isinstance(search.stopped, Reason), "stopped is not a Reason")
 
 
-def wrong_numbers_of_losses_are_refused(make: Make, restore: Restore) -> None:
-    """Too many, too few or misshapen losses raise, and the search goes on afterwards."""
+def wrong_numbers_of_losses_are_refused(
+    make: Make, restore: Restore, answer: Answer = losses
+) -> None:
+    """Too many, too few or misshapen answers raise, and the search goes on afterwards."""
     search = make(4, 1)
-    many = len(search.ask())
-    for losses in (np.zeros(many + 1), np.zeros(many - 1), np.zeros((many, 1))):
+    told = answer(search.ask())
+    rows = _rows(told)
+    for wrong in (np.concatenate([rows, rows[:1]]), rows[:-1], rows[:, None]):
         try:
-            search.tell(losses)
+            search.tell(replace(told, derivatives=wrong) if told is not rows else wrong)
         except ValueError:
             continue
-        raise AssertionError(f"{losses.shape} losses were taken for {many} candidates")
-    search.tell(_bowl(search.ask()))
+        raise AssertionError(f"{wrong.shape} losses were taken where {rows.shape} were asked for")
+    search.tell(answer(search.ask()))
 
 
-def budgets_are_respected(make: Make, restore: Restore) -> None:
+def budgets_are_respected(make: Make, restore: Restore, answer: Answer = losses) -> None:
     """A run spends at most its forwards, and less only by what the next batch would need."""
     for forwards in (1, 10, 57, 200):
-        objective = _Bowl(4)
+        objective = _Bowl(4, answer)
         search = make(4, 1)
         result = run(search, objective, Budget(forwards=forwards), validate_every=20)
         demand(objective.forwards <= forwards, f"{objective.forwards} forwards of {forwards}")
         demand(result.forwards == objective.forwards, "the forwards reported are not those spent")
         if result.reason is Reason.FORWARDS:
             gap = forwards - objective.forwards
-            demand(gap <= len(search.ask()), f"{gap} of {forwards} forwards were left unspent")
+            demand(
+                gap <= objective.price(search.ask()),
+                f"{gap} of {forwards} forwards were left unspent",
+            )
 
 
 SEARCH_CHECKS = (
@@ -175,7 +211,7 @@ SEARCH_CHECKS = (
 )
 
 
-def check_search(make: Make, restore: Restore) -> None:
+def check_search(make: Make, restore: Restore, answer: Answer = losses) -> None:
     """Run every check.
 
     >>> from sharpzo.search import Cma, CmaSettings
@@ -186,7 +222,7 @@ def check_search(make: Make, restore: Restore) -> None:
     ... )
     """
     for check in SEARCH_CHECKS:
-        check(make, restore)
+        check(make, restore, answer)
 
 
 def through_files(state: State) -> State:
@@ -220,16 +256,18 @@ def demand(condition: bool, sentence: str) -> None:
 class _Bowl:
     """An objective for `run`: a bowl, and validation that improves towards its bottom."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, answer: Answer) -> None:
         self.dim = dim
         self.forwards = 0
+        self._answer = answer
 
-    def price(self, candidates: Array) -> int:
-        return len(candidates)
+    def price(self, question: Array | Linearise) -> int:
+        slopes = isinstance(question, Linearise)
+        return 1 + len(question.directions) if slopes else len(question)
 
-    def __call__(self, candidates: Array, step: int = 0) -> Array:
-        self.forwards += len(candidates)
-        return _bowl(candidates)
+    def __call__(self, question: Array | Linearise, step: int = 0) -> Any:
+        self.forwards += self.price(question)
+        return self._answer(question)
 
     def judge(self, candidate: Array) -> Judged:
         self.forwards += 1
@@ -243,9 +281,31 @@ def _bowl(candidates: Array) -> Array:
     return np.sum((candidates - 0.5) ** 2, axis=1)
 
 
-def _driven(search: Search, tells: int) -> Array:
+def _driven(search: Search, tells: int, answer: Answer) -> Array:
     for _ in range(tells):
         if search.stopped is not None:
             break
-        search.tell(_bowl(search.ask()))
+        search.tell(answer(search.ask()))
     return search.point
+
+
+def _arrays(words: Any) -> list[Array]:
+    """The arrays of a question or an answer; a point as a row."""
+    if isinstance(words, Linearise):
+        return [words.point[None], words.directions]
+    return [words.features, words.derivatives] if isinstance(words, Linearised) else [words]
+
+
+def _same(left: Any, right: Any) -> bool:
+    pairs = zip(_arrays(left), _arrays(right), strict=True)
+    return type(left) is type(right) and all(np.array_equal(*pair) for pair in pairs)
+
+
+def _rows(told: Any) -> Array:
+    """What an answer holds a row for each of: candidates, directions."""
+    return told.derivatives if isinstance(told, Linearised) else told
+
+
+def _turned(told: Any) -> Any:
+    rows = _rows(told)[::-1]
+    return rows if _rows(told) is told else replace(told, derivatives=rows)
