@@ -8,7 +8,7 @@ Embedded model, one template, seeds 1 to 3. A cell is (protocol, data set, shots
 whether there are validation photos) and appends a line to ``results.jsonl`` beside this file; cells
 that are there already are skipped. The test split is read after each fit and chooses nothing.
 
-* ``all``: every class has photos. Accuracy, calibration error, forwards, seconds of the fit.
+* ``all``: every class has photos. Accuracy, calibration error, forwards, seconds.
 * ``base-to-new``: the first half of the classes has 16 photos each. Accuracy on the base photos
   among base names, on the new photos among new names (CoCoOp's protocol), and on both among all.
 """
@@ -99,6 +99,8 @@ def main() -> None:
     parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=DATASETS)
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--methods", nargs="+", choices=HEADS, default=HEADS)
+    parser.add_argument("--with-validation-only", action="store_true")
     args = parser.parse_args()
     lines = [json.loads(line) for line in OUT.read_text().splitlines()] if OUT.exists() else []
     key = ("protocol", "dataset", "shots", "seed", "method", "validated")
@@ -108,9 +110,10 @@ def main() -> None:
         tower = None
         for shots in args.shots:
             for seed in args.seeds:
-                cells = [("all", m, v) for v in (True, False) for m in HEADS]
+                ways = (True,) if args.with_validation_only else (True, False)
+                cells = [("all", m, v) for v in ways for m in args.methods]
                 if shots == 16:
-                    cells += [("base-to-new", m, True) for m in NAMING]
+                    cells += [("base-to-new", m, True) for m in NAMING if m in args.methods]
                 cells = [c for c in cells if (c[0], dataset, shots, seed, *c[1:]) not in done]
                 if not cells:
                     continue

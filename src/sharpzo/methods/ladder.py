@@ -1,4 +1,4 @@
-"""``ladder`` and ``ladder+gda``: the text corrected by photos, alone and beside a Gaussian expert."""
+"""``ladder`` and ``ladder+gda``: the text corrected by photos, beside a Gaussian expert."""
 
 from __future__ import annotations
 
