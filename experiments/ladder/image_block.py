@@ -52,20 +52,26 @@ PARTS = {
 Pairs = dict[str, tuple[torch.Tensor, torch.Tensor]]
 
 
-def last_block(vision: Any) -> Pairs:
+def last_block(checkpoint: Checkpoint) -> Pairs:
     """Weights and biases of the last block and the final norm; LayerScale folded in."""
-    block = vision.encoder.layer[-1]
-    inner = block.attention.attention
+    m, wide = checkpoint.image.width, checkpoint.image.mlp_width
+    name = f"vision_model.encoder.layer.{checkpoint.image.layers - 1}"
+    inner = f"{name}.attention"
     pairs = {
-        "norm1": block.norm1, "query": inner.query, "key": inner.key, "value": inner.value,
-        "out": block.attention.output.dense, "norm2": block.norm2, "fc1": block.mlp.fc1,
-        "fc2": block.mlp.fc2, "norm": vision.layernorm,
-    }  # fmt: skip
-    found = {name: (m.weight.detach(), m.bias.detach()) for name, m in pairs.items()}
-    for name, scale in (("out", block.layer_scale1.lambda1), ("fc2", block.layer_scale2.lambda1)):
-        weight, bias = found[name]
-        found[name] = weight * scale.detach()[:, None], bias * scale.detach()
-    return found
+        "norm1": checkpoint.pair(f"{name}.norm1", m),
+        "query": checkpoint.pair(f"{inner}.attention.query", m, m),
+        "key": checkpoint.pair(f"{inner}.attention.key", m, m),
+        "value": checkpoint.pair(f"{inner}.attention.value", m, m),
+        "out": checkpoint.pair(f"{inner}.output.dense", m, m),
+        "norm2": checkpoint.pair(f"{name}.norm2", m),
+        "fc1": checkpoint.pair(f"{name}.mlp.fc1", wide, m),
+        "fc2": checkpoint.pair(f"{name}.mlp.fc2", m, wide),
+        "norm": checkpoint.pair("vision_model.layernorm", m),
+    }
+    for part, scale in (("out", "layer_scale1"), ("fc2", "layer_scale2")):
+        factor = checkpoint.tensor(f"{name}.{scale}.lambda1", (m,))
+        pairs[part] = pairs[part][0] * factor[:, None], pairs[part][1] * factor
+    return {part: (torch.tensor(w), torch.tensor(b)) for part, (w, b) in pairs.items()}
 
 
 def features(tokens: torch.Tensor, first: torch.Tensor, p: Pairs, heads: int, eps: float) -> Any:
@@ -116,8 +122,8 @@ def main() -> None:
     folder = resolve(None)
     model = VisionTextDualEncoderModel.from_pretrained(folder, dtype=torch.float32).eval()
     vision, checkpoint = model.vision_model, Checkpoint.open(folder)
-    heads, eps = vision.config.num_attention_heads, vision.config.layer_norm_eps
-    base, project = last_block(vision), model.visual_projection.weight.detach()
+    heads, eps = checkpoint.image.heads, checkpoint.image.norm_eps
+    base, project = last_block(checkpoint), model.visual_projection.weight.detach()
 
     def vectors(tokens: Any, first: Any, pairs: Pairs) -> torch.Tensor:
         return f.normalize(features(tokens, first, pairs, heads, eps) @ project.T, dim=-1)
@@ -150,12 +156,12 @@ def main() -> None:
             def encoded(some: list[int]) -> Features:
                 parts = [some[i : i + 100] for i in range(0, len(some), 100)]
                 with torch.no_grad():
-                    found = [vectors(tokens[p].float(), first[p], pairs).numpy() for p in parts]
-                return Features(np.concatenate(found), labels[some], names)
+                    found = [vectors(tokens[p].float(), first[p], pairs).numpy() for p in parts]  # noqa: B023
+                return Features(np.concatenate(found), labels[some], names)  # noqa: B023
 
             settings = LadderSettings(gaussian=0.25)
-            head = fit_ladder(encoded(train), unit, encoded(val), settings).head
-            return accuracy(head.scores(encoded(others)), labels[others])
+            head = fit_ladder(encoded(train), unit, encoded(val), settings).head  # noqa: B023
+            return accuracy(head.scores(encoded(others)), labels[others])  # noqa: B023
 
         for shots in args.shots:
             for seed in SEEDS:

@@ -1,7 +1,7 @@
 """The tables of docs/how-to-choose.md from the results beside this file.
 
-    python experiments/ladder/table.py            # on standard output
-    python experiments/ladder/table.py --write    # into the page, between its markers
+python experiments/ladder/table.py            # on standard output
+python experiments/ladder/table.py --write    # into the page, between its markers
 """
 
 from __future__ import annotations
@@ -102,6 +102,8 @@ def unseen(lines: list[Line]) -> str:
     for dataset in names(lines, "dataset"):
         for which in names(lines, "halves"):
             found = [x for x in lines if (x["dataset"], x["halves"]) == (dataset, which)]
+            if not found:
+                continue
             means = [100 * statistics.mean(values(found, field)) for field in fields]
             zero = 100 * statistics.mean(values(found, "zero_shot"))
             rows.append([dataset, which, f"{zero:.1f}", *(f"{mean:+.1f}" for mean in means)])
