@@ -215,7 +215,7 @@ def main() -> None:
 def text_offsets(
     shown: Any, base: Pairs, vectors: Any, unit: Any, scale: float, wanted: Any
 ) -> Any:
-    """Where the descent starts: the offsets (K, D) that minimise its loss with the block as it is."""
+    """Where the descent starts: the offsets (K, D) of least loss with the block as it is."""
     with torch.no_grad():
         known = vectors(*shown, base).double().numpy()
     one_hot = np.eye(len(unit))[wanted.numpy()]

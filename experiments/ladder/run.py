@@ -3,7 +3,7 @@
     python experiments/ladder/run.py --data DATASETS
     python experiments/ladder/table.py
 
-DATASETS holds ``eurosat/`` and ``caltech-101/`` in CoOp's layout; Fashion-MNIST are the demo photos.
+DATASETS holds ``eurosat/`` and ``caltech-101/`` in CoOp's layout; Fashion-MNIST is the demo's.
 Embedded model, one template, seeds 1 to 3. A cell is (protocol, data set, shots, seed, method,
 whether there are validation photos) and appends a line to ``results.jsonl`` beside this file; cells
 that are there already are skipped. The test split is read after each fit and chooses nothing.
