@@ -52,14 +52,14 @@ class PromptClassifier:
 
     >>> from sharpzo.data.demo import load_demo
     >>> photos = load_demo(seed=1)
-    >>> classifier = PromptClassifier("projection").fit(photos)
+    >>> classifier = PromptClassifier().fit(photos)
     >>> classifier.predict([photos.test.photos[0].decode()]).shape
     (1,)
     """
 
     def __init__(
         self,
-        method: str = "sharpzo",
+        method: str = "ladder+gda",
         *,
         preset: str | None = None,
         settings: Mapping[str, Any] | None = None,

@@ -12,6 +12,7 @@ from PIL import Image
 
 import sharpzo
 from sharpzo.cli import main
+from sharpzo.cli.options import DEFAULT
 from sharpzo.data.demo import load_demo
 
 CLASSES = ("sandal", "dress", "bag")
@@ -318,20 +319,27 @@ def without_torch(folder, *commands):
 def test_the_demo_and_what_follows_run_without_torch(photos, tmp_path):
     """The first commands of a stranger."""
     image = str(next((photos / "test").rglob("*.png")))
-    report, fitted, predicted = without_torch(
+    report, searched, fitted, predicted = without_torch(
         tmp_path,
-        ["demo", "--json", "--budget-forwards", "200"],
-        ["fit", str(photos), "--out", "run", "--json", "--budget-forwards", "100"],
+        ["demo", "--json"],
+        ["demo", "--json", "--method", "sharpzo", "--budget-forwards", "200"],
+        ["fit", str(photos), "--out", "run", "--json"],
         ["predict", "run", image, "--json"],
     )
     assert report.keys() >= KEYS
-    assert [row["method"] for row in report["methods"]] == ["zero-shot", "projection", "sharpzo"]
+    assert [row["method"] for row in report["methods"]] == ["zero-shot", DEFAULT]
+    assert [row["method"] for row in searched["methods"]] == ["zero-shot", DEFAULT, "sharpzo"]
     assert Path(tmp_path / report["run"] / "run.json").exists()
-    assert fitted["forwards"] <= 100
+    assert searched["forwards"] <= 200
+    assert fitted["forwards"] == 1
     assert predicted[0]["path"] == image
 
 
-@pytest.mark.parametrize("method", ["sharpzo", "projection", "linear-probe"])
+def test_python_and_the_command_line_have_one_default():
+    assert sharpzo.PromptClassifier().method.name == DEFAULT
+
+
+@pytest.mark.parametrize("method", ["sharpzo", DEFAULT, "linear-probe"])
 def test_fitting_never_reads_the_test_split(method):
     """A test split whose photos cannot be read does not disturb a fit, nor change it."""
     from dataclasses import replace

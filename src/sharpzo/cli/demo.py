@@ -12,7 +12,7 @@ from sharpzo.cli import options
 
 def demo(
     seed: options.Seed = 1,
-    method: options.Method = "sharpzo",
+    method: options.Method = options.DEFAULT,
     out: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="Folder for the run.", show_default="a new sharpzo-demo-N"),
@@ -42,7 +42,7 @@ def demo(
         classifier,
         load_demo(seed),
         out or _free("sharpzo-demo"),
-        yardstick="projection",
+        yardstick=options.DEFAULT,
         as_json=as_json,
     )
 

@@ -25,7 +25,7 @@ def fit(
         typer.Option(help="Training photos a class.", show_default="all"),
     ] = None,
     seed: options.Seed = 1,
-    method: options.Method = "sharpzo",
+    method: options.Method = options.DEFAULT,
     preset: options.Preset = None,
     change: options.Settings = [],  # noqa: B006  (Typer copies it)
     budget_forwards: options.Forwards = None,
@@ -78,4 +78,6 @@ def fit(
     if half is not None:
         photos = half.of(photos)
     shifted = None if test_on is None else read(test_on, test_on_dataset)
-    fit_and_write(classifier, photos, out, yardstick="projection", shifted=shifted, as_json=as_json)
+    fit_and_write(
+        classifier, photos, out, yardstick=options.DEFAULT, shifted=shifted, as_json=as_json
+    )

@@ -19,6 +19,9 @@ DATASETS = (
     "sun397, dtd, eurosat, ucf101, imagenetv2, imagenet-sketch, imagenet-a or imagenet-r."
 )
 
+# What `PromptClassifier` does by default, too; docs/how-to-choose.md says why.
+DEFAULT = "ladder+gda"
+
 # Typer reads these at run time, on Python 3.10 too: hence Optional.
 Model = Annotated[
     Optional[str],  # noqa: UP045

@@ -1,0 +1,167 @@
+"""The tables of docs/how-to-choose.md from the results beside this file.
+
+python experiments/ladder/table.py            # on standard output
+python experiments/ladder/table.py --write    # into the page, between its markers
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from sharpzo.bench.statistics import interval
+
+HERE = Path(__file__).parent
+PAGE = HERE.parents[1] / "docs" / "how-to-choose.md"
+SHOTS = (1, 2, 4, 8, 16)
+Line = dict[str, Any]
+
+
+def read(name: str) -> list[Line]:
+    path = HERE / name
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def show(values: Iterable[float], sign: str = "") -> str:
+    """Mean in percent with half of the 95 % interval over seeds; a dash where nothing was run."""
+    found = [100 * value for value in values]
+    if not found:
+        return "–"
+    mean = interval(found)
+    return f"{mean.mean:{sign}.1f}" + ("" if mean.half is None else f" ± {mean.half:.1f}")
+
+
+def table(head: list[str], rows: Iterable[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def values(lines: list[Line], field: str, **where: Any) -> list[float]:
+    return [
+        line[field] for line in lines if all(line[name] == value for name, value in where.items())
+    ]
+
+
+def names(lines: list[Line], field: str) -> list[Any]:
+    return list(dict.fromkeys(line[field] for line in lines))
+
+
+def few_shots(lines: list[Line], field: str, validated: bool) -> str:
+    lines = [x for x in lines if x["protocol"] == "all" and x["validated"] == validated]
+    parts = []
+    for dataset in names(lines, "dataset"):
+        rows = []
+        for method in names(lines, "method"):
+            where = {"dataset": dataset, "method": method}
+            found = [values(lines, field, shots=shots, **where) for shots in SHOTS]
+            rows.append([method, *(show(one) for one in found)])
+        parts.append(f"{dataset}:\n\n" + table(["method", *map(str, SHOTS)], rows))
+    return "\n".join(parts)
+
+
+def cost(lines: list[Line]) -> str:
+    lines = [x for x in lines if x["protocol"] == "all" and x["shots"] == 16 and x["validated"]]
+    rows = []
+    for method in names(lines, "method"):
+        row = [method]
+        for dataset in names(lines, "dataset"):
+            where = {"dataset": dataset, "method": method}
+            row += [
+                f"{statistics.median(values(lines, 'seconds', **where)):.1f}",
+                f"{statistics.median(values(lines, 'kilobytes', **where)):,.0f}",
+            ]
+        row.append(f"{max(values(lines, 'forwards', method=method))}")
+        rows.append(row)
+    head = ["method"]
+    for dataset in names(lines, "dataset"):
+        head += [f"{dataset}: s", "kB"]
+    return table([*head, "forwards"], rows)
+
+
+def halves(lines: list[Line]) -> str:
+    lines = [x for x in lines if x["protocol"] == "base-to-new"]
+    fields = ("base", "new", "base_among_all", "new_among_all")
+    rows = [
+        [dataset, method, *(show(values(lines, f, dataset=dataset, method=method)) for f in fields)]
+        for dataset in names(lines, "dataset")
+        for method in names(lines, "method")
+    ]
+    head = ["data set", "method", "base", "new", "base among all names", "new among all names"]
+    return table(head, rows)
+
+
+def unseen(lines: list[Line]) -> str:
+    fields = ["projection", "norm", "kernel 0.2", "kernel 0.35", "kernel 0.5", "kernel 0.7"]
+    fields.append("kernel by classes")
+    rows = []
+    for dataset in names(lines, "dataset"):
+        for which in names(lines, "halves"):
+            found = [x for x in lines if (x["dataset"], x["halves"]) == (dataset, which)]
+            if not found:
+                continue
+            means = [100 * statistics.mean(values(found, field)) for field in fields]
+            zero = 100 * statistics.mean(values(found, "zero_shot"))
+            rows.append([dataset, which, f"{zero:.1f}", *(f"{mean:+.1f}" for mean in means)])
+    return table(["data set", "half with photos", "zero-shot", *fields], rows)
+
+
+def norm(lines: list[Line]) -> str:
+    rows = []
+    for dataset in names(lines, "dataset"):
+        fields = ("zero_shot_base", "norm_base", "projection_base")
+        rows.append([dataset, *(show(values(lines, field, dataset=dataset)) for field in fields)])
+    return table(["data set", "zero-shot", "final norm", "projection"], rows)
+
+
+def image_block(lines: list[Line]) -> str:
+    rows = []
+    for dataset in names(lines, "dataset"):
+        for shots in names(lines, "shots"):
+            for tuned in names(lines, "tuned"):
+                found = [
+                    x for x in lines
+                    if (x["dataset"], x["shots"], x["tuned"]) == (dataset, shots, tuned)
+                ]  # fmt: skip
+                if found:
+                    gains = [x["after"] - x["before"] for x in found]
+                    rows.append([
+                        dataset, str(shots), tuned, f"{found[0]['parameters']:,}",
+                        show(x["before"] for x in found), show(x["after"] for x in found),
+                        ", ".join(f"{100 * one:+.1f}" for one in gains),
+                    ])  # fmt: skip
+    head = ["data set", "shots", "tuned", "numbers", "before", "after", "change by seed"]
+    return table(head, rows)
+
+
+def main() -> None:
+    results, halved = read("results.jsonl"), read("unseen.jsonl")
+    parts = {
+        "accuracy": few_shots(results, "test_accuracy", True),
+        "no-validation": few_shots(results, "test_accuracy", False),
+        "calibration": few_shots(results, "calibration_error", True),
+        "cost": cost(results),
+        "halves": halves(results),
+        "unseen": unseen(halved),
+        "norm": norm(halved),
+        "image-block": image_block(read("image_block.jsonl")),
+    }
+    if "--write" not in sys.argv:
+        for name, part in parts.items():
+            print(f"## {name}\n\n{part}")
+        return
+    page = PAGE.read_text("utf-8")
+    for name, part in parts.items():
+        marks = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+        page, many = re.subn(marks, rf"\g<1>\n{part}\n\g<2>", page, flags=re.DOTALL)
+        if many != 1:
+            raise SystemExit(f"{PAGE} has {many} places for {name}; one is needed")
+    PAGE.write_text(page, "utf-8")
+
+
+if __name__ == "__main__":
+    main()

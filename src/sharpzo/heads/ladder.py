@@ -1,0 +1,176 @@
+"""The text corrected by photos in closed form, beside a Gaussian expert (ours).
+
+Two rungs on the text side, fitted by least squares to one-hot labels y over unit features x:
+
+    score_k(x) = a x . t_k + b + x . d_k                                              (1)
+
+1. a and b, shared by all classes, by ordinary least squares over all pairs of a photo and a class:
+   how much a cosine with a name says here. A name that training never saw has the same two.
+2. d_k, an offset of class k's text: d = argmin sum (y - score)**2 + penalty sum_k |d_k|**2, so
+   D = (X'X + penalty I)^-1 X'R with R what (1) leaves over without d. It is ProKeR (see
+   `proker.py`) with a linear kernel and a scaled text, hence K numbers of width D instead of all
+   photos; and leaving one photo out costs nothing: its residual is R_i divided by 1 - H_ii,
+   H = X (X'X + penalty I)^-1 X'.
+
+The Gaussian expert is `gda.py`'s rule, weighted by the share of degrees of freedom that its
+covariance is estimated with:
+
+    logits_k(x) = sharpness score_k(x) + weight (1 - K / N) (x . w_k + c_k)           (2)
+
+One photo a class tells nothing of a class's covariance, and the expert is silent; with many photos
+it decides. K counts the classes that have photos and N those photos.
+
+A class without a photo has d_k = 0, and for the expert it is the average class (the mean of the
+means): where no class has a photo, (2) orders the classes exactly as their texts do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from sharpzo.errors import ArtifactError
+from sharpzo.heads.cached import logspace, require, require_numbers
+from sharpzo.heads.gda import gaussian
+from sharpzo.heads.linear import LinearHead
+from sharpzo.metrics import cross_entropy
+from sharpzo.types import Array, Features
+
+
+@dataclass(frozen=True)
+class LadderSettings:
+    """``gaussian`` is the expert's weight in equation 2; 0 leaves the corrected text alone.
+
+    ``penalties`` are tried on the validation photos (by squared error), without these on the
+    training photos left out one by one; where no class has two photos, ``penalty`` is used.
+    ``temperatures`` divide the logits; validation photos choose by cross-entropy, else it is 1.
+    """
+
+    gaussian: float = 0.0
+    sharpness: float = 20.0
+    penalties: tuple[float, ...] = logspace(-1, 1, 9)
+    penalty: float = 0.5
+    temperatures: tuple[float, ...] = logspace(-0.6, 1.4, 21)
+
+    def __post_init__(self) -> None:
+        require_numbers("gaussian", (self.gaussian,))
+        require_numbers("penalty", (self.penalty,), 1e-9)
+        for name in ("penalties", "temperatures"):
+            require_numbers(name, getattr(self, name), 1e-9)
+        require(self.sharpness > 0, "sharpness", self.sharpness, "a number above 0")
+
+
+@dataclass(frozen=True, eq=False)
+class Ladder:
+    """The head, and what gives any other name its row: ``unseen`` = (weight (D,), bias, factor).
+
+    A name without photos with unit text t has the weight factor * t + weight, and the bias.
+    """
+
+    head: LinearHead
+    unseen: tuple[Array, float, float]
+    penalty: float
+    temperature: float
+
+    def arrays(self) -> dict[str, Array]:
+        """What ``rename`` needs beside the head's own arrays."""
+        weight, bias, factor = self.unseen
+        return {
+            "unseen_weight": weight.astype(np.float32),
+            "unseen_text": np.array([bias, factor], np.float32),
+        }
+
+
+def fit_ladder(
+    train: Features, text: Array, validation: Features | None, settings: LadderSettings
+) -> Ladder:
+    """Fit equations 1 and 2 to the photos; ``text`` (K, D) has unit rows."""
+    vectors, text = train.vectors.astype(np.float64), text.astype(np.float64)
+    one_hot = np.eye(len(text))[train.labels]
+    cosines = vectors @ text.T
+    factor, shift = _line(cosines, one_hot)
+    left = one_hot - factor * cosines - shift
+    left[:, one_hot.sum(axis=0) == 0] = 0.0  # no photo, no offset
+    held = None
+    if validation is not None:
+        residual = np.eye(len(text))[validation.labels]
+        residual -= factor * (validation.vectors @ text.T) + shift
+        held = validation.vectors, residual
+    penalty, offsets = _offsets(vectors, left, train.labels, held, settings)
+
+    share = settings.gaussian * max(0.0, 1 - len(np.unique(train.labels)) / len(train))
+    # The row after the last class has no photo: it is the average class.
+    weight, bias = gaussian(vectors, train.labels, len(text) + 1, len(vectors))
+    rows = settings.sharpness * (factor * text + offsets) + share * weight[:-1]
+    biases = settings.sharpness * shift + share * bias[:-1]
+
+    temperature = 1.0
+    if validation is not None:
+        logits = validation.vectors @ rows.T + biases
+        temperature = min(
+            settings.temperatures, key=lambda t: float(cross_entropy(logits / t, validation.labels))
+        )
+    head = LinearHead(
+        (rows / temperature).astype(np.float32), (biases / temperature).astype(np.float32), 1.0
+    )
+    average = share * weight[-1] / temperature
+    level = (settings.sharpness * shift + share * bias[-1]) / temperature
+    unseen = average, float(level), settings.sharpness * factor / temperature
+    return Ladder(head, unseen, penalty, temperature)
+
+
+def other_names(arrays: Mapping[str, Array], text: Array, rows: Array) -> LinearHead:
+    """The classifier of names with unit text (M, D): ``rows`` (M,) say which class of the fitted
+    head a name is, -1 for one without photos; raises ArtifactError if an array is missing."""
+    fitted = LinearHead.from_arrays(arrays)
+    for name in ("unseen_weight", "unseen_text"):
+        if name not in arrays:
+            raise ArtifactError(f"the artefact lacks the array '{name}'; fit the run again")
+    bias, factor = arrays["unseen_text"]
+    known = (rows >= 0)[:, None]
+    weight = np.where(known, fitted.weight[rows], factor * text + arrays["unseen_weight"])
+    biases = np.where(known[:, 0], fitted.bias[rows], bias)
+    return LinearHead(weight.astype(np.float32), biases.astype(np.float32), fitted.scale)
+
+
+def _line(cosines: Array, one_hot: Array) -> tuple[float, float]:
+    """Slope and intercept of least squares over all pairs; a text that misleads keeps a trace, so
+    that names without photos keep their order."""
+    spread = cosines - cosines.mean()
+    slope = float((spread * one_hot).sum() / max((spread**2).sum(), 1e-12))
+    slope = max(slope, 0.01)
+    return slope, float(one_hot.mean() - slope * cosines.mean())
+
+
+def _offsets(
+    vectors: Array,
+    left: Array,
+    labels: Array,
+    validation: tuple[Array, Array] | None,
+    settings: LadderSettings,
+) -> tuple[float, Array]:
+    """Penalty and offsets (K, D). One decomposition of X'X serves every penalty."""
+    latent, basis = np.linalg.eigh(vectors.T @ vectors)
+    latent, turned = np.maximum(latent, 0), vectors @ basis
+    along = turned.T @ left
+
+    def offsets(penalty: float) -> Array:
+        return (basis @ (along / (latent[:, None] + penalty))).T
+
+    def left_out(penalty: float) -> float:
+        hat = (turned**2 / (latent + penalty)).sum(axis=1)
+        residual = left - turned @ (along / (latent[:, None] + penalty))
+        return float(((residual / (1 - hat)[:, None]) ** 2).sum())
+
+    def held_out(penalty: float) -> float:
+        assert validation is not None
+        return float(((validation[1] - validation[0] @ offsets(penalty).T) ** 2).sum())
+
+    penalty = settings.penalty
+    if validation is not None:
+        penalty = min(settings.penalties, key=held_out)
+    elif np.bincount(labels).max() > 1:
+        penalty = min(settings.penalties, key=left_out)
+    return penalty, offsets(penalty)
