@@ -188,7 +188,8 @@ def main() -> None:
         "cpu": platform.processor() or platform.machine(),
         "threads": args.threads,
         "onnxruntime": onnxruntime.__version__,
-        "command": "python benchmarks/memory.py " + " ".join(sys.argv[1:]),
+        "command": f"python benchmarks/memory.py --models {' '.join(args.models)} --shots "
+        f"{args.shots} --forwards {args.forwards} --threads {args.threads}",
     }
     lines: list[dict] = []
     with tempfile.TemporaryDirectory() as scratch:

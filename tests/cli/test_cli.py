@@ -267,9 +267,9 @@ def test_a_hub_id_without_network(photos, tmp_path, capsys, monkeypatch):
     ("arguments", "word"),
     [
         (("--method", "magic"), "sharpzo"),
-        (("--preset", "paper/mars"), "paper/eurosat"),
-        (("--set", "search.zo.kep=1"), "keep"),
-        (("--set", "search.zo.keep=2"), "keep"),
+        (("--method", "sharpzo", "--preset", "paper/mars"), "paper/eurosat"),
+        (("--method", "sharpzo", "--set", "search.zo.kep=1"), "keep"),
+        (("--method", "sharpzo", "--set", "search.zo.keep=2"), "keep"),
         (("--budget-forwards", "0"), "0"),
         (("--shots", "0"), "shots"),
         (("--template", "a photo"), "{}"),
@@ -446,3 +446,46 @@ def test_a_plugin_adds_a_method_from_one_file(photos, tmp_path, capsys):
     assert "ZeroDivisionError" in refused(capsys, "methods", "--plugin", broken)
     assert "no plugin file" in refused(capsys, "methods", "--plugin", tmp_path / "none.py")
     assert "there is no method 'my-own'" in refused(capsys, "evaluate", tmp_path / "run", photos)
+
+
+def test_a_second_fit_does_not_open_the_image_tower(photos, tmp_path, capsys, monkeypatch):
+    method = ("--method", "projection", "--cache", tmp_path / "features")
+    first = document(capsys, "fit", photos, "--out", tmp_path / "a", *method)
+
+    def refuse(*arguments, **options):
+        raise AssertionError("the image tower was opened")
+
+    monkeypatch.setattr("sharpzo.towers.tower.OnnxImageTower.states", refuse)
+    again = document(capsys, "fit", photos, "--out", tmp_path / "b", *method)
+    assert again["test_accuracy"] == first["test_accuracy"]
+    found = document(capsys, "evaluate", tmp_path / "b", photos, *method[2:])
+    assert found["accuracy"] == first["test_accuracy"]
+    with pytest.raises(AssertionError):
+        call("fit", photos, "--out", tmp_path / "c", *method[:2], "--no-cache")
+
+
+def test_features_are_kept_in_the_users_cache_folder(photos, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    document(capsys, "fit", photos, "--out", tmp_path / "a", "--method", "projection")
+    kept = list((tmp_path / "cache" / "sharpzo" / "features").glob("*.safetensors"))
+    assert len(kept) == 3  # training, validation, test
+    # A cache folder that cannot be made is no reason to stop.
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    document(capsys, "fit", photos, "--out", tmp_path / "b", "--method", "projection")
+
+
+def test_a_memory_limit_is_kept_or_refused(photos, tmp_path, capsys):
+    found = document(
+        capsys, "fit", photos, "--out", tmp_path / "a", "--method", "projection", "--threads", 1,
+        "--memory-limit", "3GB",
+    )  # fmt: skip
+    assert found["memory_limit_mb"] == 3000
+    assert 0 < found["peak_memory_mb"] < 3000
+    assert call("predict", tmp_path / "a", next(photos.rglob("*.png")), "--memory-limit", "3GB",
+                "--no-cache") == 0  # fmt: skip
+    capsys.readouterr()
+    for size, words in (("some", "write it like 600MB"), ("9MB", "need at least")):
+        error = refused(capsys, "fit", photos, "--out", tmp_path / "b", "--memory-limit", size)
+        assert words in error
+        assert not (tmp_path / "b").exists()

@@ -131,7 +131,7 @@ class ImageProcess:
 
     def _fill(self, array: Array) -> None:
         assert self._process.stdout is not None
-        place = memoryview(array).cast("B")
+        place = array.data.cast("B")
         while len(place):
             got = self._process.stdout.readinto(place)  # type: ignore[attr-defined]
             if not got:

@@ -24,6 +24,7 @@ from sharpzo.towers.prompts import Prompts
 _SESSIONS = 12 * MB
 # The runtime's arena grows in powers of two: up to 1.5 times what is in use.
 _ARENA = 1.5
+_BESIDE = 20 * MB  # what encoding takes in this process, beside pixels: 9 to 16 MB
 _LEFT = 16 * MB  # what a search leaves behind in this process: 13 MB
 _BATCH = 32  # candidates a call at most: more do not make it faster
 
@@ -77,7 +78,7 @@ class MemoryLimit:
         sizes = largest(before), largest(after)
 
         def needed(chunk: int, batch: int) -> int:
-            encoding = runtime + image_bytes(self._checkpoint, chunk)
+            encoding = _BESIDE + runtime + image_bytes(self._checkpoint, chunk)
             text = search + text_bytes(self._checkpoint, prompts, batch)
             needs = [loading + text]
             needs += [encoding + sizes[0]] if sizes[0] else []
@@ -97,7 +98,7 @@ class MemoryLimit:
             process.chunk = chunk
             return process
         try:
-            base = now + largest(splits) + (process.runtime or 0)
+            base = now + _BESIDE + largest(splits) + (process.runtime or 0)
             process.chunk = self._choose(
                 lambda chunk, _: base + image_bytes(self._checkpoint, chunk)
             ).chunk

@@ -41,7 +41,7 @@ class OpenVinoSession:
     """
 
     def __init__(self, graph: Graph, threads: int | None = None, bfloat16: bool = False) -> None:
-        self._core = open_core(bfloat16)
+        self._core: Any = open_core(bfloat16)
         self._options = {
             "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
             "INFERENCE_NUM_THREADS": threads or cores(),

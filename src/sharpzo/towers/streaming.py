@@ -44,16 +44,16 @@ class StreamedText:
             first, last = layer == 0, layer == config.layers - 1
             inputs: dict[str, Any] = {"context": ("P", n, m)}
             if not first:
-                inputs["suffix"] = (None, m)
+                inputs["suffix"] = ("S", m)
                 _begin(writer, n, m)
             block = text.read_block(checkpoint, layer)
             writer.add_block(_NAME, block, first, last)
-            outputs: dict[str, Any] = {writer.suffix: (None, m)}
+            outputs: dict[str, Any] = {writer.suffix: ("S", m)}
             if last:
                 writer.add_features()
                 outputs = {"states": ("P", k, m), "features": ("P", k, config.projection)}
             elif n:
-                outputs[writer.context] = (None, m)
+                outputs[writer.context] = ("C", m)
             graph = writer.build.finish(inputs, outputs, "text-block")
             kind = "first" if first else "last" if last else "middle"
             if kind not in self._sessions:
@@ -117,7 +117,7 @@ class StreamedImage:
         config = checkpoint.image
         x = image.write_block(build, config, "rows", _NAME, block, self._tokens, last)
         x = image.write_norm(build, checkpoint, x) if last else x
-        graph = build.finish({"rows": ("R", config.width)}, {x: (None, config.width)}, "image")
+        graph = build.finish({"rows": ("R", config.width)}, {x: ("S", config.width)}, "image")
         return _Step(Session(graph.unbound(), threads), (x,), *_split(graph, block))
 
     def states(self, pixels: Array) -> Array:
@@ -127,13 +127,13 @@ class StreamedImage:
         rows = np.empty((many, tokens, width), np.float32)
         for i in range(many):
             rows[i] = session.run(self._rows, {"pixels": pixels[i : i + 1], **weights})
+        states = np.empty((many, width), np.float32)
         layers = self._checkpoint.image.layers
         for layer in range(layers):
             last = layer == layers - 1
             step = self._last if last else self._block
             assert step is not None
             weights = step.weights(image.read_block(self._checkpoint, layer))
-            states = np.empty((many, width), np.float32)
             for i in range(many):
                 found = step.session.run(step.outputs[0], {"rows": rows[i], **weights})
                 if last:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -282,15 +283,23 @@ class OnnxImageTower:
     ) -> Array:
         """Return float32 (N, S), what the projection reads, of photos of any size.
 
-        The iterable is consumed lazily, ``batch`` photos at a time; ``progress`` hears how many
-        are done after each batch.
+        The iterable is consumed lazily, one batch ahead: the next photos are decoded while these
+        pass the tower (benchmarks/decoding.py). ``progress`` hears how many are done after each
+        batch.
         """
         source, rows, done = iter(photos), [], 0
-        while len(pixels := self.pixels(islice(source, self._batch))):
-            rows.append(self.forward(pixels))
-            done += len(pixels)
-            if progress is not None:
-                progress(done)
+
+        def decode() -> Array:
+            return self.pixels(islice(source, self._batch))
+
+        with ThreadPoolExecutor(max_workers=1) as decoder:
+            ahead = decoder.submit(decode)
+            while len(pixels := ahead.result()):
+                ahead = decoder.submit(decode)
+                rows.append(self.forward(pixels))
+                done += len(pixels)
+                if progress is not None:
+                    progress(done)
         return np.concatenate(rows) if rows else self.forward(np.zeros((0, 3, 1, 1), np.float32))
 
     def project(self, states: Array) -> Array:

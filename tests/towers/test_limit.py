@@ -1,0 +1,221 @@
+"""The image tower in its own process, and the limit on memory that it serves."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from random_models import TEXT, VISION, relative, save_clip
+from safetensors.numpy import load_file, save_file
+
+from sharpzo.classifier import PromptClassifier
+from sharpzo.data.dataset import LabelledPhotos
+from sharpzo.data.demo import load_demo
+from sharpzo.data.photos import as_photo
+from sharpzo.errors import BudgetError, CheckpointError, EngineError, InputError
+from sharpzo.memory import MB, resident
+from sharpzo.towers.checkpoint import Checkpoint, resolve
+from sharpzo.towers.features import encode
+from sharpzo.towers.image_process import ImageProcess
+from sharpzo.towers.limit import MemoryLimit, image_bytes, text_bytes
+from sharpzo.towers.prompts import layout
+from sharpzo.towers.tower import OnnxImageTower
+
+linux = pytest.mark.skipif(resident() is None, reason="the system hides what a process takes")
+
+
+@pytest.fixture(scope="module")
+def checkpoint():
+    return Checkpoint.open(resolve(None))
+
+
+def split(count: int, side: int = 40) -> LabelledPhotos:
+    draws = np.random.default_rng(0)
+    many = [draws.integers(0, 256, (side + i, side, 3), dtype=np.uint8) for i in range(count)]
+    return LabelledPhotos(
+        tuple(as_photo(pixels) for pixels in many), np.arange(count) % 2, ("cat", "dog")
+    )
+
+
+def test_states_equal_those_of_the_tower_here(checkpoint):
+    photos, heard = split(5), []
+    process = ImageProcess(checkpoint, threads=1)
+    process.chunk = 2
+    found = process.states(photos.decoded(), heard.append)
+    again = process.states(photos.take([3]).decoded())
+    process.close()
+    wanted = OnnxImageTower(checkpoint, threads=1).states(photos.decoded())
+    assert relative(found, wanted) <= 1e-5
+    assert relative(again, wanted[3:4]) <= 1e-5
+    assert heard == [2, 4, 5]
+    assert process._process.poll() is not None
+
+
+def test_this_process_needs_no_runtime():
+    code = """
+import sys
+from sharpzo.data.demo import load_demo
+from sharpzo.towers.opening import Towers
+towers = Towers(None, threads=1, limit=10**9)
+photos = load_demo(1).train.take([0, 20])
+towers.text(photos.class_names, "a photo of a {}.", before=[photos])
+towers.encode({"training": photos}, lambda *_: None, None, ())
+print({"onnxruntime", "onnx"} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_a_photo_that_cannot_be_read_ends_the_process(checkpoint, tmp_path):
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"no photo")
+    good = as_photo(np.zeros((30, 30, 3), np.uint8))
+    photos = LabelledPhotos((good, good, as_photo(bad)), np.zeros(3, np.int64), ("cat",))
+    process = ImageProcess(checkpoint, threads=1)
+    process.chunk = 1
+    with pytest.raises(InputError, match=re.escape(str(bad))):
+        encode(checkpoint, {"training": photos}, open_tower=lambda: process)
+    assert process._process.poll() is not None
+
+
+def test_stopping_ends_the_process(checkpoint):
+    def stop(done: int) -> None:
+        raise KeyboardInterrupt
+
+    process = ImageProcess(checkpoint, threads=1)
+    process.chunk = 1
+    with pytest.raises(KeyboardInterrupt):
+        process.states(split(3).decoded(), stop)
+    assert process._process.poll() is not None
+
+
+def test_errors_of_the_process_keep_their_kind_and_sentence(tmp_path):
+    vision = {**VISION, "intermediate_size": 64, "image_size": 32, "patch_size": 8}
+    save_clip(tmp_path, TEXT, vision)
+    tensors = load_file(tmp_path / "model.safetensors")
+    name = "vision_model.encoder.layers.1.mlp.fc1.weight"
+    save_file({k: v for k, v in tensors.items() if k != name}, tmp_path / "model.safetensors")
+    checkpoint = Checkpoint.open(tmp_path)
+    process = ImageProcess(checkpoint, threads=1)
+    with pytest.raises(CheckpointError, match=re.escape(name)):
+        process.states(split(1).decoded())
+    assert process._process.poll() is not None
+
+
+def test_a_process_that_was_killed_is_told(checkpoint):
+    process = ImageProcess(checkpoint, threads=1)
+    process._process.kill()
+    process._process.wait()
+    with pytest.raises(EngineError, match=r"killed by signal 9"):
+        process.states(split(1).decoded())
+
+
+@linux
+def test_the_least_that_a_refusal_names_does(checkpoint):
+    prompts = layout(checkpoint, ["cat", "dog"])
+
+    def plan(limit: int):
+        return MemoryLimit(limit, checkpoint, 1).plan(prompts, 10 * MB, [split(2)], [split(2)])
+
+    with pytest.raises(BudgetError, match=r"1 MB cannot be met.*at least \d+ MB") as refused:
+        plan(MB)
+    least = int(re.search(r"least (\d+) MB", str(refused.value))[1])
+    small = plan((least + 5) * MB)  # what this process takes varies a little
+    assert small.bytes <= (least + 5) * MB
+    with pytest.raises(BudgetError):
+        plan((least - 5) * MB)
+    large = plan(2000 * MB)
+    assert (large.chunk, large.batch) == (8, 32)
+
+
+def test_needs_grow_with_what_is_computed_at_a_time(checkpoint):
+    few, many = (layout(checkpoint, [f"cat {i}" for i in range(k)]) for k in (2, 50))
+    assert image_bytes(checkpoint, 1) < image_bytes(checkpoint, 8)
+    assert text_bytes(checkpoint, few, 1) < text_bytes(checkpoint, few, 32)
+    assert text_bytes(checkpoint, few, 1) < text_bytes(checkpoint, many, 1)
+
+
+@linux
+def test_fitting_and_predicting_are_the_same_under_a_limit():
+    demo = load_demo(1)
+    photos = [photo.decode() for photo in demo.train.photos[:32]]
+    labels = [demo.class_names[k] for k in demo.train.labels[:32]]
+    bounded, free = (
+        PromptClassifier("projection", threads=1, memory_limit=limit).fit(photos, labels, shots=2)
+        for limit in ("2GB", None)
+    )
+    for name, features in free.encoded_.items():
+        assert relative(bounded.encoded_[name].vectors, features.vectors) <= 5e-5
+    found, wanted = (c.predict_proba(photos[:4]) for c in (bounded, free))
+    assert relative(found, wanted) <= 1e-3  # the penalty is chosen by a grid; scores are scaled
+    names = ["otter", "hazel tree"]
+    assert list(bounded.rename(names).classes_) == names
+
+
+def test_a_method_that_cannot_be_bounded_says_so():
+    with pytest.raises(InputError, match="coop needs more"):
+        PromptClassifier("coop", memory_limit="1GB")
+
+
+def features_of(folder: Path, photos: LabelledPhotos, checkpoint: Checkpoint, tower=None):
+    found = encode(checkpoint, {"t": photos}, threads=1, cache=folder, open_tower=tower)
+    return found["t"].vectors
+
+
+def no_tower():
+    raise AssertionError("the image tower was opened")
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "other"])
+def test_features_are_computed_once_and_anew_if_damaged(checkpoint, tmp_path, damage):
+    photos = split(3)
+    wanted = features_of(tmp_path, photos, checkpoint)
+    assert np.array_equal(features_of(tmp_path, photos, checkpoint, no_tower), wanted)
+    (file,) = tmp_path.iterdir()
+    content = bytearray(file.read_bytes())
+    if damage == "cut":
+        content = content[: len(content) // 2]
+    elif damage == "flipped":
+        content[-5] ^= 255
+    else:
+        content = bytearray(json.dumps({"no": "features"}).encode())
+    file.write_bytes(content)
+    with pytest.raises(AssertionError):
+        features_of(tmp_path, photos, checkpoint, no_tower)
+    assert np.array_equal(features_of(tmp_path, photos, checkpoint), wanted)
+    assert np.array_equal(features_of(tmp_path, photos, checkpoint, no_tower), wanted)
+
+
+def test_other_photos_are_not_taken_from_the_cache(checkpoint, tmp_path):
+    features_of(tmp_path, split(3), checkpoint)
+    with pytest.raises(AssertionError):
+        features_of(tmp_path, split(3, side=50), checkpoint, no_tower)
+
+
+@linux
+@pytest.mark.slow
+def test_the_whole_run_stays_below_the_least_limit(tmp_path):
+    for number, name in enumerate(("cat", "dog")):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(4):
+            pixels = np.full((64, 64, 3), 20 * i + 100 * number, np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{i}.png")
+    command = [
+        sys.executable, "-c", "from sharpzo.cli import main; main()", "fit",
+        str(tmp_path / "photos"), "--out", str(tmp_path / "run"), "--budget-forwards", "100",
+        "--threads", "1", "--no-cache", "--json", "--memory-limit",
+    ]  # fmt: skip
+    refused = subprocess.run([*command, "1MB"], capture_output=True, text=True)
+    assert refused.returncode == 2
+    least = re.search(r"least (\d+) MB", refused.stderr)
+    assert least, refused.stderr
+    done = subprocess.run(
+        [*command, f"{int(least[1]) + 2}MB"], capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout)["peak_memory_mb"] <= int(least[1]) + 2
