@@ -26,8 +26,8 @@ _DATA = "model.onnx.data"
 class Graph:
     """A model and the arrays of its external initialisers.
 
-    The arrays are handed to the runtime without a copy (see `session.py`), so weights that are
-    memory-mapped from a checkpoint are never in memory twice because of us.
+    The arrays are handed to the runtime as they are, so weights that are memory-mapped from a
+    checkpoint are not in memory twice because of us.
     """
 
     model: onnx.ModelProto

@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions: thread counts that respect the machine, weights bound without a copy."""
+"""ONNX Runtime sessions, with thread counts that respect the machine."""
 
 from __future__ import annotations
 
@@ -68,7 +68,8 @@ class Session:
         # Spinning threads take the cores from each other and from others: two threads on two busy
         # cores, 6.9 instead of 9.6 ms a forward without spinning.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # The runtime reads these arrays in place: they must live as long as the session.
+        # The runtime may read these arrays in place, so they live as long as the session. (1.32
+        # copies them, packed or not: `Graph.unbound` is the way to hold weights once.)
         self._kept = [ort.OrtValue.ortvalue_from_numpy(a) for a in graph.weights.values()]
         options.add_external_initializers(list(graph.weights), self._kept)
         try:
