@@ -143,8 +143,9 @@ def test_other_photos_have_no_landscape(photos, run, tmp_path):
 
 def test_a_search_has_curves_and_its_own_landscape(photos, tmp_path):
     run = tmp_path / "run"
-    call("fit", photos, "--out", run, "--budget-forwards", "300", "--shots", "4",
-         "--set", "search.switch.generation=2", "--set", "validate_every=40")  # fmt: skip
+    call("fit", photos, "--out", run, "--method", "sharpzo", "--shots", "4",
+         "--budget-forwards", "300", "--set", "search.switch.generation=2",
+         "--set", "validate_every=40")  # fmt: skip
     assert "context_stage1" in read(run).arrays
     made = report_run(run, data=photos, side=3)
     checked(made.html)
