@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch.nn import functional as f
 
 from sharpzo.data.photos import Photo
@@ -234,9 +235,10 @@ def activations(
     args: argparse.Namespace, dataset: str, known: list[Any], vision: Any, checkpoint: Any, eps: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens before the last block, normalised (N, T, m) in half precision, and the class token."""
-    kept = args.cache / f"last-block-{dataset}-{len(known)}.pt"
+    kept = args.cache / f"last-block-{dataset}-{len(known)}.safetensors"
     if kept.exists():
-        return torch.load(kept)
+        found = load_file(kept)
+        return found["tokens"], found["first"]
     tower, tokens, first = OnnxImageTower(checkpoint, threads=1), [], []
     for i in range(0, len(known), 16):
         pixels = torch.tensor(tower.pixels([photo.decode() for photo, _ in known[i : i + 16]]))
@@ -244,9 +246,9 @@ def activations(
             x = vision(pixel_values=pixels, output_hidden_states=True).hidden_states[-2]
         first.append(x[:, 0].clone())
         tokens.append(f.layer_norm(x, x.shape[-1:], eps=eps).half())
-    found = torch.cat(tokens), torch.cat(first)
-    torch.save(found, kept)
-    return found
+    found = {"tokens": torch.cat(tokens), "first": torch.cat(first)}
+    save_file(found, kept)
+    return found["tokens"], found["first"]
 
 
 if __name__ == "__main__":
