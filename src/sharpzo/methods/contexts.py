@@ -60,11 +60,6 @@ def linear_contexts(task: Task, dim: int | None, std: float | None = None) -> Co
     return ContextMap(tower.start, dim=dim, std=std, seed=task.seed)
 
 
-def random_contexts(settings: ContextSettings, task: Task, std: float | None) -> ContextMap:
-    """The map w -> p0 + A w, ``std`` None for the tower's scale."""
-    return linear_contexts(task, settings.dim, std)
-
-
 def wanted_views(task: Task, views: int) -> Features | None:
     """The task's augmented views if ``views`` of them are wanted."""
     if views and task.views is None:

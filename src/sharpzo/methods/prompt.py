@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from sharpzo.errors import InputError
-from sharpzo.methods.contexts import ContextSettings, prompt_objective, random_contexts, rename
+from sharpzo.methods.contexts import ContextSettings, linear_contexts, prompt_objective, rename
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.methods.searching import search_until_spent
 from sharpzo.objective import measure_smoothing
@@ -57,7 +57,7 @@ def fit(settings: PromptSettings, task: Task) -> Fit:
     std = settings.std
     if settings.alpha is not None:
         std = bbt_std(task.tower, settings.alpha, settings.dim, settings.search.cma.sigma)
-    contexts = random_contexts(settings, task, std)
+    contexts = linear_contexts(task, settings.dim, std)
     objective = prompt_objective(contexts, task, settings.views)
     search = settings.search
     if settings.may_measure(task) and _takes_differences(search):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from sharpzo.errors import InputError
-from sharpzo.methods.contexts import ContextSettings, prompt_objective, random_contexts, rename
+from sharpzo.methods.contexts import ContextSettings, linear_contexts, prompt_objective, rename
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.methods.searching import search_until_spent
 from sharpzo.objective import measure_smoothing
@@ -33,7 +33,7 @@ class ZoSgdSettings(ContextSettings):
 
 def fit(settings: ZoSgdSettings, task: Task) -> Fit:
     """Descend from the template's own words, w = 0."""
-    contexts = random_contexts(settings, task, settings.std)
+    contexts = linear_contexts(task, settings.dim, settings.std)
     objective = prompt_objective(contexts, task, settings.views, batch=settings.batch)
     search = settings.search
     if settings.may_measure(task):

@@ -21,6 +21,9 @@ from sharpzo.types import Array
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from sharpzo.towers.graph import Graph
+    from sharpzo.towers.precision import Precision
+
 # Tokens of one call. Measured at width 256: below 500 the matrix products are too flat, above 2,000
 # activations leave the cache (100 classes: 29 ms a forward at 800 tokens, 36 at 13,000).
 TOKENS = 1024
@@ -173,8 +176,7 @@ class OnnxTextTower:
         if self._tangents is None:
             from sharpzo.towers.tangent import build_tangent
 
-            graph = build_tangent(self._checkpoint, self._prompts, self._runtime.weights)
-            self._tangents = self._runtime.open(graph)
+            self._tangents = self._compile(build_tangent)
         outputs, chunks = ("features", "derivatives"), []
         for i in range(0, len(directions), self._directions):
             chunk = directions[i : i + self._directions]
@@ -190,6 +192,8 @@ class OnnxTextTower:
                 session.close()
 
     def _checked(self, name: str, contexts: Array) -> Array:
+        if self._closed:
+            raise EngineError("the tower is closed; make a new one")
         contexts = np.asarray(contexts)
         wanted = self._start.shape
         if contexts.ndim != 3 or contexts.shape[1:] != wanted or not len(contexts):
@@ -212,16 +216,16 @@ class OnnxTextTower:
         return chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
 
     def _open(self) -> Running:
-        if self._closed:
-            raise EngineError("the tower is closed; make a new one")
         if self._streamed:
             from sharpzo.towers.streaming import StreamedText
 
             return StreamedText(self._checkpoint, self._prompts, self._runtime.threads)
         from sharpzo.towers.text import build_text
 
-        graph = build_text(self._checkpoint, self._prompts, self._runtime.weights)
-        session = self._runtime.open(graph)
+        return self._compile(build_text)
+
+    def _compile(self, build: Callable[[Checkpoint, Prompts, Precision], Graph]) -> Running:
+        session = self._runtime.open(build(self._checkpoint, self._prompts, self._runtime.weights))
         self._checkpoint.weights.release("")  # the runtime has copied what it needs
         return session
 
