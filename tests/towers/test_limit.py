@@ -62,7 +62,8 @@ def test_this_process_needs_no_runtime():
 import sys
 from sharpzo.data.demo import load_demo
 from sharpzo.towers.opening import Towers
-towers = Towers(None, threads=1, limit=10**9)
+from sharpzo.towers.runtime import Runtime
+towers = Towers(None, Runtime(threads=1), limit=10**9)
 photos = load_demo(1).train.take([0, 20])
 towers.text(photos.class_names, "a photo of a {}.", before=[photos])
 towers.encode({"training": photos}, lambda *_: None, None, ())
