@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from sharpzo.errors import InputError
 from sharpzo.heads.linear import LinearHead
-from sharpzo.methods.registry import Task
+from sharpzo.methods.registry import Fit, Task
 from sharpzo.methods.searching import SearchingSettings
 from sharpzo.metrics import normalise
 from sharpzo.objective import ContextMap, Contexts, PromptObjective, WholeContext, unit_std
-from sharpzo.types import Array, Features, TextTower
+from sharpzo.types import Array, Features, Result, TextTower
 
 LEAST_TO_MEASURE = 500  # forwards: below, the forwards that measure step sizes are too many
 
@@ -89,6 +91,23 @@ def prompt_objective(
         batch=batch,
         views=wanted if batch is not None else None,
         seed=task.seed,
+    )
+
+
+def context_fit(
+    result: Result, contexts: Contexts, handed_over: Array | None = None, **notes: float
+) -> Fit:
+    """What a search for a context leaves: the one it chose, and its training loss in the notes.
+
+    ``handed_over`` is the point (d,) between two stages, which `sharpzo report` looks around.
+    """
+    kept = {"context": result.chosen.point}
+    if handed_over is not None:
+        kept["context_stage1"] = handed_over
+    return Fit.of_search(
+        result,
+        arrays={name: contexts(point[None])[0].astype(np.float32) for name, point in kept.items()},
+        notes={"training_loss": result.chosen.judged.loss, **notes},
     )
 
 

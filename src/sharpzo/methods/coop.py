@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sharpzo.errors import InputError
-from sharpzo.methods.contexts import rename
+from sharpzo.methods.contexts import context_fit, rename
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.methods.searching import SearchingSettings, search_until_spent
 from sharpzo.objective import PromptObjective
@@ -262,15 +262,8 @@ def _fit(settings: CoopSettings, task: Task, tower: OnnxTextTower) -> Fit:
     )
     with cores(tower.threads):
         result = search_until_spent(search, objective, settings, task)
-    context = objective.contexts(result.chosen.point[None])[0]
-    return Fit.of_search(
-        result,
-        arrays={"context": context.astype(np.float32)},
-        notes={
-            "training_loss": result.chosen.judged.loss,
-            "failures": objective.failures,
-            "backward_passes": result.steps,
-        },
+    return context_fit(
+        result, objective.contexts, failures=objective.failures, backward_passes=result.steps
     )
 
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from sharpzo.methods.contexts import linear_contexts, rename
+from sharpzo.methods.contexts import context_fit, linear_contexts, rename
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.methods.searching import SearchingSettings, search_until_spent
 from sharpzo.objective import PromptObjective
@@ -40,11 +38,7 @@ def fit(strategy: Strategy, settings: EvolutionMethodSettings, task: Task) -> Fi
     objective = PromptObjective(task.tower, task.train, contexts, task.validation)
     search = strategy(contexts.dim, settings.search, task.seed)
     result = search_until_spent(search, objective, settings, task)
-    return Fit.of_search(
-        result,
-        arrays={"context": contexts(result.chosen.point[None])[0].astype(np.float32)},
-        notes={"training_loss": result.chosen.judged.loss, "failures": objective.failures},
-    )
+    return context_fit(result, contexts, failures=objective.failures)
 
 
 # Sigma is that of `cma-es`, not tuned here; what it gives is in experiments/sharpzo_fast.

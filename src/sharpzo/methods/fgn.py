@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from sharpzo.errors import InputError
-from sharpzo.methods.contexts import linear_contexts, rename
+from sharpzo.methods.contexts import context_fit, linear_contexts, rename
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.methods.searching import SearchingSettings, search_until_spent
 from sharpzo.objective import TANGENT_COST, FeatureLoss, FeatureObjective
@@ -51,14 +49,7 @@ def fit(settings: FgnSettings, task: Task) -> Fit:
     loss = FeatureLoss(task.train, tower.logit_scale)
     search = GaussNewton(contexts.dim, loss, settings.search, seed=task.seed)
     result = search_until_spent(search, objective, settings, task)
-    return Fit.of_search(
-        result,
-        arrays={"context": contexts(result.chosen.point[None])[0].astype(np.float32)},
-        notes={
-            "training_loss": result.chosen.judged.loss,
-            "linearisations": search.notes["linearisations"],
-        },
-    )
+    return context_fit(result, contexts, linearisations=search.notes["linearisations"])
 
 
 register(

@@ -7,7 +7,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from sharpzo.errors import InputError
-from sharpzo.methods.contexts import ContextSettings, linear_contexts, prompt_objective, rename
+from sharpzo.methods.contexts import (
+    ContextSettings,
+    context_fit,
+    linear_contexts,
+    prompt_objective,
+    rename,
+)
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.methods.searching import search_until_spent
 from sharpzo.objective import measure_smoothing
@@ -64,18 +70,8 @@ def fit(settings: PromptSettings, task: Task) -> Fit:
         search = with_measured_mu(search, objective, task.seed)
     stages = SharpZo(settings.dim, search, seed=task.seed)
     result = search_until_spent(stages, objective, settings, task)
-    kept = {"context": result.chosen.point}
-    if stages.handed_over is not None:  # for `sharpzo report`, which looks around it
-        kept["context_stage1"] = stages.handed_over
-    return Fit.of_search(
-        result,
-        arrays={name: contexts(point[None])[0].astype(np.float32) for name, point in kept.items()},
-        notes={
-            "training_loss": result.chosen.judged.loss,
-            "failures": objective.failures,
-            "mu": search.zo.mu,
-        },
-    )
+    mu, failures = search.zo.mu, objective.failures
+    return context_fit(result, contexts, stages.handed_over, failures=failures, mu=mu)
 
 
 def bbt_std(tower: TextTower, alpha: float, dim: int, sigma: float) -> float:

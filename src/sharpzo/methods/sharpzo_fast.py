@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from sharpzo.errors import InputError
-from sharpzo.methods.contexts import linear_contexts, rename, wanted_views
+from sharpzo.methods.contexts import context_fit, linear_contexts, rename, wanted_views
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.methods.searching import SearchingSettings, search_until_spent
 from sharpzo.objective import TANGENT_COST, SlopeObjective
@@ -53,14 +51,7 @@ def fit(settings: FastSettings, task: Task) -> Fit:
     )
     stages = SharpZoFast(settings.dim, settings.search, seed=task.seed)
     result = search_until_spent(stages, objective, settings, task)
-    kept = {"context": result.chosen.point}
-    if stages.handed_over is not None:  # for `sharpzo report`, which looks around it
-        kept["context_stage1"] = stages.handed_over
-    return Fit.of_search(
-        result,
-        arrays={name: contexts(point[None])[0].astype(np.float32) for name, point in kept.items()},
-        notes={"training_loss": result.chosen.judged.loss, "failures": objective.failures},
-    )
+    return context_fit(result, contexts, stages.handed_over, failures=objective.failures)
 
 
 def _published(name: str) -> FastSettings:

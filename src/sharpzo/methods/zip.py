@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sharpzo.errors import InputError
-from sharpzo.methods.contexts import prompt_objective, rename
+from sharpzo.methods.contexts import context_fit, prompt_objective, rename
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.methods.searching import SearchingSettings, search_until_spent
 from sharpzo.methods.zip_contexts import ZipContexts
@@ -70,15 +70,7 @@ def fit(settings: ZipSettings, task: Task) -> Fit:
         result = search_until_spent(search, objective, settings, task)
     finally:
         tower.close()
-    return Fit.of_search(
-        result,
-        arrays={"context": contexts(result.chosen.point[None])[0]},
-        notes={
-            "training_loss": result.chosen.judged.loss,
-            "failures": objective.failures,
-            "parameters": contexts.dim,
-        },
-    )
+    return context_fit(result, contexts, failures=objective.failures, parameters=contexts.dim)
 
 
 def _noise(settings: ZipSettings, tower: TextTower, seed: int) -> Array:

@@ -7,7 +7,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from sharpzo.errors import InputError
-from sharpzo.methods.contexts import ContextSettings, linear_contexts, prompt_objective, rename
+from sharpzo.methods.contexts import (
+    ContextSettings,
+    context_fit,
+    linear_contexts,
+    prompt_objective,
+    rename,
+)
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.methods.searching import search_until_spent
 from sharpzo.objective import measure_smoothing
@@ -40,15 +46,7 @@ def fit(settings: ZoSgdSettings, task: Task) -> Fit:
         along = generator(task.seed, "smoothing-directions").standard_normal(settings.dim)
         search = replace(search, mu=measure_smoothing(objective, np.zeros(settings.dim), along))
     result = search_until_spent(MeZo(settings.dim, search, task.seed), objective, settings, task)
-    return Fit.of_search(
-        result,
-        arrays={"context": contexts(result.chosen.point[None])[0].astype(np.float32)},
-        notes={
-            "training_loss": result.chosen.judged.loss,
-            "failures": objective.failures,
-            "mu": search.mu,
-        },
-    )
+    return context_fit(result, contexts, failures=objective.failures, mu=search.mu)
 
 
 def _published(rate: float, mu: float, batch: int, steps: int, variant: Variant) -> ZoSgdSettings:
