@@ -24,7 +24,7 @@ RAY = Path(sys.executable).with_name("ray")
 PLUGIN = """
 import time
 from dataclasses import dataclass
-from sharpzo.methods import Method, register
+from sharpzo.methods import METHODS, Method, register
 from sharpzo.methods.zero_shot import fit_zero_shot
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Settings:
 
 def fit(settings, task):
     time.sleep(settings.seconds)
-    return fit_zero_shot(settings, task)
+    return fit_zero_shot(METHODS["zero-shot"].settings, task)
 
 register(Method("slow", "a test's own", Settings(), fit))
 """
