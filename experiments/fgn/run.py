@@ -62,7 +62,9 @@ CELLS: dict[str, dict[str, Any]] = {
     **{f"radius {x}": {"search.radius": x} for x in (0.5, 1.0, 4.0)},
     **{f"dim {d}": {"dim": d} for d in (64, 256)},
     **{f"difference {x}": {"difference": x} for x in (0.003, 0.03)},
-    "tangent cost 1.2": {"tangent_cost": 1.2},
+    **{f"rho {x}": {"search.rho": x} for x in (0.1, 0.3, 1.0)},
+    "no memory of the gradient": {"search.memory": 0.0},
+    **{f"tangent cost {x}": {"tangent_cost": x} for x in (1.1, 1.2)},
 }
 
 
