@@ -7,8 +7,8 @@
 16 shots, the embedded model, runs of 5,000 forwards, seeds 1 to 3; a line of ``csc.jsonl`` beside
 this file is one run, lines that are there are skipped. Trials are judged on ``other`` photos: those
 that the draws of the other seeds hold for training and validation and this draw does not. They
-chose the settings; the test split is read with ``--test`` alone. ``last`` is where the search had
-got to at the forwards named, ``chosen`` what validation had chosen by then.
+chose the settings; the test split is read with ``--test`` alone. A run gives the points where the
+search had got to at some numbers of forwards, or what 40 validation photos had chosen by then.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import json
 import os
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,9 @@ SEEDS = (1, 2, 3)
 MARKS = (500, 1000, 2000, 5000)
 # name -> method, changed settings
 TRIALS: dict[str, tuple[str, dict[str, Any]]] = {
+    "fgn, validation chooses": ("fgn", {"choose": True}),
     "fgn": ("fgn", {}),
+    "csc, validation chooses": ("fgn-csc", {"choose": True}),
     "csc": ("fgn-csc", {}),
     "csc, 4 views": ("fgn-csc", {"views": 4}),
     "csc, 8 views of 0.3": ("fgn-csc", {"views": 8, "view_scale": (0.3, 1.0)}),
@@ -85,7 +86,6 @@ def run(args: argparse.Namespace, dataset: str, cell: str, seed: int) -> dict[st
     splits |= wanted_views(checkpoint, drawn.train, settings, seed)
     found = encode(checkpoint, splits, threads=1, cache=args.cache)
     tower = OnnxTextTower(checkpoint, drawn.class_names, threads=1)
-    lasts: dict[int, float] = {}
     task = Task(
         found["train"], found["val"], tower, seed, Budget(5000),
         views=found.get("views"), milestones=MARKS,
@@ -97,16 +97,13 @@ def run(args: argparse.Namespace, dataset: str, cell: str, seed: int) -> dict[st
     begin = time.perf_counter()
     fitted = fit(method, settings, task)
     seconds = time.perf_counter() - begin
-    last = fit(method, replace(settings, choose=False), task) if args.last else None
-    if last is not None:
-        lasts = {mark: judge(chosen.judged.head) for mark, chosen in last.milestones.items()}
     return {
         "dataset": dataset, "cell": cell, "seed": seed,
         "judged": "test" if args.test else "other", "photos": len(judged_on),
         "forwards": fitted.forwards, "steps": fitted.steps, "seconds": round(seconds, 1),
         "training_loss": round(fitted.notes["training_loss"], 4),
-        "chosen": {mark: judge(chosen.judged.head) for mark, chosen in fitted.milestones.items()},
-        "last": lasts, "model": checkpoint.fingerprint[:12],
+        "accuracy": {m: judge(chosen.judged.head) for m, chosen in fitted.milestones.items()},
+        "model": checkpoint.fingerprint[:12],
     }  # fmt: skip
 
 
@@ -116,16 +113,14 @@ def table() -> None:
         print(f"\n{key}\n| cell | " + " | ".join(f"{m:,}" for m in MARKS) + " | seeds |")
         print("|---" * (len(MARKS) + 2) + "|")
         some = [x for x in lines if (x["dataset"], x["judged"]) == key]
-        for cell, kind in dict.fromkeys((x["cell"], k) for x in some for k in ("chosen", "last")):
-            rows = [x[kind] for x in some if x["cell"] == cell and x[kind]]
-            if not rows:
-                continue
+        for cell in dict.fromkeys(x["cell"] for x in some):
+            rows = [x["accuracy"] for x in some if x["cell"] == cell]
             words = []
             for mark in MARKS:
                 values = [100 * row[str(mark)] for row in rows if str(mark) in row]
                 spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
                 words.append(f"{np.mean(values):.1f}{spread}" if values else "–")
-            print(f"| {cell}, {kind} | " + " | ".join(words) + f" | {len(rows)} |")
+            print(f"| {cell} | " + " | ".join(words) + f" | {len(rows)} |")
 
 
 def main() -> None:
@@ -136,7 +131,6 @@ def main() -> None:
     parser.add_argument("--cells", nargs="+", choices=TRIALS, default=list(TRIALS))
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--test", action="store_true", help="judge on the test split")
-    parser.add_argument("--last", action="store_true", help="a second run that ends at its end")
     parser.add_argument("--table", action="store_true")
     args = parser.parse_args()
     if args.table:

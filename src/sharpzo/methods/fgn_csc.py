@@ -32,6 +32,7 @@ class FgnCscSettings(SearchingSettings):
     """
 
     validate_every: int = 100
+    choose: bool = False
     forwards: int | None = 5000
     tokens: int | None = None
     tangent_cost: float = TANGENT_COST
