@@ -1,14 +1,14 @@
-"""A context of its own for every class: ``fgn-csc``, its settings, and what they do on test photos.
+"""Each ingredient of FGN, one at a time: ``fgn`` and, with class-specific contexts, ``fgn-csc``.
 
-    python experiments/fgn/csc.py --data DATASETS                      # trials on other draws
-    python experiments/fgn/csc.py --data DATASETS --test               # the chosen ones
-    python experiments/fgn/csc.py --table
+    python experiments/fgn/ablations.py --data DATASETS            # judged on photos of other draws
+    python experiments/fgn/ablations.py --data DATASETS --test --cells fgn csc
+    python experiments/fgn/ablations.py --table
 
-16 shots, the embedded model, runs of 5,000 forwards, seeds 1 to 3; a line of ``csc.jsonl`` beside
-this file is one run, lines that are there are skipped. Trials are judged on ``other`` photos: those
-that the draws of the other seeds hold for training and validation and this draw does not. They
-chose the settings; the test split is read with ``--test`` alone. A run gives the points where the
-search had got to at some numbers of forwards, or what 40 validation photos had chosen by then.
+16 shots, the embedded model, runs of 5,000 forwards, seeds 1 to 3; a line of ``ablations.jsonl``
+beside this file is one run, lines that are there are skipped. ``other`` photos are those that the
+draws of the other seeds hold for training and validation and this draw does not: they chose the
+settings. The test split is read with ``--test`` alone. A run gives the points where the search had
+got to at some numbers of forwards, or what 40 validation photos had chosen by then.
 """
 
 from __future__ import annotations
@@ -35,25 +35,32 @@ from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.features import encode, wanted_views
 from sharpzo.towers.tower import OnnxTextTower
 
-OUT = Path(__file__).parent / "csc.jsonl"
+OUT = Path(__file__).parent / "ablations.jsonl"
 SEEDS = (1, 2, 3)
 MARKS = (500, 1000, 2000, 5000)
 # name -> method, changed settings
-TRIALS: dict[str, tuple[str, dict[str, Any]]] = {
-    "fgn, validation chooses": ("fgn", {"choose": True}),
+CELLS: dict[str, tuple[str, dict[str, Any]]] = {
     "fgn": ("fgn", {}),
-    "csc, validation chooses": ("fgn-csc", {"choose": True}),
     "csc": ("fgn-csc", {}),
+    **{f"{name}, {what}": (method, changes) for name, method in (("csc", "fgn-csc"), ("fgn", "fgn"))
+       for what, changes in {
+           "validation chooses": {"choose": True},
+           "p 16": {"search.directions": 16},
+           "p 64": {"search.directions": 64},
+           "reuse 1": {"search.reuse": 1},
+           "no memory": {"search.memory": 0.0, "search.history": 0},
+           "window 128": {"search.window": 128},
+           "radius 6": {"search.radius": 6.0},
+           "rho 1": {"search.rho": 1.0},
+       }.items()},
     "csc, 4 views": ("fgn-csc", {"views": 4}),
-    "csc, 8 views of 0.3": ("fgn-csc", {"views": 8, "view_scale": (0.3, 1.0)}),
-    "csc, p 16": ("fgn-csc", {"search.directions": 16}),
-    "csc, p 64": ("fgn-csc", {"search.directions": 64}),
     "csc, 1 token": ("fgn-csc", {"tokens": 1}),
     "csc, 8 tokens": ("fgn-csc", {"tokens": 8}),
-    "csc, radius 6": ("fgn-csc", {"search.radius": 6.0}),
-    "csc, rho 1": ("fgn-csc", {"search.rho": 1.0}),
-    "csc, no memory": ("fgn-csc", {"search.memory": 0.0}),
-}
+    "fgn, dim 512": ("fgn", {"dim": 512}),
+    "fgn, differences": ("fgn", {"difference": 0.01}),
+    "sharpzo": ("sharpzo", {}),
+    "sharpzo, the last point": ("sharpzo", {"choose": False}),
+}  # fmt: skip
 
 
 def draw(args: argparse.Namespace, dataset: str, seed: int) -> Dataset:
@@ -78,7 +85,7 @@ def others(args: argparse.Namespace, dataset: str, seed: int) -> LabelledPhotos:
 
 def run(args: argparse.Namespace, dataset: str, cell: str, seed: int) -> dict[str, Any]:
     checkpoint, drawn = Checkpoint.open(resolve(None)), draw(args, dataset, seed)
-    name, changes = TRIALS[cell]
+    name, changes = CELLS[cell]
     method = find(name)
     settings = method.configure(None, changes)
     judged_on = drawn.test if args.test else others(args, dataset, seed)
@@ -128,7 +135,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("datasets"))
     parser.add_argument("--cache", type=Path, default=Path("datasets/features"))
     parser.add_argument("--datasets", nargs="+", default=["eurosat"])
-    parser.add_argument("--cells", nargs="+", choices=TRIALS, default=list(TRIALS))
+    parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS))
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--test", action="store_true", help="judge on the test split")
     parser.add_argument("--table", action="store_true")
