@@ -5,9 +5,11 @@
 Towers: the embedded model and one of ViT-B/16's size with random weights (and its first 3 layers,
 to see whether depth costs memory), 10 classes; ``--classes`` gives other numbers. Time: the tower's
 own calls, ``forward`` of 32 contexts and ``jvp`` along 32 directions, in turns, medians of
-``--rounds``; a tangent is jvp's time / 32, the primal included. Memory: the graph in one call of
-p directions, one process a p, its peak resident size as the parent sees it. Times are processor
-seconds of the process, so that other work on the machine counts as little as possible.
+``--rounds``, in forwards; a tangent is jvp's time / 32, the primal included. ``specific``: every
+class has a context of its own; ``specific_tokens`` is what methods count for it. Memory: the graph
+in one call of p directions, one process a p, its peak resident size as the parent sees it. Times
+are processor seconds of the process, so that other work on the machine counts as little as
+possible.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -64,29 +67,29 @@ def random_tower(folder: Path, layers: int) -> Path:
 
 
 def cost(folder: Path, classes: int, rounds: int, threads: int) -> dict[str, float]:
-    """Milliseconds of one forward in a batch and of one tangent, and their ratio."""
-    tower = OnnxTextTower(Checkpoint.open(folder), class_names(classes), threads=threads)
-    draws = np.random.default_rng(0).normal(size=(DIRECTIONS, *tower.start.shape))
-    noise = draws.astype(np.float32)
-    contexts = tower.start + np.float32(0.1 * tower.token_distance / 16) * noise
-    forward: list[float] = []
-    tangent: list[float] = []
+    """Milliseconds of one forward in a batch, and what else costs in such forwards."""
+    shared = OnnxTextTower(Checkpoint.open(folder), class_names(classes), threads=threads)
+    own = shared.variant(specific=True)
+    calls: dict[str, Callable[[], object]] = {}
+    for name, tower in (("", shared), ("specific_", own)):
+        draws = np.random.default_rng(0).normal(size=(DIRECTIONS, *tower.start.shape))
+        noise = draws.astype(np.float32)
+        contexts = tower.start + np.float32(0.1 * tower.token_distance / 16) * noise
+        calls[f"{name}forward"] = lambda t=tower, c=contexts: t.forward(c)
+        calls[f"{name}tangent"] = lambda t=tower, c=contexts, v=noise: t.jvp(c[0], v)
+    times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds + 1):
-        begin = time.process_time()
-        tower.forward(contexts)
-        middle = time.process_time()
-        tower.jvp(contexts[0], noise)
-        forward.append(middle - begin)
-        tangent.append(time.process_time() - middle)
-    times = [statistics.median(t[1:]) / DIRECTIONS * 1e3 for t in (forward, tangent)]
-    pairs = [t / f for f, t in zip(forward[1:], tangent[1:], strict=True)]
-    return {
-        "forward_ms": round(times[0], 3),
-        "tangent_ms": round(times[1], 3),
-        "ratio": round(statistics.median(pairs), 3),
-        "ratio_least": round(min(pairs), 3),
-        "ratio_most": round(max(pairs), 3),
-    }
+        for name, call in calls.items():
+            begin = time.process_time()
+            call()
+            times[name].append(time.process_time() - begin)
+    first = times.pop("forward")[1:]
+    found = {"forward_ms": round(statistics.median(first) / DIRECTIONS * 1e3, 3)}
+    for name, row in times.items():
+        ratios = [t / f for f, t in zip(first, row[1:], strict=True)]
+        found[name] = round(statistics.median(ratios), 3)
+        found[f"{name}_least"], found[f"{name}_most"] = round(min(ratios), 3), round(max(ratios), 3)
+    return {**found, "specific_tokens": round(own.tokens / shared.tokens, 3)}
 
 
 def child(folder: Path, classes: int, directions: int, threads: int) -> None:

@@ -139,6 +139,9 @@ class PromptObjective:
         """Forwards that the losses of candidates (P, d) cost: P."""
         return len(question)
 
+    def _spend(self, question: Any) -> None:
+        self.forwards += self.price(question)
+
     def __call__(self, candidates: Array, step: int = 0) -> Array:
         """Candidates (P, d) -> losses float64 (P,)."""
         photos = self.train if self._batch is None else self._pool.take(self._rows(step))
@@ -175,9 +178,9 @@ class PromptObjective:
 
     def _text(self, candidates: Array) -> Iterator[Array]:
         for first in range(0, len(candidates), BATCH):
-            contexts = self.contexts(candidates[first : first + BATCH])
-            self.forwards += len(contexts)
-            yield normalise(self.tower.forward(contexts))
+            some = candidates[first : first + BATCH]
+            self._spend(some)
+            yield normalise(self.tower.forward(self.contexts(some)))
 
     def _logits(self, text: Array, photos: Features) -> Array:
         # One product for the whole batch: (N, D) x (D, P K), then (P, N, K).
@@ -234,7 +237,8 @@ class FeatureObjective(PromptObjective):
 
     Derivatives are exact tangents of the tower, ceil(``tangent_cost`` * p) forwards and one for
     the features themselves; or with ``difference`` one-sided differences of that step, in the
-    units of w, p + 1 forwards.
+    units of w, p + 1 forwards. All of it times ``forward_cost``, for a tower that computes more
+    than one does whose classes share their context.
     """
 
     def __init__(
@@ -246,6 +250,7 @@ class FeatureObjective(PromptObjective):
         *,
         tangent_cost: float = TANGENT_COST,
         difference: float | None = None,
+        forward_cost: float = 1.0,
     ) -> None:
         super().__init__(tower, train, contexts, validation)
         if tangent_cost <= 0 or (difference is not None and difference <= 0):
@@ -255,19 +260,20 @@ class FeatureObjective(PromptObjective):
         self._map = contexts
         self._tangent_cost = tangent_cost if difference is None else 1.0
         self._difference = difference
+        self._forward_cost = forward_cost
 
     def price(self, question: Array | Linearise) -> int:
         """Forwards of an answer, rounded up."""
+        many = len(question.directions) if isinstance(question, Linearise) else len(question)
         if isinstance(question, Linearise):
-            return 1 + math.ceil(self._tangent_cost * len(question.directions))
-        return len(question)
+            many = 1 + math.ceil(self._tangent_cost * many)
+        return math.ceil(self._forward_cost * many)
 
     def __call__(self, question: Array | Linearise, step: int = 0) -> Any:
         """Candidates (P, d) -> raw features (P, K, D); `Linearise` -> `Linearised`."""
+        self._spend(question)
         if not isinstance(question, Linearise):
-            self.forwards += len(question)
             return self._features(question)
-        self.forwards += self.price(question)
         if self._difference is None:
             context = self.contexts(question.point[None])[0]
             return Linearised(*self.tower.jvp(context, self._map.move(question.directions)))

@@ -24,7 +24,7 @@ def run(
     """Spend the budget and return the chosen point.
 
     After at least ``validate_every`` forwards and at the end of a step, the search's point is
-    judged (one forward) and reported to ``listen`` and to the search. With ``choose`` the point
+    judged (a forward) and reported to ``listen`` and to the search. With ``choose`` the point
     of the highest validation accuracy wins, ties to the lower validation loss; otherwise, or
     without validation photos, the last point does. ``milestones`` are forwards at which the
     choice of the time is kept, too.
@@ -60,14 +60,16 @@ def run(
     validate()
     while (reason := search.stopped) is None:
         question = search.ask()
-        # One forward is kept back, so that the last point can be validated within the budget.
-        if (reason := spent(objective.price(question) + 1)) is not None:
+        # Enough is kept back to validate the last point within the budget.
+        last = objective.price(search.point[None])
+        if (reason := spent(objective.price(question) + last)) is not None:
             break
         step = search.step
         search.tell(objective(question, step))
         if search.step > step and objective.forwards - looked_at[1] >= validate_every:
             validate()
-    if looked_at[0] != search.step and spent(1) is not Reason.FORWARDS:
+    last = objective.price(search.point[None])
+    if looked_at[0] != search.step and spent(last) is not Reason.FORWARDS:
         validate()
     seconds = time.perf_counter() - begin
     assert chosen is not None

@@ -198,6 +198,11 @@ class TextTower(Protocol):
         ...
 
     @property
+    def tokens(self) -> int:
+        """Tokens that one forward computes: context, class names and what frames them."""
+        ...
+
+    @property
     def projection(self) -> Array:
         """Final text projection, float32 (D, H): features = states @ projection.T."""
         ...
@@ -221,8 +226,10 @@ class TextTower(Protocol):
         class_names: Sequence[str] | None = None,
         template: str | None = None,
         n_context: int | None = None,
+        specific: bool = False,
     ) -> TextTower:
-        """The same tower for other names, another template or another length of context."""
+        """The same tower for other names, another template or another length of context; with
+        ``specific`` contexts are (K * n, m), n vectors for each class alone."""
         ...
 
     def close(self) -> None:

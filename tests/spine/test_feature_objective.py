@@ -116,3 +116,32 @@ def test_fgn_lowers_the_loss_within_its_budget(changes):
 def test_a_dimension_of_zero_is_refused():
     with pytest.raises(InputError, match="dim is 0"):
         find("fgn").configure(None, {"dim": 0})
+
+
+def test_what_a_dearer_forward_counts(pieces):
+    """All prices are rounded up together, and what was spent is the sum of the prices."""
+    tower, train, contexts = pieces
+    objective = FeatureObjective(tower, train, contexts, forward_cost=1.9)
+    points = np.zeros((3, contexts.dim))
+    slopes = Linearise(points[0], np.eye(contexts.dim)[:4])
+    assert [objective.price(q) for q in (points, points[:1], slopes)] == [6, 2, 14]  # 1.9 (1 + 6)
+    objective(points)
+    objective(slopes)
+    objective.judge(points[0])
+    assert objective.forwards == 6 + 14 + 2
+
+
+def test_a_context_for_every_class_beats_one_for_all():
+    """From equal forwards; the budget holds although a forward counts for more than one."""
+    tower = FakeTower(classes=6)
+    train = make_features(tower, per_class=12)
+    fitted = {
+        name: fit(
+            find(name), find(name).settings, Task(train, None, tower, 1, Budget(forwards=400))
+        )
+        for name in ("fgn", "fgn-csc")
+    }
+    losses = {name: found.notes["training_loss"] for name, found in fitted.items()}
+    assert losses["fgn-csc"] < losses["fgn"]
+    assert all(found.forwards <= 400 for found in fitted.values())
+    assert fitted["fgn-csc"].forwards > 350

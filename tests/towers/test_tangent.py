@@ -113,15 +113,16 @@ def test_derivatives_equal_differences_in_float64(tmp_path, layers, activation):
     assert [error(f, w) <= LIMIT for f, w in zip(found, wanted, strict=True)] == [True, True]
 
 
+@pytest.mark.parametrize("specific", [False, True])
 @pytest.mark.parametrize("count", [1, 2, 40])
 @pytest.mark.parametrize("n", [1, 5])
-def test_many_classes_in_several_tiles(models, count, n):
+def test_many_classes_in_several_tiles(models, count, n, specific):
     checkpoint = Checkpoint.open(models["clip-gelu"][0])
     letters = "abcdefghij"
     names = [(a + b) * (1 + (i + j) % 4) for i, a in enumerate(letters) for j, b in
              enumerate(letters) if a != b][:count]  # fmt: skip
-    tower = OnnxTextTower(checkpoint, names, TEMPLATE, n_context=n, threads=1)
-    prompts = layout(checkpoint, names, TEMPLATE, n)
+    tower = OnnxTextTower(checkpoint, names, TEMPLATE, n, threads=1, specific=specific)
+    prompts = layout(checkpoint, names, TEMPLATE, n, specific)
     context, directions = problem(tower, 1)
     step = 1e-5 * directions[0].astype(float)
     ends = reference.forward(checkpoint, prompts, np.stack([context + step, context - step]))[1]

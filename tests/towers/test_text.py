@@ -65,6 +65,32 @@ def test_start_is_the_hand_written_prompt(models, name):
     assert relative(tower.forward(tower.start[None])[0], wanted) <= LIMIT
 
 
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("name", ["clip-quick", "clip-gelu"])
+def test_contexts_of_their_own_for_every_class(models, name, n):
+    """Classes of several lengths and tiles: features, and no class reads another's context."""
+    checkpoint = Checkpoint.open(models[name][0])
+    tower = OnnxTextTower(checkpoint, NAMES, TEMPLATE, n, threads=1, specific=True)
+    assert tower.start.shape == (len(NAMES) * n, checkpoint.text.width)
+    assert tower.tokens == sum(n + len(suffix) for suffix in tower.prompts.suffixes)
+    contexts = candidates(tower, 2)
+    features = reference.forward(checkpoint, tower.prompts, contexts)[1]
+    found = tower.forward(contexts)
+    assert relative(found, features) <= LIMIT
+    contexts[0, 5 * n : 6 * n] *= 2  # of the sixth class
+    moved = np.abs(tower.forward(contexts)[0] - found[0]).max(axis=1)
+    assert moved[5] > 1e-2
+    assert (np.delete(moved, 5) == 0).all()
+
+
+def test_contexts_of_their_own_begin_as_the_shared_one(models):
+    checkpoint = Checkpoint.open(models["clip-quick"][0])
+    tower = OnnxTextTower(checkpoint, NAMES, TEMPLATE, threads=1)
+    own = tower.variant(specific=True)
+    found = own.forward(own.start[None])
+    assert relative(found, tower.forward(tower.start[None])) <= LIMIT
+
+
 def test_embedded_model(embedded):
     folder, model = embedded
     checkpoint = Checkpoint.open(folder)

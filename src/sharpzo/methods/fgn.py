@@ -23,6 +23,7 @@ class FgnSettings(SearchingSettings):
     """
 
     validate_every: int = 100
+    choose: bool = False
     forwards: int | None = 5000
     dim: int | None = None
     difference: float | None = None

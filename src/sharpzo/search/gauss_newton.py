@@ -7,6 +7,10 @@ Gauss-Newton in a random subspace), and checks the candidates w + a V by real fo
 trust radius follow actual against predicted decrease (Levenberg, Marquardt). J serves a few
 rounds, corrected by Broyden's secant update. Slopes of earlier directions can be kept, stale as
 they are, so that a step moves in a wider space than was just paid for.
+
+Where class k's features depend on part k of w alone, w falls into K groups: one slope along a
+direction of the whole w gives every group its own, so a_k moves part k and p slopes open K p
+dimensions.
 """
 
 from __future__ import annotations
@@ -81,7 +85,8 @@ class GaussNewton:
     """FGN as a ``Search`` that reads features: ``ask`` gives `Linearise` or candidates (P, d).
 
     ``loss`` maps raw features (K, D) to the loss and its gradient. Told `Linearised`, or raw
-    features (P, K, D) of the candidates. ``step`` counts rounds of candidates.
+    features (P, K, D) of the candidates. ``step`` counts rounds of candidates. ``groups``: 1, or K
+    if class k's features depend on the k-th of K equal parts of w alone.
 
     >>> target = np.array([[3.0, -1.0]])  # features are w itself, as (1, 2)
     >>> def loss(f):
@@ -107,11 +112,16 @@ class GaussNewton:
         settings: GaussNewtonSettings | None = None,
         seed: int = 0,
         start: Array | None = None,
+        groups: int = 1,
     ) -> None:
         at_least("dim", dim, 1)
+        at_least("groups", groups, 1)
+        if dim % groups:
+            raise InputError(f"{groups} groups of equal size do not make {dim} numbers")
         self.settings = settings = settings or GaussNewtonSettings()
         self._loss_of = loss
         self._seed = int(seed)
+        self._groups = int(groups)
         self._point = np.zeros(dim) if start is None else checked_vector("start", start, dim)
         self._step = 0
         self._linearised = 0  # how often
@@ -124,8 +134,9 @@ class GaussNewton:
         self._gain = 0.0  # actual / predicted decrease of the last round
         self._features: Array = np.zeros((0, 0), np.float32)
         self._due = True  # whether to linearise next
-        self._frame: Array = np.zeros((0, dim))  # V, unit rows
-        self._jacobian: Array = np.zeros((0, 0, 0), np.float32)  # slopes along them
+        # By group: V, unit rows, and slopes of the group's features along them.
+        self._frame: Array = np.zeros((groups, 0, dim // groups))
+        self._jacobian: Array = np.zeros((groups, 0, 0), np.float32)
         self._round: tuple[Array, Array, Array] | None = None
         self._stopped: Reason | None = None
         self._patience = Patience(settings.patience, settings.min_gain)
@@ -169,8 +180,8 @@ class GaussNewton:
     def ask(self) -> Array | Linearise:
         """Return `Linearise` if new slopes are due, else candidates (P, d)."""
         if self._due:
-            return Linearise(self.point, self._directions())
-        return self._point + self._inner()[0] @ self._frame
+            return Linearise(self.point, _join(self._directions()))
+        return self._candidates()
 
     def tell(self, answer: Array | Linearised, /) -> None:
         """Take the slopes, or the features (P, K, D) of the candidates, of the last ``ask``.
@@ -200,21 +211,31 @@ class GaussNewton:
             self._stopped = Reason.PATIENCE
 
     def _directions(self) -> Array:
-        """Return V (p, d), orthonormal rows: kept directions first, random ones to fill up."""
-        count = min(self.settings.directions, self.dim)
+        """Return V (groups, p, d / groups), orthonormal rows: kept directions first, random ones
+        to fill up."""
+        size = self.dim // self._groups
+        count = min(self.settings.directions, size)
         random = generator(self._seed, "gauss-newton", step=self._linearised)
         known = (self._gradient, *self._past) if self.settings.memory else self._past
-        return frame(known, count, self.dim, random)
+        parts = np.reshape(known, (len(known), self._groups, size))
+        return np.stack([frame(parts[:, g], count, size, random) for g in range(self._groups)])
+
+    def _candidates(self) -> Array:
+        """Return the points (P, d) of this round."""
+        steps = self._inner()[0].reshape(-1, self._groups, self._frame.shape[1])
+        return self._point + _join(steps.transpose(1, 0, 2) @ self._frame)
 
     def _take_slopes(self, answer: Linearised) -> None:
-        frame = self._directions()
-        features, jacobian = np.array(answer.features), np.array(answer.derivatives)
+        frame, features = self._directions(), np.array(answer.features)
         loss, slope = self._evaluate(features)
         if not np.isfinite(loss):
             self._stopped = Reason.DIVERGED
             return
+        jacobian = np.array(answer.derivatives)
         jacobian[~np.isfinite(jacobian).all(axis=(1, 2))] = 0
-        lifted = np.tensordot(jacobian, slope, axes=2).astype(np.float64) @ frame
+        jacobian = jacobian.reshape(len(jacobian), self._groups, -1).transpose(1, 0, 2).copy()
+        slopes = (jacobian @ slope.reshape(self._groups, -1, 1)).astype(np.float64)
+        lifted = _join(slopes.transpose(0, 2, 1) @ frame)[0]
         self._gradient = self.settings.memory * self._gradient + lifted
         self._remember(frame, jacobian)
         self._features, self._loss = features, loss
@@ -228,30 +249,28 @@ class GaussNewton:
 
         J is linear: with v = v' + c V, the slope along v' is that along v less c J_V.
         """
-        window = min(self.settings.window, NUMBERS // jacobian[0].size)
-        room = max(window - len(frame), 0)
-        if len(self._frame) and room:
-            shared = self._frame @ frame.T
+        window = min(self.settings.window, NUMBERS // jacobian[:, 0].size)
+        room = max(window - frame.shape[1], 0)
+        if self._frame.size and room:
+            shared = self._frame @ frame.transpose(0, 2, 1)
             old = self._frame - shared @ frame
-            length = np.linalg.norm(old, axis=1)
-            kept = np.flatnonzero(length > SHORTEST)[:room]
-            slopes = self._jacobian[kept] - np.tensordot(
-                shared[kept].astype(jacobian.dtype), jacobian, axes=1
-            )
-            scale = 1 / length[kept]
-            frame = np.concatenate([frame, old[kept] * scale[:, None]])
-            scaled = slopes * scale.astype(jacobian.dtype)[:, None, None]
-            jacobian = np.concatenate([jacobian, scaled])
+            length = np.linalg.norm(old, axis=2, keepdims=True)
+            kept = np.flatnonzero((length > SHORTEST).all(axis=(0, 2)))[:room]
+            slopes = self._jacobian[:, kept] - shared[:, kept].astype(jacobian.dtype) @ jacobian
+            scale = 1 / length[:, kept]
+            frame = np.concatenate([frame, old[:, kept] * scale], axis=1)
+            jacobian = np.concatenate([jacobian, slopes * scale.astype(slopes.dtype)], axis=1)
         self._frame, self._jacobian = frame, jacobian
 
     def _inner(self) -> tuple[Array, Array, Array]:
-        """Return coefficients (P, p), predicted losses (P,) and dampings (P,) of this round."""
+        """Return coefficients (P, groups * p), predicted losses (P,) and dampings (P,) of this
+        round."""
         if self._round is None:
             middle = (self.settings.candidates - 1) / 2
             powers = middle - np.arange(self.settings.candidates)
             dampings = np.clip(self._damping * self.settings.ladder**powers, *DAMPINGS)
             found, predicted = [], []
-            a = np.zeros(len(self._frame))
+            a = np.zeros(self._groups * self._frame.shape[1])
             for damping in dampings:  # from the shortest step on, each from the one before
                 model = self._model(damping, self.settings.rho)
                 a = minimise(model, a, steps=self.settings.inner_steps, tolerance=1e-5)
@@ -267,12 +286,10 @@ class GaussNewton:
         order (Foret et al., sharpness-aware minimisation, on the linearised features).
         """
         jacobian, features = self._jacobian, self._features
-        flat = jacobian.reshape(len(jacobian), -1)
 
         def at(a: Array) -> tuple[float, Array]:
-            moved = features + (a.astype(flat.dtype) @ flat).reshape(features.shape)
-            loss, slope = self._evaluate(moved)
-            return loss, flat @ slope.ravel()
+            loss, slope = self._evaluate(features + self._moved(a))
+            return loss, (jacobian @ slope.reshape(self._groups, -1, 1)).ravel()
 
         def value(a: Array) -> tuple[float, Array]:
             loss, slope = at(a)
@@ -281,6 +298,11 @@ class GaussNewton:
             return loss + damping / 2 * float(a @ a), slope + damping * a
 
         return value
+
+    def _moved(self, a: Array) -> Array:
+        """What coefficients (groups * p,) add to the features (K, D), by J."""
+        rows = a.astype(self._jacobian.dtype).reshape(self._groups, 1, -1)
+        return (rows @ self._jacobian).reshape(self._features.shape)
 
     def _evaluate(self, features: Array) -> tuple[float, Array]:
         """Loss and gradient; +inf and zeros where the features are not finite."""
@@ -293,16 +315,17 @@ class GaussNewton:
     def _take_round(self, features: Array) -> None:
         steps, predicted, dampings = self._inner()
         losses = np.array([self._evaluate(one)[0] for one in features])
-        candidates = self._point + steps @ self._frame
+        candidates = self._candidates()
         self._best.update(candidates, losses)
         i = int(np.argmin(losses))
         length = float(np.linalg.norm(steps[i]))
         decrease, hoped = self._loss - losses[i], self._loss - predicted[i]
         self._gain = float(decrease / hoped) if hoped > 0 and np.isfinite(decrease) else 0.0
         if np.isfinite(losses[i]) and length > 0:  # Broyden: J carries a to what it did
-            moved = features[i] - self._features
-            error = moved - np.tensordot(steps[i].astype(moved.dtype), self._jacobian, axes=1)
-            self._jacobian += np.multiply.outer(steps[i] / length**2, error).astype(moved.dtype)
+            error = features[i] - self._features - self._moved(steps[i])
+            parts = steps[i].reshape(self._groups, -1, 1)
+            parts = parts / np.maximum(np.square(parts).sum(axis=1, keepdims=True), 1e-300)
+            self._jacobian += (parts * error.reshape(self._groups, 1, -1)).astype(error.dtype)
         if decrease > 1e-4 * max(hoped, 0.0):
             move, self._point = candidates[i] - self._point, candidates[i]
             self._features, self._loss = np.array(features[i]), float(losses[i])
@@ -327,6 +350,7 @@ class GaussNewton:
         """Return copies of everything the next steps depend on; flat."""
         state: State = {
             "seed": self._seed,
+            "groups": self._groups,
             "step": self._step,
             "linearised": self._linearised,
             "age": self._age,
@@ -354,7 +378,9 @@ class GaussNewton:
         cls, loss: FeatureLoss, settings: GaussNewtonSettings, state: State
     ) -> GaussNewton:
         """Rebuild a search that goes on bit for bit as the one ``state`` was taken from."""
-        search = cls(len(state["point"]), loss, settings, seed=int(state["seed"]))
+        search = cls(
+            len(state["point"]), loss, settings, int(state["seed"]), groups=int(state["groups"])
+        )
         for name in ("step", "linearised", "age"):
             setattr(search, f"_{name}", int(state[name]))
         for name in ("damping", "radius", "gain"):
@@ -367,3 +393,8 @@ class GaussNewton:
         search._best.restore(part("best", state))
         search._stopped = Reason[state["stopped"]] if "stopped" in state else None
         return search
+
+
+def _join(parts: Array) -> Array:
+    """Return rows of all groups (groups, P, d / groups) as rows of w (P, d)."""
+    return parts.transpose(1, 0, 2).reshape(parts.shape[1], -1)

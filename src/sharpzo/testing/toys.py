@@ -31,25 +31,35 @@ class ToyTower:
         tokens: int = 2,
         class_names: Sequence[str] | None = None,
         template: str = "a photo of a {}.",
+        specific: bool = False,
     ) -> None:
         self._sizes = {"width": width, "features": features, "seed": seed}
         self.template = template
+        self._n = tokens
         draws = np.random.default_rng(seed)
         self.class_names = tuple(class_names or (f"class {k}" for k in range(classes)))
         start = draws.normal(size=(tokens, width))
         # Another sentence begins elsewhere; the usual one stays where it is.
         self.start = (start + (len(template) - 16) / 100).astype(np.float32)
+        self.specific = specific
         self.names = np.stack(
             [np.random.default_rng([seed, crc32(n.encode())]).normal(size=width)
              for n in self.class_names]
         ).astype(np.float32)  # fmt: skip
+        if specific:
+            self.start = np.tile(self.start, (len(self.class_names), 1))
+        self.tokens = len(self.start) + 2 * len(self.class_names)
         self.mix = draws.normal(size=(width, tokens * width)).astype(np.float32) / 4
         self.projection = draws.normal(size=(features, width)).astype(np.float32)
 
     def states(self, contexts: Array) -> Array:
         """States (P, K, H) of contexts (P, n, m)."""
-        mixed = contexts.reshape(len(contexts), -1) @ self.mix.T
-        return np.tanh(self.names + mixed[:, None])
+        return np.tanh(self.names + self._mixed(contexts))
+
+    def _mixed(self, contexts: Array) -> Array:
+        """What contexts add to the names, (P, K, H), or (P, 1, H) where all share them."""
+        parts = len(self.class_names) if self.specific else 1
+        return contexts.reshape(len(contexts), parts, -1) @ self.mix.T
 
     def forward(self, contexts: Array) -> Array:
         """Features (P, K, D) of contexts (P, n, m)."""
@@ -58,8 +68,7 @@ class ToyTower:
     def jvp(self, context: Array, directions: Array) -> tuple[Array, Array]:
         """Features (K, D) at a context (n, m) and derivatives (p, K, D) along directions."""
         states = self.states(context[None])[0]
-        mixed = directions.reshape(len(directions), -1) @ self.mix.T
-        derivatives = (1 - states**2) * mixed[:, None] @ self.projection.T
+        derivatives = (1 - states**2) * self._mixed(directions) @ self.projection.T
         return self.forward(context[None])[0], derivatives.astype(np.float32)
 
     def variant(
@@ -68,11 +77,13 @@ class ToyTower:
         class_names: Sequence[str] | None = None,
         template: str | None = None,
         n_context: int | None = None,
+        specific: bool = False,
     ) -> ToyTower:
         """The tower for other names, another template or another length of context."""
         return ToyTower(
             **self._sizes,
-            tokens=n_context or len(self.start),
+            tokens=n_context or self._n,
+            specific=specific,
             class_names=class_names or self.class_names,
             template=template or self.template,
         )

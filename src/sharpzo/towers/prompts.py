@@ -23,7 +23,8 @@ class Prompts:
 
     ``prefix`` holds the template's words before the class name; ``suffixes`` one sequence a class:
     the class name, the rest of the template and EOS. ``n_context`` vectors stand between SOS and
-    suffix; without a wish for another number that is ``len(prefix)``.
+    suffix; without a wish for another number that is ``len(prefix)``. They are the same for all
+    classes, or with ``specific`` each class has its own, one class after the other.
     """
 
     class_names: tuple[str, ...]
@@ -33,6 +34,17 @@ class Prompts:
     prefix: tuple[int, ...]
     suffixes: tuple[tuple[int, ...], ...]
     n_context: int
+    specific: bool = False
+
+    @property
+    def vectors(self) -> int:
+        """Vectors of a whole context: ``n_context``, or so many for every class."""
+        return self.n_context * (len(self.suffixes) if self.specific else 1)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that a forward computes."""
+        return self.vectors + sum(map(len, self.suffixes))
 
 
 def layout(
@@ -40,6 +52,7 @@ def layout(
     class_names: Sequence[str],
     template: str = "a photo of a {}.",
     n_context: int | None = None,
+    specific: bool = False,
 ) -> Prompts:
     """Tokenise class names in a template and check that every prompt fits the text tower.
 
@@ -71,11 +84,12 @@ def layout(
         prefix=tuple(prefix),
         suffixes=tuple(tuple(suffix) for suffix in suffixes),
         n_context=n,
+        specific=specific,
     )
 
 
 def start(checkpoint: Checkpoint, prompts: Prompts) -> Array:
-    """Return the context that a search starts from, float32 (n, m).
+    """Return the context that a search starts from, float32 (n, m), or (K * n, m) if specific.
 
     The embeddings of the template's words before the class name. If another number of vectors is
     wanted, the words next to the class name are kept and missing vectors on the left are the mean
@@ -88,7 +102,7 @@ def start(checkpoint: Checkpoint, prompts: Prompts) -> Array:
     context[n - len(kept) :] = checkpoint.weights.rows(table, np.array(kept, np.int64))
     if len(kept) < n:
         context[: n - len(kept)] = token_moments(checkpoint)[0]
-    return context
+    return np.tile(context, (len(prompts.suffixes), 1)) if prompts.specific else context
 
 
 def pool_position(ids: Sequence[int], eos_id: int) -> int:

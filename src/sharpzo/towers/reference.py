@@ -18,10 +18,19 @@ _erf = np.vectorize(erf, otypes=[np.float64])
 
 
 def forward(checkpoint: Checkpoint, prompts: Prompts, contexts: Array) -> tuple[Array, Array]:
-    """Return states at EOS (P, K, H) and features (P, K, D), float64, for contexts (P, n, m)."""
+    """Return states at EOS (P, K, H) and features (P, K, D), float64, for contexts (P, n, m), or
+    (P, K * n, m) where each class has its own."""
+    suffixes, n = prompts.suffixes, prompts.n_context
+
+    def own(context: Array, k: int) -> Array:
+        return context[k * n : (k + 1) * n] if prompts.specific else context
+
     states = np.stack(
         [
-            [encode(checkpoint, embed(checkpoint, prompts, context, s)) for s in prompts.suffixes]
+            [
+                encode(checkpoint, embed(checkpoint, prompts, own(context, k), suffix))
+                for k, suffix in enumerate(suffixes)
+            ]
             for context in contexts
         ]
     )

@@ -39,7 +39,7 @@ def build_tangent(
     p is free. Raises `CheckpointError` for a bidirectional tower and `InputError` if there are no
     context tokens.
     """
-    config, n, k = checkpoint.text, prompts.n_context, len(prompts.suffixes)
+    config, n, k = checkpoint.text, prompts.vectors, len(prompts.suffixes)
     if n == 0:
         raise InputError(
             "there are 0 context tokens, so nothing to differentiate by; give a template with "

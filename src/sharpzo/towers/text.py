@@ -13,6 +13,8 @@ Five savings, all exact because the tower is causal:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from sharpzo.errors import CheckpointError
@@ -43,7 +45,7 @@ def build_text(checkpoint: Checkpoint, prompts: Prompts, precision: Precision = 
     build = Builder(precision)
     write_text(build, checkpoint, prompts)
     return build.finish(
-        {"context": ("P", prompts.n_context, config.width)},
+        {"context": ("P", prompts.vectors, config.width)},
         {"states": ("P", k, config.width), "features": ("P", k, config.projection)},
         "text",
     )
@@ -82,12 +84,14 @@ class TextWriter:
         if not checkpoint.text.causal:
             raise CheckpointError("the text tower is bidirectional; only a causal one can be read")
         self.build = build
+        n, own = prompts.n_context, prompts.n_context if prompts.specific else 0
+        self._n = n - own  # context vectors that all classes share
         self.packing: Packing = pack(
-            [len(suffix) for suffix in prompts.suffixes], prompts.n_context + 1, TILE
+            [own + len(suffix) for suffix in prompts.suffixes], self._n + 1, TILE
         )
         self._checkpoint = checkpoint
         self._config = config = checkpoint.text
-        self._n = n = prompts.n_context
+        self._specific = prompts.specific
         self._classes = len(prompts.suffixes)
         suffixes = [prompts.suffixes[k] for k in self.packing.order]
         ids = np.array([prompts.sos_id, *(token for suffix in suffixes for token in suffix)])
@@ -96,11 +100,16 @@ class TextWriter:
         positions = checkpoint.tensor(name, (config.context_length, config.width))
         vectors = checkpoint.weights.rows(token_table(checkpoint), ids) + positions[[0, *places]]
         self._sos, self._words = vectors[:1], vectors[1:]
-        self.tokens = len(places)
-        self.suffix = self._rows(self._repeat(self._words, "text.words"))
+        self.tokens = prompts.tokens - self._n
+        words = self._repeat(self._words, "text.words")
         if n:
-            added = self.build.constant(positions[1 : n + 1], "text.positions")
-            self.context = self._rows(self.build.op("Add", "context", added))
+            added = np.tile(positions[1 : n + 1], (prompts.vectors // n, 1))
+            context = self.build.op("Add", "context", self.build.constant(added, "text.positions"))
+            if own:
+                words = self._before_words(context, words, own, [len(s) for s in suffixes])
+            else:
+                self.context = self._rows(context)
+        self.suffix = self._rows(words)
 
     def add_block(self, name: str, block: Block, first: bool, last: bool) -> None:
         """Move both streams through one block; after the last one, ``suffix`` is (P * K, H)."""
@@ -163,7 +172,7 @@ class TextWriter:
     ) -> tuple[str, str, str]:
         """Return queries, keys and values (P, heads, T, d); queries (P, heads, K, d) if last."""
         build, config, ends = self.build, self._config, self.packing.ends
-        if first:  # nothing of the context has reached these tokens yet
+        if first and not self._specific:  # nothing of the context has reached these tokens yet
             h = norm(self._words, block.norm1, config.norm_eps)
             return (
                 self._fixed(_linear(h[ends] if last else h, block.query), f"{name}.words.query"),
@@ -207,6 +216,16 @@ class TextWriter:
             parts.append(build.op("Reshape", mixed, build.constant(shape)))
         joined = parts[0] if len(parts) == 1 else build.op("Concat", *parts, axis=2)
         return blocks.join_heads(build, joined, config.width)
+
+    def _before_words(self, context: str, words: str, n: int, lengths: Sequence[int]) -> str:
+        """Return contexts (P, K * n, H) and words (P, T, H), packed, each context before its own
+        class's words."""
+        places, word = [], len(lengths) * n
+        for k, length in zip(self.packing.order, lengths, strict=True):
+            places += [*range(k * n, (k + 1) * n), *range(word, word + length)]
+            word += length
+        both = self.build.op("Concat", context, words, axis=1)
+        return self.build.op("Gather", both, self.build.constant(places), axis=1)
 
     def _tiles(self, x: str, group: Group, first: int, width: int) -> str:
         """Return a group's stretch of a packed axis, (P, heads, tiles, width, d)."""

@@ -62,6 +62,7 @@ class OnnxTextTower:
         engine: Engine = "onnxruntime",
         precision: Arithmetic = "float32",
         streamed: bool = False,
+        specific: bool = False,
     ) -> None:
         self._checkpoint = checkpoint
         self._runtime = Runtime(engine, precision, threads)
@@ -69,10 +70,10 @@ class OnnxTextTower:
         self._closed = False
         self._runtime.check()
         checkpoint.check_text()
-        self._prompts = layout(checkpoint, class_names, template, n_context)
-        tokens = self._prompts.n_context + sum(len(s) for s in self._prompts.suffixes)
-        self._batch = max(1, TOKENS // tokens) if batch is None else _positive("batch", batch)
-        self._directions = max(LEAST_DIRECTIONS, TANGENT_TOKENS // tokens, self._batch)
+        self._prompts = layout(checkpoint, class_names, template, n_context, specific)
+        usual = max(1, TOKENS // self.tokens)
+        self._batch = usual if batch is None else _positive("batch", batch)
+        self._directions = max(LEAST_DIRECTIONS, TANGENT_TOKENS // self.tokens, self._batch)
         self._start = start(checkpoint, self._prompts)
         self._logit_scale = checkpoint.logit_scale
         config = checkpoint.text
@@ -118,6 +119,11 @@ class OnnxTextTower:
         return token_moments(self._checkpoint)[1]
 
     @property
+    def tokens(self) -> int:
+        """Tokens that one forward computes."""
+        return self._prompts.tokens
+
+    @property
     def projection(self) -> Array:
         """Final text projection, float32 (D, H)."""
         return self._projection
@@ -151,8 +157,10 @@ class OnnxTextTower:
         class_names: Sequence[str] | None = None,
         template: str | None = None,
         n_context: int | None = None,
+        specific: bool = False,
     ) -> OnnxTextTower:
-        """Return the same tower for other names, another template or another context length."""
+        """Return the same tower for other names, another template or context length, or for
+        contexts that are ``specific`` to a class."""
         return OnnxTextTower(
             self._checkpoint,
             class_names or self.class_names,
@@ -161,6 +169,7 @@ class OnnxTextTower:
             # Tokens of a call are what a batch was chosen for; other prompts are about as long.
             batch=self._batch if self._streamed else None,
             streamed=self._streamed,
+            specific=specific,
             **vars(self._runtime),
         )
 

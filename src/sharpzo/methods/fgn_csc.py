@@ -1,0 +1,93 @@
+"""``fgn-csc``: forward-only Gauss-Newton over a context of its own for every class.
+
+CoOp calls such contexts class-specific (CSC). Class k's features depend on its own context alone,
+so one slope along a direction of all contexts gives every class its own: K times the space of
+``fgn`` for the slopes that it pays, and no prompt that another name could use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sharpzo.methods.contexts import wanted_views
+from sharpzo.methods.registry import Fit, Method, Task, register
+from sharpzo.methods.searching import SearchingSettings, search_until_spent
+from sharpzo.objective import TANGENT_COST, FeatureLoss, FeatureObjective, WholeContext
+from sharpzo.search import checks
+from sharpzo.search.gauss_newton import GaussNewton, GaussNewtonSettings
+from sharpzo.types import Features
+
+
+@dataclass(frozen=True)
+class FgnCscSettings(SearchingSettings):
+    """FGN over ``tokens`` vectors a class (None: as many as the template has words before the
+    name), in token distances.
+
+    A forward counts as the tokens that it computes over those of a forward whose classes share
+    their context; a tangent as ``tangent_cost`` of such forwards. ``views`` augmented views of each
+    photo, crops of a share of ``view_scale``, train beside the photos; the loss knows them, so they
+    cost image passes and no forward.
+    """
+
+    validate_every: int = 100
+    choose: bool = False
+    forwards: int | None = 5000
+    tokens: int | None = None
+    tangent_cost: float = TANGENT_COST
+    views: int = 0
+    view_scale: tuple[float, float] = (0.5, 1.0)
+    search: GaussNewtonSettings = field(default_factory=GaussNewtonSettings)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.at_least("views", self.views, 0)
+        if self.tokens is not None:
+            checks.at_least("tokens", self.tokens, 1)
+
+
+def fit(settings: FgnCscSettings, task: Task) -> Fit:
+    """Search the contexts of the lowest training loss; validation chooses among their points."""
+    tower = task.tower.variant(n_context=settings.tokens, specific=True)
+    try:
+        contexts = WholeContext(tower.start, tower.token_distance)
+        objective = FeatureObjective(
+            tower,
+            task.train,
+            contexts,
+            task.validation,
+            tangent_cost=settings.tangent_cost,
+            forward_cost=tower.tokens / task.tower.tokens,
+        )
+        loss = FeatureLoss(_photos(task, settings.views), tower.logit_scale)
+        groups = len(tower.class_names)
+        search = GaussNewton(contexts.dim, loss, settings.search, task.seed, groups=groups)
+        result = search_until_spent(search, objective, settings, task)
+    finally:
+        tower.close()
+    notes = {
+        "training_loss": result.chosen.judged.loss,
+        "linearisations": search.notes["linearisations"],
+    }
+    return Fit.of_search(result, arrays={}, notes=notes)
+
+
+def _photos(task: Task, views: int) -> Features:
+    """The training photos and their views."""
+    train, more = task.train, wanted_views(task, views)
+    if more is None:
+        return train
+    vectors = np.concatenate([train.vectors, more.vectors])
+    return Features(vectors, np.concatenate([train.labels, more.labels]), train.class_names)
+
+
+register(
+    Method(
+        "fgn-csc",
+        "forward-only Gauss-Newton over a context of its own for every class",
+        FgnCscSettings(),
+        fit,
+        bounded=False,
+    )
+)
