@@ -369,3 +369,20 @@ def test_nothing_told_or_asked_is_shared():
 def test_wrong_settings(changes, message):
     with pytest.raises(InputError, match=message):
         GaussNewtonSettings(**changes)
+
+
+class RoundedTower(Tower):
+    """Features on a coarse grid."""
+
+    def features(self, points):
+        return np.round(super().features(points) * 4) / 4
+
+
+def test_rounding_does_not_shrink_the_radius_to_nothing():
+    tower, how = RoundedTower(30, seed=1), GaussNewtonSettings(directions=4)
+    search = GaussNewton(30, squares, how, seed=1)
+    radii = []
+    for _ in range(150):
+        drive(search, tower, 1)
+        radii.append(search.notes["radius"])
+    assert min(radii) >= 0.01 * how.radius

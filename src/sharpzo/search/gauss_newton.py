@@ -33,7 +33,10 @@ FeatureLoss = Callable[[Array], tuple[float, Array]]
 
 SHORTEST = 0.5  # what an old direction must keep of its length, or its slope is mostly rounding
 NUMBERS = 2**26  # of slopes kept at most: 256 MB
-SMALLEST_RADIUS = 1e-7  # a trust region below moves no float32 context
+# Of the first trust radius. Where losses are rounded, as by bfloat16, a smaller step is a gamble:
+# without a floor, failures of half of the rounds shrank the radius to nothing.
+SMALLEST_RADIUS = 0.01
+FAILURES = 24  # rounds in a row without a decrease, after which the search has converged
 DAMPINGS = 1e-8, 1e8
 
 
@@ -126,6 +129,7 @@ class GaussNewton:
         self._step = 0
         self._linearised = 0  # how often
         self._age = 0  # rounds that the Jacobian at hand has served
+        self._failures = 0  # rounds without a decrease, in a row
         self._damping = settings.damping
         self._radius = settings.radius
         self._past = np.zeros((0, dim))  # accepted steps, the latest first
@@ -188,8 +192,8 @@ class GaussNewton:
 
         Features or slopes that are not finite count as a loss of +inf and as a slope of zero. The
         search has DIVERGED if the features of its own point are not finite, and CONVERGED once
-        the trust region has shrunk to nothing. Raises `InputError` for anything else than was
-        asked for.
+        `FAILURES` rounds in a row have found nothing better. Raises `InputError` for anything else
+        than was asked for.
         """
         asked = self.ask()
         many = len(asked.directions) if isinstance(asked, Linearise) else len(asked)
@@ -326,7 +330,9 @@ class GaussNewton:
             parts = steps[i].reshape(self._groups, -1, 1)
             parts = parts / np.maximum(np.square(parts).sum(axis=1, keepdims=True), 1e-300)
             self._jacobian += (parts * error.reshape(self._groups, 1, -1)).astype(error.dtype)
+        smallest = SMALLEST_RADIUS * self.settings.radius
         if decrease > 1e-4 * max(hoped, 0.0):
+            self._failures = 0
             move, self._point = candidates[i] - self._point, candidates[i]
             self._features, self._loss = np.array(features[i]), float(losses[i])
             self._past = np.stack([move, *self._past])[: self.settings.history]
@@ -334,14 +340,16 @@ class GaussNewton:
             if self._gain > 0.75:
                 self._radius = min(max(self._radius, 2 * length), self.settings.radius)
             elif self._gain < 0.25:
-                self._radius = min(self._radius, length)
+                self._radius = max(min(self._radius, length), smallest)
         else:
-            self._radius = min(self._radius, float(np.linalg.norm(steps, axis=1).max())) / 2
+            self._failures += 1
+            longest = float(np.linalg.norm(steps, axis=1).max())
+            self._radius = max(min(self._radius, longest) / 2, smallest)
             self._damping = min(self._damping * self.settings.ladder, DAMPINGS[1])
         self._step += 1
         self._age += 1
         self._round = None
-        if self._radius < SMALLEST_RADIUS:
+        if self._failures >= FAILURES:
             self._stopped = Reason.CONVERGED
         elif self._age >= self.settings.reuse:
             self._due = True
@@ -354,6 +362,7 @@ class GaussNewton:
             "step": self._step,
             "linearised": self._linearised,
             "age": self._age,
+            "failures": self._failures,
             "damping": self._damping,
             "radius": self._radius,
             "gain": self._gain,
@@ -381,7 +390,7 @@ class GaussNewton:
         search = cls(
             len(state["point"]), loss, settings, int(state["seed"]), groups=int(state["groups"])
         )
-        for name in ("step", "linearised", "age"):
+        for name in ("step", "linearised", "age", "failures"):
             setattr(search, f"_{name}", int(state[name]))
         for name in ("damping", "radius", "gain"):
             setattr(search, f"_{name}", float(state[name]))
