@@ -45,8 +45,7 @@ def split(count: int, side: int = 40) -> LabelledPhotos:
 
 def test_states_equal_those_of_the_tower_here(checkpoint):
     photos, heard = split(5), []
-    process = ImageProcess(checkpoint, threads=1)
-    process.chunk = 2
+    process = ImageProcess(checkpoint, threads=1, chunk=2)
     found = process.states(photos.decoded(), heard.append)
     again = process.states(photos.take([3]).decoded())
     process.close()
@@ -78,8 +77,7 @@ def test_a_photo_that_cannot_be_read_ends_the_process(checkpoint, tmp_path):
     bad.write_bytes(b"no photo")
     good = as_photo(np.zeros((30, 30, 3), np.uint8))
     photos = LabelledPhotos((good, good, as_photo(bad)), np.zeros(3, np.int64), ("cat",))
-    process = ImageProcess(checkpoint, threads=1)
-    process.chunk = 1
+    process = ImageProcess(checkpoint, threads=1, chunk=1)
     with pytest.raises(InputError, match=re.escape(str(bad))):
         encode(checkpoint, {"training": photos}, open_tower=lambda: process)
     assert process._process.poll() is not None
@@ -89,8 +87,7 @@ def test_stopping_ends_the_process(checkpoint):
     def stop(done: int) -> None:
         raise KeyboardInterrupt
 
-    process = ImageProcess(checkpoint, threads=1)
-    process.chunk = 1
+    process = ImageProcess(checkpoint, threads=1, chunk=1)
     with pytest.raises(KeyboardInterrupt):
         process.states(split(3).decoded(), stop)
     assert process._process.poll() is not None
@@ -122,7 +119,9 @@ def test_the_least_that_a_refusal_names_does(checkpoint):
     prompts = layout(checkpoint, ["cat", "dog"])
 
     def plan(limit: int):
-        return MemoryLimit(limit, checkpoint, 1).plan(prompts, 10 * MB, [split(2)], [split(2)])
+        return MemoryLimit(limit, checkpoint, 1).plan(
+            prompts, "float32", 10 * MB, [split(2)], [split(2)]
+        )
 
     with pytest.raises(BudgetError, match=r"1 MB cannot be met.*at least \d+ MB") as refused:
         plan(MB)

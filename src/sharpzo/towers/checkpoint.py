@@ -85,7 +85,7 @@ class Checkpoint:
         """Raise `CheckpointError` for what is missing of the text tower; nothing is read."""
         width = self.text.width
         for layer in range(self.text.layers):
-            for part, shape in clip_shapes(width, self.text.mlp_width).items():
+            for part, shape in block_shapes(width, self.text.mlp_width).items():
                 name = f"text_model.encoder.layers.{layer}.{CLIP_LAYERS[part]}"
                 self.find(f"{name}.weight", shape)
                 self.find(f"{name}.bias", shape[:1])
@@ -129,7 +129,7 @@ class Checkpoint:
         return digest.hexdigest()
 
 
-def clip_shapes(width: int, mlp_width: int) -> dict[str, tuple[int, ...]]:
+def block_shapes(width: int, mlp_width: int) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the weights of a block's layers."""
     square, norm = (width, width), (width,)
     return {

@@ -7,23 +7,29 @@ the runtime are measured to take here. Constants are measured by benchmarks/memo
 from __future__ import annotations
 
 import math
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 
 from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.errors import BudgetError, InputError
 from sharpzo.memory import MB, resident, trim
 from sharpzo.towers.checkpoint import Checkpoint
-from sharpzo.towers.config import ImageConfig, TextConfig
 from sharpzo.towers.image_process import CHUNK, ImageProcess
+from sharpzo.towers.precision import Precision
 from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.towers.prompts import Prompts
 
-# Bytes of a tower's compiled graphs and of what the runtime keeps beside the tensors: 7 to 11 MB.
+_WORKER = "sharpzo.towers.image_worker"
+_ENGINE = "sharpzo.towers.streaming, onnxruntime"
+# Bytes of the text tower's compiled graphs and of what the runtime keeps beside the tensors.
 _SESSIONS = 12 * MB
 # The runtime's arena grows in powers of two: up to 1.5 times what is in use.
 _ARENA = 1.5
+_PRODUCTS = 8 * MB  # where the library of matrix products packs its operands
 _BESIDE = 20 * MB  # what encoding takes in this process, beside pixels: 9 to 16 MB
 _LEFT = 16 * MB  # what a search leaves behind in this process: 13 MB
 _BATCH = 32  # candidates a call at most: more do not make it faster
@@ -59,27 +65,23 @@ class MemoryLimit:
     def plan(
         self,
         prompts: Prompts,
+        precision: Precision,
         search: int,
         before: Iterable[LabelledPhotos] = (),
         after: Iterable[LabelledPhotos] = (),
     ) -> Plan:
-        """Return what fits; a process is started to measure the runtime, and ended.
+        """Return what fits; two processes are started to measure what modules take, and end.
 
-        ``search`` is what a method takes beside the towers, in bytes; photos of ``before`` and
-        ``after`` are encoded before and after it.
+        ``precision`` is the text tower's; ``search`` is what a method takes beside the towers, in
+        bytes; photos of ``before`` and ``after`` are encoded before and after it.
         """
-        trim()
-        self._checkpoint.weights.release("")
-        now = resident() or 0
-        process = ImageProcess(self._checkpoint, self._threads)
-        process.kill()
-        runtime = process.runtime or 0
-        loading = 0 if "onnxruntime" in sys.modules else runtime - (process.bare or 0)
+        now, worker = self._now(), _measure(_WORKER)
+        loading = 0 if "onnxruntime" in sys.modules else _measure(f"{_WORKER}, {_ENGINE}") - worker
         sizes = largest(before), largest(after)
 
         def needed(chunk: int, batch: int) -> int:
-            encoding = _BESIDE + runtime + image_bytes(self._checkpoint, chunk)
-            text = search + text_bytes(self._checkpoint, prompts, batch)
+            encoding = _BESIDE + worker + image_bytes(self._checkpoint, chunk)
+            text = search + text_bytes(self._checkpoint, prompts, batch, precision)
             needs = [loading + text]
             needs += [encoding + sizes[0]] if sizes[0] else []
             needs += [loading + _LEFT + encoding + sizes[1]] if sizes[1] else []
@@ -90,22 +92,17 @@ class MemoryLimit:
     def open(self, splits: Iterable[LabelledPhotos], chunk: int | None = None) -> ImageProcess:
         """Return the process that encodes ``chunk`` photos at a time, as a plan says; without one
         as many as fit."""
+        now = self._now()
+        if chunk is None:
+            base = now + _BESIDE + largest(splits) + _measure(_WORKER)
+            chunk = self._choose(lambda c, _: base + image_bytes(self._checkpoint, c)).chunk
+        return ImageProcess(self._checkpoint, self._threads, chunk)
+
+    def _now(self) -> int:
+        """Bytes that this process cannot do without."""
         trim()
         self._checkpoint.weights.release("")
-        now = resident() or 0
-        process = ImageProcess(self._checkpoint, self._threads)
-        if chunk is not None:
-            process.chunk = chunk
-            return process
-        try:
-            base = now + _BESIDE + largest(splits) + (process.runtime or 0)
-            process.chunk = self._choose(
-                lambda chunk, _: base + image_bytes(self._checkpoint, chunk)
-            ).chunk
-        except BaseException:
-            process.kill()
-            raise
-        return process
+        return resident() or 0
 
     def _choose(self, needed: Callable[[int, int], int]) -> Plan:
         """The largest chunk, then the largest batch, that fit."""
@@ -122,27 +119,36 @@ class MemoryLimit:
 
 
 def image_bytes(checkpoint: Checkpoint, chunk: int) -> int:
-    """Bytes of the image tower block by block, beside its runtime, pixels on both sides."""
+    """Bytes of the image tower layer by layer, beside its process, pixels on both sides."""
     config = checkpoint.image
     height, width = Preprocessing.open(checkpoint).size
     tokens = 1 + (height // config.patch) * (width // config.patch)
     pixels = 4 * 3 * height * width
-    rows = 4 * tokens * config.width
-    # Queries, keys, values, output and norms; the MLP before, in and after its activation.
-    active = 4 * tokens * (6 * config.width + 3 * config.mlp_width)
-    active += 4 * 3 * config.heads * tokens * tokens  # scores, softmax, and one on the way
+    rows = 4 * tokens * (2 * config.width + max(3 * config.width, config.mlp_width))
+    matrix = 4 * config.width * max(config.mlp_width, 3 * config.patch**2)
+    if checkpoint.weights.converted or config.family == "dinov2":  # scaled, or made float32
+        matrix *= 2
     # Here: photos of a chunk, their stack, and the chunk before while it is sent.
-    return _SESSIONS + _block(checkpoint, config) + active + chunk * (rows + pixels + 3 * pixels)
+    return _PRODUCTS + matrix + 8 * tokens * tokens + chunk * (rows + pixels + 3 * pixels)
 
 
-def text_bytes(checkpoint: Checkpoint, prompts: Prompts, batch: int) -> int:
+def text_bytes(
+    checkpoint: Checkpoint, prompts: Prompts, batch: int, precision: Precision = "float32"
+) -> int:
     """Bytes of the text tower block by block, beside its runtime."""
     config = checkpoint.text
+    matrices = 4 * config.width**2 + 2 * config.width * config.mlp_width
+    others = 9 * config.width + config.mlp_width
+    # A block's weights, and beside them what is no view of the file: scaled queries, or all of it.
+    copied = matrices if checkpoint.weights.converted else config.width**2
+    block = 4 * (matrices + others + copied)
+    width = {"float32": 0, "float16": 2, "int8": 1, "int4": 1}[precision]
+    kept = config.layers * (width * matrices + 8 * others) if width else 0
     suffixes = sum(map(len, prompts.suffixes))
     tokens = prompts.n_context + suffixes
     fixed = 4 * config.width * (5 * suffixes + 2 * config.layers + config.projection)
     active = 4 * tokens * (8 * config.width + 3 * config.mlp_width)
-    return _SESSIONS + _block(checkpoint, config) + fixed + round(_ARENA * batch * active)
+    return _SESSIONS + block + kept + fixed + round(_ARENA * batch * active)
 
 
 def search_bytes(start: int, dim: int | None) -> int:
@@ -159,9 +165,12 @@ def largest(splits: Iterable[LabelledPhotos]) -> int:
     return 3 * 3 * max((photo.size() for split in splits for photo in split.photos), default=0)
 
 
-def _block(checkpoint: Checkpoint, config: ImageConfig | TextConfig) -> int:
-    """Bytes of a block's weights, as files and as float32 beside them where they are converted."""
-    width = config.width
-    numbers = 4 * width * width + 2 * width * config.mlp_width + 9 * width + config.mlp_width
-    scaled = numbers if checkpoint.weights.converted else width * width  # queries are scaled
-    return 4 * (numbers + scaled)
+@cache
+def _measure(modules: str) -> int:
+    """Bytes in memory of a new interpreter that has imported modules, and nothing else."""
+    code = f"import {modules}; from sharpzo.memory import resident; print(resident())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE, check=True,
+    )  # fmt: skip
+    return int(done.stdout)

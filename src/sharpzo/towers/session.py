@@ -7,13 +7,15 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sharpzo.errors import EngineError
-from sharpzo.towers.graph import Graph
 from sharpzo.types import Array
+
+if TYPE_CHECKING:
+    from sharpzo.towers.graph import Graph
 
 _CGROUP = Path("/sys/fs/cgroup")
 

@@ -13,18 +13,22 @@ Five savings, all exact because the tower is causal:
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from sharpzo.errors import CheckpointError
 from sharpzo.towers import blocks
 from sharpzo.towers.blocks import Block, Pair
 from sharpzo.towers.checkpoint import Checkpoint
-from sharpzo.towers.graph import Builder, Graph
 from sharpzo.towers.packing import MASKED, Group, Packing, pack
 from sharpzo.towers.precision import Precision
 from sharpzo.towers.prompts import Prompts, token_table
 from sharpzo.towers.reference import activate, norm
 from sharpzo.types import Array
+
+if TYPE_CHECKING:
+    from sharpzo.towers.graph import Builder, Graph
 
 # Tokens of an attention tile. On two AVX2 cores 16, 32 and 64 were equal within noise (100 classes,
 # width 256); 1 cost 20 % more and 128 cost 15 % more.
@@ -39,6 +43,8 @@ def build_text(checkpoint: Checkpoint, prompts: Prompts, precision: Precision = 
     ``precision``; what is folded into constants and the projection stay float32. Raises
     `CheckpointError` for a tower that is not causal: every saving above would be wrong there.
     """
+    from sharpzo.towers.graph import Builder
+
     config, k = checkpoint.text, len(prompts.suffixes)
     build = Builder(precision)
     write_text(build, checkpoint, prompts)
