@@ -94,10 +94,6 @@ class Checkpoint:
         positions = (self.text.context_length, width)
         self.find("text_model.embeddings.position_embedding.weight", positions)
 
-    def release(self, name: str) -> None:
-        """Let the pages of a layer's tensors leave memory: those called ``name`` and more."""
-        self.weights.release(f"{name}.", f"{name.split('.', 1)[0]}.{name}.")
-
     @property
     def logit_scale(self) -> float:
         """Factor on cosines; the checkpoint keeps its logarithm."""

@@ -22,7 +22,6 @@ from sharpzo.types import Array
 if TYPE_CHECKING:
     from sharpzo.towers.graph import Builder, Graph
 
-EMBEDDINGS = "vision_model.embeddings"  # what their tensors' names start with
 _DINO_LAYERS = {
     "norm1": "norm1", "query": "attention.attention.query", "key": "attention.attention.key",
     "value": "attention.attention.value", "out": "attention.output.dense", "norm2": "norm2",
@@ -65,7 +64,8 @@ def read_layer(checkpoint: Checkpoint, layer: int, part: str) -> Pair:
     """Return one layer of a block; ``part`` is the name of a field of `Block`."""
     config = checkpoint.image
     shape = block_shapes(config.width, config.mlp_width)[part]
-    pair = checkpoint.pair(layer_name(checkpoint, layer, part), *shape)
+    layers = CLIP_LAYERS if config.family == "clip" else _DINO_LAYERS
+    pair = checkpoint.pair(f"{_block_name(checkpoint, layer)}.{layers[part]}", *shape)
     if part == "query":
         return blocks.scale_query(pair, config.heads)
     if config.family == "dinov2" and part in _DINO_SCALES:
@@ -74,12 +74,6 @@ def read_layer(checkpoint: Checkpoint, layer: int, part: str) -> Pair:
         factor = checkpoint.tensor(name, (config.width,))
         return pair[0] * factor[:, None], pair[1] * factor
     return pair
-
-
-def layer_name(checkpoint: Checkpoint, layer: int, part: str) -> str:
-    """Return what the names of one layer's tensors start with, without the final dot."""
-    layers = CLIP_LAYERS if checkpoint.image.family == "clip" else _DINO_LAYERS
-    return f"{_block_name(checkpoint, layer)}.{layers[part]}"
 
 
 def read_norm(checkpoint: Checkpoint, place: str) -> Pair:
@@ -103,17 +97,17 @@ def read_embedding(checkpoint: Checkpoint, height: int, width: int) -> tuple[Pai
         )
     if min(height, width) < p:
         raise CheckpointError(f"photos of {height}x{width} pixels are smaller than a patch of {p}")
-    grid = config.image_size // p
+    name, grid = "vision_model.embeddings", config.image_size // p
     if config.family == "clip":
-        cls = checkpoint.tensor(f"{EMBEDDINGS}.class_embedding", (m,))
-        table = checkpoint.tensor(f"{EMBEDDINGS}.position_embedding.weight", (1 + grid * grid, m))
-        kernel = checkpoint.tensor(f"{EMBEDDINGS}.patch_embedding.weight", (m, 3, p, p))
+        cls = checkpoint.tensor(f"{name}.class_embedding", (m,))
+        table = checkpoint.tensor(f"{name}.position_embedding.weight", (1 + grid * grid, m))
+        kernel = checkpoint.tensor(f"{name}.patch_embedding.weight", (m, 3, p, p))
         bias = np.zeros(m, np.float32)
     else:
-        cls = checkpoint.tensor(f"{EMBEDDINGS}.cls_token", (1, 1, m)).reshape(m)
-        table = checkpoint.tensor(f"{EMBEDDINGS}.position_embeddings", (1, 1 + grid * grid, m))[0]
-        kernel = checkpoint.tensor(f"{EMBEDDINGS}.patch_embeddings.projection.weight", (m, 3, p, p))
-        bias = checkpoint.tensor(f"{EMBEDDINGS}.patch_embeddings.projection.bias", (m,))
+        cls = checkpoint.tensor(f"{name}.cls_token", (1, 1, m)).reshape(m)
+        table = checkpoint.tensor(f"{name}.position_embeddings", (1, 1 + grid * grid, m))[0]
+        kernel = checkpoint.tensor(f"{name}.patch_embeddings.projection.weight", (m, 3, p, p))
+        bias = checkpoint.tensor(f"{name}.patch_embeddings.projection.bias", (m,))
     table = resize_positions(table, height // p, width // p)
     added = np.concatenate([(cls + table[0])[None], table[1:]])
     return (kernel.reshape(m, -1), bias), added

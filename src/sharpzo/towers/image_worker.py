@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from sharpzo.errors import SharpzoError
-from sharpzo.memory import peak
+from sharpzo.memory import peak, trim
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.layers import LayeredImage
 from sharpzo.towers.preprocess import Preprocessing
@@ -39,6 +39,7 @@ def _serve(source: BinaryIO, sink: BinaryIO) -> None:
     checkpoint = Checkpoint.open(json.loads(source.readline())["folder"])
     height, width = Preprocessing.open(checkpoint).size
     tower = LayeredImage(checkpoint, height, width)
+    trim()
     while line := source.readline():
         pixels = np.empty((json.loads(line)["photos"], 3, height, width), np.float32)
         _fill(source, pixels)

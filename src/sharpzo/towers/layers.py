@@ -63,11 +63,11 @@ class LayeredImage:
         rows, columns = height // p, width // p
         x = np.empty((many, *self._added.shape), np.float32)
         x[:] = self._added
-        for photo, seen in zip(x, pixels[:, :, : rows * p, : columns * p], strict=True):
+        for i, seen in enumerate(pixels[:, :, : rows * p, : columns * p]):
             patches = seen.reshape(3, rows, p, columns, p).transpose(1, 3, 0, 2, 4)
             patches = patches.reshape(rows * columns, -1)
-            photo[1:] += linear(patches, self._patch, np.empty_like(photo[1:]))
-        self._checkpoint.release(image.EMBEDDINGS)
+            x[i, 1:] += linear(patches, self._patch, np.empty_like(x[i, 1:]))
+        self._checkpoint.weights.release()
         x = x.reshape(-1, config.width)
         if config.family == "clip":
             norm(x, image.read_norm(self._checkpoint, "pre"), config.norm_eps, x)
@@ -79,7 +79,7 @@ class LayeredImage:
 
     def _linear(self, x: Array, layer: int, part: str, out: Array) -> Array:
         linear(x, image.read_layer(self._checkpoint, layer, part), out)
-        self._checkpoint.release(image.layer_name(self._checkpoint, layer, part))
+        self._checkpoint.weights.release()
         return out
 
 
@@ -103,8 +103,10 @@ def norm(x: Array, pair: Pair, eps: float, out: Array) -> Array:
 def attend(query: Array, key: Array, value: Array, photos: int, heads: int) -> None:
     """Put what they read in place of queries: rows (photos * q, H) of scaled queries, keys and
     values (photos * tokens, H); a head at a time, so scores take tokens * tokens numbers."""
-    query, key, value = (a.reshape(photos, -1, heads, a.shape[1] // heads)
-                         for a in (query, key, value))  # fmt: skip
+    width = query.shape[1] // heads
+    query = query.reshape(photos, -1, heads, width)
+    key = key.reshape(photos, -1, heads, width)
+    value = value.reshape(photos, -1, heads, width)
     for photo in range(photos):
         for head in range(heads):
             asked = query[photo, :, head]

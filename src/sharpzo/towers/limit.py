@@ -101,7 +101,7 @@ class MemoryLimit:
     def _now(self) -> int:
         """Bytes that this process cannot do without."""
         trim()
-        self._checkpoint.weights.release("")
+        self._checkpoint.weights.release()
         return resident() or 0
 
     def _choose(self, needed: Callable[[int, int], int]) -> Plan:
@@ -167,8 +167,8 @@ def largest(splits: Iterable[LabelledPhotos]) -> int:
 
 @cache
 def _measure(modules: str) -> int:
-    """Bytes in memory of a new interpreter that has imported modules, and nothing else."""
-    code = f"import {modules}; from sharpzo.memory import resident; print(resident())"
+    """Bytes in memory of a new interpreter that has imported modules and let go what it can."""
+    code = f"import {modules}; from sharpzo.memory import *; trim(); print(resident())"
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
         stdout=subprocess.PIPE, check=True,

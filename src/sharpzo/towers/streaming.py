@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from sharpzo.memory import trim
 from sharpzo.towers import text
 from sharpzo.towers.blocks import Block
 from sharpzo.towers.checkpoint import Checkpoint
@@ -42,6 +43,7 @@ class StreamedText:
         threads: int | None = None,
         precision: Precision = "float32",
     ) -> None:
+        trim()
         self._checkpoint = checkpoint
         self._sessions: dict[str, Session] = {}
         self._steps: list[_Step] = []
@@ -63,13 +65,16 @@ class StreamedText:
             elif n:
                 outputs[writer.context] = ("C", m)
             graph = writer.build.finish(inputs, outputs, "text-block")
+            again = frozenset(_arrays(block)) if precision == "float32" else frozenset[str]()
+            again, kept = _split(graph, again)
+            checkpoint.weights.release()
             kind = "first" if first else "last" if last else "middle"
             if kind not in self._sessions:
-                self._sessions[kind] = Session(graph.unbound(), threads)
-            again = frozenset(_arrays(block)) if precision == "float32" else frozenset[str]()
-            self._steps.append(_Step(self._sessions[kind], tuple(outputs), *_split(graph, again)))
-            checkpoint.release(text.block_prefix(layer))
-        checkpoint.weights.release("")
+                # Three arenas would keep three times what one block needs, and save no time here.
+                self._sessions[kind] = Session(graph.unbound(), threads, arena=False)
+                trim()  # the engine has been loaded, and this graph is compiled
+            self._steps.append(_Step(self._sessions[kind], tuple(outputs), again, kept))
+        trim()
 
     def run_many(self, outputs: Sequence[str], inputs: Mapping[str, Array]) -> list[Array]:
         """Return ``states`` (P, K, H) and ``features`` (P, K, D) of ``context`` (P, n, m)."""
@@ -79,7 +84,7 @@ class StreamedText:
             last = layer == len(self._steps) - 1
             wanted = outputs if last else step.outputs
             found = step.session.run_many(wanted, carried | step.kept | self._again(layer))
-            self._checkpoint.release(text.block_prefix(layer))
+            self._checkpoint.weights.release()
             if last:
                 return found
             carried["suffix"] = found[0]
@@ -98,6 +103,7 @@ class StreamedText:
         for session in self._sessions.values():
             session.close()
         self._steps = []
+        trim()
 
 
 @dataclass(frozen=True, eq=False)

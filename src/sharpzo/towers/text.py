@@ -67,14 +67,8 @@ def write_text(build: Builder, checkpoint: Checkpoint, prompts: Prompts) -> None
 
 def read_block(checkpoint: Checkpoint, layer: int) -> Block:
     """Return the arrays of one block."""
-    config = checkpoint.text
-    name = block_prefix(layer)
+    config, name = checkpoint.text, f"text_model.encoder.layers.{layer}"
     return blocks.clip_block(checkpoint, name, config.width, config.mlp_width, config.heads)
-
-
-def block_prefix(layer: int) -> str:
-    """Return what the names of one block's tensors start with, without the final dot."""
-    return f"text_model.encoder.layers.{layer}"
 
 
 class TextWriter:

@@ -232,7 +232,7 @@ class OnnxTextTower:
 
     def _compile(self, build: Callable[[Checkpoint, Prompts, Precision], Graph]) -> Running:
         session = self._runtime.open(build(self._checkpoint, self._prompts, self._runtime.weights))
-        self._checkpoint.weights.release("")  # the runtime has copied what it needs
+        self._checkpoint.weights.release()  # the runtime has copied what it needs
         return session
 
 
@@ -277,7 +277,7 @@ class OnnxImageTower:
 
             graph = build_image(self._checkpoint, *self._preprocessing.size)
             self._session = self._runtime.open(graph)
-            self._checkpoint.weights.release("vision_model.")
+            self._checkpoint.weights.release()
         rows = [
             self._session.run_many(["states"], {"pixels": pixels[i : i + self._batch]})[0]
             for i in range(0, len(pixels), self._batch)
