@@ -4,16 +4,14 @@ limit, and of backpropagation on the same photos and model.
     python benchmarks/memory.py              # prints a line a run, writes results/memory.json
 
 Models: random weights of the sizes of CLIP ViT-B/16 and ViT-L/14, float32 files, a vocabulary of
-49,408 pieces; 16 random photos of 64 x 64 pixels for each of 10 classes, encoded in every run but
-those that say otherwise. Runs of a model, in this order (``--runs`` names fewer):
+49,408 pieces; 16 random photos of 64 x 64 pixels for each of 10 classes. Runs of a model, in this order (``--runs`` names fewer):
 
 * ``least``, ``least, int8``: method ``sharpzo``, 200 forwards, with the least limit, which is what
   a run before it with a limit of 1 MB names in its refusal;
 * ``least, default method``: ``ladder+gda``, one forward, as `fit` runs without further wishes;
-* ``unlimited``: method ``sharpzo`` without a limit;
-* ``coop``: backpropagation (torch, extra ``torch``), 20 steps of 32 photos, validated at the end;
-* ``coop, encoded before`` and ``coop, checkpointing, encoded before``: the same 20 steps with image
-  features from the cache that the run before has filled, so that the peak is that of tuning.
+* ``unlimited``: method ``sharpzo`` without a limit, which keeps its image features;
+* ``coop``, ``coop, checkpointing``: backpropagation (torch, extra ``torch``), 20 steps of 32
+  photos, with the image features that the run before has kept: the peak is that of tuning.
 
 Peak: every 10 ms the resident sizes (RSS, from /proc) of the process and all its descendants are
 added up; the largest sum counts. Pages that several of them share (libraries, the mapped
@@ -45,7 +43,6 @@ from PIL import Image
 
 RESULT = Path(__file__).parent / "results" / "memory.json"
 RUN = [sys.executable, "-c", "from sharpzo.cli import main; main()"]
-FRESH = "--no-cache"
 SEARCH = ["--method", "sharpzo"]
 COOP = ["--method", "coop", "--budget-steps", "20"]
 RUNS = {
@@ -54,8 +51,7 @@ RUNS = {
     "least, default method": [],
     "unlimited": SEARCH,
     "coop": COOP,
-    "coop, encoded before": COOP,
-    "coop, checkpointing, encoded before": [*COOP, "--set", "checkpointing=true"],
+    "coop, checkpointing": [*COOP, "--set", "checkpointing=true"],
 }
 WORDS = ("cat", "dog", "bird", "tree", "house")
 NAMES = [*WORDS, *(f"{a} {b}" for a, b in islice(product(WORDS, WORDS), 5))]
@@ -182,7 +178,7 @@ def fit(
 
 
 def measure(run: str, model: Path, photos: Path, out: Path, args: argparse.Namespace) -> dict:
-    extra = [*RUNS[run], "--cache", str(out / "cache")] if "coop" in run else [*RUNS[run], FRESH]
+    extra = [*RUNS[run], *(["--no-cache"] if "least" in run else ["--cache", str(out / "cache")])]
     if "coop" not in run and "default" not in run:
         extra += ["--budget-forwards", str(args.forwards)]
     limit = None

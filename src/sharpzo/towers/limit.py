@@ -25,13 +25,14 @@ from sharpzo.towers.prompts import Prompts
 
 _WORKER = "sharpzo.towers.image_worker"
 _ENGINE = "sharpzo.towers.streaming, onnxruntime"
-# Bytes of the text tower's compiled graphs and of what the runtime keeps beside the tensors.
+# Compiled graphs, what the runtime keeps beside the tensors, and pages of libraries that come back.
 _SESSIONS = 12 * MB
-# The runtime's arena grows in powers of two: up to 1.5 times what is in use.
-_ARENA = 1.5
-_PRODUCTS = 8 * MB  # where the library of matrix products packs its operands
-_BESIDE = 20 * MB  # what encoding takes in this process, beside pixels: 9 to 16 MB
-_LEFT = 16 * MB  # what a search leaves behind in this process: 13 MB
+_ARENA = 1.5  # times what is in use: the holes of the runtime's arena
+# Where the library of matrix products packs its operands, and pages of libraries that come back.
+_PRODUCTS = 14 * MB
+_BESIDE = 20 * MB  # what encoding takes in this process, beside pixels: 13 to 16 MB
+_LEFT = 16 * MB  # what a search leaves behind in this process, beside the arena: 13 MB
+_BYTES = {"float16": 2, "int8": 1}  # of a number of a matrix that is kept
 _BATCH = 32  # candidates a call at most: more do not make it faster
 
 
@@ -75,16 +76,20 @@ class MemoryLimit:
         ``precision`` is the text tower's; ``search`` is what a method takes beside the towers, in
         bytes; photos of ``before`` and ``after`` are encoded before and after it.
         """
-        now, worker = self._now(), _measure(_WORKER)
-        loading = 0 if "onnxruntime" in sys.modules else _measure(f"{_WORKER}, {_ENGINE}") - worker
+        now, (worker, most) = self._now(), _measure(_WORKER)
+        loading = 0
+        if "onnxruntime" not in sys.modules:
+            both, most = _measure(f"{_WORKER}, {_ENGINE}")
+            loading = both - worker
         sizes = largest(before), largest(after)
 
         def needed(chunk: int, batch: int) -> int:
             encoding = _BESIDE + worker + image_bytes(self._checkpoint, chunk)
             text = search + text_bytes(self._checkpoint, prompts, batch, precision)
-            needs = [loading + text]
+            left = loading + _LEFT + arena_bytes(self._checkpoint, prompts, batch, precision)
+            needs = [most, loading + text]
             needs += [encoding + sizes[0]] if sizes[0] else []
-            needs += [loading + _LEFT + encoding + sizes[1]] if sizes[1] else []
+            needs += [left + encoding + sizes[1]] if sizes[1] else []
             return now + max(needs)
 
         return self._choose(needed)
@@ -94,7 +99,7 @@ class MemoryLimit:
         as many as fit."""
         now = self._now()
         if chunk is None:
-            base = now + _BESIDE + largest(splits) + _measure(_WORKER)
+            base = now + _BESIDE + largest(splits) + _measure(_WORKER)[0]
             chunk = self._choose(lambda c, _: base + image_bytes(self._checkpoint, c)).chunk
         return ImageProcess(self._checkpoint, self._threads, chunk)
 
@@ -139,25 +144,38 @@ def text_bytes(
     config = checkpoint.text
     matrices = 4 * config.width**2 + 2 * config.width * config.mlp_width
     others = 9 * config.width + config.mlp_width
-    # A block's weights, and beside them what is no view of the file: scaled queries, or all of it.
-    copied = matrices if checkpoint.weights.converted else config.width**2
-    block = 4 * (matrices + others + copied)
-    width = {"float32": 0, "float16": 2, "int8": 1, "int4": 1}[precision]
-    kept = config.layers * (width * matrices + 8 * others) if width else 0
+    # What is no view of the file: scaled queries, or all of a block.
+    copied = 4 * (matrices if checkpoint.weights.converted else config.width**2)
+    if precision == "float32":
+        weights = 4 * (matrices + others)
+    else:
+        weights = config.layers * (_BYTES[precision] * matrices + 8 * others)
     suffixes = sum(map(len, prompts.suffixes))
-    tokens = prompts.n_context + suffixes
     fixed = 4 * config.width * (5 * suffixes + 2 * config.layers + config.projection)
+    arena = arena_bytes(checkpoint, prompts, batch, precision)
+    return _SESSIONS + weights + copied + fixed + arena
+
+
+def arena_bytes(
+    checkpoint: Checkpoint, prompts: Prompts, batch: int, precision: Precision = "float32"
+) -> int:
+    """Bytes of what the runtime computes in the text tower, which it does not give back."""
+    config = checkpoint.text
+    tokens = prompts.n_context + sum(map(len, prompts.suffixes))
     active = 4 * tokens * (8 * config.width + 3 * config.mlp_width)
-    return _SESSIONS + block + kept + fixed + round(_ARENA * batch * active)
+    # Of fewer bits, the matrices of an MLP in float32.
+    again = 0 if precision == "float32" else 2 * 4 * config.width * config.mlp_width
+    return round(_ARENA * batch * active) + again
 
 
-def search_bytes(start: int, dim: int | None) -> int:
-    """Bytes of a search over ``dim`` numbers of a context of ``start``: its map and its matrices.
+def search_bytes(start: int, dim: int | None, features: int) -> int:
+    """Bytes of a search over ``dim`` numbers of a context of ``start``: its map and its matrices;
+    of methods in closed form on features of that many numbers the matrices alone.
 
     The map is float32; a covariance, its eigenvectors and what computes them are float64.
     """
     dim = dim or 0
-    return 12 * MB + 4 * start * dim + 8 * 6 * min(dim, 4096) ** 2
+    return 6 * MB + 4 * start * dim + 8 * 6 * max(min(dim, 4096), features) ** 2
 
 
 def largest(splits: Iterable[LabelledPhotos]) -> int:
@@ -166,11 +184,12 @@ def largest(splits: Iterable[LabelledPhotos]) -> int:
 
 
 @cache
-def _measure(modules: str) -> int:
-    """Bytes in memory of a new interpreter that has imported modules and let go what it can."""
-    code = f"import {modules}; from sharpzo.memory import *; trim(); print(resident())"
+def _measure(modules: str) -> tuple[int, int]:
+    """Bytes of a new interpreter that has imported modules and let go what it can, and its peak."""
+    code = f"import {modules}; from sharpzo.memory import *; trim(); print(resident(), peak())"
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
         stdout=subprocess.PIPE, check=True,
     )  # fmt: skip
-    return int(done.stdout)
+    now, most = map(int, done.stdout.split())
+    return now, most

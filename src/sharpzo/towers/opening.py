@@ -58,7 +58,8 @@ class Towers:
         if self._plan is None:
             from sharpzo.towers.limit import search_bytes
 
-            search, weights = search_bytes(tower.start.size, dim), self._runtime.weights
+            search = search_bytes(tower.start.size, dim, self.checkpoint.text.projection)
+            weights = self._runtime.weights
             self._plan = self._limit().plan(tower.prompts, weights, search, before, after)
         tower.batch = self._plan.batch
         return tower

@@ -70,8 +70,7 @@ class StreamedText:
             checkpoint.weights.release()
             kind = "first" if first else "last" if last else "middle"
             if kind not in self._sessions:
-                # Three arenas would keep three times what one block needs, and save no time here.
-                self._sessions[kind] = Session(graph.unbound(), threads, arena=False)
+                self._sessions[kind] = Session(graph.unbound(), threads, shared=True)
                 trim()  # the engine has been loaded, and this graph is compiled
             self._steps.append(_Step(self._sessions[kind], tuple(outputs), again, kept))
         trim()
