@@ -4,7 +4,8 @@ limit, and of backpropagation on the same photos and model.
     python benchmarks/memory.py              # prints a line a run, writes results/memory.json
 
 Models: random weights of the sizes of CLIP ViT-B/16 and ViT-L/14, float32 files, a vocabulary of
-49,408 pieces; 16 random photos of 64 x 64 pixels for each of 10 classes. Runs of a model, in this order (``--runs`` names fewer):
+49,408 pieces; 16 random photos of 64 x 64 pixels for each of 10 classes. Runs of a model, in this
+order (``--runs`` names fewer):
 
 * ``least``, ``least, int8``: method ``sharpzo``, 200 forwards, with the least limit, which is what
   a run before it with a limit of 1 MB names in its refusal;

@@ -200,7 +200,8 @@ def test_other_photos_are_not_taken_from_the_cache(checkpoint, tmp_path):
 
 @linux
 @pytest.mark.slow
-def test_the_whole_run_stays_below_the_least_limit(tmp_path):
+@pytest.mark.parametrize("extra", [[], ["--method", "sharpzo"], ["--precision", "int8"]])
+def test_the_whole_run_stays_below_the_least_limit(tmp_path, extra):
     for number, name in enumerate(("cat", "dog")):
         (tmp_path / "photos" / name).mkdir(parents=True)
         for i in range(4):
@@ -209,7 +210,7 @@ def test_the_whole_run_stays_below_the_least_limit(tmp_path):
     command = [
         sys.executable, "-c", "from sharpzo.cli import main; main()", "fit",
         str(tmp_path / "photos"), "--out", str(tmp_path / "run"), "--budget-forwards", "100",
-        "--threads", "1", "--no-cache", "--json", "--memory-limit",
+        "--threads", "1", "--no-cache", "--json", *extra, "--memory-limit",
     ]  # fmt: skip
     refused = subprocess.run([*command, "1MB"], capture_output=True, text=True)
     assert refused.returncode == 2
@@ -219,3 +220,28 @@ def test_the_whole_run_stays_below_the_least_limit(tmp_path):
         [*command, f"{int(least[1]) + 2}MB"], capture_output=True, text=True, check=True
     )
     assert json.loads(done.stdout)["peak_memory_mb"] <= int(least[1]) + 2
+
+
+@linux
+def test_trimming_changes_nothing_but_what_is_resident():
+    code = """
+import hashlib, numpy as np, onnxruntime
+from sharpzo.memory import resident, trim
+def work():
+    a = np.random.default_rng(0).normal(size=(300, 300))
+    return hashlib.sha256(np.linalg.eigh(a @ a.T)[0].tobytes()).hexdigest()
+first, before = work(), resident()
+trim()
+after = resident()
+print(first == work() == work(), after < before - 5_000_000)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True"]
+
+
+def test_fewer_bits_are_planned_for(checkpoint):
+    prompts = layout(checkpoint, ["cat", "dog"])
+    needs = {p: text_bytes(checkpoint, prompts, 1, p) for p in ("float32", "int8", "float16")}
+    config = checkpoint.text
+    matrices = config.layers * (4 * config.width**2 + 2 * config.width * config.mlp_width)
+    assert matrices <= needs["float16"] - needs["int8"] <= 1.01 * matrices
