@@ -1,7 +1,9 @@
-"""The image tower as an ONNX graph: pixels (B, 3, height, width) -> unit features (B, D).
+"""The image tower: its weights, and an ONNX graph, pixels (B, 3, height, width) -> unit features
+(B, D).
 
 Two families: CLIP's vision transformer and DINOv2. Both are read at the class token, so the last
-block computes queries, output projection and MLP for that token alone.
+block computes queries, output projection and MLP for that token alone. `layers.py` computes the
+same from the same weights without a graph.
 """
 
 from __future__ import annotations
