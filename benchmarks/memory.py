@@ -1,11 +1,18 @@
-"""Peak memory of `sharpzo fit`, seen from outside, without a limit and with the least that works.
+"""Peak memory of `sharpzo fit`, seen from outside: with the least limit that works, without a
+limit, and of backpropagation on the same photos and model.
 
     python benchmarks/memory.py              # prints a line a run, writes results/memory.json
 
 Models: random weights of the sizes of CLIP ViT-B/16 and ViT-L/14, float32 files, a vocabulary of
-49,408 pieces; 16 random photos of 64 x 64 pixels for each of 10 classes; 200 forwards of the
-default method, ``--no-cache``. The first run of a model has a limit of 1 MB: it is refused, and the
-limit of the second is the least that the refusal names.
+49,408 pieces; 16 random photos of 64 x 64 pixels for each of 10 classes. Runs of a model, in this
+order (``--runs`` names fewer):
+
+* ``least``, ``least, int8``: method ``sharpzo``, 200 forwards, with the least limit, which is what
+  a run before it with a limit of 1 MB names in its refusal;
+* ``least, default method``: ``ladder+gda``, one forward, as `fit` runs without further wishes;
+* ``unlimited``: method ``sharpzo`` without a limit, which keeps its image features;
+* ``coop``, ``coop, checkpointing``: backpropagation (torch, extra ``torch``), 20 steps of 32
+  photos, with the image features that the run before has kept: the peak is that of tuning.
 
 Peak: every 10 ms the resident sizes (RSS, from /proc) of the process and all its descendants are
 added up; the largest sum counts. Pages that several of them share (libraries, the mapped
@@ -29,6 +36,7 @@ import threading
 import time
 from itertools import islice, product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -36,6 +44,16 @@ from PIL import Image
 
 RESULT = Path(__file__).parent / "results" / "memory.json"
 RUN = [sys.executable, "-c", "from sharpzo.cli import main; main()"]
+SEARCH = ["--method", "sharpzo"]
+COOP = ["--method", "coop", "--budget-steps", "20"]
+RUNS = {
+    "least": SEARCH,
+    "least, int8": [*SEARCH, "--precision", "int8"],
+    "least, default method": [],
+    "unlimited": SEARCH,
+    "coop": COOP,
+    "coop, checkpointing": [*COOP, "--set", "checkpointing=true"],
+}
 WORDS = ("cat", "dog", "bird", "tree", "house")
 NAMES = [*WORDS, *(f"{a} {b}" for a, b in islice(product(WORDS, WORDS), 5))]
 PIECES = 49_408
@@ -145,69 +163,63 @@ def watch(command: list[str]) -> tuple[str, dict[str, float]]:
     }
 
 
-def fit(model: Path, photos: Path, out: Path, args: argparse.Namespace, limit: str | None) -> dict:
-    command = [
-        *RUN,
-        "fit",
-        str(photos),
-        "--out",
-        str(out),
-        "--model",
-        str(model),
-        "--no-cache",
-        "--threads",
-        str(args.threads),
-        "--budget-forwards",
-        str(args.forwards),
-        "--json",
-    ]
-    command += ["--memory-limit", limit] if limit else []
+def fit(
+    model: Path, photos: Path, out: Path, args: argparse.Namespace, extra: list[str]
+) -> dict[str, Any]:
+    command = [*RUN, "fit", str(photos), "--out", str(out), "--model", str(model), "--threads",
+               str(args.threads), "--json", *extra]  # fmt: skip
     printed, measured = watch(command)
     line = printed.strip().splitlines()[-1]
     least = re.search(r"need at least ([\d,]+) MB", line)
     if least:
         return {"least_mb": int(least[1].replace(",", "")), **measured}
     said = json.loads(line)
-    return {"limit": limit, **measured, "said_mb": round(said["peak_memory_mb"], 1),
+    return {"method": said["method"], **measured, "said_mb": round(said["peak_memory_mb"], 1),
             "forwards": said["forwards"], "tuning_seconds": said["seconds"]}  # fmt: skip
+
+
+def measure(run: str, model: Path, photos: Path, out: Path, args: argparse.Namespace) -> dict:
+    extra = [*RUNS[run], *(["--no-cache"] if "least" in run else ["--cache", str(out / "cache")])]
+    if "coop" not in run and "default" not in run:
+        extra += ["--budget-forwards", str(args.forwards)]
+    limit = None
+    if "least" in run:
+        refused = fit(model, photos, out / "refused", args, [*extra, "--memory-limit", "1MB"])
+        limit = f"{refused['least_mb']}MB"
+        extra += ["--memory-limit", limit]
+    return {"run": run, "limit": limit, **fit(model, photos, out / run, args, extra)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--runs", nargs="+", default=list(RUNS), choices=list(RUNS))
     parser.add_argument("--shots", type=int, default=16)
     parser.add_argument("--forwards", type=int, default=200)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--add", action="store_true", help="to the runs that are written there")
     parser.add_argument("--write", nargs=2, default=None, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.write:
         write_model(Path(args.write[0]), args.write[1])
         return
-    machine = {
-        "cpu": platform.processor() or platform.machine(),
-        "threads": args.threads,
-        "onnxruntime": onnxruntime.__version__,
-        "command": f"python benchmarks/memory.py --models {' '.join(args.models)} --shots "
-        f"{args.shots} --forwards {args.forwards} --threads {args.threads}",
-    }
-    lines: list[dict] = []
+    runs: list[dict] = json.loads(args.out.read_text())["runs"] if args.add else []
     with tempfile.TemporaryDirectory() as scratch:
         photos = Path(scratch) / "photos"
         write_photos(photos, args.shots)
         for number, name in enumerate(args.models):
-            folder = Path(scratch) / f"model-{number}"
+            folder, out = Path(scratch) / f"model-{number}", Path(scratch) / f"runs-{number}"
             subprocess.run([sys.executable, __file__, "--write", str(folder), name], check=True,
                            capture_output=True)  # fmt: skip
-            out = Path(scratch)
-            refused = fit(folder, photos, out / f"{number}-refused", args, "1MB")
-            limit = f"{refused['least_mb']}MB"
-            for run, given in (("least", limit), ("unlimited", None)):
-                line = {"model": name, "photos": len(NAMES) * args.shots, "run": run}
-                line |= fit(folder, photos, out / f"{number}-{run}", args, given)
-                lines.append(line)
+            for run in args.runs:
+                line = {"model": name, "photos": len(NAMES) * args.shots, "threads": args.threads}
+                line |= measure(run, folder, photos, out, args)
+                runs.append(line)
                 print(line, flush=True)
-                args.out.write_text(json.dumps({**machine, "runs": lines}, indent=1) + "\n")
+                report = {"cpu": platform.processor() or platform.machine(), "runs": runs,
+                          "onnxruntime": onnxruntime.__version__}  # fmt: skip
+                args.out.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import mmap
 import re
 import sys
 from contextlib import suppress
@@ -15,6 +16,7 @@ MB = 10**6
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": MB, "gb": 10**9,
           "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}  # fmt: skip
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
+_MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (...p) \S+ \S+ \d+ +(/.*)?")
 _before = 0  # bytes: the peak of this process alone before it watched anew
 _with_children = 0  # bytes: the most of this process and a child of its at the same time
 
@@ -56,11 +58,16 @@ def peak() -> int | None:
 
 
 def trim() -> None:
-    """Hand free memory back to the system, which the C library (glibc) keeps for later."""
+    """Let go of memory that can be had again: what is free but kept by the C library (glibc), and
+    pages of libraries, which the system still has in its cache of files when they are needed."""
     gc.collect()
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):  # another C library
-            ctypes.CDLL(None).malloc_trim(0)
+            library = ctypes.CDLL(None)
+            library.malloc_trim(0)
+            for begin, end in _library_pages():
+                size = ctypes.c_size_t(end - begin)
+                library.madvise(ctypes.c_void_p(begin), size, mmap.MADV_DONTNEED)
 
 
 def expect_child() -> None:
@@ -94,3 +101,21 @@ def _status(field: str) -> int | None:
         return int(next(line for line in lines if line.startswith(f"{field}:")).split()[1]) * 1024
     except (OSError, StopIteration):
         return None
+
+
+def _library_pages() -> list[tuple[int, int]]:
+    """Stretches of memory that are no more than what the file of a library says.
+
+    They are never written (a page that the loader has changed counts as anonymous), and libraries
+    stay where they are, so the stretches cannot become something else before they are used.
+    """
+    stretches, libraries, now = [], set(), None
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        head = _MAPPING.match(line)
+        if head:
+            begin, end, rights, path = head.groups()
+            now = (int(begin, 16), int(end, 16), path) if rights[1] == "-" and path else None
+            libraries |= {path} if "x" in rights else set()
+        elif now and line.split() == ["Anonymous:", "0", "kB"]:
+            stretches.append(now)
+    return [(begin, end) for begin, end, path in stretches if path in libraries]

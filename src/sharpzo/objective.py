@@ -60,8 +60,10 @@ class ContextMap:
             )
         self.start = start
         self.dim = dim
-        draws = generator(seed, "context-map").standard_normal((start.size, dim))
-        self.matrix = (std * draws).astype(np.float32)
+        draws = generator(seed, "context-map")
+        self.matrix = np.empty((start.size, dim), np.float32)
+        for rows in np.array_split(self.matrix, max(1, start.size // 64)):  # views
+            rows[:] = std * draws.standard_normal(rows.shape)
 
     def __call__(self, candidates: Array) -> Array:
         return self.start + self.move(candidates)

@@ -485,6 +485,15 @@ def test_a_memory_limit_is_kept_or_refused(photos, tmp_path, capsys):
     assert call("predict", tmp_path / "a", next(photos.rglob("*.png")), "--memory-limit", "3GB",
                 "--no-cache") == 0  # fmt: skip
     capsys.readouterr()
+    document(
+        capsys, "fit", photos, "--out", tmp_path / "c", "--method", "projection", "--threads", 1,
+        "--memory-limit", "3GB", "--precision", "int8",
+    )  # fmt: skip
+    error = refused(
+        capsys, "fit", photos, "--out", tmp_path / "b", "--memory-limit", "3GB",
+        "--precision", "int4",
+    )  # fmt: skip
+    assert "not by onnxruntime in int4" in error
     for size, words in (("some", "write it like 600MB"), ("9MB", "need at least")):
         error = refused(capsys, "fit", photos, "--out", tmp_path / "b", "--memory-limit", size)
         assert words in error

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -82,6 +83,15 @@ def save_dual(folder: Path):
     settings = {"image_processor_type": "BitImageProcessor", "size": size, "crop_size": size}
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
     return model
+
+
+def halve(source: Path, target: Path) -> None:
+    """Copy a checkpoint into a folder, its weights as float16."""
+    for file in source.iterdir():
+        (target / file.name).write_bytes(file.read_bytes())
+    tensors = load_file(source / "model.safetensors")
+    halves = {name: array.astype(np.float16) for name, array in tensors.items()}
+    save_file(halves, target / "model.safetensors")
 
 
 def text_features(model, ids: list[list[int]], contexts: np.ndarray) -> np.ndarray:

@@ -45,8 +45,7 @@ def split(count: int, side: int = 40) -> LabelledPhotos:
 
 def test_states_equal_those_of_the_tower_here(checkpoint):
     photos, heard = split(5), []
-    process = ImageProcess(checkpoint, threads=1)
-    process.chunk = 2
+    process = ImageProcess(checkpoint, threads=1, chunk=2)
     found = process.states(photos.decoded(), heard.append)
     again = process.states(photos.take([3]).decoded())
     process.close()
@@ -78,8 +77,7 @@ def test_a_photo_that_cannot_be_read_ends_the_process(checkpoint, tmp_path):
     bad.write_bytes(b"no photo")
     good = as_photo(np.zeros((30, 30, 3), np.uint8))
     photos = LabelledPhotos((good, good, as_photo(bad)), np.zeros(3, np.int64), ("cat",))
-    process = ImageProcess(checkpoint, threads=1)
-    process.chunk = 1
+    process = ImageProcess(checkpoint, threads=1, chunk=1)
     with pytest.raises(InputError, match=re.escape(str(bad))):
         encode(checkpoint, {"training": photos}, open_tower=lambda: process)
     assert process._process.poll() is not None
@@ -89,8 +87,7 @@ def test_stopping_ends_the_process(checkpoint):
     def stop(done: int) -> None:
         raise KeyboardInterrupt
 
-    process = ImageProcess(checkpoint, threads=1)
-    process.chunk = 1
+    process = ImageProcess(checkpoint, threads=1, chunk=1)
     with pytest.raises(KeyboardInterrupt):
         process.states(split(3).decoded(), stop)
     assert process._process.poll() is not None
@@ -122,7 +119,9 @@ def test_the_least_that_a_refusal_names_does(checkpoint):
     prompts = layout(checkpoint, ["cat", "dog"])
 
     def plan(limit: int):
-        return MemoryLimit(limit, checkpoint, 1).plan(prompts, 10 * MB, [split(2)], [split(2)])
+        return MemoryLimit(limit, checkpoint, 1).plan(
+            prompts, "float32", 10 * MB, [split(2)], [split(2)]
+        )
 
     with pytest.raises(BudgetError, match=r"1 MB cannot be met.*at least \d+ MB") as refused:
         plan(MB)
@@ -201,7 +200,8 @@ def test_other_photos_are_not_taken_from_the_cache(checkpoint, tmp_path):
 
 @linux
 @pytest.mark.slow
-def test_the_whole_run_stays_below_the_least_limit(tmp_path):
+@pytest.mark.parametrize("extra", [[], ["--method", "sharpzo"], ["--precision", "int8"]])
+def test_the_whole_run_stays_below_the_least_limit(tmp_path, extra):
     for number, name in enumerate(("cat", "dog")):
         (tmp_path / "photos" / name).mkdir(parents=True)
         for i in range(4):
@@ -210,7 +210,7 @@ def test_the_whole_run_stays_below_the_least_limit(tmp_path):
     command = [
         sys.executable, "-c", "from sharpzo.cli import main; main()", "fit",
         str(tmp_path / "photos"), "--out", str(tmp_path / "run"), "--budget-forwards", "100",
-        "--threads", "1", "--no-cache", "--json", "--memory-limit",
+        "--threads", "1", "--no-cache", "--json", *extra, "--memory-limit",
     ]  # fmt: skip
     refused = subprocess.run([*command, "1MB"], capture_output=True, text=True)
     assert refused.returncode == 2
@@ -220,3 +220,28 @@ def test_the_whole_run_stays_below_the_least_limit(tmp_path):
         [*command, f"{int(least[1]) + 2}MB"], capture_output=True, text=True, check=True
     )
     assert json.loads(done.stdout)["peak_memory_mb"] <= int(least[1]) + 2
+
+
+@linux
+def test_trimming_changes_nothing_but_what_is_resident():
+    code = """
+import hashlib, numpy as np, onnxruntime
+from sharpzo.memory import resident, trim
+def work():
+    a = np.random.default_rng(0).normal(size=(300, 300))
+    return hashlib.sha256(np.linalg.eigh(a @ a.T)[0].tobytes()).hexdigest()
+first, before = work(), resident()
+trim()
+after = resident()
+print(first == work() == work(), after < before - 5_000_000)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True"]
+
+
+def test_fewer_bits_are_planned_for(checkpoint):
+    prompts = layout(checkpoint, ["cat", "dog"])
+    needs = {p: text_bytes(checkpoint, prompts, 1, p) for p in ("float32", "int8", "float16")}
+    config = checkpoint.text
+    matrices = config.layers * (4 * config.width**2 + 2 * config.width * config.mlp_width)
+    assert matrices <= needs["float16"] - needs["int8"] <= 1.01 * matrices

@@ -96,8 +96,11 @@ def test_vocabulary_larger_than_the_tower(models):
 
 def test_vocabulary_without_frame(models, tmp_path):
     folder = models["clip-quick"][0]
-    shutil.copy(folder / "merges.txt", tmp_path)
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
     (tmp_path / "vocab.json").write_text(json.dumps({"a": 0}))
     checkpoint = dataclasses.replace(Checkpoint.open(folder), folder=tmp_path)
     with pytest.raises(CheckpointError, match="startoftext"):
+        Tokenizer.open(checkpoint)
+    shutil.copy(folder / "merges.txt", tmp_path)
+    with pytest.raises(CheckpointError, match=r"vocab.json and merges.txt are not readable"):
         Tokenizer.open(checkpoint)

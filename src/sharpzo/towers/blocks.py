@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sharpzo.towers.checkpoint import CLIP_LAYERS, Checkpoint, clip_shapes
-from sharpzo.towers.graph import Builder
+from sharpzo.towers.checkpoint import CLIP_LAYERS, Checkpoint, block_shapes
 from sharpzo.types import Array
+
+if TYPE_CHECKING:
+    from sharpzo.towers.graph import Builder
 
 Pair = tuple[Array, Array]  # weight and bias, or gain and bias
 
@@ -32,7 +35,7 @@ def clip_block(checkpoint: Checkpoint, name: str, width: int, mlp_width: int, he
     """Return a block under the names that CLIP's text and vision transformers share."""
     pairs = {
         part: checkpoint.pair(f"{name}.{CLIP_LAYERS[part]}", *shape)
-        for part, shape in clip_shapes(width, mlp_width).items()
+        for part, shape in block_shapes(width, mlp_width).items()
     }
     pairs["query"] = scale_query(pairs["query"], heads)
     return Block(**pairs)

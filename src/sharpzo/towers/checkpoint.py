@@ -85,7 +85,7 @@ class Checkpoint:
         """Raise `CheckpointError` for what is missing of the text tower; nothing is read."""
         width = self.text.width
         for layer in range(self.text.layers):
-            for part, shape in clip_shapes(width, self.text.mlp_width).items():
+            for part, shape in block_shapes(width, self.text.mlp_width).items():
                 name = f"text_model.encoder.layers.{layer}.{CLIP_LAYERS[part]}"
                 self.find(f"{name}.weight", shape)
                 self.find(f"{name}.bias", shape[:1])
@@ -93,10 +93,6 @@ class Checkpoint:
         self.find("text_model.final_layer_norm.bias", (width,))
         positions = (self.text.context_length, width)
         self.find("text_model.embeddings.position_embedding.weight", positions)
-
-    def release(self, name: str) -> None:
-        """Let the pages of a layer's tensors leave memory: those called ``name`` and more."""
-        self.weights.release(f"{name}.", f"{name.split('.', 1)[0]}.{name}.")
 
     @property
     def logit_scale(self) -> float:
@@ -129,7 +125,7 @@ class Checkpoint:
         return digest.hexdigest()
 
 
-def clip_shapes(width: int, mlp_width: int) -> dict[str, tuple[int, ...]]:
+def block_shapes(width: int, mlp_width: int) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the weights of a block's layers."""
     square, norm = (width, width), (width,)
     return {

@@ -52,6 +52,8 @@ def encode(
     process. ``open_tower`` gives a tower in place of one in this process. Photos that cannot be
     read raise InputError naming the file.
     """
+    if not splits:  # the fingerprint alone reads the whole tower
+        return {}
     identity = image_fingerprint(checkpoint)
     projection = image_projection(checkpoint)
     tower: States | None = None
@@ -88,7 +90,7 @@ def encode(
         for one in (tower, here):
             if one is not None:
                 one.close()
-        checkpoint.weights.release("")
+        checkpoint.weights.release()
 
 
 def image_fingerprint(checkpoint: Checkpoint) -> str:

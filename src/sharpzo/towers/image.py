@@ -1,33 +1,52 @@
-"""The image tower as an ONNX graph: pixels (B, 3, height, width) -> unit features (B, D).
+"""The image tower: its weights, and an ONNX graph, pixels (B, 3, height, width) -> unit features
+(B, D).
 
 Two families: CLIP's vision transformer and DINOv2. Both are read at the class token, so the last
-block computes queries, output projection and MLP for that token alone.
+block computes queries, output projection and MLP for that token alone. `layers.py` computes the
+same from the same weights without a graph.
 """
 
 from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sharpzo.errors import CheckpointError
 from sharpzo.towers import blocks
 from sharpzo.towers.blocks import Block, Pair
-from sharpzo.towers.checkpoint import Checkpoint
+from sharpzo.towers.checkpoint import CLIP_LAYERS, Checkpoint, block_shapes
 from sharpzo.towers.config import ImageConfig
-from sharpzo.towers.graph import Builder, Graph
 from sharpzo.towers.positions import resize_positions
+from sharpzo.types import Array
+
+if TYPE_CHECKING:
+    from sharpzo.towers.graph import Builder, Graph
+
+_DINO_LAYERS = {
+    "norm1": "norm1", "query": "attention.attention.query", "key": "attention.attention.key",
+    "value": "attention.attention.value", "out": "attention.output.dense", "norm2": "norm2",
+    "fc1": "mlp.fc1", "fc2": "mlp.fc2",
+}  # fmt: skip
+_DINO_SCALES = {"out": "layer_scale1", "fc2": "layer_scale2"}
 
 
 def build_image(checkpoint: Checkpoint, height: int, width: int) -> Graph:
     """Return the graph for pixels of one size: input ``pixels``, outputs ``states``
     (B, H), what the projection reads, and ``features``."""
+    from sharpzo.towers.graph import Builder
+
     config, m = checkpoint.image, checkpoint.image.width
     build = Builder()
-    x, tokens = write_embedding(build, checkpoint, height, width)
+    x, tokens = _write_embedding(build, checkpoint, height, width)
     for layer in range(config.layers):
         block = read_block(checkpoint, layer)
         last = layer == config.layers - 1
-        x = write_block(build, config, x, f"image.{layer}", block, tokens, last)
-    x = build.op("Identity", write_norm(build, checkpoint, x), name="states")
+        x = _write_block(build, config, x, f"image.{layer}", block, tokens, last)
+    pair = read_norm(checkpoint, "post")
+    states = blocks.norm(build, x, "image.post", pair, config.norm_eps)
+    x = build.op("Identity", states, name="states")
     projection = checkpoint.tensor("visual_projection.weight", (config.projection, m))
     x = build.op("Gemm", x, build.weight("image.projection", projection), transB=1)
     build.op("LpNormalization", x, axis=-1, p=2, name="features")
@@ -38,53 +57,49 @@ def build_image(checkpoint: Checkpoint, height: int, width: int) -> Graph:
     )
 
 
-def write_embedding(
-    build: Builder, checkpoint: Checkpoint, height: int, width: int
-) -> tuple[str, int]:
-    """Write what comes before the blocks; return rows (B * tokens, H), and tokens of a photo."""
-    config, m = checkpoint.image, checkpoint.image.width
+def read_block(checkpoint: Checkpoint, layer: int) -> Block:
+    """Return the arrays of one block."""
+    return Block(**{f.name: read_layer(checkpoint, layer, f.name) for f in fields(Block)})
+
+
+def read_layer(checkpoint: Checkpoint, layer: int, part: str) -> Pair:
+    """Return one layer of a block; ``part`` is the name of a field of `Block`."""
+    config = checkpoint.image
+    shape = block_shapes(config.width, config.mlp_width)[part]
+    layers = CLIP_LAYERS if config.family == "clip" else _DINO_LAYERS
+    pair = checkpoint.pair(f"{_block_name(checkpoint, layer)}.{layers[part]}", *shape)
+    if part == "query":
+        return blocks.scale_query(pair, config.heads)
+    if config.family == "dinov2" and part in _DINO_SCALES:
+        # LayerScale multiplies what a branch adds: the same as scaling its last matrix's rows.
+        name = f"{_block_name(checkpoint, layer)}.{_DINO_SCALES[part]}.lambda1"
+        factor = checkpoint.tensor(name, (config.width,))
+        return pair[0] * factor[:, None], pair[1] * factor
+    return pair
+
+
+def read_norm(checkpoint: Checkpoint, place: str) -> Pair:
+    """Return the norm before the blocks, ``pre`` (CLIP's only), or the one after them, ``post``."""
+    clip = {"pre": "pre_layrnorm", "post": "post_layernorm"}  # CLIP's own spelling
+    name = clip[place] if checkpoint.image.family == "clip" else "layernorm"
+    return checkpoint.pair(f"vision_model.{name}", checkpoint.image.width)
+
+
+def read_embedding(checkpoint: Checkpoint, height: int, width: int) -> tuple[Pair, Array]:
+    """Return what makes tokens of photos: weight (H, 3 * p * p) and bias of a patch, and what is
+    added to the tokens (1 + patches, H), which is all that the class token is.
+
+    Raises `CheckpointError` for a size that the tower cannot see.
+    """
+    config, m, p = checkpoint.image, checkpoint.image.width, checkpoint.image.patch
     if config.family == "clip" and (height, width) != (config.image_size, config.image_size):
         raise CheckpointError(
             f"preprocessing makes photos of {height}x{width} pixels, the image tower was made for "
             f"{config.image_size}x{config.image_size}; make the two configurations agree"
         )
-    if min(height, width) < config.patch:
-        raise CheckpointError(
-            f"photos of {height}x{width} pixels are smaller than a patch of {config.patch}"
-        )
-    x, tokens = _embed(build, checkpoint, height, width)
-    if config.family == "clip":
-        pair = checkpoint.pair("vision_model.pre_layrnorm", m)
-        x = blocks.norm(build, x, "image.pre", pair, config.norm_eps)
-    return x, tokens
-
-
-def write_norm(build: Builder, checkpoint: Checkpoint, x: str) -> str:
-    """Return the states (B, H) of the last block's x."""
-    config = checkpoint.image
-    name = "post_layernorm" if config.family == "clip" else "layernorm"
-    pair = checkpoint.pair(f"vision_model.{name}", config.width)
-    return blocks.norm(build, x, "image.post", pair, config.norm_eps)
-
-
-def read_block(checkpoint: Checkpoint, layer: int) -> Block:
-    """Return the arrays of one block."""
-    read = _clip_block if checkpoint.image.family == "clip" else _dino_block
-    return read(checkpoint, layer)
-
-
-def block_prefix(checkpoint: Checkpoint, layer: int) -> str:
-    """Return what the names of one block's tensors start with, without the final dot."""
-    folder = "layers" if checkpoint.image.family == "clip" else "layer"
-    return f"vision_model.encoder.{folder}.{layer}"
-
-
-def _embed(build: Builder, checkpoint: Checkpoint, height: int, width: int) -> tuple[str, int]:
-    """Return rows (B * tokens, H) of class token and patches with positions, and tokens."""
-    config, m, p = checkpoint.image, checkpoint.image.width, checkpoint.image.patch
-    rows, columns = height // p, width // p
-    name = "vision_model.embeddings"
-    grid = config.image_size // p
+    if min(height, width) < p:
+        raise CheckpointError(f"photos of {height}x{width} pixels are smaller than a patch of {p}")
+    name, grid = "vision_model.embeddings", config.image_size // p
     if config.family == "clip":
         cls = checkpoint.tensor(f"{name}.class_embedding", (m,))
         table = checkpoint.tensor(f"{name}.position_embedding.weight", (1 + grid * grid, m))
@@ -95,7 +110,23 @@ def _embed(build: Builder, checkpoint: Checkpoint, height: int, width: int) -> t
         table = checkpoint.tensor(f"{name}.position_embeddings", (1, 1 + grid * grid, m))[0]
         kernel = checkpoint.tensor(f"{name}.patch_embeddings.projection.weight", (m, 3, p, p))
         bias = checkpoint.tensor(f"{name}.patch_embeddings.projection.bias", (m,))
-    table = resize_positions(table, rows, columns)
+    table = resize_positions(table, height // p, width // p)
+    added = np.concatenate([(cls + table[0])[None], table[1:]])
+    return (kernel.reshape(m, -1), bias), added
+
+
+def _block_name(checkpoint: Checkpoint, layer: int) -> str:
+    folder = "layers" if checkpoint.image.family == "clip" else "layer"
+    return f"vision_model.encoder.{folder}.{layer}"
+
+
+def _write_embedding(
+    build: Builder, checkpoint: Checkpoint, height: int, width: int
+) -> tuple[str, int]:
+    """Write what comes before the blocks; return rows (B * tokens, H), and tokens of a photo."""
+    config, m, p = checkpoint.image, checkpoint.image.width, checkpoint.image.patch
+    rows, columns = height // p, width // p
+    pair, added = read_embedding(checkpoint, height, width)
     # A convolution whose stride is its kernel is one matrix product over flattened patches.
     x = "pixels"
     if (rows * p, columns * p) != (height, width):  # a convolution drops such a margin as well
@@ -104,15 +135,19 @@ def _embed(build: Builder, checkpoint: Checkpoint, height: int, width: int) -> t
     x = build.op("Reshape", x, build.constant([-1, 3, rows, p, columns, p]))
     x = build.op("Transpose", x, perm=[0, 2, 4, 1, 3, 5])
     x = build.op("Reshape", x, build.constant([-1, 3 * p * p]))
-    x = blocks.linear(build, x, "image.patch", (kernel.reshape(m, -1), bias))
+    x = blocks.linear(build, x, "image.patch", pair)
     x = build.op("Reshape", x, build.constant([-1, rows * columns, m]))
-    x = build.op("Add", x, build.constant(table[1:], "image.positions"))
-    first = blocks.repeat(build, "pixels", (cls + table[0])[None], "image.class")
+    x = build.op("Add", x, build.constant(added[1:], "image.positions"))
+    first = blocks.repeat(build, "pixels", added[:1], "image.class")
     x = build.op("Concat", first, x, axis=1)
-    return build.op("Reshape", x, build.constant([-1, m])), 1 + rows * columns
+    x = build.op("Reshape", x, build.constant([-1, m]))
+    if config.family == "clip":
+        pair = read_norm(checkpoint, "pre")
+        x = blocks.norm(build, x, "image.pre", pair, config.norm_eps)
+    return x, len(added)
 
 
-def write_block(
+def _write_block(
     build: Builder, config: ImageConfig, x: str, name: str, block: Block, tokens: int, last: bool
 ) -> str:
     """Return x after one block; rows (B * tokens, H), or (B, H) after the last one."""
@@ -133,31 +168,3 @@ def write_block(
     mixed = blocks.join_heads(build, mixed, config.width)
     x = build.op("Add", x, blocks.linear(build, mixed, f"{name}.out", block.out))
     return blocks.mlp(build, x, name, block, config.activation, config.norm_eps)
-
-
-def _clip_block(checkpoint: Checkpoint, layer: int) -> Block:
-    config = checkpoint.image
-    name = block_prefix(checkpoint, layer)
-    return blocks.clip_block(checkpoint, name, config.width, config.mlp_width, config.heads)
-
-
-def _dino_block(checkpoint: Checkpoint, layer: int) -> Block:
-    config, m = checkpoint.image, checkpoint.image.width
-    name = block_prefix(checkpoint, layer)
-    attention = f"{name}.attention.attention"
-
-    def scaled(pair: Pair, scale: str) -> Pair:
-        # LayerScale multiplies what a branch adds: the same as scaling its last matrix's rows.
-        factor = checkpoint.tensor(f"{name}.{scale}.lambda1", (m,))
-        return pair[0] * factor[:, None], pair[1] * factor
-
-    return Block(
-        norm1=checkpoint.pair(f"{name}.norm1", m),
-        query=blocks.scale_query(checkpoint.pair(f"{attention}.query", m, m), config.heads),
-        key=checkpoint.pair(f"{attention}.key", m, m),
-        value=checkpoint.pair(f"{attention}.value", m, m),
-        out=scaled(checkpoint.pair(f"{name}.attention.output.dense", m, m), "layer_scale1"),
-        norm2=checkpoint.pair(f"{name}.norm2", m),
-        fc1=checkpoint.pair(f"{name}.mlp.fc1", config.mlp_width, m),
-        fc2=scaled(checkpoint.pair(f"{name}.mlp.fc2", m, config.mlp_width), "layer_scale2"),
-    )

@@ -1,12 +1,13 @@
 """The image tower in a process of its own, gone with all its memory before a search begins.
 
-A fresh interpreter, not a fork: it holds the runtime and one block of the tower, and nothing of
-what this process has loaded. Photos are decoded here, while the other process computes.
+A fresh interpreter, not a fork: it holds NumPy and one layer of the tower, and nothing of what this
+process has loaded. Photos are decoded here, while the other process computes.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -21,39 +22,43 @@ from sharpzo import errors, memory
 from sharpzo.errors import EngineError
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.preprocess import Preprocessing, stack
+from sharpzo.towers.session import cores
 from sharpzo.types import Array
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 CHUNK = 8  # photos at a time: more are not faster
+_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class ImageProcess:
     """Photos to states, computed elsewhere; fulfils what `features.encode` asks of a tower.
 
-    ``bare`` and ``runtime`` are the bytes of the process before and after it loaded the runtime,
-    None where the system does not say. Raises what the process raises, with the same sentence.
+    ``threads``: cores, None for all that may be used; ``chunk``: photos at a time. Raises what
+    the process raises, with the same sentence.
     """
 
-    def __init__(self, checkpoint: Checkpoint, threads: int | None = None) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, threads: int | None = None, chunk: int = CHUNK
+    ) -> None:
         self._preprocessing = Preprocessing.open(checkpoint)
         self._width = checkpoint.image.width
-        self.chunk = CHUNK
+        self._chunk = chunk
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `kill`)
         memory.expect_child()
+        # Read by the libraries that NumPy may have been built with, when they are loaded.
+        allowed = dict.fromkeys(_THREADS, str(threads or cores()))
         self._process = subprocess.Popen(
             [sys.executable, "-m", "sharpzo.towers.image_worker"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
+            env={**os.environ, **allowed},
         )  # fmt: skip
         try:
-            self._send({"folder": str(checkpoint.folder), "threads": threads})
-            hello = self._receive()
+            self._send({"folder": str(checkpoint.folder)})
         except BaseException:
             self.kill()
             raise
-        self.bare: int | None = hello["bare"]
-        self.runtime: int | None = hello["runtime"]
 
     def states(
         self,
@@ -71,13 +76,13 @@ class ImageProcess:
         self, photos: Iterable[Array | Image], progress: Callable[[int], object] | None
     ) -> Array:
         source, rows, done = iter(photos), [np.zeros((0, self._width), np.float32)], 0
-        pixels = stack(self._preprocessing, islice(source, self.chunk))
+        pixels = stack(self._preprocessing, islice(source, self._chunk))
         while len(pixels):
             self._send({"photos": len(pixels)}, pixels.data)
             many = len(pixels)
             del pixels
             # Decoded while the other process computes, before its answer is waited for.
-            pixels = stack(self._preprocessing, islice(source, self.chunk))
+            pixels = stack(self._preprocessing, islice(source, self._chunk))
             self._receive()
             states = np.empty((many, self._width), np.float32)
             self._fill(states)

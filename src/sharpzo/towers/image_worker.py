@@ -1,25 +1,27 @@
 """The image tower's own process; see `image_process.py`, which starts it.
 
-Protocol: the parent writes a line of JSON with the checkpoint; the answer is a line with the bytes
-in memory before and after the runtime was loaded. Then photos come as a line ``{"photos": N}`` and
-N * 3 * h * w float32, states go back as a line ``{"photos": N}`` and N * S float32. When the input
-ends, the last line says how much memory was needed. An error is a line with its kind and sentence.
+Protocol: the parent writes a line of JSON with the checkpoint's folder. Then photos come as a line
+``{"photos": N}`` and N * 3 * h * w float32, states go back as a line ``{"photos": N}`` and N * S
+float32. When the input ends, the last line says how much memory was needed. An error is a line with
+its kind and sentence.
+
+What this module imports is in memory beside the tower: no engine, no graphs.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 from typing import Any, BinaryIO
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
 import numpy as np
 
 from sharpzo.errors import SharpzoError
-from sharpzo.memory import peak, resident
+from sharpzo.memory import peak, trim
+from sharpzo.towers.checkpoint import Checkpoint
+from sharpzo.towers.layers import LayeredImage
+from sharpzo.towers.preprocess import Preprocessing
 
 
 def main() -> None:
@@ -34,21 +36,11 @@ def main() -> None:
 
 
 def _serve(source: BinaryIO, sink: BinaryIO) -> None:
-    request = json.loads(source.readline())
-    bare = resident()
-    import onnxruntime  # noqa: F401  (to see what it takes)
-
-    from sharpzo.towers.checkpoint import Checkpoint
-    from sharpzo.towers.preprocess import Preprocessing
-    from sharpzo.towers.streaming import StreamedImage
-
-    _say(sink, {"bare": bare, "runtime": resident()})
-    checkpoint = Checkpoint.open(request["folder"])
+    checkpoint = Checkpoint.open(json.loads(source.readline())["folder"])
     height, width = Preprocessing.open(checkpoint).size
-    tower: StreamedImage | None = None
+    tower = LayeredImage(checkpoint, height, width)
+    trim()
     while line := source.readline():
-        if tower is None:
-            tower = StreamedImage(checkpoint, height, width, request["threads"])
         pixels = np.empty((json.loads(line)["photos"], 3, height, width), np.float32)
         _fill(source, pixels)
         states = tower.states(pixels)

@@ -7,25 +7,32 @@ the runtime are measured to take here. Constants are measured by benchmarks/memo
 from __future__ import annotations
 
 import math
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 
 from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.errors import BudgetError, InputError
 from sharpzo.memory import MB, resident, trim
 from sharpzo.towers.checkpoint import Checkpoint
-from sharpzo.towers.config import ImageConfig, TextConfig
 from sharpzo.towers.image_process import CHUNK, ImageProcess
+from sharpzo.towers.precision import Precision
 from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.towers.prompts import Prompts
 
-# Bytes of a tower's compiled graphs and of what the runtime keeps beside the tensors: 7 to 11 MB.
+_WORKER = "sharpzo.towers.image_worker"
+_ENGINE = "sharpzo.towers.streaming, onnxruntime"
+# Compiled graphs, what the runtime keeps beside the tensors, and pages of libraries that come back.
 _SESSIONS = 12 * MB
-# The runtime's arena grows in powers of two: up to 1.5 times what is in use.
-_ARENA = 1.5
-_BESIDE = 20 * MB  # what encoding takes in this process, beside pixels: 9 to 16 MB
-_LEFT = 16 * MB  # what a search leaves behind in this process: 13 MB
+_ARENA = 1.5  # times what is in use: the holes of the runtime's arena
+# Where the library of matrix products packs its operands, and pages of libraries that come back.
+_PRODUCTS = 14 * MB
+_BESIDE = 20 * MB  # what encoding takes in this process, beside pixels: 13 to 16 MB
+_LEFT = 16 * MB  # what a search leaves behind in this process, beside the arena: 13 MB
+_BYTES = {"float16": 2, "int8": 1}  # of a number of a matrix that is kept
 _BATCH = 32  # candidates a call at most: more do not make it faster
 
 
@@ -59,30 +66,30 @@ class MemoryLimit:
     def plan(
         self,
         prompts: Prompts,
+        precision: Precision,
         search: int,
         before: Iterable[LabelledPhotos] = (),
         after: Iterable[LabelledPhotos] = (),
     ) -> Plan:
-        """Return what fits; a process is started to measure the runtime, and ended.
+        """Return what fits; two processes are started to measure what modules take, and end.
 
-        ``search`` is what a method takes beside the towers, in bytes; photos of ``before`` and
-        ``after`` are encoded before and after it.
+        ``precision`` is the text tower's; ``search`` is what a method takes beside the towers, in
+        bytes; photos of ``before`` and ``after`` are encoded before and after it.
         """
-        trim()
-        self._checkpoint.weights.release("")
-        now = resident() or 0
-        process = ImageProcess(self._checkpoint, self._threads)
-        process.kill()
-        runtime = process.runtime or 0
-        loading = 0 if "onnxruntime" in sys.modules else runtime - (process.bare or 0)
+        now, (worker, most) = self._now(), _measure(_WORKER)
+        loading = 0
+        if "onnxruntime" not in sys.modules:
+            both, most = _measure(f"{_WORKER}, {_ENGINE}")
+            loading = both - worker
         sizes = largest(before), largest(after)
 
         def needed(chunk: int, batch: int) -> int:
-            encoding = _BESIDE + runtime + image_bytes(self._checkpoint, chunk)
-            text = search + text_bytes(self._checkpoint, prompts, batch)
-            needs = [loading + text]
+            encoding = _BESIDE + worker + image_bytes(self._checkpoint, chunk)
+            text = search + text_bytes(self._checkpoint, prompts, batch, precision)
+            left = loading + _LEFT + arena_bytes(self._checkpoint, prompts, batch, precision)
+            needs = [most, loading + text]
             needs += [encoding + sizes[0]] if sizes[0] else []
-            needs += [loading + _LEFT + encoding + sizes[1]] if sizes[1] else []
+            needs += [left + encoding + sizes[1]] if sizes[1] else []
             return now + max(needs)
 
         return self._choose(needed)
@@ -90,22 +97,17 @@ class MemoryLimit:
     def open(self, splits: Iterable[LabelledPhotos], chunk: int | None = None) -> ImageProcess:
         """Return the process that encodes ``chunk`` photos at a time, as a plan says; without one
         as many as fit."""
+        now = self._now()
+        if chunk is None:
+            base = now + _BESIDE + largest(splits) + _measure(_WORKER)[0]
+            chunk = self._choose(lambda c, _: base + image_bytes(self._checkpoint, c)).chunk
+        return ImageProcess(self._checkpoint, self._threads, chunk)
+
+    def _now(self) -> int:
+        """Bytes that this process cannot do without."""
         trim()
-        self._checkpoint.weights.release("")
-        now = resident() or 0
-        process = ImageProcess(self._checkpoint, self._threads)
-        if chunk is not None:
-            process.chunk = chunk
-            return process
-        try:
-            base = now + _BESIDE + largest(splits) + (process.runtime or 0)
-            process.chunk = self._choose(
-                lambda chunk, _: base + image_bytes(self._checkpoint, chunk)
-            ).chunk
-        except BaseException:
-            process.kill()
-            raise
-        return process
+        self._checkpoint.weights.release()
+        return resident() or 0
 
     def _choose(self, needed: Callable[[int, int], int]) -> Plan:
         """The largest chunk, then the largest batch, that fit."""
@@ -122,36 +124,58 @@ class MemoryLimit:
 
 
 def image_bytes(checkpoint: Checkpoint, chunk: int) -> int:
-    """Bytes of the image tower block by block, beside its runtime, pixels on both sides."""
+    """Bytes of the image tower layer by layer, beside its process, pixels on both sides."""
     config = checkpoint.image
     height, width = Preprocessing.open(checkpoint).size
     tokens = 1 + (height // config.patch) * (width // config.patch)
     pixels = 4 * 3 * height * width
-    rows = 4 * tokens * config.width
-    # Queries, keys, values, output and norms; the MLP before, in and after its activation.
-    active = 4 * tokens * (6 * config.width + 3 * config.mlp_width)
-    active += 4 * 3 * config.heads * tokens * tokens  # scores, softmax, and one on the way
+    rows = 4 * tokens * (2 * config.width + max(3 * config.width, config.mlp_width))
+    matrix = 4 * config.width * max(config.mlp_width, 3 * config.patch**2)
+    if checkpoint.weights.converted or config.family == "dinov2":  # scaled, or made float32
+        matrix *= 2
     # Here: photos of a chunk, their stack, and the chunk before while it is sent.
-    return _SESSIONS + _block(checkpoint, config) + active + chunk * (rows + pixels + 3 * pixels)
+    return _PRODUCTS + matrix + 8 * tokens * tokens + chunk * (rows + pixels + 3 * pixels)
 
 
-def text_bytes(checkpoint: Checkpoint, prompts: Prompts, batch: int) -> int:
+def text_bytes(
+    checkpoint: Checkpoint, prompts: Prompts, batch: int, precision: Precision = "float32"
+) -> int:
     """Bytes of the text tower block by block, beside its runtime."""
     config = checkpoint.text
+    matrices = 4 * config.width**2 + 2 * config.width * config.mlp_width
+    others = 9 * config.width + config.mlp_width
+    # What is no view of the file: scaled queries, or all of a block.
+    copied = 4 * (matrices if checkpoint.weights.converted else config.width**2)
+    if precision == "float32":
+        weights = 4 * (matrices + others)
+    else:
+        weights = config.layers * (_BYTES[precision] * matrices + 8 * others)
     suffixes = sum(map(len, prompts.suffixes))
-    tokens = prompts.n_context + suffixes
     fixed = 4 * config.width * (5 * suffixes + 2 * config.layers + config.projection)
+    arena = arena_bytes(checkpoint, prompts, batch, precision)
+    return _SESSIONS + weights + copied + fixed + arena
+
+
+def arena_bytes(
+    checkpoint: Checkpoint, prompts: Prompts, batch: int, precision: Precision = "float32"
+) -> int:
+    """Bytes of what the runtime computes in the text tower, which it does not give back."""
+    config = checkpoint.text
+    tokens = prompts.n_context + sum(map(len, prompts.suffixes))
     active = 4 * tokens * (8 * config.width + 3 * config.mlp_width)
-    return _SESSIONS + _block(checkpoint, config) + fixed + round(_ARENA * batch * active)
+    # Of fewer bits, the matrices of an MLP in float32.
+    again = 0 if precision == "float32" else 2 * 4 * config.width * config.mlp_width
+    return round(_ARENA * batch * active) + again
 
 
-def search_bytes(start: int, dim: int | None) -> int:
-    """Bytes of a search over ``dim`` numbers of a context of ``start``: its map and its matrices.
+def search_bytes(start: int, dim: int | None, features: int) -> int:
+    """Bytes of a search over ``dim`` numbers of a context of ``start``: its map and its matrices;
+    of methods in closed form on features of that many numbers the matrices alone.
 
     The map is float32; a covariance, its eigenvectors and what computes them are float64.
     """
     dim = dim or 0
-    return 12 * MB + 4 * start * dim + 8 * 6 * min(dim, 4096) ** 2
+    return 6 * MB + 4 * start * dim + 8 * 6 * max(min(dim, 4096), features) ** 2
 
 
 def largest(splits: Iterable[LabelledPhotos]) -> int:
@@ -159,9 +183,13 @@ def largest(splits: Iterable[LabelledPhotos]) -> int:
     return 3 * 3 * max((photo.size() for split in splits for photo in split.photos), default=0)
 
 
-def _block(checkpoint: Checkpoint, config: ImageConfig | TextConfig) -> int:
-    """Bytes of a block's weights, as files and as float32 beside them where they are converted."""
-    width = config.width
-    numbers = 4 * width * width + 2 * width * config.mlp_width + 9 * width + config.mlp_width
-    scaled = numbers if checkpoint.weights.converted else width * width  # queries are scaled
-    return 4 * (numbers + scaled)
+@cache
+def _measure(modules: str) -> tuple[int, int]:
+    """Bytes of a new interpreter that has imported modules and let go what it can, and its peak."""
+    code = f"import {modules}; from sharpzo.memory import *; trim(); print(resident(), peak())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE, check=True,
+    )  # fmt: skip
+    now, most = map(int, done.stdout.split())
+    return now, most

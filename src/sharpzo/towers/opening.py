@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sharpzo.data.dataset import LabelledPhotos
-from sharpzo.errors import InputError
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.features import Progress, States, encode
 from sharpzo.towers.runtime import Runtime
@@ -29,11 +28,6 @@ class Towers:
     def __init__(
         self, model: str | Path | None, runtime: Runtime, limit: int | None = None
     ) -> None:
-        if limit is not None and (runtime.engine, runtime.precision) != ("onnxruntime", "float32"):
-            raise InputError(
-                f"under a memory limit towers are computed block by block, by onnxruntime in "
-                f"float32, not by {runtime.engine} in {runtime.precision}; leave out one of them"
-            )
         self.checkpoint = Checkpoint.open(resolve(model))
         self._runtime = runtime
         self._threads = runtime.threads
@@ -55,18 +49,20 @@ class Towers:
         """
         from sharpzo.towers.tower import OnnxTextTower
 
-        tower = OnnxTextTower(self.checkpoint, class_names, template, **vars(self._runtime))
+        tower = OnnxTextTower(
+            self.checkpoint, class_names, template,
+            streamed=self._bytes is not None, **vars(self._runtime),
+        )  # fmt: skip
         if self._bytes is None:
             return tower
         if self._plan is None:
             from sharpzo.towers.limit import search_bytes
 
-            search = search_bytes(tower.start.size, dim)
-            self._plan = self._limit().plan(tower.prompts, search, before, after)
-        return OnnxTextTower(
-            self.checkpoint, class_names, template,
-            batch=self._plan.batch, threads=self._threads, streamed=True,
-        )  # fmt: skip
+            search = search_bytes(tower.start.size, dim, self.checkpoint.text.projection)
+            weights = self._runtime.weights
+            self._plan = self._limit().plan(tower.prompts, weights, search, before, after)
+        tower.batch = self._plan.batch
+        return tower
 
     def image(self) -> OnnxImageTower:
         """Return the image tower in this process, for methods that need it in their search."""

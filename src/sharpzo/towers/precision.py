@@ -45,8 +45,8 @@ def compress(matrix: Array, precision: Precision) -> Array | Quantised | None:
         return matrix.astype(np.float16)
     if precision == "int8":
         scale = _scale(matrix, 127)
-        values = np.rint(matrix / scale).astype(np.int8)
-        return Quantised(values, scale[:, 0], {"axis": 0})
+        values = matrix / scale
+        return Quantised(np.rint(values, out=values).astype(np.int8), scale[:, 0], {"axis": 0})
     from ml_dtypes import int4  # comes with onnx, which packs two of them into a byte
 
     size = gcd(matrix.shape[1], _BLOCK)
@@ -58,5 +58,5 @@ def compress(matrix: Array, precision: Precision) -> Array | Quantised | None:
 
 def _scale(values: Array, most: int) -> Array:
     """The scale along the last axis that takes the largest value to ``most``."""
-    largest = np.abs(values).max(axis=-1, keepdims=True)
+    largest = np.maximum(values.max(axis=-1), -values.min(axis=-1))[..., None]
     return np.where(largest > 0, largest / np.float32(most), np.float32(1))

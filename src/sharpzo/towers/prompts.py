@@ -134,7 +134,7 @@ def token_moments(checkpoint: Checkpoint) -> tuple[Array, float]:
     squares = 0.0
     for begin in range(0, rows, 1024):
         chunk = checkpoint.weights.rows(name, np.arange(begin, min(begin + 1024, rows)))
-        checkpoint.weights.release(name)
+        checkpoint.weights.release()
         total += chunk.sum(axis=0, dtype=np.float64)
         squares += float(np.square(chunk, dtype=np.float64).sum())
     mean = total / rows

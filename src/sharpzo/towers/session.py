@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sharpzo.errors import EngineError
-from sharpzo.towers.graph import Graph
 from sharpzo.types import Array
+
+if TYPE_CHECKING:
+    from sharpzo.towers.graph import Graph
 
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -45,11 +48,14 @@ def require_cuda() -> None:
 class Session:
     """One compiled graph; ``run`` maps named float32 arrays to the wanted outputs.
 
-    ``cuda``: on the graphics processor, in true float32. Raises `EngineError` if the runtime
-    refuses the graph or fails while running it.
+    ``cuda``: on the graphics processor, in true float32. ``shared``: one arena for all sessions
+    that say so, which stays when they are closed. Raises `EngineError` if the runtime refuses the
+    graph or fails while running it.
     """
 
-    def __init__(self, graph: Graph, threads: int | None = None, cuda: bool = False) -> None:
+    def __init__(
+        self, graph: Graph, threads: int | None = None, cuda: bool = False, shared: bool = False
+    ) -> None:
         import onnxruntime as ort
 
         providers: list[Any] = ["CPUExecutionProvider"]
@@ -61,8 +67,11 @@ class Session:
         options.inter_op_num_threads = 1
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
         # An arena keeps its peak for ever, but our calls are bounded in size; measured with a text
-        # tower of width 256: 130 against 137 MB and 5 to 8 % less time than without.
+        # tower of width 256 in one graph: 130 against 137 MB and 5 to 8 % less time than without.
         options.enable_cpu_mem_arena = True
+        if shared:
+            _share_arena()
+            options.add_session_config_entry("session.use_env_allocators", "1")
         options.enable_mem_pattern = False  # plans for one shape; the last batch may be shorter
         options.log_severity_level = 3
         # Spinning threads take the cores from each other and from others: two threads on two busy
@@ -111,6 +120,22 @@ class Session:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+@cache
+def _share_arena() -> None:
+    """Make the arena that sessions share: it grows by what is asked for, and splits what it has.
+
+    Measured with ViT-B/16's text tower in int8, block by block: 15 MB, where an arena for each of
+    three sessions took 21, and none 17 in holes that glibc leaves between aligned blocks.
+    """
+    import onnxruntime as ort
+
+    kind, memory = ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, ort.OrtMemType.DEFAULT
+    settings = ort.OrtArenaCfg(
+        {"arena_extend_strategy": 1, "initial_chunk_size_bytes": 1, "max_dead_bytes_per_chunk": 1}
+    )
+    ort.create_and_register_allocator(ort.OrtMemoryInfo("Cpu", kind, 0, memory), settings)
 
 
 def _quota() -> int:

@@ -14,6 +14,7 @@ Five savings, all exact because the tower is causal:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,12 +22,14 @@ from sharpzo.errors import CheckpointError
 from sharpzo.towers import blocks
 from sharpzo.towers.blocks import Block, Pair
 from sharpzo.towers.checkpoint import Checkpoint
-from sharpzo.towers.graph import Builder, Graph
 from sharpzo.towers.packing import MASKED, Group, Packing, pack
 from sharpzo.towers.precision import Precision
 from sharpzo.towers.prompts import Prompts, token_table
 from sharpzo.towers.reference import activate, norm
 from sharpzo.types import Array
+
+if TYPE_CHECKING:
+    from sharpzo.towers.graph import Builder, Graph
 
 # Tokens of an attention tile. On two AVX2 cores 16, 32 and 64 were equal within noise (100 classes,
 # width 256); 1 cost 20 % more and 128 cost 15 % more.
@@ -41,6 +44,8 @@ def build_text(checkpoint: Checkpoint, prompts: Prompts, precision: Precision = 
     ``precision``; what is folded into constants and the projection stay float32. Raises
     `CheckpointError` for a tower that is not causal: every saving above would be wrong there.
     """
+    from sharpzo.towers.graph import Builder
+
     config, k = checkpoint.text, len(prompts.suffixes)
     build = Builder(precision)
     write_text(build, checkpoint, prompts)
@@ -63,14 +68,8 @@ def write_text(build: Builder, checkpoint: Checkpoint, prompts: Prompts) -> None
 
 def read_block(checkpoint: Checkpoint, layer: int) -> Block:
     """Return the arrays of one block."""
-    config = checkpoint.text
-    name = block_prefix(layer)
+    config, name = checkpoint.text, f"text_model.encoder.layers.{layer}"
     return blocks.clip_block(checkpoint, name, config.width, config.mlp_width, config.heads)
-
-
-def block_prefix(layer: int) -> str:
-    """Return what the names of one block's tensors start with, without the final dot."""
-    return f"text_model.encoder.layers.{layer}"
 
 
 class TextWriter:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sharpzo.errors import CheckpointError
-from sharpzo.towers.checkpoint import Checkpoint, read_json
+from sharpzo.towers.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     import tokenizers
@@ -85,22 +85,23 @@ def _build(folder: Path) -> tokenizers.Tokenizer:
                 f"{folder} holds neither tokenizer.json nor {name}; the tokenizer is needed to "
                 "turn class names into tokens"
             )
-    vocabulary = read_json(folder / "vocab.json")
-    lines = (folder / "merges.txt").read_text("utf-8").split("\n")
-    # The first line is "#version: ..."; a merge is two pieces with a space between.
-    merges = [(a, b) for a, _, b in (line.partition(" ") for line in lines[1:]) if b]
-    if _SOS not in vocabulary or _EOS not in vocabulary:
-        raise CheckpointError(f"{folder / 'vocab.json'} holds no {_SOS} or no {_EOS}")
-    core = Tokenizer(
-        BPE(
-            vocab=vocabulary,
-            merges=merges,
+    try:
+        model = BPE.from_file(
+            str(folder / "vocab.json"),
+            str(folder / "merges.txt"),
             continuing_subword_prefix="",
             end_of_word_suffix="</w>",
             fuse_unk=False,
             unk_token=_EOS,
         )
-    )
+    except Exception as error:  # the Rust side raises bare Exception
+        raise CheckpointError(
+            f"{folder}: vocab.json and merges.txt are not readable: {error}"
+        ) from error
+    core = Tokenizer(model)
+    sos_id, eos_id = core.token_to_id(_SOS), core.token_to_id(_EOS)
+    if sos_id is None or eos_id is None:
+        raise CheckpointError(f"{folder / 'vocab.json'} holds no {_SOS} or no {_EOS}")
     core.add_special_tokens([_SOS, _EOS])
     core.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
@@ -111,7 +112,5 @@ def _build(folder: Path) -> tokenizers.Tokenizer:
             pre_tokenizers.ByteLevel(add_prefix_space=False),
         ]
     )
-    core.post_processor = processors.RobertaProcessing(
-        (_EOS, vocabulary[_EOS]), (_SOS, vocabulary[_SOS]), False, False
-    )
+    core.post_processor = processors.RobertaProcessing((_EOS, eos_id), (_SOS, sos_id), False, False)
     return core

@@ -36,10 +36,10 @@ LEAST_DIRECTIONS = 4
 class OnnxTextTower:
     """Contexts to text features for fixed class names; fulfils `types.TextTower`.
 
-    ``batch`` candidates are computed at a time, which bounds the memory; by default as many as
-    make about 1,000 tokens. ``threads`` is the number of cores, all by default; ``engine`` and
-    ``precision`` are those of `Runtime`. With ``streamed`` one block's weights are in memory at a
-    time (`streaming.py`), for a few percent more time.
+    ``batch`` candidates are computed at a time, which bounds the memory and may be set anew; by
+    default as many as make about 1,000 tokens. ``threads`` is the number of cores, all by default;
+    ``engine`` and ``precision`` are those of `Runtime`. With ``streamed`` one block's weights are
+    in memory at a time (`streaming.py`); raises `InputError` where that cannot be.
 
     Graphs are compiled on first use: what is wrong with class names is said at once, but nothing
     large is in memory before it has work to do.
@@ -66,14 +66,19 @@ class OnnxTextTower:
     ) -> None:
         self._checkpoint = checkpoint
         self._runtime = Runtime(engine, precision, threads)
+        if streamed and (engine != "onnxruntime" or precision == "int4"):
+            raise InputError(
+                "under a memory limit the text tower is computed block by block, by onnxruntime in "
+                f"float32, float16 or int8, not by {engine} in {precision}; leave out one of them"
+            )
         self._streamed = streamed
         self._closed = False
         self._runtime.check()
         checkpoint.check_text()
         self._prompts = layout(checkpoint, class_names, template, n_context, specific)
         usual = max(1, TOKENS // self.tokens)
-        self._batch = usual if batch is None else _positive("batch", batch)
-        self._directions = max(LEAST_DIRECTIONS, TANGENT_TOKENS // self.tokens, self._batch)
+        self.batch = usual if batch is None else _positive("batch", batch)
+        self._directions = max(LEAST_DIRECTIONS, TANGENT_TOKENS // self.tokens, self.batch)
         self._start = start(checkpoint, self._prompts)
         self._logit_scale = checkpoint.logit_scale
         config = checkpoint.text
@@ -167,7 +172,7 @@ class OnnxTextTower:
             template or self.template,
             n_context,
             # Tokens of a call are what a batch was chosen for; other prompts are about as long.
-            batch=self._batch if self._streamed else None,
+            batch=self.batch if self._streamed else None,
             streamed=self._streamed,
             specific=specific,
             **vars(self._runtime),
@@ -219,8 +224,8 @@ class OnnxTextTower:
         session = self._session = self._session or self._open()
         # Candidates are rows of one batch axis that no node mixes; a chunk never sees another.
         chunks = [
-            session.run_many([output], {"context": contexts[i : i + self._batch]})[0]
-            for i in range(0, len(contexts), self._batch)
+            session.run_many([output], {"context": contexts[i : i + self.batch]})[0]
+            for i in range(0, len(contexts), self.batch)
         ]
         return chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
 
@@ -228,14 +233,15 @@ class OnnxTextTower:
         if self._streamed:
             from sharpzo.towers.streaming import StreamedText
 
-            return StreamedText(self._checkpoint, self._prompts, self._runtime.threads)
+            runtime = self._runtime
+            return StreamedText(self._checkpoint, self._prompts, runtime.threads, runtime.weights)
         from sharpzo.towers.text import build_text
 
         return self._compile(build_text)
 
     def _compile(self, build: Callable[[Checkpoint, Prompts, Precision], Graph]) -> Running:
         session = self._runtime.open(build(self._checkpoint, self._prompts, self._runtime.weights))
-        self._checkpoint.weights.release("")  # the runtime has copied what it needs
+        self._checkpoint.weights.release()  # the runtime has copied what it needs
         return session
 
 
@@ -280,7 +286,7 @@ class OnnxImageTower:
 
             graph = build_image(self._checkpoint, *self._preprocessing.size)
             self._session = self._runtime.open(graph)
-            self._checkpoint.weights.release("vision_model.")
+            self._checkpoint.weights.release()
         rows = [
             self._session.run_many(["states"], {"pixels": pixels[i : i + self._batch]})[0]
             for i in range(0, len(pixels), self._batch)

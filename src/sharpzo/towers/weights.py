@@ -18,7 +18,7 @@ from sharpzo.errors import CheckpointError
 from sharpzo.types import Array
 
 _WIDTHS = {"F32": 4, "F16": 2, "BF16": 2}
-_SLICE = 1 << 22
+_SLICE = 1 << 20
 _HEADER_LIMIT = 100_000_000  # as in safetensors itself: a longer header is damage, not a model
 
 
@@ -81,19 +81,22 @@ class Weights(Mapping[str, Array]):
         entry = self._entries[name]
         for begin in range(entry.begin, entry.end, _SLICE):
             yield entry.data[begin : min(begin + _SLICE, entry.end)]
-            _forget(entry, begin, min(begin + _SLICE, entry.end))
+            self.release()
 
     @property
     def converted(self) -> bool:
         """Whether any tensor is converted when it is read, into memory of its own."""
         return any(entry.dtype != "F32" for entry in self._entries.values())
 
-    def release(self, *prefixes: str) -> None:
-        """Let the pages of tensors leave memory, those with a prefix; touched again, they are read
-        again. Arrays handed out before stay valid. Does nothing where the system cannot."""
-        for name, entry in self._entries.items():
-            if name.startswith(prefixes):
-                _forget(entry, entry.begin, entry.end)
+    def release(self) -> None:
+        """Let the pages of all tensors leave memory; touched again, they are read again.
+
+        Arrays handed out before stay valid. Does nothing where the system cannot. All of them,
+        because the system also maps pages around those that are asked for.
+        """
+        if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+            for mapped in {entry.map for entry in self._entries.values()}:
+                mapped.madvise(mmap.MADV_DONTNEED)
 
     def file(self, name: str) -> Path:
         """Return the file that holds a tensor."""
@@ -153,12 +156,6 @@ def _read_header(file: Path) -> dict[str, _Entry]:
             )
         entries[name] = _Entry(file, mapped, data, dtype, shape, begin, end)
     return entries
-
-
-def _forget(entry: _Entry, begin: int, end: int) -> None:
-    if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
-        begin -= begin % mmap.PAGESIZE
-        entry.map.madvise(mmap.MADV_DONTNEED, begin, end - begin)
 
 
 def _decode(raw: Array, dtype: str) -> Array:

@@ -1,0 +1,152 @@
+"""The image tower in plain NumPy, with the weights of one layer in memory at a time.
+
+For the process that encodes photos under a memory limit, where an engine would take more than the
+tower itself. The same numbers as the graph of `image.py`, up to rounding.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sharpzo.towers import image
+from sharpzo.towers.blocks import Pair
+from sharpzo.towers.checkpoint import Checkpoint
+from sharpzo.types import Array
+
+# The normal distribution function is 1/2 + x P(x^2) / Q(x^2), lowest power first, between these
+# edges, and 0 or 1 beyond them: a rational fit to `math.erf`, off by 2e-8 and, in float32, 2e-7.
+_EDGE = 5.5
+_P = (0.398942233, 0.0339307357, 0.00468166123, 0.000169568036, 6.35197768e-06, 2.26538014e-08)
+_Q = (1.0, 0.251717631, 0.0286895736, 0.0018886531, 7.38585877e-05, 1.19471167e-06)
+_SLICE = 1 << 14  # numbers that pass an activation at a time: they stay in the processor's cache
+
+
+class LayeredImage:
+    """The image tower for photos of one size; a chunk of them passes one layer after the other.
+
+    The rows of a chunk are in memory twice, and once as wide as the MLP. How many cores work is
+    what NumPy's library for matrix products was told when the process started.
+
+    Raises `CheckpointError` for photos of a size that the tower cannot see.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, height: int, width: int) -> None:
+        self._checkpoint = checkpoint
+        self._patch, self._added = image.read_embedding(checkpoint, height, width)
+
+    def states(self, pixels: Array) -> Array:
+        """Return states float32 (N, S) of one chunk of preprocessed photos (N, 3, h, w)."""
+        config, many, tokens = self._checkpoint.image, len(pixels), len(self._added)
+        x = self._embed(pixels)
+        h = np.empty_like(x)
+        wide = np.empty(len(x) * max(3 * config.width, config.mlp_width), np.float32)
+        for layer in range(config.layers):
+            self._norm(x, layer, "norm1", h)
+            query, key, value = wide[: 3 * x.size].reshape(3, *x.shape)
+            self._linear(h, layer, "key", key)
+            self._linear(h, layer, "value", value)
+            if layer == config.layers - 1:  # nothing but the class tokens is read of this one
+                x, h, query = x[::tokens].copy(), h[::tokens].copy(), query[:many]
+            self._linear(h, layer, "query", query)
+            attend(query, key, value, many, config.heads)
+            x += self._linear(query, layer, "out", h)
+            self._norm(x, layer, "norm2", h)
+            hidden = wide[: len(x) * config.mlp_width].reshape(len(x), -1)
+            activate(self._linear(h, layer, "fc1", hidden), config.activation)
+            x += self._linear(hidden, layer, "fc2", h)
+        return norm(x, image.read_norm(self._checkpoint, "post"), config.norm_eps, x)
+
+    def _embed(self, pixels: Array) -> Array:
+        """Return the rows (N * tokens, H) that enter the first block."""
+        config, p = self._checkpoint.image, self._checkpoint.image.patch
+        many, _, height, width = pixels.shape
+        rows, columns = height // p, width // p
+        x = np.empty((many, *self._added.shape), np.float32)
+        x[:] = self._added
+        for i, seen in enumerate(pixels[:, :, : rows * p, : columns * p]):
+            patches = seen.reshape(3, rows, p, columns, p).transpose(1, 3, 0, 2, 4)
+            patches = patches.reshape(rows * columns, -1)
+            x[i, 1:] += linear(patches, self._patch, np.empty_like(x[i, 1:]))
+        self._checkpoint.weights.release()
+        x = x.reshape(-1, config.width)
+        if config.family == "clip":
+            norm(x, image.read_norm(self._checkpoint, "pre"), config.norm_eps, x)
+        return x
+
+    def _norm(self, x: Array, layer: int, part: str, out: Array) -> None:
+        pair = image.read_layer(self._checkpoint, layer, part)
+        norm(x, pair, self._checkpoint.image.norm_eps, out)
+
+    def _linear(self, x: Array, layer: int, part: str, out: Array) -> Array:
+        linear(x, image.read_layer(self._checkpoint, layer, part), out)
+        self._checkpoint.weights.release()
+        return out
+
+
+def linear(x: Array, pair: Pair, out: Array) -> Array:
+    """Write x @ weight.T + bias for rows x (R, in) into ``out`` (R, out) and return it."""
+    np.matmul(x, pair[0].T, out=out)
+    out += pair[1]
+    return out
+
+
+def norm(x: Array, pair: Pair, eps: float, out: Array) -> Array:
+    """Write the layer norm of rows x (R, H) into ``out``, which may be x, and return it."""
+    np.subtract(x, x.mean(axis=1, keepdims=True), out=out)
+    variance = np.einsum("ij,ij->i", out, out)[:, None] / np.float32(x.shape[1])
+    out /= np.sqrt(variance + np.float32(eps))
+    out *= pair[0]
+    out += pair[1]
+    return out
+
+
+def attend(query: Array, key: Array, value: Array, photos: int, heads: int) -> None:
+    """Put what they read in place of queries: rows (photos * q, H) of scaled queries, keys and
+    values (photos * tokens, H); a head at a time, so scores take tokens * tokens numbers."""
+    width = query.shape[1] // heads
+    query = query.reshape(photos, -1, heads, width)
+    key = key.reshape(photos, -1, heads, width)
+    value = value.reshape(photos, -1, heads, width)
+    for photo in range(photos):
+        for head in range(heads):
+            asked = query[photo, :, head]
+            scores = asked @ key[photo, :, head].T
+            scores -= scores.max(axis=1, keepdims=True)
+            np.exp(scores, out=scores)
+            np.matmul(scores, value[photo, :, head], out=asked)
+            asked /= scores.sum(axis=1, keepdims=True)
+
+
+def activate(x: Array, kind: str) -> None:
+    """Put the exact Gaussian GELU, or CLIP's x * sigmoid(1.702 x), in place of x (contiguous)."""
+    numbers = x.reshape(-1)
+    for begin in range(0, len(numbers), _SLICE):
+        part = numbers[begin : begin + _SLICE]
+        if kind == "gelu":
+            part *= _normal(part)
+            continue
+        with np.errstate(over="ignore"):  # x / infinity is the 0 that is wanted
+            gate = np.exp(part * np.float32(-1.702))
+        gate += np.float32(1)
+        part /= gate
+
+
+def _normal(x: Array) -> Array:
+    """The normal distribution function of every x."""
+    x = np.clip(x, -_EDGE, _EDGE)
+    square = x * x
+    share = _polynomial(square, _P)
+    share *= x
+    share /= _polynomial(square, _Q)
+    share += np.float32(0.5)
+    return share
+
+
+def _polynomial(x: Array, coefficients: tuple[float, ...]) -> Array:
+    *others, leading = map(np.float32, coefficients)
+    total = x * leading
+    for coefficient in others[:0:-1]:
+        total += coefficient
+        total *= x
+    total += others[0]
+    return total
