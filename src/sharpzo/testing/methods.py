@@ -22,7 +22,7 @@ from sharpzo.methods import Fit, Images, Method, Task, fit
 from sharpzo.metrics import normalise
 from sharpzo.testing.searches import demand, global_randomness, seed_global_randomness
 from sharpzo.testing.toys import ToyImageTower, ToyTower
-from sharpzo.types import Array, Features, Head, TextTower
+from sharpzo.types import Array, Features, Head, Sight, TextTower
 
 FORWARDS = 60  # of the searches here
 SIDE = 8  # pixels
@@ -174,16 +174,15 @@ def _settings(method: Method, setting: Setting) -> Any:
 
 
 def _shown(head: Head, task: Task, split: str = "train") -> Features:
-    """The features that a head reads: with the vectors of its prompter, if it has one."""
-    photos, prompter = getattr(task, split), getattr(head, "prompter", None)
-    if prompter is None:
+    """The features that a head reads: with the vectors by its detour, if it has one."""
+    photos, detour = getattr(task, split), getattr(head, "detour", None)
+    if detour is None:
         return photos
     assert task.images is not None
     tower = task.images.open_tower()
     pixels = tower.pixels(getattr(task.images, split).decoded())
-    states = tower.forward(prompter(pixels, photos.states))
-    vectors = normalise(states @ tower.projection.T)
-    return replace(photos, prompted={prompter.digest: vectors})
+    vectors = normalise(detour(Sight(tower, pixels, photos.states)) @ tower.projection.T)
+    return replace(photos, detours={detour.digest: vectors})
 
 
 def _kept(fitted: Fit) -> dict[str, Array]:

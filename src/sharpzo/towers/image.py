@@ -6,6 +6,8 @@ block computes queries, output projection and MLP for that token alone.
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 
 from sharpzo.errors import CheckpointError
@@ -15,17 +17,20 @@ from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.config import ImageConfig
 from sharpzo.towers.graph import Builder, Graph
 from sharpzo.towers.positions import resize_positions
+from sharpzo.types import Tail
 
 
 def build_image(checkpoint: Checkpoint, height: int, width: int) -> Graph:
-    """Return the graph for pixels of one size: input ``pixels``, outputs ``states``
-    (B, H), what the projection reads, and ``features``."""
+    """Return the graph for pixels of one size: input ``pixels``, outputs ``tokens`` (B, T, H)
+    before the last block, ``states`` (B, H), what the projection reads, and ``features``."""
     config, m = checkpoint.image, checkpoint.image.width
     build = Builder()
     x, tokens = write_embedding(build, checkpoint, height, width)
     for layer in range(config.layers):
         block = read_block(checkpoint, layer)
         last = layer == config.layers - 1
+        if last:
+            build.op("Reshape", x, build.constant([-1, tokens, m]), name="tokens")
         x = write_block(build, config, x, f"image.{layer}", block, tokens, last)
     x = build.op("Identity", write_norm(build, checkpoint, x), name="states")
     projection = checkpoint.tensor("visual_projection.weight", (config.projection, m))
@@ -33,7 +38,11 @@ def build_image(checkpoint: Checkpoint, height: int, width: int) -> Graph:
     build.op("LpNormalization", x, axis=-1, p=2, name="features")
     return build.finish(
         {"pixels": ("B", 3, height, width)},
-        {"states": ("B", m), "features": ("B", config.projection)},
+        {
+            "tokens": ("B", tokens, m),
+            "states": ("B", m),
+            "features": ("B", config.projection),
+        },
         "image",
     )
 
@@ -61,10 +70,20 @@ def write_embedding(
 
 def write_norm(build: Builder, checkpoint: Checkpoint, x: str) -> str:
     """Return the states (B, H) of the last block's x."""
+    return blocks.norm(build, x, "image.post", _final_norm(checkpoint), checkpoint.image.norm_eps)
+
+
+def read_tail(checkpoint: Checkpoint) -> Tail:
+    """Return what makes states of the graph's ``tokens``."""
     config = checkpoint.image
-    name = "post_layernorm" if config.family == "clip" else "layernorm"
-    pair = checkpoint.pair(f"vision_model.{name}", config.width)
-    return blocks.norm(build, x, "image.post", pair, config.norm_eps)
+    block = read_block(checkpoint, config.layers - 1)
+    parts = {field.name: getattr(block, field.name) for field in fields(block)}
+    return Tail(
+        parts | {"norm": _final_norm(checkpoint)},
+        config.heads,
+        config.activation,
+        config.norm_eps,
+    )
 
 
 def read_block(checkpoint: Checkpoint, layer: int) -> Block:
@@ -77,6 +96,11 @@ def block_prefix(checkpoint: Checkpoint, layer: int) -> str:
     """Return what the names of one block's tensors start with, without the final dot."""
     folder = "layers" if checkpoint.image.family == "clip" else "layer"
     return f"vision_model.encoder.{folder}.{layer}"
+
+
+def _final_norm(checkpoint: Checkpoint) -> Pair:
+    name = "post_layernorm" if checkpoint.image.family == "clip" else "layernorm"
+    return checkpoint.pair(f"vision_model.{name}", checkpoint.image.width)
 
 
 def _embed(build: Builder, checkpoint: Checkpoint, height: int, width: int) -> tuple[str, int]:

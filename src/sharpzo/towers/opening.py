@@ -11,7 +11,7 @@ from sharpzo.errors import InputError
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.features import Progress, States, encode
 from sharpzo.towers.runtime import Runtime
-from sharpzo.types import Features, Prompter
+from sharpzo.types import Detour, Features
 
 if TYPE_CHECKING:
     from sharpzo.towers.limit import MemoryLimit, Plan
@@ -79,7 +79,7 @@ class Towers:
         splits: Mapping[str, LabelledPhotos],
         progress: Progress,
         cache: Path | None,
-        prompters: Sequence[Prompter],
+        detours: Sequence[Detour],
     ) -> dict[str, Features]:
         """Return the features of photos; see `features.encode`."""
 
@@ -93,7 +93,7 @@ class Towers:
             threads=self._threads,
             progress=progress,
             cache=cache,
-            prompters=prompters,
+            detours=detours,
             open_tower=None if self._bytes is None else open_tower,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from sharpzo.towers.features import image_fingerprint, image_projection
 from sharpzo.towers.preprocess import Preprocessing, stack
 from sharpzo.towers.prompts import Prompts, layout, start, token_moments
 from sharpzo.towers.runtime import Arithmetic, Engine, Running, Runtime
-from sharpzo.types import Array
+from sharpzo.types import Array, Tail
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -266,19 +267,37 @@ class OnnxImageTower:
 
     def forward(self, pixels: Array) -> Array:
         """Return states float32 (N, S) of preprocessed photos (N, 3, h, w)."""
+        if not len(pixels):
+            return np.zeros((0, self._checkpoint.image.width), np.float32)
+        return self._run(["states"], pixels)[0]
+
+    def trace(self, pixels: Array) -> tuple[Array, Array]:
+        """Return tokens before the last block, float32 (N, T, S), class token first, and states
+        (N, S) of at least one preprocessed photo (N, 3, h, w)."""
+        tokens, states = self._run(["tokens", "states"], pixels)
+        return tokens, states
+
+    @cached_property
+    def tail(self) -> Tail:
+        """What makes states of tokens, read from the checkpoint."""
+        from sharpzo.towers.image import read_tail
+
+        return read_tail(self._checkpoint)
+
+    def _run(self, outputs: Sequence[str], pixels: Array) -> list[Array]:
         if self._session is None:
             from sharpzo.towers.image import build_image
 
             graph = build_image(self._checkpoint, *self._preprocessing.size)
             self._session = self._runtime.open(graph)
             self._checkpoint.weights.release("vision_model.")
-        rows = [
-            self._session.run_many(["states"], {"pixels": pixels[i : i + self._batch]})[0]
+        found = [
+            self._session.run_many(outputs, {"pixels": pixels[i : i + self._batch]})
             for i in range(0, len(pixels), self._batch)
         ]
-        if not rows:
-            return np.zeros((0, self._checkpoint.image.width), np.float32)
-        return rows[0] if len(rows) == 1 else np.concatenate(rows)
+        return [
+            np.concatenate(some) if len(some) > 1 else some[0] for some in zip(*found, strict=True)
+        ]
 
     def states(
         self,
