@@ -113,12 +113,10 @@ def few_photos_are_enough(method: Method, setting: Setting = toy_setting) -> Non
         "photos that all stand there twice": replace(task, train=task.train.take(doubled)),
         "a class without a photo": replace(task, train=task.train.take(present)),
     }
-    if task.views is not None or needs_photos(method):
-        del cases["photos that all stand there twice"]  # views and photos would have to follow
+    if task.views is not None:
+        del cases["photos that all stand there twice"]  # the views would have to follow
     for case, changed in cases.items():
-        if changed.views is not None or needs_photos(method):
-            changed = _follow(changed, task)
-        fitted = fit(method, _settings(method, setting), changed)
+        fitted = fit(method, _settings(method, setting), _follow(changed, task))
         scores = fitted.head.scores(_shown(fitted.head, task))
         demand(bool(np.isfinite(scores).all()), f"{case}: scores are not finite")
         demand(scores.shape[1] == len(task.tower.class_names), f"{case}: {scores.shape}")
@@ -158,11 +156,6 @@ def check_method(method: Method, setting: Setting = toy_setting) -> None:
     """
     for check in METHOD_CHECKS:
         check(method, setting)
-
-
-def needs_photos(method: Method) -> bool:
-    """Whether the method reads the photos themselves."""
-    return hasattr(method.settings, "image_passes")
 
 
 def _fit(method: Method, setting: Setting, **changes: Any) -> Fit:
