@@ -24,7 +24,7 @@ from sharpzo.heads.ladder import Ladder, LadderSettings, fit_ladder, line
 from sharpzo.heads.tail import Seen
 from sharpzo.heads.tuned import Factors, tune
 from sharpzo.metrics import accuracy, cross_entropy, normalise
-from sharpzo.types import Array, Features, Head, Tail
+from sharpzo.types import Array, Features, ImageTower
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,15 @@ class ImageLadderSettings(LadderSettings):
     """``rank`` of the factors; the validation photos choose among ``steps`` of the descent and
     none at all, by the cross-entropy of the ladder that follows.
 
-    Without validation photos ``fixed`` steps are made where every class that has photos has
-    ``enough`` of them, else none. ``rate`` is Adam's, ``offset_penalty`` that of `tuned.py`.
+    Fewer than ``evidence`` validation photos say too little, and there is no descent. ``rate`` is
+    Adam's, ``offset_penalty`` that of `tuned.py`.
     """
 
     gaussian: float = 0.25
     rank: int = 4
     rate: float = 0.01
-    steps: tuple[int, ...] = (10, 20, 40)
-    fixed: int = 20
-    enough: int = 8
+    steps: tuple[int, ...] = (5, 10, 20, 40)
+    evidence: int = 40
     offset_penalty: float = 0.01
 
     def __post_init__(self) -> None:
@@ -50,8 +49,7 @@ class ImageLadderSettings(LadderSettings):
         require(self.rate > 0, "rate", self.rate, "a number above 0")
         rising = all(a < b for a, b in zip((0, *self.steps), self.steps, strict=False))
         require(rising and bool(self.steps), "steps", self.steps, "rising numbers above 0")
-        require(self.fixed >= 0, "fixed", self.fixed, "0 or more")
-        require(self.enough >= 1, "enough", self.enough, "1 or more")
+        require(self.evidence >= 1, "evidence", self.evidence, "1 or more")
         require_numbers("offset_penalty", (self.offset_penalty,), 1e-9)
 
 
@@ -90,114 +88,113 @@ class TunedHead:
 
 
 @dataclass(frozen=True, eq=False)
+class Shown:
+    """Photos for a descent: their features, and themselves before the last block."""
+
+    features: Features
+    seen: Seen
+
+
+@dataclass(frozen=True, eq=False)
 class ImageLadder:
-    """A head and what gives other names their rows: its own arrays and ``arrays``.
+    """A head on tuned features after ``steps`` of the descent, of ``made``; ``unseen`` is what
+    `named` needs beside the head's own arrays."""
 
-    ``steps`` of the descent are in it, of ``made``; with 0 it is the ladder on untuned features.
-    """
-
-    head: Head
-    arrays: Mapping[str, Array]
+    head: TunedHead
+    unseen: Mapping[str, Array]
     penalty: float
     temperature: float
     steps: int
     made: int
-    validation_accuracy: float | None
+    validation_accuracy: float
 
 
 def fit_image_ladder(
-    tail: Tail,
-    projection: Array,
-    train: tuple[Features, Seen],
-    validation: tuple[Features, Seen] | None,
+    tower: ImageTower,
+    train: Shown,
+    validation: Shown,
     text: Array,
     scale: float,
     settings: ImageLadderSettings,
     seed: int,
-) -> ImageLadder:
-    """Fit the ladder with and without tuning, and keep what the validation photos prefer.
+) -> ImageLadder | None:
+    """Tune the tower's last block for photos; None where validation prefers it as it is.
 
-    ``train`` and ``validation`` are features of photos and the same photos before the last block,
-    which ``tail`` and ``projection`` (D, S) end; ``text`` (K, D) has unit rows and ``scale`` is the
-    factor on their cosines.
+    ``text`` (K, D) has unit rows and ``scale`` is the factor on their cosines.
     """
-    photos, seen = train
-    known = np.bincount(photos.labels, minlength=len(text))
-
-    def by(factors: Factors, shown: tuple[Features, Seen]) -> Features:
-        vectors = normalise(factors.states(tail, shown[1]) @ projection.T)
-        return replace(shown[0], vectors=vectors)
-
-    def judged(ladder: Ladder, shown: Features | None) -> tuple[float, float | None]:
-        """What is to be small, and the accuracy."""
-        if shown is None:
-            return 0.0, None
-        logits = ladder.head.scores(shown)
-        return float(cross_entropy(logits, shown.labels)), accuracy(logits, shown.labels)
-
-    plain = fit_ladder(photos, text, validation and validation[0], settings)
-    best = ImageLadder(plain.head, plain.arrays(), plain.penalty, plain.temperature, 0, 0, None)
-    least, right = judged(plain, validation and validation[0])
-    best = replace(best, validation_accuracy=right)
-    tried = settings.steps if validation else (settings.fixed,)
-    if validation is None and (known[known > 0].min() < settings.enough or not settings.fixed):
-        return best
+    tail, projection, labels = tower.tail, tower.projection, train.features.labels
     descent = tune(
-        tail, projection, seen, photos.labels, text, scale,
+        tail, projection, train.seen, labels, text, scale,
         rank=settings.rank, rate=settings.rate, penalty=settings.offset_penalty, seed=seed,
     )  # fmt: skip
-    for step, factors in zip(range(1, max(tried) + 1), descent, strict=False):
-        if step not in tried:
+
+    def through(factors: Factors, shown: Shown) -> Features:
+        vectors = normalise(factors.states(tail, shown.seen) @ projection.T)
+        return replace(shown.features, vectors=vectors)
+
+    least, steps, factors = _loss(train.features, validation.features, text, settings), 0, None
+    made = 0
+    for made, tried in zip(range(1, max(settings.steps) + 1), descent, strict=False):
+        if made not in settings.steps:
             continue
-        moved = by(factors, train)
-        held = None if validation is None else by(factors, validation)
-        ladder = fit_ladder(moved, text, held, settings)
-        loss, right = judged(ladder, held)
-        if loss < least or held is None:
-            least = loss
-            unseen = _unseen(ladder, photos, moved, text, settings)
-            head = named(
-                {
-                    "tuned": ladder.head.weight,
-                    "bias": ladder.head.bias,
-                    **unseen,
-                    **factors.arrays(),
-                },
-                text,
-                np.where(known > 0, np.arange(len(text)), -1),
-            )
-            best = ImageLadder(head, unseen, ladder.penalty, ladder.temperature, step, 0, right)
-    return replace(best, made=max(tried))
+        loss = _loss(through(tried, train), through(tried, validation), text, settings)
+        if loss < least:
+            least, steps, factors = loss, made, tried
+        elif factors is not None:  # it paid, and does so no more
+            break
+    if factors is None:
+        return None
+    moved = through(factors, train)
+    held = through(factors, validation)
+    ladder = fit_ladder(moved, text, held, settings)
+    right = accuracy(ladder.head.scores(held), held.labels)
+    unseen = _unseen(ladder, train.features, moved, text, settings)
+    known = np.bincount(labels, minlength=len(text)) > 0
+    rows = np.where(known, np.arange(len(text)), -1)
+    head = _named(ladder.head.weight, ladder.head.bias, unseen, factors, text, rows)
+    return ImageLadder(head, unseen, ladder.penalty, ladder.temperature, steps, made, right)
+
+
+def _loss(train: Features, held: Features, text: Array, settings: LadderSettings) -> float:
+    logits = fit_ladder(train, text, held, settings).head.scores(held)
+    return float(cross_entropy(logits, held.labels))
 
 
 def _unseen(
-    ladder: Ladder, photos: Features, moved: Features, text: Array, settings: ImageLadderSettings
+    ladder: Ladder, photos: Features, moved: Features, text: Array, settings: LadderSettings
 ) -> dict[str, Array]:
-    """What a name without photos gets; see above."""
+    """What a name without photos gets: the average class, and the line of untuned cosines in
+    place of the line that is in its level."""
     one_hot = np.eye(len(text))[photos.labels]
-    factor, shift = line(photos.vectors.astype(np.float64) @ text.T, one_hot)
-    _, tuned_shift = line(moved.vectors.astype(np.float64) @ text.T, one_hot)
+    factor, shift = line(photos.vectors @ text.T, one_hot)
+    _, tuned_shift = line(moved.vectors @ text.T, one_hot)
     sharpness = settings.sharpness / ladder.temperature
     weight, level, _ = ladder.unseen
+    level += sharpness * (shift - tuned_shift)
     return {
         "unseen_weight": weight.astype(np.float32),
-        "unseen_text": np.array(
-            [level + sharpness * (shift - tuned_shift), sharpness * factor], np.float32
-        ),
+        "unseen_text": np.array([level, sharpness * factor], np.float32),
     }
 
 
 def named(arrays: Mapping[str, Array], text: Array, rows: Array) -> TunedHead:
     """The classifier of names with unit text (M, D): ``rows`` (M,) say which class of the fitted
     head a name is, -1 for one without photos; raises ArtifactError if an array is missing."""
-    for name in ("tuned", "bias", "unseen_weight", "unseen_text"):
+    fitted = TunedHead.from_arrays(arrays)
+    for name in ("unseen_weight", "unseen_text"):
         if name not in arrays:
             raise ArtifactError(f"the artefact lacks the array '{name}'; fit the run again")
-    bias, factor = arrays["unseen_text"]
-    known = (rows >= 0)[:, None]
+    return _named(fitted.tuned, fitted.bias, arrays, fitted.detour, text, rows)
+
+
+def _named(
+    tuned: Array, bias: Array, unseen: Mapping[str, Array], by: Factors, text: Array, rows: Array
+) -> TunedHead:
+    level, factor = unseen["unseen_text"]
+    known = rows >= 0
     return TunedHead(
-        np.where(known, arrays["tuned"][rows], arrays["unseen_weight"]).astype(np.float32),
-        np.where(known, 0, factor * text).astype(np.float32),
-        np.where(known[:, 0], arrays["bias"][rows], bias).astype(np.float32),
-        Factors.from_arrays(arrays),
+        np.where(known[:, None], tuned[rows], unseen["unseen_weight"]).astype(np.float32),
+        np.where(known[:, None], 0, factor * text).astype(np.float32),
+        np.where(known, bias[rows], level).astype(np.float32),
+        by,
     )

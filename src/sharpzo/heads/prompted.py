@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 
@@ -50,7 +49,7 @@ class Coordinator:
         prompts, _ = decode(self.numbers, states, self.moments)
         return add_prompts(pixels, prompts, self.epsilon, self.low, self.high)
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """sha256 over all of its arrays."""
         arrays = self.arrays()

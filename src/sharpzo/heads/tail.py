@@ -41,9 +41,13 @@ class Seen:
         """From tokens (N, T, S), class token first."""
         return cls(_normalised(tokens, eps)[0], tokens[:, 0])
 
-    def take(self, rows: slice) -> Seen:
-        """Some of the photos; tokens that are kept in half precision are widened."""
-        return Seen(self.normal[rows].astype(self.first.dtype, copy=False), self.first[rows])
+    def take(self, rows: slice | Array) -> Seen:
+        """The photos of ``rows``."""
+        return Seen(self.normal[rows], self.first[rows])
+
+    def widened(self) -> Seen:
+        """Tokens that are kept in half precision as the arithmetic needs them."""
+        return Seen(self.normal.astype(self.first.dtype, copy=False), self.first)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 
@@ -56,7 +55,8 @@ class Factors:
     def states(self, tail: Tail, photos: Seen) -> Array:
         """States (N, S) of photos through the tower's ``tail`` with this change."""
         tail, parts = self.change(tail), [photos.first[:0]]
-        parts += [forward(tail, photos.take(rows)).states for rows in _chunks(len(photos))]
+        for rows in _chunks(len(photos)):
+            parts.append(forward(tail, photos.take(rows).widened()).states)
         return np.concatenate(parts)
 
     def __call__(self, sight: Sight) -> Array:
@@ -64,7 +64,7 @@ class Factors:
         tail = sight.tower.tail
         return self.states(tail, Seen.of(sight.tokens, tail.eps))
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """sha256 over all factors."""
         arrays = self.arrays()
@@ -124,7 +124,7 @@ def tune(
         slope = np.float32(2 * penalty) * offsets
         slopes = {part: np.zeros_like(tail.parts[part][0]) for part in PARTS}
         for rows in _chunks(len(photos)):
-            some = photos.take(rows)
+            some = photos.take(rows).widened()
             trace = forward(changed, some)
             by_states, by_text = error_slopes(
                 trace.states, labels[rows], projection, text + offsets, scale, len(photos)

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.errors import InputError
-from sharpzo.heads.image_ladder import ImageLadderSettings, TunedHead, fit_image_ladder, named
+from sharpzo.heads.image_ladder import (
+    ImageLadderSettings,
+    Shown,
+    TunedHead,
+    fit_image_ladder,
+    named,
+)
 from sharpzo.heads.linear import LinearHead
 from sharpzo.heads.tail import Seen
 from sharpzo.methods import ladder
@@ -26,29 +33,34 @@ def fit(settings: ImageLadderSettings, task: Task) -> Fit:
             "through PromptClassifier"
         )
     text = read_text(task.tower)
-    tower, held = images.open_tower(), None
+    plain = ladder.fit_to(text, settings, task)
+    if task.validation is None or len(task.validation) < settings.evidence:
+        return plain
+    if images.validation is None:
+        raise InputError("this task has features of validation photos, but not the photos")
+    tower = images.open_tower()
     try:
-        train = task.train, see(tower, images.train)
-        if task.validation is not None and images.validation is not None:
-            held = task.validation, see(tower, images.validation)
+        train = Shown(task.train, see(tower, images.train))
+        held = Shown(task.validation, see(tower, images.validation))
         tuned = fit_image_ladder(
-            tower.tail, tower.projection, train, held,
-            text.features, task.tower.logit_scale, settings, task.seed,
-        )  # fmt: skip
+            tower, train, held, text.features, task.tower.logit_scale, settings, task.seed
+        )
     finally:
         tower.close()
-    return Fit(
-        tuned.head,
-        Reason.STEPS if tuned.made else Reason.CLOSED_FORM,
-        text.forwards,
-        steps=tuned.made,
-        image_passes=len(images.train) + (0 if held is None else len(held[1])),
-        arrays={**tuned.arrays, "names": ladder.record_names(task)},
-        notes={
-            "penalty": tuned.penalty,
-            "temperature": tuned.temperature,
-            "chosen_steps": tuned.steps,
-        },
+    spent = {
+        "reason": Reason.STEPS,
+        "steps": tuned.made if tuned else max(settings.steps),
+        "image_passes": len(train.seen) + len(held.seen),
+    }
+    if tuned is None:
+        return replace(plain, **spent, notes={**plain.notes, "chosen_steps": 0})
+    notes = {"penalty": tuned.penalty, "temperature": tuned.temperature}
+    return replace(
+        plain,
+        **spent,
+        head=tuned.head,
+        arrays={**plain.arrays, **tuned.unseen},
+        notes={**notes, "chosen_steps": tuned.steps},
         validation_accuracy=tuned.validation_accuracy,
     )
 

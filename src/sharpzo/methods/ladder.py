@@ -10,13 +10,17 @@ from sharpzo.errors import ArtifactError
 from sharpzo.heads.ladder import LadderSettings, fit_ladder, other_names
 from sharpzo.heads.linear import LinearHead
 from sharpzo.methods.registry import Fit, Method, Task, register
-from sharpzo.methods.text import read_text
+from sharpzo.methods.text import Text, read_text
 from sharpzo.types import Array, Reason, TextTower
 
 
 def fit(settings: LadderSettings, task: Task) -> Fit:
     """The class names once; the rest is one D x D decomposition (two with the expert)."""
-    text = read_text(task.tower)
+    return fit_to(read_text(task.tower), settings, task)
+
+
+def fit_to(text: Text, settings: LadderSettings, task: Task) -> Fit:
+    """The same where the class names have been read."""
     tuned = fit_ladder(task.train, text.features, task.validation, settings)
     return Fit(
         tuned.head,

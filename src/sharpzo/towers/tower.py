@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -249,6 +248,7 @@ class OnnxImageTower:
         self._checkpoint = checkpoint
         self._preprocessing = Preprocessing.open(checkpoint)
         self._session: Running | None = None
+        self._tail: Tail | None = None
         self._projection = image_projection(checkpoint)
 
     @property
@@ -277,12 +277,14 @@ class OnnxImageTower:
         tokens, states = self._run(["tokens", "states"], pixels)
         return tokens, states
 
-    @cached_property
+    @property
     def tail(self) -> Tail:
-        """What makes states of tokens, read from the checkpoint."""
-        from sharpzo.towers.image import read_tail
+        """What makes states of tokens, read from the checkpoint at the first call."""
+        if self._tail is None:
+            from sharpzo.towers.image import read_tail
 
-        return read_tail(self._checkpoint)
+            self._tail = read_tail(self._checkpoint)
+        return self._tail
 
     def _run(self, outputs: Sequence[str], pixels: Array) -> list[Array]:
         if self._session is None:
@@ -339,6 +341,7 @@ class OnnxImageTower:
 
     def close(self) -> None:
         """Release the session; it is made again if the tower is used again."""
+        self._tail = None
         if self._session is not None:
             self._session.close()
             self._session = None
