@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from sharpzo.classifier import PromptClassifier
 from sharpzo.errors import ArtifactError, InputError
+from sharpzo.heads import image_ladder
 from sharpzo.heads.image_ladder import TunedHead
 from sharpzo.heads.linear import LinearHead
 from sharpzo.heads.tail import Seen
@@ -148,7 +150,9 @@ def test_a_damaged_artefact(name):
 
 
 @pytest.mark.parametrize("family", ["clip", "dual"])
-def test_predictions_survive_the_artefact(family, tmp_path):
+def test_predictions_survive_the_artefact(family, tmp_path, monkeypatch):
+    better = count(0, -1)  # random towers and photos: that tuning pays is not what is tested here
+    monkeypatch.setattr(image_ladder, "_loss", lambda *_: next(better))
     models = pytest.importorskip("random_models")
     vision = {**models.VISION, "intermediate_size": 64, "image_size": 32, "patch_size": 8}
     if family == "clip":
@@ -165,8 +169,7 @@ def test_predictions_survive_the_artefact(family, tmp_path):
         "ladder+image", settings=settings, model=tmp_path / "model", threads=1,
         cache=tmp_path / "cache",
     ).fit(photos, names, shots=8)  # fmt: skip
-    if isinstance(made.head_, LinearHead):
-        pytest.skip("the descent did not pay on these random photos")
+    assert isinstance(made.head_, TunedHead)
     before = made.predict_proba(photos)
     run = made.save(tmp_path / "run")
     loaded = PromptClassifier.load(run, cache=tmp_path / "cache")

@@ -297,9 +297,9 @@ class OnnxImageTower:
             self._session.run_many(outputs, {"pixels": pixels[i : i + self._batch]})
             for i in range(0, len(pixels), self._batch)
         ]
-        return [
-            np.concatenate(some) if len(some) > 1 else some[0] for some in zip(*found, strict=True)
-        ]
+        if len(found) == 1:
+            return found[0]
+        return [np.concatenate([one[i] for one in found]) for i in range(len(outputs))]
 
     def states(
         self,
