@@ -32,6 +32,7 @@ from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.heads.image_ladder import Shown, TunedHead, fit_image_ladder, named
 from sharpzo.heads.ladder import fit_ladder, other_names
 from sharpzo.heads.tail import Seen
+from sharpzo.heads.tuned import Factors
 from sharpzo.methods import find
 from sharpzo.methods.image_ladder import see
 from sharpzo.metrics import accuracy, calibration_error, cross_entropy, normalise, softmax
@@ -73,8 +74,6 @@ def pool(cache: Path, name: str, split: LabelledPhotos, tower: OnnxImageTower) -
     found = load_file(kept)
     assert np.array_equal(found["labels"], split.labels)
     seen = Seen(found["normal"], found["first"])
-    from sharpzo.heads.tuned import Factors
-
     vectors = normalise(Factors({}).states(tower.tail, seen) @ tower.projection.T)
     return Shown(Features(vectors, split.labels, split.class_names), seen)
 
