@@ -67,12 +67,18 @@ def fit(settings: ImageLadderSettings, task: Task) -> Fit:
 
 def see(tower: ImageTower, photos: LabelledPhotos) -> Seen:
     """Photos before the last block, tokens in half precision: 2 T S bytes of each stay."""
-    eps, parts = tower.tail.eps, []
+    kept: Seen | None = None
     for first in range(0, len(photos), 16):
-        some = photos.take(range(first, min(first + 16, len(photos))))
-        seen = Seen.of(tower.trace(tower.pixels(some.decoded()))[0], eps)
-        parts.append((seen.normal.astype(np.float16), seen.first.copy()))
-    return Seen(*(np.concatenate(rows) for rows in zip(*parts, strict=True)))
+        rows = range(first, min(first + 16, len(photos)))
+        tokens, _ = tower.trace(tower.pixels(photos.take(rows).decoded()))
+        if kept is None:
+            whole = (len(photos), *tokens.shape[1:])
+            kept = Seen(np.empty(whole, np.float16), np.empty(whole[::2], np.float32))
+        seen = Seen.of(tokens, tower.tail.eps)
+        kept.normal[rows.start : rows.stop] = seen.normal
+        kept.first[rows.start : rows.stop] = seen.first
+    assert kept is not None
+    return kept
 
 
 def load(arrays: Mapping[str, Array]) -> Head:
