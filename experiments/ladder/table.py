@@ -19,6 +19,7 @@ from sharpzo.bench.statistics import interval
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "how-to-choose.md"
 SHOTS = (1, 2, 4, 8, 16)
+BOTH = ("plain", "tuned")  # ladder+gda, ladder+image
 Line = dict[str, Any]
 
 
@@ -138,6 +139,50 @@ def image_block(lines: list[Line]) -> str:
     return table(head, rows)
 
 
+def image(lines: list[Line]) -> str:
+    rows = []
+    for dataset in names(lines, "dataset"):
+        for shots in sorted(names(lines, "shots")):
+            found = [
+                x for x in lines
+                if (x["protocol"], x["dataset"], x["shots"]) == ("all", dataset, shots)
+            ]  # fmt: skip
+            if not found:
+                continue
+            row = [dataset, str(shots)]
+            row += [show(x["test"][name]["accuracy"] for x in found) for name in BOTH]
+            for where in ("test", "others"):
+                gains = [x[where]["tuned"]["accuracy"] - x[where]["plain"]["accuracy"]
+                         for x in found]  # fmt: skip
+                row.append(", ".join(f"{100 * one:+.1f}" for one in gains))
+            row.append(", ".join(str(x["steps"]) for x in found))
+            for field, factor, digits in (("cross_entropy", 1, 2), ("calibration_error", 100, 1)):
+                means = [
+                    factor * statistics.mean(x["test"][name][field] for x in found)
+                    for name in BOTH
+                ]  # fmt: skip
+                row.append(" → ".join(f"{mean:.{digits}f}" for mean in means))
+            row.append(f"{statistics.median(x['seconds'][1] for x in found):.0f}")
+            rows.append(row)
+    head = ["data set", "shots", "ladder+gda", "ladder+image", "change by seed",
+            "the same, other draws", "steps kept", "cross-entropy", "calibration error",
+            "s"]  # fmt: skip
+    return table(head, rows)
+
+
+def image_halves(lines: list[Line]) -> str:
+    lines = [x for x in lines if x["protocol"] == "base-to-new"]
+    fields = ("base", "new", "base_among_all", "new_among_all")
+    rows = [
+        [dataset, method,
+         *(show(x["test"][name][f] for x in lines if x["dataset"] == dataset) for f in fields)]
+        for dataset in names(lines, "dataset")
+        for method, name in (("ladder+gda", "plain"), ("ladder+image", "tuned"))
+    ]  # fmt: skip
+    head = ["data set", "method", "base", "new", "base among all names", "new among all names"]
+    return table(head, rows)
+
+
 def main() -> None:
     results, halved = read("results.jsonl"), read("unseen.jsonl")
     parts = {
@@ -149,6 +194,8 @@ def main() -> None:
         "unseen": unseen(halved),
         "norm": norm(halved),
         "image-block": image_block(read("image_block.jsonl")),
+        "image": image(read("image.jsonl")),
+        "image-halves": image_halves(read("image.jsonl")),
     }
     if "--write" not in sys.argv:
         for name, part in parts.items():

@@ -16,7 +16,7 @@ from sharpzo.budget import Budget
 from sharpzo.data.dataset import TEMPLATE
 from sharpzo.errors import ArtifactError, InputError
 from sharpzo.evaluate import Evaluation, evaluate
-from sharpzo.heads.prompted import prompters
+from sharpzo.heads.by_detour import detours
 from sharpzo.journal import Journal
 from sharpzo.memory import parse_size, peak_memory_mb
 from sharpzo.methods import METHODS, Fit, Images, Task, find, fit
@@ -24,7 +24,7 @@ from sharpzo.methods.zero_shot import zero_shot_head
 from sharpzo.metrics import softmax
 from sharpzo.settings import as_dict
 from sharpzo.towers.runtime import Arithmetic, Engine, Runtime
-from sharpzo.types import Array, Features, Head, Prompter, Step
+from sharpzo.types import Array, Detour, Features, Head, Step
 
 if TYPE_CHECKING:
     from sharpzo.data.dataset import Dataset, LabelledPhotos
@@ -160,8 +160,8 @@ class PromptClassifier:
         )
         self.head_ = self.fit_.head
         self.arrays_ = dict(self.fit_.arrays)
-        if dataset.val and self._prompters():  # what is evaluated on it needs it prompted
-            self.encoded_ |= self._encode({"validation": dataset.val}, progress, self._prompters())
+        if dataset.val and self._detours():  # what is evaluated on it needs them taken
+            self.encoded_ |= self._encode({"validation": dataset.val}, progress, self._detours())
         self.classes_ = np.array(dataset.class_names)
         self.record_ = self._record(dataset, tower.fingerprint)
         tower.close()
@@ -181,14 +181,14 @@ class PromptClassifier:
         self,
         splits: Mapping[str, LabelledPhotos],
         progress: Progress = lambda *_: None,
-        prompters: Sequence[Prompter] = (),
+        by: Sequence[Detour] = (),
     ) -> dict[str, Features]:
-        return self._towers().encode(splits, progress, self.cache, prompters)
+        return self._towers().encode(splits, progress, self.cache, by)
 
-    def _prompters(self) -> list[Prompter]:
-        """What changes photos before the fitted heads see them: nearly always nothing."""
+    def _detours(self) -> list[Detour]:
+        """The ways that photos take before the fitted heads see them: nearly always none."""
         milestones = getattr(getattr(self, "fit_", None), "milestones", {}).values()
-        return prompters([self.head_, *(chosen.judged.head for chosen in milestones)])
+        return detours([self.head_, *(chosen.judged.head for chosen in milestones)])
 
     def _towers(self) -> Towers:
         from sharpzo.towers.opening import Towers
@@ -244,7 +244,7 @@ class PromptClassifier:
         if not many:
             return np.zeros((0, len(self.classes_)))
         split = LabelledPhotos(many, np.zeros(len(many), np.int64), tuple(self.classes_))
-        encoded = self._encode({"photos": split}, prompters=self._prompters())["photos"]
+        encoded = self._encode({"photos": split}, by=self._detours())["photos"]
         return softmax(head.scores(encoded).astype(np.float64))
 
     def predict(self, photos: Iterable[Any]) -> Array:
@@ -270,7 +270,7 @@ class PromptClassifier:
                 f"{', '.join(names)}"
             )
         rows = np.array([names.index(name) for name in split.class_names])
-        return self._encode({"test": split}, progress, self._prompters())["test"], rows
+        return self._encode({"test": split}, progress, self._detours())["test"], rows
 
     def evaluate(
         self, split: LabelledPhotos, *, progress: Progress = lambda *_: None

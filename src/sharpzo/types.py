@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import cached_property
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -36,7 +37,7 @@ class Features:
     ``vectors`` float32 (N, D) with rows of length 1, ``labels`` int64 (N,) into ``class_names``,
     ``fingerprint`` the content hash of photos + image tower + preprocessing. ``states`` float32
     (N, S) are what the image tower's projection made the vectors of, for methods that tune it.
-    ``prompted`` are vectors (N, D) of the same photos as a prompter changes them, by its digest.
+    ``detours`` are vectors (N, D) of the same photos by way of a `Detour`, under its digest.
     """
 
     vectors: Array
@@ -44,7 +45,7 @@ class Features:
     class_names: tuple[str, ...]
     fingerprint: str = ""
     states: Array | None = None
-    prompted: Mapping[str, Array] = field(default_factory=dict)
+    detours: Mapping[str, Array] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -52,13 +53,13 @@ class Features:
     def take(self, rows: Array) -> Features:
         """The photos of ``rows`` (indices or booleans), in that order."""
         states = None if self.states is None else self.states[rows]
-        prompted = {digest: vectors[rows] for digest, vectors in self.prompted.items()}
+        detours = {digest: vectors[rows] for digest, vectors in self.detours.items()}
         return replace(
             self,
             vectors=self.vectors[rows],
             labels=self.labels[rows],
             states=states,
-            prompted=prompted,
+            detours=detours,
         )
 
 
@@ -149,19 +150,73 @@ class ImageTower(Protocol):
         """Preprocessed float32 (N, 3, h, w) -> states float32 (N, S)."""
         ...
 
+    def trace(self, pixels: Array) -> tuple[Array, Array]:
+        """Preprocessed (N, 3, h, w) -> tokens before the last block (N, T, S), the class token
+        first, and states (N, S), float32."""
+        ...
+
+    @property
+    def tail(self) -> Tail:
+        """What makes states of tokens."""
+        ...
+
     def close(self) -> None:
         """Release what the tower holds."""
         ...
 
 
-class Prompter(Protocol):
-    """Changes what the image tower sees of a photo; a head in need of one has a ``prompter``."""
+@dataclass(frozen=True, eq=False)
+class Tail:
+    """What makes states of tokens: the last block at the class token, then the final norm.
+
+    ``parts``: norm1, query, key, value, out, norm2, fc1, fc2, norm -> a matrix (out, in) or a gain
+    (S,), and a bias. The query holds attention's 1/sqrt(width of a head), ``out`` and ``fc2`` hold
+    LayerScale. ``activation`` is "gelu" or "quick_gelu", ``eps`` that of the norms.
+    """
+
+    parts: Mapping[str, tuple[Array, Array]]
+    heads: int
+    activation: str
+    eps: float
+
+
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """A few photos before the image tower, which they pass once at most, and only if asked.
+
+    ``pixels`` (B, 3, h, w) are preprocessed; ``known`` are their states (B, S) if these are known.
+    """
+
+    tower: ImageTower
+    pixels: Array
+    known: Array | None = None
+
+    @cached_property
+    def _passed(self) -> tuple[Array, Array]:
+        return self.tower.trace(self.pixels)
 
     @property
-    def digest(self) -> str: ...
+    def tokens(self) -> Array:
+        """Tokens (B, T, S) before the last block."""
+        return self._passed[0]
 
-    def __call__(self, pixels: Array, states: Array) -> Array:
-        """Preprocessed pixels (B, 3, h, w) and their untouched states (B, S) -> pixels."""
+    @property
+    def states(self) -> Array:
+        """States (B, S) of the untouched photos and tower."""
+        return self._passed[1] if self.known is None else self.known
+
+
+class Detour(Protocol):
+    """Another way from photos to states than straight through the image tower, as a method tuned
+    it: of other pixels, or through another last block. A head in need of one has a ``detour``."""
+
+    @property
+    def digest(self) -> str:
+        """Names the result; hence of all that was tuned."""
+        ...
+
+    def __call__(self, sight: Sight) -> Array:
+        """Photos before the tower -> states (B, S)."""
         ...
 
 

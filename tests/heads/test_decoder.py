@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from sharpzo.errors import ArtifactError, InputError
+from sharpzo.heads.by_detour import detours
 from sharpzo.heads.decoder import Moments, decode, gelu, initial, resize, shapes, unflatten
 from sharpzo.heads.linear import LinearHead
-from sharpzo.heads.prompted import Coordinator, PromptedHead, add_prompts, prompters
+from sharpzo.heads.prompted import Coordinator, PromptedHead, add_prompts
 from sharpzo.types import Features
 
 torch = pytest.importorskip("torch")
@@ -150,7 +151,7 @@ def test_prompted_pixels_stay_within_black_and_white():
     one = coordinator()
     pixels = np.zeros((2, 3, 16, 16), np.float32)
     states = np.random.default_rng(0).normal(size=(2, 20)).astype(np.float32)
-    prompted = one(pixels, states)
+    prompted = one.prompt(pixels, states)
     prompts, _ = decode(one.numbers, states, one.moments)
     expected = np.clip(
         0.4 * resize(prompts, 16, 16), one.low[:, None, None], one.high[:, None, None]
@@ -163,24 +164,22 @@ def test_prompted_pixels_stay_within_black_and_white():
         assert strong[:, channel].max() == one.high[channel]
 
 
-def test_the_head_reads_its_own_prompter_s_vectors():
+def test_the_head_reads_the_vectors_of_its_own_detour():
     head = PromptedHead(LinearHead(np.eye(2), np.zeros(2), 5.0), coordinator())
     other = coordinator(1)
     clean, prompted = np.eye(2), np.array([[0.0, 1.0], [0.6, 0.8]])
-    photos = Features(clean, np.array([0, 1]), ("cat", "dog"), prompted={other.digest: clean})
-    with pytest.raises(InputError, match="not encoded with the prompter"):
+    photos = Features(clean, np.array([0, 1]), ("cat", "dog"), detours={other.digest: clean})
+    with pytest.raises(InputError, match="encoded without the detour"):
         head.scores(photos)
     photos = Features(
         clean, np.array([0, 1]), ("cat", "dog"),
-        prompted={other.digest: clean, head.prompter.digest: prompted},
+        detours={other.digest: clean, head.detour.digest: prompted},
     )  # fmt: skip
     np.testing.assert_allclose(head.scores(photos), 5 * prompted)
     np.testing.assert_allclose(head.scores(photos.take(np.array([1]))), 5 * prompted[1:])
     again = PromptedHead.from_arrays(head.arrays())
-    assert again.prompter.digest == head.prompter.digest
-    assert [p.digest for p in prompters([None, head, again, head.linear])] == [
-        again.prompter.digest
-    ]
+    assert again.detour.digest == head.detour.digest
+    assert [p.digest for p in detours([None, head, again, head.linear])] == [again.detour.digest]
 
 
 @pytest.mark.parametrize("name", ["prompter", "prompter_variance", "pixel_low"])

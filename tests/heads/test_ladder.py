@@ -41,7 +41,7 @@ def test_photos_are_left_out_one_by_one_without_fitting_again(monkeypatch):
     """The penalty chosen without validation photos is the one of the lowest explicit error."""
     train, penalties = photos(3), (0.03, 0.3, 1.0, 3.0, 30.0)
     vectors, one_hot = train.vectors.astype(float), np.eye(5)[train.labels]
-    factor, shift = ladder._line(vectors @ TEXT.T, one_hot)
+    factor, shift = ladder.line(vectors @ TEXT.T, one_hot)
     left = one_hot - factor * vectors @ TEXT.T - shift
 
     def error(penalty):

@@ -52,12 +52,12 @@ def test_losses_are_those_of_prompted_photos():
     objective = make_objective(task, batch=len(task.train))
     numbers = initial(1)
     judged = objective.judge(numbers)
-    tower, prompter = task.images.open_tower(), judged.head.prompter
+    tower, prompter = task.images.open_tower(), judged.head.detour
     for photos, features, found in (
         (task.images.train, task.train, judged.loss),
         (task.images.validation, task.validation, judged.validation_loss),
     ):
-        pixels = prompter(tower.pixels(photos.decoded()), features.states)
+        pixels = prompter.prompt(tower.pixels(photos.decoded()), features.states)
         vectors = normalise(tower.forward(pixels) @ tower.projection.T)
         text = normalise(task.tower.forward(task.tower.start[None])[0])
         logits = task.tower.logit_scale * vectors @ text.T
@@ -67,9 +67,9 @@ def test_losses_are_those_of_prompted_photos():
 def test_training_uses_the_batch_s_statistics_and_moves_the_running_ones():
     task = make_task()
     objective = make_objective(task)
-    before = objective.judge(initial(1)).head.prompter.moments
+    before = objective.judge(initial(1)).head.detour.moments
     one = objective(initial(1)[None])
-    after = objective.judge(initial(1)).head.prompter.moments
+    after = objective.judge(initial(1)).head.detour.moments
     assert (before.mean == 0).all()
     assert (before.variance == 1).all()
     assert (after.mean != 0).all()
@@ -182,4 +182,4 @@ def test_predictions_survive_the_artefact(tmp_path):
     plain.fit(list(photos), labels, shots=2)
     assert np.abs(plain.predict_proba(photos) - before).max() > 1e-3
     # What is evaluated on the validation photos finds them prompted.
-    assert made.encoded_["validation"].prompted.keys() == {made.head_.prompter.digest}
+    assert made.encoded_["validation"].detours.keys() == {made.head_.detour.digest}

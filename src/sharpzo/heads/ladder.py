@@ -90,7 +90,7 @@ def fit_ladder(
     vectors, text = train.vectors.astype(np.float64), text.astype(np.float64)
     one_hot = np.eye(len(text))[train.labels]
     cosines = vectors @ text.T
-    factor, shift = _line(cosines, one_hot)
+    factor, shift = line(cosines, one_hot)
     left = one_hot - factor * cosines - shift
     left[:, one_hot.sum(axis=0) == 0] = 0.0  # no photo, no offset
     held = None
@@ -135,9 +135,9 @@ def other_names(arrays: Mapping[str, Array], text: Array, rows: Array) -> Linear
     return LinearHead(weight.astype(np.float32), biases.astype(np.float32), fitted.scale)
 
 
-def _line(cosines: Array, one_hot: Array) -> tuple[float, float]:
-    """Slope and intercept of least squares over all pairs; a text that misleads keeps a trace, so
-    that names without photos keep their order."""
+def line(cosines: Array, one_hot: Array) -> tuple[float, float]:
+    """Slope and intercept of least squares from cosines (N, K) to ``one_hot`` (N, K), over all
+    pairs; a text that misleads keeps a trace, so that names without photos keep their order."""
     spread = cosines - cosines.mean()
     slope = float((spread * one_hot).sum() / max((spread**2).sum(), 1e-12))
     slope = max(slope, 0.01)

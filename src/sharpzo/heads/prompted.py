@@ -1,29 +1,22 @@
 """A linear classifier of photos that carry a prompt of pixels (BlackVIP).
 
 The prompt depends on the photo, so a photo passes the image tower twice: untouched for the
-encoder's state, then prompted. ``towers.features.encode`` does both and keeps the second vectors
-under the prompter's digest; the head looks its own ones up.
+encoder's state, then prompted, which is the `types.Detour` of this head.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 
-from sharpzo.errors import ArtifactError, InputError
+from sharpzo.errors import ArtifactError
+from sharpzo.heads.by_detour import vectors_by
 from sharpzo.heads.decoder import CHANNELS, PARAMETERS, Moments, decode, resize
 from sharpzo.heads.linear import LinearHead
-from sharpzo.types import Array, Features, Head, Prompter
-
-
-def prompters(heads: Iterable[Head | None]) -> list[Prompter]:
-    """The prompters that photos have to pass before these heads can see them, each once."""
-    found = (getattr(head, "prompter", None) for head in heads)
-    return list({one.digest: one for one in found if one is not None}.values())
+from sharpzo.types import Array, Features, Sight
 
 
 def add_prompts(pixels: Array, prompts: Array, epsilon: float, low: Array, high: Array) -> Array:
@@ -35,7 +28,7 @@ def add_prompts(pixels: Array, prompts: Array, epsilon: float, low: Array, high:
 
 @dataclass(frozen=True, eq=False)
 class Coordinator:
-    """A tuned prompter of photos; fulfils ``types.Prompter``.
+    """A tuned prompter of photos; fulfils `types.Detour`.
 
     ``numbers`` (9920,) of decoder and trigger, ``moments`` of its BatchNorms, ``epsilon`` the
     prompt's strength, ``low`` and ``high`` (3,) the preprocessed black and white.
@@ -47,12 +40,16 @@ class Coordinator:
     low: Array
     high: Array
 
-    def __call__(self, pixels: Array, states: Array) -> Array:
+    def __call__(self, sight: Sight) -> Array:
+        """Photos before the tower -> states (B, S) of the photos with their prompts."""
+        return sight.tower.forward(self.prompt(sight.pixels, sight.states))
+
+    def prompt(self, pixels: Array, states: Array) -> Array:
         """Preprocessed pixels (B, 3, h, w) and their states (B, S) -> prompted pixels."""
         prompts, _ = decode(self.numbers, states, self.moments)
         return add_prompts(pixels, prompts, self.epsilon, self.low, self.high)
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """sha256 over all of its arrays."""
         arrays = self.arrays()
@@ -100,10 +97,10 @@ class Coordinator:
 
 @dataclass(frozen=True, eq=False)
 class PromptedHead:
-    """``linear`` on the vectors of photos that ``prompter`` has changed."""
+    """``linear`` on the vectors of photos by way of ``detour``, which prompts them."""
 
     linear: LinearHead
-    prompter: Coordinator
+    detour: Coordinator
 
     @property
     def n_classes(self) -> int:
@@ -111,18 +108,12 @@ class PromptedHead:
         return self.linear.n_classes
 
     def scores(self, photos: Features) -> Array:
-        """N photos -> logits (N, K); InputError if they were encoded without this prompter."""
-        digest = self.prompter.digest
-        if digest not in photos.prompted:
-            raise InputError(
-                f"the photos were not encoded with the prompter {digest[:12]}…; encode them with "
-                "towers.features.encode(..., prompters=[head.prompter])"
-            )
-        return self.linear.scores(replace(photos, vectors=photos.prompted[digest]))
+        """N photos -> logits (N, K); InputError if they were encoded without the detour."""
+        return self.linear.scores(replace(photos, vectors=vectors_by(self.detour, photos)))
 
     def arrays(self) -> dict[str, Array]:
         """What the artefact keeps."""
-        return {**self.linear.arrays(), **self.prompter.arrays()}
+        return {**self.linear.arrays(), **self.detour.arrays()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> PromptedHead:

@@ -114,7 +114,9 @@ class PixelObjective:
         for first in range(0, len(photos), 32):
             rows = range(first, min(first + 32, len(photos)))
             pixels = self._tower.pixels(photos.take(rows).decoded())
-            parts.append(self._logits(prompter(pixels, encoded.states[rows.start : rows.stop])))
+            parts.append(
+                self._logits(prompter.prompt(pixels, encoded.states[rows.start : rows.stop]))
+            )
         return np.concatenate(parts)
 
     def _logits(self, pixels: Array) -> Array:

@@ -22,7 +22,7 @@ from sharpzo.methods import Fit, Images, Method, Task, fit
 from sharpzo.metrics import normalise
 from sharpzo.testing.searches import demand, global_randomness, seed_global_randomness
 from sharpzo.testing.toys import ToyImageTower, ToyTower
-from sharpzo.types import Array, Features, Head, TextTower
+from sharpzo.types import Array, Features, Head, Sight, TextTower
 
 FORWARDS = 60  # of the searches here
 SIDE = 8  # pixels
@@ -113,12 +113,10 @@ def few_photos_are_enough(method: Method, setting: Setting = toy_setting) -> Non
         "photos that all stand there twice": replace(task, train=task.train.take(doubled)),
         "a class without a photo": replace(task, train=task.train.take(present)),
     }
-    if task.views is not None or needs_photos(method):
-        del cases["photos that all stand there twice"]  # views and photos would have to follow
+    if task.views is not None:
+        del cases["photos that all stand there twice"]  # the views would have to follow
     for case, changed in cases.items():
-        if changed.views is not None or needs_photos(method):
-            changed = _follow(changed, task)
-        fitted = fit(method, _settings(method, setting), changed)
+        fitted = fit(method, _settings(method, setting), _follow(changed, task))
         scores = fitted.head.scores(_shown(fitted.head, task))
         demand(bool(np.isfinite(scores).all()), f"{case}: scores are not finite")
         demand(scores.shape[1] == len(task.tower.class_names), f"{case}: {scores.shape}")
@@ -160,11 +158,6 @@ def check_method(method: Method, setting: Setting = toy_setting) -> None:
         check(method, setting)
 
 
-def needs_photos(method: Method) -> bool:
-    """Whether the method reads the photos themselves."""
-    return hasattr(method.settings, "image_passes")
-
-
 def _fit(method: Method, setting: Setting, **changes: Any) -> Fit:
     return fit(method, _settings(method, setting), replace(toy_task(method, setting), **changes))
 
@@ -174,16 +167,15 @@ def _settings(method: Method, setting: Setting) -> Any:
 
 
 def _shown(head: Head, task: Task, split: str = "train") -> Features:
-    """The features that a head reads: with the vectors of its prompter, if it has one."""
-    photos, prompter = getattr(task, split), getattr(head, "prompter", None)
-    if prompter is None:
+    """The features that a head reads: with the vectors by its detour, if it has one."""
+    photos, detour = getattr(task, split), getattr(head, "detour", None)
+    if detour is None:
         return photos
     assert task.images is not None
     tower = task.images.open_tower()
     pixels = tower.pixels(getattr(task.images, split).decoded())
-    states = tower.forward(prompter(pixels, photos.states))
-    vectors = normalise(states @ tower.projection.T)
-    return replace(photos, prompted={prompter.digest: vectors})
+    vectors = normalise(detour(Sight(tower, pixels, photos.states)) @ tower.projection.T)
+    return replace(photos, detours={detour.digest: vectors})
 
 
 def _kept(fitted: Fit) -> dict[str, Array]:

@@ -7,7 +7,8 @@ from zlib import crc32
 
 import numpy as np
 
-from sharpzo.types import Array, Features
+from sharpzo.heads.tail import Seen, forward
+from sharpzo.types import Array, Features, Tail
 
 
 class ToyTower:
@@ -93,7 +94,8 @@ class ToyTower:
 
 
 class ToyImageTower:
-    """An image tower: states = tanh(weight @ pixels), for photos of ``side`` x ``side`` pixels."""
+    """An image tower of one block over tokens tanh(weight @ pixels), for photos of ``side`` x
+    ``side`` pixels; ``states`` of an even width, read at the first of three tokens."""
 
     fingerprint = "toy"
 
@@ -102,6 +104,8 @@ class ToyImageTower:
         self.side = side
         self._weight = (draws.normal(size=(states, 3 * side * side)) / side).astype(np.float32)
         self.projection = draws.normal(size=(features, states)).astype(np.float32)
+        self._others = draws.normal(size=(2, states, states)).astype(np.float32)
+        self.tail = _toy_tail(draws, states)
 
     def pixels(self, photos: Iterable[Array]) -> Array:
         """uint8 (side, side, 3) photos -> float32 (N, 3, side, side) in [-1, 1]."""
@@ -110,10 +114,26 @@ class ToyImageTower:
 
     def forward(self, pixels: Array) -> Array:
         """Preprocessed photos (N, 3, side, side) -> states (N, S)."""
-        return np.tanh(pixels.reshape(len(pixels), -1) @ self._weight.T).astype(np.float32)
+        return self.trace(pixels)[1]
+
+    def trace(self, pixels: Array) -> tuple[Array, Array]:
+        """Preprocessed photos (N, 3, side, side) -> tokens (N, 3, S) and states (N, S)."""
+        first = np.tanh(pixels.reshape(len(pixels), -1) @ self._weight.T)
+        tokens = np.stack([first, *(np.tanh(first @ w) for w in self._others)], axis=1)
+        return tokens, forward(self.tail, Seen.of(tokens, self.tail.eps)).states
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def _toy_tail(draws: np.random.Generator, width: int) -> Tail:
+    shapes = {"fc1": (2 * width, width), "fc2": (width, 2 * width)}
+    parts = {}
+    for part in ("norm1", "query", "key", "value", "out", "norm2", "fc1", "fc2", "norm"):
+        shape = (width,) if part.startswith("norm") else shapes.get(part, (width, width))
+        weight = np.ones(shape) if len(shape) == 1 else draws.normal(size=shape) / 2 / width**0.5
+        parts[part] = weight.astype(np.float32), np.zeros(shape[0], np.float32)
+    return Tail(parts, heads=2, activation="gelu", eps=1e-5)
 
 
 def make_features(

@@ -16,7 +16,7 @@ from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.metrics import normalise
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.preprocess import Preprocessing
-from sharpzo.types import Array, Features, Prompter
+from sharpzo.types import Array, Detour, Features, Sight
 
 if TYPE_CHECKING:
     from sharpzo.towers.tower import OnnxImageTower
@@ -41,16 +41,16 @@ def encode(
     threads: int | None = None,
     progress: Progress = lambda what, done, total: None,
     cache: Path | None = None,
-    prompters: Sequence[Prompter] = (),
+    detours: Sequence[Detour] = (),
     open_tower: Callable[[], States] | None = None,
 ) -> dict[str, Features]:
     """Encode every split; the image tower is opened if it is needed and gone before returning.
 
     The fingerprint of a split's features is the hash of its photos' contents, the image tower and
     the preprocessing; with a ``cache`` folder, features that were computed once are read from
-    there. With ``prompters`` every photo also passes the tower as each of them changes it, in this
-    process. ``open_tower`` gives a tower in place of one in this process. Photos that cannot be
-    read raise InputError naming the file.
+    there. With ``detours`` every photo takes each of them, too, in this process. ``open_tower``
+    gives a tower in place of one in this process. Photos that cannot be read raise InputError
+    naming the file.
     """
     if not splits:  # the fingerprint alone reads the whole tower
         return {}
@@ -67,23 +67,30 @@ def encode(
 
             key = hashlib.sha256((split.digest() + identity).encode()).hexdigest()
             states = _read(cache, key, len(split))
-            if states is None:
+            by = {one.digest: _read(cache, _joint(key, one), len(split)) for one in detours}
+            ways = [one for one in detours if by[one.digest] is None]
+            if ways:
+                here = here or _tower(checkpoint, threads)
+                passed, *found = _pass(here, split, states, ways, report)
+                if states is None:
+                    states = passed
+                    _write(cache, key, states)
+                for one, changed in zip(ways, found, strict=True):
+                    by[one.digest] = changed
+                    _write(cache, _joint(key, one), changed)
+            elif states is None:
                 if tower is None:
                     tower = open_tower() if open_tower else _tower(checkpoint, threads)
                 states = tower.states(split.decoded(), progress=report)
                 _write(cache, key, states)
-            prompted = {}
-            for prompter in prompters:
-                both = hashlib.sha256((key + prompter.digest).encode()).hexdigest()
-                changed = _read(cache, both, len(split))
-                if changed is None:
-                    here = here or _tower(checkpoint, threads)
-                    changed = _prompted(here, split, states, prompter)
-                    _write(cache, both, changed)
-                prompted[prompter.digest] = normalise(changed @ projection.T)
-            vectors = normalise(states @ projection.T)
+            assert states is not None
             encoded[name] = Features(
-                vectors, split.labels, split.class_names, key, states, prompted
+                normalise(states @ projection.T),
+                split.labels,
+                split.class_names,
+                key,
+                states,
+                {digest: normalise(found @ projection.T) for digest, found in by.items()},
             )
         return encoded
     finally:
@@ -128,16 +135,29 @@ def wanted_views(
     return {"views": augment(photos, many, side, seed, scale)}
 
 
-def _prompted(
-    tower: OnnxImageTower, split: LabelledPhotos, states: Array, prompter: Prompter
-) -> Array:
-    """States (N, S) of the photos as the prompter changes them, a few in memory at a time."""
-    parts = [states[:0]]
+def _joint(key: str, detour: Detour) -> str:
+    return hashlib.sha256((key + detour.digest).encode()).hexdigest()
+
+
+def _pass(
+    tower: OnnxImageTower,
+    split: LabelledPhotos,
+    known: Array | None,
+    ways: Sequence[Detour],
+    report: Callable[[int], object],
+) -> list[Array]:
+    """States (N, S) of the photos, and those by each of the ways; a few in memory at a time."""
+    parts = [[np.zeros((0, tower.projection.shape[1]), np.float32)] for _ in (None, *ways)]
     for first in range(0, len(split), 16):
         rows = range(first, min(first + 16, len(split)))
         pixels = tower.pixels(split.take(rows).decoded())
-        parts.append(tower.forward(prompter(pixels, states[rows.start : rows.stop])))
-    return np.concatenate(parts)
+        sight = Sight(tower, pixels, None if known is None else known[rows.start : rows.stop])
+        # Ways first: what they ask of the tower may give the states for nothing.
+        found = [one(sight) for one in ways]
+        for part, states in zip(parts, [sight.states, *found], strict=True):
+            part.append(states)
+        report(rows.stop)
+    return [np.concatenate(part) for part in parts]
 
 
 def _read(cache: Path | None, key: str, many: int) -> Array | None:

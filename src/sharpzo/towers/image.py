@@ -19,7 +19,7 @@ from sharpzo.towers.blocks import Block, Pair
 from sharpzo.towers.checkpoint import CLIP_LAYERS, Checkpoint, block_shapes
 from sharpzo.towers.config import ImageConfig
 from sharpzo.towers.positions import resize_positions
-from sharpzo.types import Array
+from sharpzo.types import Array, Tail
 
 if TYPE_CHECKING:
     from sharpzo.towers.graph import Builder, Graph
@@ -33,8 +33,8 @@ _DINO_SCALES = {"out": "layer_scale1", "fc2": "layer_scale2"}
 
 
 def build_image(checkpoint: Checkpoint, height: int, width: int) -> Graph:
-    """Return the graph for pixels of one size: input ``pixels``, outputs ``states``
-    (B, H), what the projection reads, and ``features``."""
+    """Return the graph for pixels of one size: input ``pixels``, outputs ``tokens`` (B, T, H)
+    before the last block, ``states`` (B, H), what the projection reads, and ``features``."""
     from sharpzo.towers.graph import Builder
 
     config, m = checkpoint.image, checkpoint.image.width
@@ -43,6 +43,8 @@ def build_image(checkpoint: Checkpoint, height: int, width: int) -> Graph:
     for layer in range(config.layers):
         block = read_block(checkpoint, layer)
         last = layer == config.layers - 1
+        if last:
+            build.op("Reshape", x, build.constant([-1, tokens, m]), name="tokens")
         x = _write_block(build, config, x, f"image.{layer}", block, tokens, last)
     pair = read_norm(checkpoint, "post")
     states = blocks.norm(build, x, "image.post", pair, config.norm_eps)
@@ -52,7 +54,11 @@ def build_image(checkpoint: Checkpoint, height: int, width: int) -> Graph:
     build.op("LpNormalization", x, axis=-1, p=2, name="features")
     return build.finish(
         {"pixels": ("B", 3, height, width)},
-        {"states": ("B", m), "features": ("B", config.projection)},
+        {
+            "tokens": ("B", tokens, m),
+            "states": ("B", m),
+            "features": ("B", config.projection),
+        },
         "image",
     )
 
@@ -83,6 +89,19 @@ def read_norm(checkpoint: Checkpoint, place: str) -> Pair:
     clip = {"pre": "pre_layrnorm", "post": "post_layernorm"}  # CLIP's own spelling
     name = clip[place] if checkpoint.image.family == "clip" else "layernorm"
     return checkpoint.pair(f"vision_model.{name}", checkpoint.image.width)
+
+
+def read_tail(checkpoint: Checkpoint) -> Tail:
+    """Return what makes states of the graph's ``tokens``."""
+    config = checkpoint.image
+    block = read_block(checkpoint, config.layers - 1)
+    parts = {field.name: getattr(block, field.name) for field in fields(block)}
+    return Tail(
+        parts | {"norm": read_norm(checkpoint, "post")},
+        config.heads,
+        config.activation,
+        config.norm_eps,
+    )
 
 
 def read_embedding(checkpoint: Checkpoint, height: int, width: int) -> tuple[Pair, Array]:

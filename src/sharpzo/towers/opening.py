@@ -10,7 +10,7 @@ from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.features import Progress, States, encode
 from sharpzo.towers.runtime import Runtime
-from sharpzo.types import Features, Prompter
+from sharpzo.types import Detour, Features
 
 if TYPE_CHECKING:
     from sharpzo.towers.limit import MemoryLimit, Plan
@@ -75,7 +75,7 @@ class Towers:
         splits: Mapping[str, LabelledPhotos],
         progress: Progress,
         cache: Path | None,
-        prompters: Sequence[Prompter],
+        detours: Sequence[Detour],
     ) -> dict[str, Features]:
         """Return the features of photos; see `features.encode`."""
 
@@ -89,7 +89,7 @@ class Towers:
             threads=self._threads,
             progress=progress,
             cache=cache,
-            prompters=prompters,
+            detours=detours,
             open_tower=None if self._bytes is None else open_tower,
         )
 

@@ -16,7 +16,7 @@ from sharpzo.towers.features import image_fingerprint, image_projection
 from sharpzo.towers.preprocess import Preprocessing, stack
 from sharpzo.towers.prompts import Prompts, layout, start, token_moments
 from sharpzo.towers.runtime import Arithmetic, Engine, Running, Runtime
-from sharpzo.types import Array
+from sharpzo.types import Array, Tail
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -263,6 +263,7 @@ class OnnxImageTower:
         self._checkpoint = checkpoint
         self._preprocessing = Preprocessing.open(checkpoint)
         self._session: Running | None = None
+        self._tail: Tail | None = None
         self._projection = image_projection(checkpoint)
 
     @property
@@ -281,19 +282,39 @@ class OnnxImageTower:
 
     def forward(self, pixels: Array) -> Array:
         """Return states float32 (N, S) of preprocessed photos (N, 3, h, w)."""
+        if not len(pixels):
+            return np.zeros((0, self._checkpoint.image.width), np.float32)
+        return self._run(["states"], pixels)[0]
+
+    def trace(self, pixels: Array) -> tuple[Array, Array]:
+        """Return tokens before the last block, float32 (N, T, S), class token first, and states
+        (N, S) of at least one preprocessed photo (N, 3, h, w)."""
+        tokens, states = self._run(["tokens", "states"], pixels)
+        return tokens, states
+
+    @property
+    def tail(self) -> Tail:
+        """What makes states of tokens, read from the checkpoint at the first call."""
+        if self._tail is None:
+            from sharpzo.towers.image import read_tail
+
+            self._tail = read_tail(self._checkpoint)
+        return self._tail
+
+    def _run(self, outputs: Sequence[str], pixels: Array) -> list[Array]:
         if self._session is None:
             from sharpzo.towers.image import build_image
 
             graph = build_image(self._checkpoint, *self._preprocessing.size)
             self._session = self._runtime.open(graph)
             self._checkpoint.weights.release()
-        rows = [
-            self._session.run_many(["states"], {"pixels": pixels[i : i + self._batch]})[0]
+        found = [
+            self._session.run_many(outputs, {"pixels": pixels[i : i + self._batch]})
             for i in range(0, len(pixels), self._batch)
         ]
-        if not rows:
-            return np.zeros((0, self._checkpoint.image.width), np.float32)
-        return rows[0] if len(rows) == 1 else np.concatenate(rows)
+        if len(found) == 1:
+            return found[0]
+        return [np.concatenate([one[i] for one in found]) for i in range(len(outputs))]
 
     def states(
         self,
@@ -335,6 +356,7 @@ class OnnxImageTower:
 
     def close(self) -> None:
         """Release the session; it is made again if the tower is used again."""
+        self._tail = None
         if self._session is not None:
             self._session.close()
             self._session = None

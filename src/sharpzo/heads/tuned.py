@@ -1,0 +1,190 @@
+"""The image side of the ladder: the tower's last block, tuned by low-rank factors (ours).
+
+A matrix W (out, in) of the last block at the class token becomes
+
+    W + s high low,  high (out, r), low (r, in),  s = std(W) sqrt(S)                     (1)
+
+for query, value, output and both matrices of the MLP. ``high`` starts at 0 and ``low`` at random,
+so that the descent starts at the tower as it is. Adam moves both, all photos a step, along the
+exact gradient (`tail.py`) of
+
+    CE(scale normalise(states P') (t + d)') + penalty |d|**2                             (2)
+
+with P the image projection, t the texts of the classes and d offsets of them. These start where
+(2) is least for the block as it is, and are scaffolding: what classifies is `ladder.py`, fitted
+anew to the features that the tuned block gives.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sharpzo.errors import ArtifactError
+from sharpzo.heads.descent import Adam
+from sharpzo.heads.tail import Seen, forward, gradient
+from sharpzo.lbfgs import minimise
+from sharpzo.metrics import normalise, softmax
+from sharpzo.rng import generator
+from sharpzo.types import Array, Sight, Tail
+
+PARTS = ("query", "value", "out", "fc1", "fc2")
+_CHUNK = 64  # photos at a time: what is made on the way to their states stays in a few MB
+
+
+@dataclass(frozen=True, eq=False)
+class Factors:
+    """What is added to matrices of the last image block; fulfils `types.Detour`.
+
+    ``pairs``: part -> low (r, in) and high (out, r), which holds equation 1's s.
+    """
+
+    pairs: Mapping[str, tuple[Array, Array]]
+
+    def change(self, tail: Tail) -> Tail:
+        """The tail with its matrices changed."""
+        changed = dict(tail.parts)
+        for part, (low, high) in self.pairs.items():
+            weight, bias = tail.parts[part]
+            changed[part] = weight + high @ low, bias
+        return replace(tail, parts=changed)
+
+    def states(self, tail: Tail, photos: Seen) -> Array:
+        """States (N, S) of photos through the tower's ``tail`` with this change."""
+        tail, parts = self.change(tail), [photos.first[:0]]
+        for rows in _chunks(len(photos)):
+            parts.append(forward(tail, photos.take(rows).widened()).states)
+        return np.concatenate(parts)
+
+    def __call__(self, sight: Sight) -> Array:
+        """Photos before the tower -> states (B, S) through its changed last block."""
+        tail = sight.tower.tail
+        return self.states(tail, Seen.of(sight.tokens, tail.eps))
+
+    @property
+    def digest(self) -> str:
+        """sha256 over all factors."""
+        arrays = self.arrays()
+        return hashlib.sha256(
+            b"".join(arrays[name].tobytes() for name in sorted(arrays))
+        ).hexdigest()
+
+    def arrays(self) -> dict[str, Array]:
+        """What the artefact keeps: r (in + out) numbers for each of the matrices."""
+        return {
+            f"image_{part}_{name}": np.ascontiguousarray(array, np.float32)
+            for part, pair in self.pairs.items()
+            for name, array in zip(("low", "high"), pair, strict=True)
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> Factors:
+        """Rebuild from an artefact; raises ArtifactError if an array is missing or misshapen."""
+        pairs = {}
+        for part in PARTS:
+            low, high = (arrays.get(f"image_{part}_{name}") for name in ("low", "high"))
+            if low is None or high is None or low.ndim != 2 or high.shape[1:] != low.shape[:1]:
+                raise ArtifactError(
+                    f"the artefact has no two factors of the image block's '{part}' that fit "
+                    "together; fit the run again"
+                )
+            pairs[part] = low, high
+        return cls(pairs)
+
+
+def tune(
+    tail: Tail,
+    projection: Array,
+    photos: Seen,
+    labels: Array,
+    text: Array,
+    scale: float,
+    *,
+    rank: int,
+    rate: float,
+    penalty: float,
+    seed: int,
+) -> Iterator[Factors]:
+    """Yield the factors after one step of the descent, after two, and so on.
+
+    ``text`` (K, D) has unit rows; ``scale`` is the factor on cosines. The offsets move at a fifth
+    of the ``rate``.
+    """
+    text, descent = text.astype(np.float32), {part: (Adam(), Adam()) for part in PARTS}
+    pairs = {part: _start(tail, part, rank, seed) for part in PARTS}
+    sizes = {part: _size(tail.parts[part][0]) for part in PARTS}
+    plain = normalise(Factors(pairs).states(tail, photos) @ projection.T)
+    offsets, offsetting = least_offsets(plain, labels, text, scale, penalty), Adam()
+    while True:
+        factors = Factors({part: (low, sizes[part] * high) for part, (low, high) in pairs.items()})
+        changed = factors.change(tail)
+        slope = np.float32(2 * penalty) * offsets
+        slopes = {part: np.zeros_like(tail.parts[part][0]) for part in PARTS}
+        for rows in _chunks(len(photos)):
+            some = photos.take(rows).widened()
+            trace = forward(changed, some)
+            by_states, by_text = error_slopes(
+                trace.states, labels[rows], projection, text + offsets, scale, len(photos)
+            )
+            slope += by_text
+            found = gradient(changed, some, trace, by_states)
+            for part in PARTS:
+                slopes[part] += found[part][0]
+        for part, (low, high) in pairs.items():
+            along = sizes[part] * slopes[part]
+            pairs[part] = (
+                descent[part][0].move(low, high.T @ along, rate),
+                descent[part][1].move(high, along @ low.T, rate),
+            )
+        offsets = offsetting.move(offsets, slope, rate / 5)
+        yield Factors({part: (low, sizes[part] * high) for part, (low, high) in pairs.items()})
+
+
+def least_offsets(
+    vectors: Array, labels: Array, text: Array, scale: float, penalty: float
+) -> Array:
+    """The offsets (K, D) for which (2) is least while features (N, D) stay as they are."""
+    vectors, one_hot = vectors.astype(np.float64), np.eye(len(text))[labels]
+
+    def loss(offsets: Array) -> tuple[float, Array]:
+        chances = softmax(scale * vectors @ (text + offsets).T)
+        error = scale / len(vectors) * (chances - one_hot)
+        right = np.maximum((chances * one_hot).sum(axis=1), 1e-300)
+        value = penalty * (offsets**2).sum() - np.log(right).mean()
+        return float(value), error.T @ vectors + 2 * penalty * offsets
+
+    return minimise(loss, np.zeros(text.shape)).astype(np.float32)
+
+
+def error_slopes(
+    states: Array, labels: Array, projection: Array, text: Array, scale: float, many: int
+) -> tuple[Array, Array]:
+    """The derivatives of (2)'s cross-entropy, a mean over ``many`` photos, by the states (n, S)
+    of n of them and by the text (K, D)."""
+    raw = states @ projection.T
+    length = np.linalg.norm(raw, axis=1, keepdims=True)
+    unit = raw / length
+    error = softmax(scale * unit @ text.T)
+    error[np.arange(len(labels)), labels] -= 1
+    error *= scale / many
+    along = error @ text
+    along = (along - (along * unit).sum(axis=1, keepdims=True) * unit) / length
+    return along @ projection, error.T @ unit
+
+
+def _start(tail: Tail, part: str, rank: int, seed: int) -> tuple[Array, Array]:
+    out, wide = tail.parts[part][0].shape
+    draws = generator(seed, "image-factors", direction=PARTS.index(part))
+    low = draws.standard_normal((rank, wide)) / wide**0.5
+    return low.astype(np.float32), np.zeros((out, rank), np.float32)
+
+
+def _size(weight: Array) -> np.float32:
+    return np.float32(weight.std() * min(weight.shape) ** 0.5)
+
+
+def _chunks(many: int) -> list[slice]:
+    return [slice(first, min(first + _CHUNK, many)) for first in range(0, many, _CHUNK)]

@@ -1,0 +1,186 @@
+"""ladder+image: when it tunes, what it keeps, and what names without photos get."""
+
+import sys
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sharpzo.classifier import PromptClassifier
+from sharpzo.errors import ArtifactError, InputError
+from sharpzo.heads import image_ladder
+from sharpzo.heads.image_ladder import TunedHead
+from sharpzo.heads.linear import LinearHead
+from sharpzo.heads.tail import Seen
+from sharpzo.heads.tuned import Factors, error_slopes, tune
+from sharpzo.methods import find, fit
+from sharpzo.methods.image_ladder import see
+from sharpzo.methods.ladder import record_names
+from sharpzo.metrics import cross_entropy, normalise
+from sharpzo.testing.methods import toy_task
+from sharpzo.testing.toys import ToyImageTower, ToyTower
+from sharpzo.types import Sight
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "towers"))
+METHOD = find("ladder+image")
+EAGER = replace(METHOD.settings, evidence=4, rate=0.03)
+
+
+def make_task(**more):
+    return replace(toy_task(METHOD, lambda method: (EAGER, ToyTower())), **more)
+
+
+def by_detour(head, task, split="train"):
+    photos, tower = getattr(task, split), ToyImageTower()
+    pixels = tower.pixels(getattr(task.images, split).decoded())
+    vectors = normalise(head.detour(Sight(tower, pixels)) @ tower.projection.T)
+    return replace(photos, detours={head.detour.digest: vectors})
+
+
+def test_it_tunes_and_lowers_the_validation_loss():
+    task = make_task()
+    fitted, plain = fit(METHOD, EAGER, task), fit(find("ladder+gda"), EAGER, task)
+    assert isinstance(fitted.head, TunedHead)
+    assert fitted.notes["chosen_steps"] in EAGER.steps
+    assert fitted.image_passes == len(task.train) + len(task.validation)
+    shown, labels = by_detour(fitted.head, task, "validation"), task.validation.labels
+    tuned = cross_entropy(fitted.head.scores(shown), labels)
+    assert tuned < cross_entropy(plain.head.scores(task.validation), labels)
+    assert fitted.validation_accuracy == (fitted.head.scores(shown).argmax(1) == labels).mean()
+
+
+def test_where_it_does_not_pay_it_is_the_ladder():
+    """Too few photos to judge by, or a descent that spoils: exactly ladder+gda's head."""
+    task = make_task()
+    plain = fit(find("ladder+gda"), find("ladder+gda").settings, task)
+    few = fit(METHOD, METHOD.settings, task)
+    wild = fit(METHOD, replace(EAGER, rate=30.0, steps=(3,)), task)
+    assert (few.image_passes, few.steps) == (0, 0)
+    assert (wild.notes["chosen_steps"], wild.steps) == (0, 3)
+    for fitted in (few, wild):
+        assert isinstance(fitted.head, LinearHead)
+        assert np.array_equal(fitted.head.weight, plain.head.weight)
+        assert fitted.arrays.keys() == plain.arrays.keys()
+
+
+def test_without_validation_photos_nothing_is_tuned():
+    one = fit(METHOD, EAGER, make_task(validation=None))
+    assert isinstance(one.head, LinearHead)
+    assert (one.steps, one.image_passes) == (0, 0)
+
+
+def test_names_without_photos_keep_zero_shot_s_order():
+    task = make_task()
+    task = replace(task, train=task.train.take(np.flatnonzero(task.train.labels != 1)),
+                   images=replace(task.images, train=task.images.train.take(
+                       np.flatnonzero(task.train.labels != 1))))  # fmt: skip
+    fitted = fit(METHOD, EAGER, task)
+    assert isinstance(fitted.head, TunedHead)
+    kept = {**fitted.arrays, **fitted.head.arrays()}
+    shown = by_detour(fitted.head, task, "validation")
+    other = task.tower.variant(class_names=("otter", "hazel", "class 2", "steam", "class 1"))
+    renamed = METHOD.rename(kept, other)
+    scores = renamed.scores(shown)
+    text = normalise(other.forward(other.start[None])[0])
+    unseen = [0, 1, 3, 4]
+    cosines = task.validation.vectors @ text[unseen].T
+    assert np.array_equal(scores[:, unseen].argsort(axis=1), cosines.argsort(axis=1))
+    # A class without photos is such a name, in the fitted head, too; the others keep their row.
+    before = fitted.head.scores(shown)
+    np.testing.assert_allclose(scores[:, 4], before[:, 1], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(scores[:, 2], before[:, 2], rtol=1e-4, atol=1e-4)
+    assert "class 1" not in record_names(task).tobytes().decode()
+
+
+def test_the_descent_follows_the_slope_of_its_loss():
+    """One small step along it lowers the loss by as much as the slopes say (finite difference of
+    the text and the states), and the start changes nothing."""
+    draws = np.random.default_rng(0)
+    task, tower = make_task(), ToyImageTower()
+    seen, labels = see(tower, task.images.train), task.train.labels
+    assert np.allclose(Factors({}).states(tower.tail, seen.widened()),
+                       task.train.states, atol=5e-3)  # fmt: skip
+    text = normalise(draws.normal(size=(4, 6)))
+    states = draws.normal(size=(24, 10))
+    weights = tower.projection.astype(float)
+
+    def loss(s, t):
+        return float(cross_entropy(20 * normalise(s @ weights.T) @ t.T, labels))
+
+    by_states, by_text = error_slopes(states, labels, weights, text, 20.0, len(states))
+    for slope, move in ((by_states, lambda d: (states + d, text)),
+                        (by_text, lambda d: (states, text + d))):  # fmt: skip
+        step = draws.normal(size=slope.shape)
+        wanted = (loss(*move(1e-6 * step)) - loss(*move(-1e-6 * step))) / 2e-6
+        assert (slope * step).sum() == pytest.approx(wanted, rel=1e-5)
+    losses = []
+    exact = Seen.of(tower.trace(tower.pixels(task.images.train.decoded()))[0], tower.tail.eps)
+    descent = tune(tower.tail, tower.projection, exact, labels, text, 20.0,
+                   rank=2, rate=0.01, penalty=0.01, seed=1)  # fmt: skip
+    for _, factors in zip(range(30), descent, strict=False):
+        vectors = normalise(factors.states(tower.tail, exact) @ tower.projection.T)
+        weight = np.linalg.lstsq(vectors, np.eye(4)[labels], rcond=None)[0]
+        losses.append(((vectors @ weight - np.eye(4)[labels]) ** 2).sum())
+    assert losses[-1] < losses[0]
+
+
+def test_features_alone_are_not_enough():
+    with pytest.raises(InputError, match="this task holds features alone"):
+        fit(METHOD, EAGER, make_task(images=None))
+
+
+def test_a_memory_limit_is_refused():
+    with pytest.raises(InputError, match=r"ladder\+image needs more than the towers"):
+        PromptClassifier("ladder+image", memory_limit="600MB")
+
+
+@pytest.mark.parametrize("name", ["tuned", "image_query_low", "image_fc2_high", "unseen_text"])
+def test_a_damaged_artefact(name):
+    fitted = fit(METHOD, EAGER, make_task())
+    kept = {**fitted.arrays, **fitted.head.arrays()}
+    del kept["tuned" if name == "tuned" else name]
+    if name == "tuned":
+        with pytest.raises(ArtifactError):
+            METHOD.load(kept)
+        return
+    with pytest.raises(ArtifactError):
+        METHOD.rename(kept, ToyTower())
+
+
+@pytest.mark.parametrize("family", ["clip", "dual"])
+def test_predictions_survive_the_artefact(family, tmp_path, monkeypatch):
+    better = count(0, -1)  # random towers and photos: that tuning pays is not what is tested here
+    monkeypatch.setattr(image_ladder, "_loss", lambda *_: next(better))
+    models = pytest.importorskip("random_models")
+    vision = {**models.VISION, "intermediate_size": 64, "image_size": 32, "patch_size": 8}
+    if family == "clip":
+        models.save_clip(tmp_path / "model", models.TEXT, vision)
+    else:
+        models.save_dual(tmp_path / "model")
+    draws = np.random.default_rng(0)
+    about = draws.integers(60, 190, (2, 40, 40, 3))
+    labels = np.tile([0, 1], 12)
+    photos = list((about[labels] + draws.integers(-60, 60, (24, 40, 40, 3))).astype(np.uint8))
+    names = [("cat", "dog")[k] for k in labels]
+    settings = {"evidence": 4, "rate": 0.03}
+    made = PromptClassifier(
+        "ladder+image", settings=settings, model=tmp_path / "model", threads=1,
+        cache=tmp_path / "cache",
+    ).fit(photos, names, shots=8)  # fmt: skip
+    assert isinstance(made.head_, TunedHead)
+    before = made.predict_proba(photos)
+    run = made.save(tmp_path / "run")
+    loaded = PromptClassifier.load(run, cache=tmp_path / "cache")
+    np.testing.assert_allclose(loaded.predict_proba(photos), before, rtol=1e-4, atol=1e-6)
+    fresh = PromptClassifier.load(run)  # one pass gives tokens and states
+    np.testing.assert_allclose(fresh.predict_proba(photos), before, rtol=1e-3, atol=1e-5)
+    others = loaded.rename(["the cat", "photo of a dog", "dog"]).predict_proba(photos)
+    assert others.shape == (24, 3)
+    assert made.encoded_["validation"].detours.keys() == {made.head_.detour.digest}
+    again = PromptClassifier(
+        "ladder+image", settings=settings, model=tmp_path / "model", threads=1
+    ).fit(photos, names, shots=8)  # fmt: skip
+    for name, array in made.head_.arrays().items():
+        assert np.array_equal(array, again.head_.arrays()[name]), name
