@@ -27,9 +27,10 @@ def check_text(
     n: int | None = None,
     precision: Precision = "float32",
     limit: float = LIMIT,
+    specific: bool = False,
 ) -> None:
     checkpoint = Checkpoint.open(folder)
-    prompts = layout(checkpoint, NAMES, template, n)
+    prompts = layout(checkpoint, NAMES, template, n, specific)
     noise = np.random.default_rng(0).normal(size=(3, *start(checkpoint, prompts).shape))
     contexts = (start(checkpoint, prompts) + noise).astype(np.float32)
     streamed = StreamedText(checkpoint, prompts, threads=1, precision=precision)
@@ -49,6 +50,11 @@ def test_text_equals_the_whole_graph(models, name):
 @pytest.mark.parametrize("n", [0, 1, 7])
 def test_any_length_of_context(models, n):
     check_text(models["clip-gelu"][0], n=n)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_contexts_of_their_own_for_every_class(models, n):
+    check_text(models["clip-gelu"][0], n=n, specific=True)
 
 
 @pytest.mark.parametrize("layers", [1, 2])

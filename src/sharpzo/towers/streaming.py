@@ -47,12 +47,12 @@ class StreamedText:
         self._checkpoint = checkpoint
         self._sessions: dict[str, Session] = {}
         self._steps: list[_Step] = []
-        config, n, m = checkpoint.text, prompts.n_context, checkpoint.text.width
-        k = len(prompts.suffixes)
+        config, m, k = checkpoint.text, checkpoint.text.width, len(prompts.suffixes)
+        n = 0 if prompts.specific else prompts.n_context  # vectors that move on as they are
         writer = text.TextWriter(_Builder(precision), checkpoint, prompts)
         for layer in range(config.layers):
             first, last = layer == 0, layer == config.layers - 1
-            inputs: dict[str, Any] = {"context": ("P", n, m)}
+            inputs: dict[str, Any] = {"context": ("P", prompts.vectors, m)}
             if not first:
                 inputs["suffix"] = ("S", m)
                 _begin(writer, _Builder(precision), n, m)
