@@ -33,9 +33,11 @@ FeatureLoss = Callable[[Array], tuple[float, Array]]
 
 SHORTEST = 0.5  # what an old direction must keep of its length, or its slope is mostly rounding
 NUMBERS = 2**26  # of slopes kept at most: 256 MB
-# Of the first trust radius. Where losses are rounded, as by bfloat16, a smaller step is a gamble:
-# without a floor, failures of half of the rounds shrank the radius to nothing.
-SMALLEST_RADIUS = 0.01
+# Where losses are rounded, as by bfloat16, a short step is a gamble, and a point that won one has
+# no better neighbours. So a rise by this share of the loss says nothing, the radius is left at this
+# share of the first one, and the best neighbour is taken all the same.
+ROUNDING = 0.01
+SMALLEST_RADIUS = 0.25
 FAILURES = 24  # rounds in a row without a decrease, after which the search has converged
 DAMPINGS = 1e-8, 1e8
 
@@ -331,25 +333,35 @@ class GaussNewton:
             parts = parts / np.maximum(np.square(parts).sum(axis=1, keepdims=True), 1e-300)
             self._jacobian += (parts * error.reshape(self._groups, 1, -1)).astype(error.dtype)
         smallest = SMALLEST_RADIUS * self.settings.radius
-        if decrease > 1e-4 * max(hoped, 0.0):
-            self._failures = 0
-            move, self._point = candidates[i] - self._point, candidates[i]
+        better = decrease > 1e-4 * max(hoped, 0.0)
+        untold = not better and losses[i] <= (1 + ROUNDING) * self._loss
+        stuck = untold and self._radius <= smallest
+        move = candidates[i] - self._point
+        if better or stuck:
+            self._point = candidates[i]
             self._features, self._loss = np.array(features[i]), float(losses[i])
+        if better:
+            self._failures = 0
             self._past = np.stack([move, *self._past])[: self.settings.history]
             self._damping = float(dampings[i])
             if self._gain > 0.75:
                 self._radius = min(max(self._radius, 2 * length), self.settings.radius)
             elif self._gain < 0.25:
-                self._radius = max(min(self._radius, length), smallest)
+                self._radius = min(self._radius, length)
         else:
             self._failures += 1
             longest = float(np.linalg.norm(steps, axis=1).max())
-            self._radius = max(min(self._radius, longest) / 2, smallest)
+            self._radius = min(self._radius, longest) / 2
             self._damping = min(self._damping * self.settings.ladder, DAMPINGS[1])
+        if untold:
+            self._radius = max(self._radius, smallest)
+        if stuck:
+            self._damping = self.settings.damping
         self._step += 1
         self._age += 1
         self._round = None
         if self._failures >= FAILURES:
+            self._point = self._best.point.copy()
             self._stopped = Reason.CONVERGED
         elif self._age >= self.settings.reuse:
             self._due = True
