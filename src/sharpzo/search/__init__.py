@@ -2,7 +2,8 @@
 
 from sharpzo.search.cma import Cma, CmaSettings
 from sharpzo.search.evolution import EvolutionSettings
-from sharpzo.search.gauss_newton import GaussNewton, GaussNewtonSettings
+from sharpzo.search.gauss_newton import GaussNewton
+from sharpzo.search.gauss_newton_settings import GaussNewtonSettings
 from sharpzo.search.lm_ma import LmMa
 from sharpzo.search.mezo import MeZo, MeZoSettings
 from sharpzo.search.sep_cma import SepCma

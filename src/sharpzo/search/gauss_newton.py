@@ -16,15 +16,15 @@ dimensions.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from sharpzo.errors import InputError
 from sharpzo.lbfgs import minimise
 from sharpzo.rng import generator
-from sharpzo.search.checks import at_least, between, checked_vector, positive
+from sharpzo.search.checks import at_least, checked_vector
 from sharpzo.search.estimate import frame
+from sharpzo.search.gauss_newton_settings import GaussNewtonSettings
 from sharpzo.search.record import Best, Patience, nest, part
 from sharpzo.types import Array, Linearise, Linearised, Reason, State
 
@@ -40,50 +40,6 @@ ROUNDING = 0.01
 SMALLEST_RADIUS = 0.25
 FAILURES = 24  # rounds in a row without a decrease, after which the search has converged
 DAMPINGS = 1e-8, 1e8
-
-
-@dataclass(frozen=True)
-class GaussNewtonSettings:
-    """Settings of FGN; lengths are in the units of w.
-
-    ``directions`` p of a linearisation; ``history`` of them are the last accepted steps and one is
-    the running average of the lifted gradients J^T dL/df V (weight ``memory`` on the past, 0 for
-    none at all), the rest are random. ``window``: slopes kept in all, new and old, fewer for very
-    many classes; 0: the new ones alone. ``reuse``: rounds of candidates that a linearisation
-    serves. ``candidates`` a round, from dampings a factor of ``ladder`` apart around the current
-    one, which begins at ``damping``. ``radius``: bound on the length of a step, and the first trust
-    radius. ``inner_steps``: L-BFGS steps a damping. ``rho``: the inner problem minimises the worst
-    loss within that distance, for no forward; 0 the loss itself. ``patience`` ends the search after
-    so many observations without a gain of ``min_gain``.
-    """
-
-    directions: int = 32
-    window: int = 0
-    reuse: int = 2
-    history: int = 1
-    memory: float = 0.9
-    candidates: int = 2
-    ladder: float = 4.0
-    damping: float = 0.01
-    radius: float = 2.0
-    inner_steps: int = 20
-    rho: float = 0.0
-    patience: int | None = None
-    min_gain: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("directions", "reuse", "candidates", "inner_steps"):
-            at_least(name, getattr(self, name), 1)
-        for name in ("window", "history"):
-            at_least(name, getattr(self, name), 0)
-        for name in ("damping", "radius"):
-            positive(name, getattr(self, name))
-        between("memory", self.memory, 0, 1)
-        between("rho", self.rho, 0, 1e6)
-        between("ladder", self.ladder, 1, 1e6)
-        between("min_gain", self.min_gain, 0, 1)
-        if self.patience is not None:
-            at_least("patience", self.patience, 1)
 
 
 class GaussNewton:
