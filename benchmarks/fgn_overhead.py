@@ -2,8 +2,9 @@
 
     python benchmarks/fgn_overhead.py            # prints, writes results/fgn_overhead.json
 
-Default settings, 16 made-up photos a class, two linearisations with their rounds; the embedded
-model and a tower of ViT-B/16's text size with random weights. ``--classes`` gives other numbers.
+Default settings, 16 made-up photos a class, two linearisations with their rounds, one context for
+all classes and class-specific ones; the embedded model and a tower of ViT-B/16's text size with
+random weights. ``--classes`` gives other numbers.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import platform
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -31,9 +33,10 @@ from sharpzo.types import Features
 RESULT = Path(__file__).parent / "results" / "fgn_overhead.json"
 
 
-def overhead(folder: Path, classes: int) -> dict[str, float]:
+def overhead(folder: Path, classes: int, specific: bool) -> dict[str, float]:
     """Processor seconds of two linearisations: the tower's, and everything else."""
-    tower = OnnxTextTower(Checkpoint.open(folder), class_names(classes), threads=1)
+    names = class_names(classes)
+    tower = OnnxTextTower(Checkpoint.open(folder), names, threads=1, specific=specific)
     text = normalise(tower.forward(tower.start[None])[0])
     labels = np.repeat(np.arange(classes), 16)
     draws = np.random.default_rng(0).normal(size=(len(labels), text.shape[1]))
@@ -41,7 +44,9 @@ def overhead(folder: Path, classes: int) -> dict[str, float]:
     train = Features(vectors, labels, tower.class_names)
     contexts = WholeContext(tower.start, tower.token_distance)
     objective = FeatureObjective(tower, train, contexts)
-    search = GaussNewton(contexts.dim, FeatureLoss(train, tower.logit_scale), seed=1)
+    groups = classes if specific else 1
+    loss = FeatureLoss(train, tower.logit_scale)
+    search = GaussNewton(contexts.dim, loss, seed=1, groups=groups)
     objective(search.ask())  # builds the session
     begin, inside = time.process_time(), 0.0
     while search.notes["linearisations"] < 2 or search.step < 2 * search.settings.reuse:
@@ -67,8 +72,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         towers = {"embedded": resolve(None), "ViT-B/16 size": random_tower(Path(scratch) / "b", 12)}
         for name, folder in towers.items():
-            for classes in args.classes:
-                lines.append({"tower": name, "classes": classes} | overhead(folder, classes))
+            for classes, specific in product(args.classes, (False, True)):
+                line = {"tower": name, "classes": classes, "specific": specific}
+                lines.append(line | overhead(folder, classes, specific))
                 print(lines[-1], flush=True)
                 RESULT.write_text(json.dumps({**machine, "lines": lines}, indent=1))
 
