@@ -58,17 +58,16 @@ def run(
         )
 
     validate()
+    # What is kept back to validate the last point within the budget.
+    last = objective.price(search.point[None])
     while (reason := search.stopped) is None:
         question = search.ask()
-        # Enough is kept back to validate the last point within the budget.
-        last = objective.price(search.point[None])
         if (reason := spent(objective.price(question) + last)) is not None:
             break
         step = search.step
         search.tell(objective(question, step))
         if search.step > step and objective.forwards - looked_at[1] >= validate_every:
             validate()
-    last = objective.price(search.point[None])
     if looked_at[0] != search.step and spent(last) is not Reason.FORWARDS:
         validate()
     seconds = time.perf_counter() - begin

@@ -38,7 +38,7 @@ class FgnSettings(SearchingSettings):
 
 
 def fit(settings: FgnSettings, task: Task) -> Fit:
-    """Search the context of the lowest training loss; validation chooses among its points."""
+    """Search the context of the lowest training loss."""
     tower, contexts = task.tower, linear_contexts(task, settings.dim)
     objective = FeatureObjective(
         tower,

@@ -49,7 +49,7 @@ class FgnCscSettings(SearchingSettings):
 
 
 def fit(settings: FgnCscSettings, task: Task) -> Fit:
-    """Search the contexts of the lowest training loss; validation chooses among their points."""
+    """Search the contexts of the lowest training loss."""
     tower = task.tower.variant(n_context=settings.tokens, specific=True)
     try:
         contexts = WholeContext(tower.start, tower.token_distance)
