@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sharpzo.errors import ArtifactError
+from sharpzo.heads.arrays import require_arrays
 from sharpzo.heads.by_detour import vectors_by
 from sharpzo.heads.cached import require, require_numbers
 from sharpzo.heads.ladder import Ladder, LadderSettings, fit_ladder, line
@@ -81,9 +81,7 @@ class TunedHead:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> TunedHead:
         """Rebuild from an artefact; raises ArtifactError if it does not hold one."""
-        for name in ("tuned", "plain", "bias"):
-            if name not in arrays:
-                raise ArtifactError(f"the artefact lacks the array '{name}'; fit the run again")
+        require_arrays(arrays, "tuned", "plain", "bias")
         return cls(arrays["tuned"], arrays["plain"], arrays["bias"], Factors.from_arrays(arrays))
 
 
@@ -181,9 +179,7 @@ def named(arrays: Mapping[str, Array], text: Array, rows: Array) -> TunedHead:
     """The classifier of names with unit text (M, D): ``rows`` (M,) say which class of the fitted
     head a name is, -1 for one without photos; raises ArtifactError if an array is missing."""
     fitted = TunedHead.from_arrays(arrays)
-    for name in ("unseen_weight", "unseen_text"):
-        if name not in arrays:
-            raise ArtifactError(f"the artefact lacks the array '{name}'; fit the run again")
+    require_arrays(arrays, "unseen_weight", "unseen_text")
     return _named(fitted.tuned, fitted.bias, arrays, fitted.detour, text, rows)
 
 

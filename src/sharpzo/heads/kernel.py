@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sharpzo.errors import ArtifactError
+from sharpzo.heads.arrays import require_arrays
 from sharpzo.types import Array, Features
 
 
@@ -55,9 +56,7 @@ class KernelHead:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> KernelHead:
         """Rebuild from an artefact; raises ArtifactError if an array is missing or misshapen."""
-        for name in ("text", "keys", "values", "kernel"):
-            if name not in arrays:
-                raise ArtifactError(f"the artefact lacks the array '{name}'; fit the run again")
+        require_arrays(arrays, "text", "keys", "values", "kernel")
         text, keys, values = (arrays[name] for name in ("text", "keys", "values"))
         fits = (
             text.ndim == keys.ndim == 2

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sharpzo.errors import ArtifactError
+from sharpzo.heads.arrays import require_arrays
 from sharpzo.heads.cached import logspace, require, require_numbers
 from sharpzo.heads.gda import gaussian
 from sharpzo.heads.linear import LinearHead
@@ -125,9 +125,7 @@ def other_names(arrays: Mapping[str, Array], text: Array, rows: Array) -> Linear
     """The classifier of names with unit text (M, D): ``rows`` (M,) say which class of the fitted
     head a name is, -1 for one without photos; raises ArtifactError if an array is missing."""
     fitted = LinearHead.from_arrays(arrays)
-    for name in ("unseen_weight", "unseen_text"):
-        if name not in arrays:
-            raise ArtifactError(f"the artefact lacks the array '{name}'; fit the run again")
+    require_arrays(arrays, "unseen_weight", "unseen_text")
     bias, factor = arrays["unseen_text"]
     known = (rows >= 0)[:, None]
     weight = np.where(known, fitted.weight[rows], factor * text + arrays["unseen_weight"])

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sharpzo.errors import ArtifactError
+from sharpzo.heads.arrays import require_arrays
 from sharpzo.types import Array, Features
 
 
@@ -56,9 +57,7 @@ class LinearHead:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> LinearHead:
         """Rebuild from an artefact; raises ArtifactError if an array is missing or misshapen."""
-        for name in ("weight", "bias", "scale"):
-            if name not in arrays:
-                raise ArtifactError(f"the artefact lacks the array '{name}'; fit the run again")
+        require_arrays(arrays, "weight", "bias", "scale")
         weight, bias = arrays["weight"], arrays["bias"]
         if weight.ndim != 2 or bias.shape != weight.shape[:1] or arrays["scale"].shape != (1,):
             raise ArtifactError(

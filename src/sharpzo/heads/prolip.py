@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sharpzo.errors import ArtifactError, InputError
+from sharpzo.heads.arrays import require_arrays
 from sharpzo.heads.cached import CachedSettings, require, require_numbers
 from sharpzo.heads.choose import choose
 from sharpzo.heads.descent import Adam, cosine
@@ -83,9 +84,7 @@ class ProjectedHead:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> ProjectedHead:
         """Rebuild from an artefact; raises ArtifactError if an array is missing or misshapen."""
-        for name in ("image_projection", "text", "scale"):
-            if name not in arrays:
-                raise ArtifactError(f"the artefact lacks the array '{name}'; fit the run again")
+        require_arrays(arrays, "image_projection", "text", "scale")
         projection, text = arrays["image_projection"], arrays["text"]
         fits = projection.ndim == text.ndim == 2 and projection.shape[0] == text.shape[1]
         if not fits or arrays["scale"].shape != (1,):

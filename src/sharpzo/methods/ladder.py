@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from sharpzo.errors import ArtifactError
+from sharpzo.heads.arrays import require_arrays
 from sharpzo.heads.ladder import LadderSettings, fit_ladder, other_names
 from sharpzo.heads.linear import LinearHead
 from sharpzo.methods.registry import Fit, Method, Task, register
@@ -46,8 +46,7 @@ def record_names(task: Task) -> Array:
 
 def recorded_rows(arrays: Mapping[str, Array], tower: TextTower) -> Array:
     """Which recorded class each of the tower's names is (M,), -1 for one without photos."""
-    if "names" not in arrays:
-        raise ArtifactError("the artefact lacks the array 'names'; fit the run again")
+    require_arrays(arrays, "names")
     names = arrays["names"].tobytes().decode().split("\0")
     rows = {name: k for k, name in enumerate(names) if name}
     return np.array([rows.get(name, -1) for name in tower.class_names])
