@@ -1,6 +1,9 @@
 """How many tokens should pass a block side by side: `text.CHUNK`, in time and memory.
 
-    python benchmarks/class_chunks.py        # prints a line a row, writes results/class-chunks.json
+    python benchmarks/class_chunks.py                       # prints a line a row
+    python benchmarks/class_chunks.py --add --cases 300t4   # tangents
+
+Writes results/class-chunks.json.
 
 Towers: ViT-B/16's size with random weights and the embedded model. A call is one candidate's
 forward, a forward of several candidates at once, or the tangent graph along several directions
@@ -41,7 +44,7 @@ RESULT = Path(__file__).parent / "results" / "class-chunks.json"
 CASES = {  # name -> classes, what, candidates or directions in one call
     "10": (10, "forward", 16), "100": (100, "forward", 1), "100x8": (100, "forward", 8),
     "1000": (1000, "forward", 1), "1000x8": (1000, "forward", 8),
-    "1000t4": (1000, "tangents", 4), "1000t16": (1000, "tangents", 16),
+    "300t4": (300, "tangents", 4), "1000t4": (1000, "tangents", 4), "1000t16": (1000, "tangents", 16),
     "1000t32": (1000, "tangents", 32),
 }  # fmt: skip
 
@@ -80,8 +83,8 @@ def child(folder: Path, case: str, chunk: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=["ViT-B/16 size", "embedded"])
-    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[2048, 1024, 512, 256])
+    parser.add_argument("--cases", nargs="+", default=["1000", "100", "10"], choices=CASES)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1024, 512, 256])
     parser.add_argument("--layers", type=int, default=12, help="of the random tower")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--add", action="store_true", help="to the rows of the last result")
