@@ -44,8 +44,8 @@ RESULT = Path(__file__).parent / "results" / "class-chunks.json"
 CASES = {  # name -> classes, what, candidates or directions in one call
     "10": (10, "forward", 16), "100": (100, "forward", 1), "100x8": (100, "forward", 8),
     "1000": (1000, "forward", 1), "1000x8": (1000, "forward", 8),
-    "300t4": (300, "tangents", 4), "1000t4": (1000, "tangents", 4), "1000t16": (1000, "tangents", 16),
-    "1000t32": (1000, "tangents", 32),
+    "300t4": (300, "tangents", 4), "1000t4": (1000, "tangents", 4),
+    "1000t16": (1000, "tangents", 16), "1000t32": (1000, "tangents", 32),
 }  # fmt: skip
 
 
@@ -94,7 +94,9 @@ def main() -> None:
         folder, case, chunk = args.child
         child(Path(folder), case, int(chunk))
         return
-    rows = json.loads(RESULT.read_text())["rows"] if args.add else []
+    last = json.loads(RESULT.read_text()) if args.add else {"rows": [], "commands": []}
+    rows = last["rows"]
+    commands = [*last["commands"], " ".join(["python benchmarks/class_chunks.py", *sys.argv[1:]])]
     with tempfile.TemporaryDirectory() as scratch:
         for model in args.models:
             embedded = model == "embedded"
@@ -123,7 +125,7 @@ def main() -> None:
                     print(json.dumps(line), flush=True)
                     rows.append(line)
     machine = {
-        "command": " ".join(["python benchmarks/class_chunks.py", *sys.argv[1:]]),
+        "commands": commands,
         "cpu": _cpu(), "threads": 1, "onnxruntime": onnxruntime.__version__,
     }  # fmt: skip
     RESULT.write_text(json.dumps({**machine, "rows": rows}, indent=1) + "\n")
