@@ -1,7 +1,7 @@
 """How many tokens should pass a block side by side: `text.CHUNK`, in time and memory.
 
     python benchmarks/class_chunks.py                       # prints a line a row
-    python benchmarks/class_chunks.py --add --cases 300t4   # tangents
+    python benchmarks/class_chunks.py --add --cases 300t4 --layers 4   # tangents
 
 Writes results/class-chunks.json.
 
