@@ -20,6 +20,7 @@ bench: .venv/test
 	$(BIN)/python benchmarks/text_speed.py engines
 	$(BIN)/python benchmarks/text_speed.py batches
 	$(BIN)/python benchmarks/text_speed.py generation
+	$(BIN)/python benchmarks/class_chunks.py
 	$(BIN)/python benchmarks/integer_products.py
 	$(BIN)/python benchmarks/search_overhead.py
 	$(BIN)/python benchmarks/tangents.py

@@ -37,6 +37,7 @@ def emulate_bfloat16() -> None:
     from onnx import TensorProto
 
     from sharpzo.towers.graph import Builder
+    from sharpzo.towers.runtime import Runtime
 
     write, keep = Builder.ops, Builder.matrix
 
@@ -58,6 +59,7 @@ def emulate_bfloat16() -> None:
         return keep(build, name, array.astype(ml_dtypes.bfloat16).astype(np.float32), after)
 
     Builder.ops, Builder.matrix = ops, matrix  # type: ignore[method-assign]
+    Runtime.rounding = 2**-9  # type: ignore[assignment, misc]
 
 
 def compute(data: Path, method: str, precision: str, seed: int, cache: Path) -> dict[str, Any]:
@@ -103,7 +105,7 @@ def table() -> None:
             pairs = [s for s in seeds if (method, "float32", s) in found]
             if precision != "float32" and pairs:
                 gaps = [found[method, precision, s] - found[method, "float32", s] for s in pairs]
-                text += f" ({statistics.mean(gaps):+.1f})"
+                text += f" ({round(statistics.mean(gaps), 1) + 0.0:+.1f})"  # not -0.0
             cells.append(text)
         print(f"| {method} | " + " | ".join(cells) + " |")
 

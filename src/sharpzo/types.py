@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+SINGLE = 2**-24  # rounding of float32 arithmetic, relative
 State = dict[str, Any]  # flat: numpy arrays, ints, floats, strings, booleans
 
 
@@ -250,6 +251,11 @@ class TextTower(Protocol):
     @property
     def token_distance(self) -> float:
         """Typical (root mean square) distance between two token embeddings."""
+        ...
+
+    @property
+    def rounding(self) -> float:
+        """Relative error of one operation of its arithmetic: `SINGLE`, 2**-9 in bfloat16."""
         ...
 
     @property

@@ -145,6 +145,23 @@ def test_broyden_carries_the_step_to_what_it_did():
     )
 
 
+@pytest.mark.parametrize(
+    ("off", "rounding", "learns"),
+    [(0.01, 2**-24, True), (0.01, 2**-9, False), (0.2, 2**-9, True)],
+)
+def test_broyden_learns_no_rounding(off, rounding, learns):
+    """Features of candidates are off by a share of their own length."""
+    tower = Tower(6, linear=True)
+    how = GaussNewtonSettings(directions=6, candidates=1, reuse=3)
+    search = GaussNewton(6, squares, how, start=np.ones(6), rounding=rounding)
+    drive(search, tower, 1)
+    before = search.state()["jacobian"]
+    noise = np.random.default_rng(2).normal(size=(1, 3, 4))
+    length = np.linalg.norm(search.state()["features"])
+    search.tell(tower(search.ask()) + off * length * noise / np.linalg.norm(noise))
+    assert np.allclose(search.state()["jacobian"], before) != learns
+
+
 class GroupedTower(Tower):
     """Features of class k from part k of w alone: three classes, four features, a matrix each."""
 

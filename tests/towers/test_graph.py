@@ -63,15 +63,22 @@ def test_every_optimisation_level_agrees(models, level):
     assert relative(other.run(["features"], {"context": context})[0], wanted) <= 2e-6
 
 
-def test_packing_keeps_every_token_once():
+@pytest.mark.parametrize("most", [1, 12, 1000])
+def test_packing_keeps_every_token_once(most):
     lengths = [3, 1, 7, 3, 40, 2, 3, 3, 5]
-    packing = pack(lengths, before=2, width=8)
+    packing = pack(lengths, before=2, width=8, most=most)
+    chunks = packing.chunks
+    groups = [group for chunk in chunks for group in chunk.groups]
     assert sorted(packing.order) == list(range(len(lengths)))
-    assert sum(g.tiles * g.width for g in packing.groups) == sum(lengths)
-    assert sum(g.tiles * g.classes for g in packing.groups) == len(lengths)
-    assert max(g.width for g in packing.groups if g.classes > 1) <= 8
-    assert np.array_equal(np.diff(packing.ends, prepend=-1), [lengths[k] for k in packing.order])
-    for group in packing.groups:
+    assert sum(g.tiles * g.width for g in groups) == sum(lengths)
+    assert sum(g.tiles * g.classes for g in groups) == len(lengths)
+    assert max((g.width for g in groups if g.classes > 1), default=0) <= 8
+    assert [c.first for c in chunks] == np.cumsum([0, *(c.tokens for c in chunks)]).tolist()[:-1]
+    assert all(c.tokens < most + 8 or len(c.ends) == 1 for c in chunks)
+    assert len(chunks) == 1 or most < 1000
+    ends = [chunk.first + end for chunk in chunks for end in chunk.ends]
+    assert np.array_equal(np.diff(ends, prepend=-1), [lengths[k] for k in packing.order])
+    for group in groups:
         assert group.mask.shape == (group.tiles, group.width, 2 + group.width)
         assert (group.mask[:, :, :2] == 0).all()
         sees = group.mask[:, :, 2:] == 0

@@ -23,7 +23,7 @@ from sharpzo.memory import MB, resident
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.features import encode
 from sharpzo.towers.image_process import ImageProcess
-from sharpzo.towers.limit import MemoryLimit, image_bytes, text_bytes
+from sharpzo.towers.limit import MemoryLimit, arena_bytes, image_bytes, text_bytes
 from sharpzo.towers.prompts import layout
 from sharpzo.towers.tower import OnnxImageTower
 
@@ -139,6 +139,11 @@ def test_needs_grow_with_what_is_computed_at_a_time(checkpoint):
     assert image_bytes(checkpoint, 1) < image_bytes(checkpoint, 8)
     assert text_bytes(checkpoint, few, 1) < text_bytes(checkpoint, few, 32)
     assert text_bytes(checkpoint, few, 1) < text_bytes(checkpoint, many, 1)
+
+
+def test_classes_beyond_a_chunk_need_little(checkpoint):
+    few, many = (layout(checkpoint, [f"cat {i}" for i in range(k)]) for k in (200, 2000))
+    assert arena_bytes(checkpoint, many, 1) < 5 * arena_bytes(checkpoint, few, 1)
 
 
 @linux

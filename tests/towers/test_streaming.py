@@ -57,6 +57,13 @@ def test_contexts_of_their_own_for_every_class(models, n):
     check_text(models["clip-gelu"][0], n=n, specific=True)
 
 
+@pytest.mark.parametrize("specific", [False, True])
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_class_chunks(models, monkeypatch, precision, specific):
+    monkeypatch.setattr("sharpzo.towers.text.CHUNK", 4)
+    check_text(models["clip-gelu"][0], precision=precision, specific=specific)
+
+
 @pytest.mark.parametrize("layers", [1, 2])
 def test_towers_of_one_and_two_blocks(tmp_path, layers):
     save_clip(tmp_path, TEXT | {"num_hidden_layers": layers}, VISION)

@@ -146,6 +146,30 @@ def test_chunks_join_to_the_same_derivatives(models, monkeypatch):
     assert error(chunked.jvp(context, directions)[1], whole.jvp(context, directions)[1]) <= 1e-6
 
 
+@pytest.mark.parametrize("specific", [False, True])
+def test_class_chunks_join_to_the_same_derivatives(models, monkeypatch, specific):
+    checkpoint = Checkpoint.open(models["clip-quick"][0])
+    found = []
+    for size in (10**6, 16):
+        monkeypatch.setattr("sharpzo.towers.text.CHUNK", size)
+        tower = OnnxTextTower(checkpoint, NAMES, TEMPLATE, threads=1, specific=specific)
+        found.append(tower.jvp(*problem(tower, 3)))
+    for whole, chunked in zip(*found, strict=True):
+        assert error(chunked, whole) <= 1e-6
+
+
+def test_a_block_waits_for_the_tangents_of_the_one_before(models):
+    """Or the primal of all blocks would be held until tangents read it."""
+    checkpoint = Checkpoint.open(models["clip-quick"][0])
+    nodes = build_tangent(checkpoint, layout(checkpoint, NAMES, TEMPLATE)).model.graph.node
+    known: dict[str, set[str]] = {}
+    for node in nodes:
+        known[node.output[0]] = set(node.input).union(*(known.get(x, set()) for x in node.input))
+    last = f"text.{checkpoint.text.layers - 1}.fc1.weight"
+    (primal,) = [x for x in nodes if last in x.input and x.input[2:]]  # tangents have no bias
+    assert "directions" in known[primal.output[0]]
+
+
 def test_a_direction_does_not_depend_on_its_neighbours(models):
     tower = OnnxTextTower(Checkpoint.open(models["clip-quick"][0]), NAMES, TEMPLATE, threads=1)
     context, directions = problem(tower, 4)

@@ -12,6 +12,7 @@ from sharpzo.errors import CheckpointError, EngineError, InputError
 from sharpzo.towers import reference
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.prompts import layout, pool_position
+from sharpzo.towers.session import Session
 from sharpzo.towers.text import build_text
 from sharpzo.towers.tower import OnnxTextTower
 
@@ -187,6 +188,22 @@ def test_chunks_join_to_the_same_features(models):
     chunked = OnnxTextTower(checkpoint, NAMES, TEMPLATE, batch=3, threads=1)
     contexts = candidates(whole, 7)
     assert relative(chunked.forward(contexts), whole.forward(contexts)) <= 1e-6
+
+
+@pytest.mark.parametrize("specific", [False, True])
+@pytest.mark.parametrize("chunk", [1, 16, 30])
+def test_class_chunks_join_to_the_same_features(models, monkeypatch, chunk, specific):
+    """Classes of 1 to 12 tokens; chunks of one class and of several tiles."""
+    checkpoint = Checkpoint.open(models["clip-quick"][0])
+    prompts = layout(checkpoint, NAMES, TEMPLATE, specific=specific)
+    contexts = candidates(OnnxTextTower(checkpoint, NAMES, TEMPLATE, specific=specific), 2)
+    found = []
+    for size in (10**6, chunk):
+        monkeypatch.setattr("sharpzo.towers.text.CHUNK", size)
+        with Session(build_text(checkpoint, prompts), threads=1) as session:
+            found.append(session.run_many(["states", "features"], {"context": contexts}))
+    for whole, chunked in zip(*found, strict=True):
+        assert relative(chunked, whole) <= 1e-6
 
 
 def test_contract(models):

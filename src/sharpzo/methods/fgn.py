@@ -49,7 +49,7 @@ def fit(settings: FgnSettings, task: Task) -> Fit:
         difference=settings.difference,
     )
     loss = FeatureLoss(task.train, tower.logit_scale)
-    search = GaussNewton(contexts.dim, loss, settings.search, seed=task.seed)
+    search = GaussNewton(contexts.dim, loss, settings.search, task.seed, rounding=tower.rounding)
     result = search_until_spent(search, objective, settings, task)
     return context_fit(result, contexts, linearisations=search.notes["linearisations"])
 

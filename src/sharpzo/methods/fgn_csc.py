@@ -63,7 +63,10 @@ def fit(settings: FgnCscSettings, task: Task) -> Fit:
         )
         loss = FeatureLoss(_photos(task, settings.views), tower.logit_scale)
         groups = len(tower.class_names)
-        search = GaussNewton(contexts.dim, loss, settings.search, task.seed, groups=groups)
+        search = GaussNewton(
+            contexts.dim, loss, settings.search, task.seed,
+            groups=groups, rounding=tower.rounding,
+        )  # fmt: skip
         result = search_until_spent(search, objective, settings, task)
     finally:
         tower.close()

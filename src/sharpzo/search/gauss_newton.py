@@ -5,8 +5,9 @@ form. So a step asks for the features' slopes J along p directions V (rows, orth
 minimises L(f + a J) + damping/2 |a|^2 over a for a few dampings at no cost (prox-linear, or
 Gauss-Newton in a random subspace), and checks the candidates w + a V by real forwards. Damping and
 trust radius follow actual against predicted decrease (Levenberg, Marquardt). J serves a few
-rounds, corrected by Broyden's secant update. Slopes of earlier directions can be kept, stale as
-they are, so that a step moves in a wider space than was just paid for.
+rounds, corrected by Broyden's secant update where a step shows more than rounding. Slopes of
+earlier directions can be kept, stale as they are, so that a step moves in a wider space than was
+just paid for.
 
 Where class k's features depend on part k of w alone, w falls into K groups: one slope along a
 direction of the whole w gives every group its own, so a_k moves part k and p slopes open K p
@@ -26,7 +27,7 @@ from sharpzo.search.checks import at_least, checked_vector
 from sharpzo.search.estimate import frame
 from sharpzo.search.gauss_newton_settings import GaussNewtonSettings
 from sharpzo.search.record import Best, Patience, nest, part
-from sharpzo.types import Array, Linearise, Linearised, Reason, State
+from sharpzo.types import SINGLE, Array, Linearise, Linearised, Reason, State
 
 # Raw features (K, D) -> loss and gradient (K, D).
 FeatureLoss = Callable[[Array], tuple[float, Array]]
@@ -38,6 +39,9 @@ NUMBERS = 2**26  # of slopes kept at most: 256 MB
 # share of the first one, and the best neighbour is taken all the same.
 ROUNDING = 0.01
 SMALLEST_RADIUS = 0.25
+# A secant update of coarsely rounded features would learn the rounding. A dozen blocks make five
+# times the rounding of one operation of it; an error must be well above that to be believed.
+ROUNDED = 32
 FAILURES = 24  # rounds in a row without a decrease, after which the search has converged
 DAMPINGS = 1e-8, 1e8
 
@@ -47,7 +51,8 @@ class GaussNewton:
 
     ``loss`` maps raw features (K, D) to the loss and its gradient. Told `Linearised`, or raw
     features (P, K, D) of the candidates. ``step`` counts rounds of candidates. ``groups``: 1, or K
-    if class k's features depend on the k-th of K equal parts of w alone.
+    if class k's features depend on the k-th of K equal parts of w alone. ``rounding``: of the
+    arithmetic that features come from, as `TextTower` has it.
 
     >>> target = np.array([[3.0, -1.0]])  # features are w itself, as (1, 2)
     >>> def loss(f):
@@ -74,6 +79,7 @@ class GaussNewton:
         seed: int = 0,
         start: Array | None = None,
         groups: int = 1,
+        rounding: float = SINGLE,
     ) -> None:
         at_least("dim", dim, 1)
         at_least("groups", groups, 1)
@@ -83,6 +89,7 @@ class GaussNewton:
         self._loss_of = loss
         self._seed = int(seed)
         self._groups = int(groups)
+        self._rounding = float(rounding)
         self._point = np.zeros(dim) if start is None else checked_vector("start", start, dim)
         self._step = 0
         self._linearised = 0  # how often
@@ -283,11 +290,8 @@ class GaussNewton:
         length = float(np.linalg.norm(steps[i]))
         decrease, hoped = self._loss - losses[i], self._loss - predicted[i]
         self._gain = float(decrease / hoped) if hoped > 0 and np.isfinite(decrease) else 0.0
-        if np.isfinite(losses[i]) and length > 0:  # Broyden: J carries a to what it did
-            error = features[i] - self._features - self._moved(steps[i])
-            parts = steps[i].reshape(self._groups, -1, 1)
-            parts = parts / np.maximum(np.square(parts).sum(axis=1, keepdims=True), 1e-300)
-            self._jacobian += (parts * error.reshape(self._groups, 1, -1)).astype(error.dtype)
+        if np.isfinite(losses[i]) and length > 0:
+            self._correct(steps[i], features[i])
         smallest = SMALLEST_RADIUS * self.settings.radius
         better = decrease > 1e-4 * max(hoped, 0.0)
         untold = not better and losses[i] <= (1 + ROUNDING) * self._loss
@@ -322,11 +326,21 @@ class GaussNewton:
         elif self._age >= self.settings.reuse:
             self._due = True
 
+    def _correct(self, a: Array, features: Array) -> None:
+        """Broyden's update: J carries ``a`` to what it did, unless that is lost in rounding."""
+        error = features - self._features - self._moved(a)
+        if np.linalg.norm(error) <= ROUNDED * self._rounding * np.linalg.norm(self._features):
+            return
+        parts = a.reshape(self._groups, -1, 1)
+        parts = parts / np.maximum(np.square(parts).sum(axis=1, keepdims=True), 1e-300)
+        self._jacobian += (parts * error.reshape(self._groups, 1, -1)).astype(error.dtype)
+
     def state(self) -> State:
         """Return copies of everything the next steps depend on; flat."""
         state: State = {
             "seed": self._seed,
             "groups": self._groups,
+            "rounding": self._rounding,
             "step": self._step,
             "linearised": self._linearised,
             "age": self._age,
@@ -356,7 +370,12 @@ class GaussNewton:
     ) -> GaussNewton:
         """Rebuild a search that goes on bit for bit as the one ``state`` was taken from."""
         search = cls(
-            len(state["point"]), loss, settings, int(state["seed"]), groups=int(state["groups"])
+            len(state["point"]),
+            loss,
+            settings,
+            int(state["seed"]),
+            groups=int(state["groups"]),
+            rounding=float(state["rounding"]),
         )
         for name in ("step", "linearised", "age", "failures"):
             setattr(search, f"_{name}", int(state[name]))

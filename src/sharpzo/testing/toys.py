@@ -8,7 +8,7 @@ from zlib import crc32
 import numpy as np
 
 from sharpzo.heads.tail import Seen, forward
-from sharpzo.types import Array, Features, Tail
+from sharpzo.types import SINGLE, Array, Features, Tail
 
 
 class ToyTower:
@@ -21,6 +21,7 @@ class ToyTower:
 
     logit_scale = 20.0
     token_distance = 1.0
+    rounding = SINGLE
     fingerprint = "toy"
 
     def __init__(

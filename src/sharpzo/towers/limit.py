@@ -22,6 +22,7 @@ from sharpzo.towers.image_process import CHUNK, ImageProcess
 from sharpzo.towers.precision import Precision
 from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.towers.prompts import Prompts
+from sharpzo.towers.text import CHUNK as TEXT_CHUNK
 
 _WORKER = "sharpzo.towers.image_worker"
 _ENGINE = "sharpzo.towers.streaming, onnxruntime"
@@ -162,7 +163,10 @@ def arena_bytes(
     """Bytes of what the runtime computes in the text tower, which it does not give back."""
     config = checkpoint.text
     tokens = prompts.n_context + sum(map(len, prompts.suffixes))
-    active = 4 * tokens * (8 * config.width + 3 * config.mlp_width)
+    chunk = min(tokens, TEXT_CHUNK)
+    active = 4 * chunk * (8 * config.width + 3 * config.mlp_width)
+    # Of tokens that wait for their chunk: before and after the block, cut and joined.
+    active += 4 * (tokens - chunk) * 4 * config.width
     # Of fewer bits, the matrices of an MLP in float32.
     again = 0 if precision == "float32" else 2 * 4 * config.width * config.mlp_width
     return round(_ARENA * batch * active) + again

@@ -4,6 +4,9 @@ Linear layers don't care which class a token belongs to, so all suffixes lie one
 one axis of T tokens. Attention does care: the axis is cut into tiles of a few classes each, and a
 mask inside a tile keeps classes apart. Small tiles waste nothing but make many tiny matrix
 products; large ones compute scores only to mask them.
+
+Where there are many, neighbouring tiles pass a block in chunks, so that what the block computes is
+as large as a chunk, not as all classes.
 """
 
 from __future__ import annotations
@@ -23,9 +26,8 @@ MASKED = np.float32(-1e30)  # not -inf: a row of nothing but -inf would give NaN
 class Group:
     """Neighbouring tiles with equally many tokens and classes.
 
-    ``first_token`` and ``first_class`` are places on the packed axes; ``mask`` (tiles, width,
-    before + width) is added to the scores and ``ends`` (tiles, classes) says which tokens of a
-    tile are EOS.
+    ``first_token`` and ``first_class`` are places in their chunk; ``mask`` (tiles, width, before +
+    width) is added to the scores and ``ends`` (tiles, classes) says which tokens of a tile are EOS.
     """
 
     first_token: int
@@ -38,18 +40,30 @@ class Group:
 
 
 @dataclass(frozen=True, eq=False)
-class Packing:
-    """``order`` (K,) is the class at each packed place, ``ends`` (K,) its EOS on the token axis."""
+class Chunk:
+    """Neighbouring tiles that pass a block together: ``tokens`` of the packed axis from ``first``
+    on, of which ``ends`` (classes,) are EOS."""
 
-    order: Array
+    first: int
+    tokens: int
     ends: Array
     groups: tuple[Group, ...]
 
 
-def pack(lengths: Sequence[int], before: int, width: int) -> Packing:
+@dataclass(frozen=True, eq=False)
+class Packing:
+    """``order`` (K,) is the class at each packed place."""
+
+    order: Array
+    chunks: tuple[Chunk, ...]
+
+
+def pack(lengths: Sequence[int], before: int, width: int, most: int) -> Packing:
     """Pack suffixes of these lengths that all see ``before`` shared tokens.
 
     Tiles hold whole classes and at most ``width`` tokens; a longer class has a tile of its own.
+    Chunks hold whole tiles and are about equally large, at most ``most`` tokens and a part of a
+    tile.
     """
     by_length = sorted(range(len(lengths)), key=lambda k: lengths[k])
     tiles: list[list[int]] = []
@@ -65,10 +79,24 @@ def pack(lengths: Sequence[int], before: int, width: int) -> Packing:
         return sum(lengths[k] for k in tile), len(tile)
 
     tiles.sort(key=size)
-    order = [k for tile in tiles for k in tile]
+    total = sum(lengths)
+    count = -(-total // most)
+    firsts = np.cumsum([0, *(size(tile)[0] for tile in tiles)]).tolist()
+    chunks = []
+    for _, members in groupby(range(len(tiles)), lambda i: firsts[i] * count // total):
+        places = list(members)
+        inner = [[lengths[k] for k in tiles[i]] for i in places]
+        ends = np.cumsum([length for tile in inner for length in tile]) - 1
+        first, after = firsts[places[0]], firsts[places[-1] + 1]
+        chunks.append(Chunk(first, after - first, ends, _groups(inner, before)))
+    return Packing(np.array([k for tile in tiles for k in tile]), tuple(chunks))
+
+
+def _groups(tiles: list[list[int]], before: int) -> tuple[Group, ...]:
+    """Return the groups of neighbouring tiles, each given by the lengths of its classes."""
     groups, token, place = [], 0, 0
-    for (tokens, classes), members in groupby(tiles, key=size):
-        inner = [[lengths[k] for k in tile] for tile in members]
+    for (tokens, classes), members in groupby(tiles, lambda tile: (sum(tile), len(tile))):
+        inner = list(members)
         groups.append(
             Group(
                 first_token=token,
@@ -82,8 +110,7 @@ def pack(lengths: Sequence[int], before: int, width: int) -> Packing:
         )
         token += tokens * len(inner)
         place += classes * len(inner)
-    ends = np.cumsum([lengths[k] for k in order]) - 1
-    return Packing(np.array(order), ends, tuple(groups))
+    return tuple(groups)
 
 
 def _mask(lengths: list[int], before: int) -> Array:

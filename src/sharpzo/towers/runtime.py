@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 from sharpzo.errors import InputError
 from sharpzo.towers.precision import Precision
-from sharpzo.types import Array
+from sharpzo.types import SINGLE, Array
 
 if TYPE_CHECKING:
     from sharpzo.towers.graph import Graph
@@ -69,6 +69,11 @@ class Runtime:
     def weights(self) -> Precision:
         """What the graph keeps its matrices in."""
         return "float32" if self.precision == "bfloat16" else self.precision
+
+    @property
+    def rounding(self) -> float:
+        """Relative error of one operation; matrices of fewer bits are multiplied in float32."""
+        return 2**-9 if self.precision == "bfloat16" else SINGLE
 
     def check(self) -> None:
         """Raise `EngineError` if the engine cannot run here, before there is a graph."""

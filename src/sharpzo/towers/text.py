@@ -22,7 +22,7 @@ from sharpzo.errors import CheckpointError
 from sharpzo.towers import blocks
 from sharpzo.towers.blocks import Block, Pair
 from sharpzo.towers.checkpoint import Checkpoint
-from sharpzo.towers.packing import MASKED, Group, Packing, pack
+from sharpzo.towers.packing import MASKED, Chunk, Group, Packing, pack
 from sharpzo.towers.precision import Precision
 from sharpzo.towers.prompts import Prompts, token_table
 from sharpzo.towers.reference import activate, norm
@@ -34,6 +34,11 @@ if TYPE_CHECKING:
 # Tokens of an attention tile. On two AVX2 cores 16, 32 and 64 were equal within noise (100 classes,
 # width 256); 1 cost 20 % more and 128 cost 15 % more.
 TILE = 32
+# Tokens of a candidate that pass a block together. ONNX Runtime's matrix products take rows all at
+# once, so activations of more rows leave the second-level cache (512 KB here). Measured at
+# ViT-B/16's size with 1,000 classes (5,500 tokens): 512 is 1.2 times as fast as all at once, in a
+# sixth of the memory; 256 is no faster, and compiles longer (benchmarks/class_chunks.py).
+CHUNK = 512
 
 
 def build_text(checkpoint: Checkpoint, prompts: Prompts, precision: Precision = "float32") -> Graph:
@@ -86,7 +91,7 @@ class TextWriter:
         n, own = prompts.n_context, prompts.n_context if prompts.specific else 0
         self._n = n - own  # context vectors that all classes share
         self.packing: Packing = pack(
-            [own + len(suffix) for suffix in prompts.suffixes], self._n + 1, TILE
+            [own + len(suffix) for suffix in prompts.suffixes], self._n + 1, TILE, CHUNK
         )
         self._checkpoint = checkpoint
         self._config = config = checkpoint.text
@@ -112,14 +117,16 @@ class TextWriter:
 
     def add_block(self, name: str, block: Block, first: bool, last: bool) -> None:
         """Move both streams through one block; after the last one, ``suffix`` is (P * K, H)."""
-        config, build = self._config, self.build
         shared = self._context_attention(name, block, last)
-        query, key, value = self._suffix_heads(name, block, first, last)
-        mixed = self._suffix_attention(query, (key, value), shared, last)
-        if last:
-            ends = self.packing.ends
-            self.suffix = blocks.pick(build, self.suffix, self.tokens, ends, config.width)
-        self.suffix = self._finish(self.suffix, mixed, name, block)
+        parts = []
+        for chunk in self.packing.chunks:
+            rows = self._cut(chunk)
+            query, key, value = self._suffix_heads(rows, chunk, name, block, first, last)
+            mixed = self._suffix_attention(query, (key, value), shared, chunk, last)
+            if last:
+                rows = blocks.pick(self.build, rows, chunk.tokens, chunk.ends, self._config.width)
+            parts.append(self.build.settle(self._finish(rows, mixed, name, block)))
+        self.suffix = self._join(parts, last)
 
     def add_features(self) -> None:
         """Name ``states`` (P, K, H) and ``features`` (P, K, D), after the last block."""
@@ -167,49 +174,49 @@ class TextWriter:
         return self._fixed(key, f"{name}.sos.key"), self._fixed(value, f"{name}.sos.value")
 
     def _suffix_heads(
-        self, name: str, block: Block, first: bool, last: bool
+        self, rows: str, chunk: Chunk, name: str, block: Block, first: bool, last: bool
     ) -> tuple[str, str, str]:
-        """Return queries, keys and values (P, heads, T, d); queries (P, heads, K, d) if last."""
-        build, config, ends = self.build, self._config, self.packing.ends
+        """Return queries, keys and values (P, heads, tokens, d); if last, queries of EOS alone."""
+        build, config, tokens, ends = self.build, self._config, chunk.tokens, chunk.ends
         if first and not self._specific:  # nothing of the context has reached these tokens yet
-            h = norm(self._words, block.norm1, config.norm_eps)
+            words = self._words[chunk.first : chunk.first + tokens]
+            h = norm(words, block.norm1, config.norm_eps)
+            name = f"{name}.words.{chunk.first}"
             return (
-                self._fixed(_linear(h[ends] if last else h, block.query), f"{name}.words.query"),
-                self._fixed(_linear(h, block.key), f"{name}.words.key"),
-                self._fixed(_linear(h, block.value), f"{name}.words.value"),
+                self._fixed(_linear(h[ends] if last else h, block.query), f"{name}.query"),
+                self._fixed(_linear(h, block.key), f"{name}.key"),
+                self._fixed(_linear(h, block.value), f"{name}.value"),
             )
-        rows = blocks.norm(build, self.suffix, f"{name}.norm1", block.norm1, config.norm_eps)
-        asked, count = rows, self.tokens
-        if last:
-            asked = blocks.pick(build, rows, self.tokens, ends, config.width)
-            count = len(ends)
+        h = blocks.norm(build, rows, f"{name}.norm1", block.norm1, config.norm_eps)
+        asked = blocks.pick(build, h, tokens, ends, config.width) if last else h
         return (
-            self._heads(asked, f"{name}.query", block.query, count),
-            self._heads(rows, f"{name}.key", block.key, self.tokens),
-            self._heads(rows, f"{name}.value", block.value, self.tokens),
+            self._heads(asked, f"{name}.query", block.query, len(ends) if last else tokens),
+            self._heads(h, f"{name}.key", block.key, tokens),
+            self._heads(h, f"{name}.value", block.value, tokens),
         )
 
     def _suffix_attention(
-        self, query: str, own: tuple[str, str], shared: tuple[str, str], last: bool
+        self, query: str, own: tuple[str, str], shared: tuple[str, str], chunk: Chunk, last: bool
     ) -> str:
-        """Return what the suffixes read from the shared tokens and themselves, rows."""
+        """Return what the suffixes of a chunk read from shared tokens and themselves, rows."""
         build, config, parts = self.build, self._config, []
-        for i, group in enumerate(self.packing.groups):
+        for group in chunk.groups:
             first, width, mask = group.first_token, group.width, group.mask
             if last:
                 first, width = group.first_class, group.classes
                 mask = np.take_along_axis(mask, group.ends[:, :, None], axis=1)
-            q = self._tiles(query, group, first, width)
+            q = self._tiles(query, chunk, group, first, width)
             key, value = (
                 build.op(
                     "Concat",
                     self._to_tiles(before, group),
-                    self._tiles(x, group, group.first_token, group.width),
+                    self._tiles(x, chunk, group, group.first_token, group.width),
                     axis=3,
                 )
                 for x, before in zip(own, shared, strict=True)
             )
-            added = build.constant(mask, f"text.mask.{i}.{'last' if last else 'all'}")
+            place = f"{chunk.first + group.first_token}.{'last' if last else 'all'}"
+            added = build.constant(mask, f"text.mask.{place}")
             mixed = blocks.attend(build, q, key, value, added, rank=5)
             shape = [0, config.heads, group.tiles * width, config.width // config.heads]
             parts.append(build.op("Reshape", mixed, build.constant(shape)))
@@ -226,13 +233,11 @@ class TextWriter:
         both = self.build.op("Concat", context, words, axis=1)
         return self.build.op("Gather", both, self.build.constant(places), axis=1)
 
-    def _tiles(self, x: str, group: Group, first: int, width: int) -> str:
-        """Return a group's stretch of a packed axis, (P, heads, tiles, width, d)."""
+    def _tiles(self, x: str, chunk: Chunk, group: Group, first: int, width: int) -> str:
+        """Return a group's stretch of a chunk's axis, (P, heads, tiles, width, d)."""
         build, config = self.build, self._config
-        if len(self.packing.groups) > 1:
-            stop = first + group.tiles * width
-            bounds = (build.constant([first]), build.constant([stop]), build.constant([2]))
-            x = build.op("Slice", x, *bounds)
+        if len(chunk.groups) > 1:
+            x = self._stretch(x, first, group.tiles * width, 2)
         shape = [0, config.heads, group.tiles, width, config.width // config.heads]
         return build.op("Reshape", x, build.constant(shape))
 
@@ -243,6 +248,34 @@ class TextWriter:
         if group.tiles == 1:
             return x
         return build.op("Expand", x, build.constant([1, 1, group.tiles, 1, 1]))
+
+    def _cut(self, chunk: Chunk) -> str:
+        """Return a chunk's rows (P * tokens, H) of ``suffix``."""
+        if len(self.packing.chunks) == 1:
+            return self.suffix
+        build, width = self.build, self._config.width
+        x = build.op("Reshape", self.suffix, build.constant([-1, self.tokens, width]))
+        return self._rows(self._stretch(x, chunk.first, chunk.tokens, 1))
+
+    def _join(self, parts: Sequence[str], last: bool) -> str:
+        """Undo `_cut`; after the last block, rows are those of EOS alone.
+
+        Chunks meet after every block, so a runtime computes one block after the other: matrices of
+        fewer bits are made float32 once for all chunks, and `streaming.py` carries one stream.
+        """
+        if len(parts) == 1:
+            return parts[0]
+        build, width = self.build, self._config.width
+        counts = [len(c.ends) if last else c.tokens for c in self.packing.chunks]
+        shapes = [build.constant([-1, count, width]) for count in counts]
+        parts = [build.op("Reshape", x, s) for x, s in zip(parts, shapes, strict=True)]
+        return self._rows(build.op("Concat", *parts, axis=1))
+
+    def _stretch(self, x: str, first: int, count: int, axis: int) -> str:
+        """Return ``count`` places of an axis."""
+        build = self.build
+        bounds = (build.constant([first]), build.constant([first + count]), build.constant([axis]))
+        return build.op("Slice", x, *bounds)
 
     def _finish(self, x: str, mixed: str, name: str, block: Block) -> str:
         """Return x after the output projection and the MLP of a block."""

@@ -124,6 +124,11 @@ class OnnxTextTower:
         return token_moments(self._checkpoint)[1]
 
     @property
+    def rounding(self) -> float:
+        """Relative error of one operation of its arithmetic."""
+        return self._runtime.rounding
+
+    @property
     def tokens(self) -> int:
         """Tokens that one forward computes."""
         return self._prompts.tokens
