@@ -27,6 +27,7 @@ def differentiable(method):
 SETTINGS = {
     "blackvip": lambda method: (replace(method.settings, batch=2), ToyTower()),
     "coop": differentiable,
+    "coop-csc": differentiable,
     "ladder+image": lambda method: (replace(method.settings, evidence=4), ToyTower()),
 }
 

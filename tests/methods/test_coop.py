@@ -84,6 +84,14 @@ def test_features_equal_the_other_towers(checkpoints, name, n):
     )  # the query's scale is float32
 
 
+@pytest.mark.parametrize("n", [0, 1, 4])
+def test_features_of_contexts_for_each_class(checkpoints, n):
+    ours = OnnxTextTower(checkpoints["gelu"], NAMES, n_context=n, threads=1, specific=True)
+    context = near(ours).astype(np.float32)
+    found = TorchTextTower(ours.checkpoint, ours.prompts)(torch.tensor(context)).numpy()
+    assert relative(found, ours.forward(context[None])[0]) <= LIMIT
+
+
 def test_features_of_the_embedded_model():
     names = ["cat", "highway or road", "annual crop land"]
     ours = OnnxTextTower(Checkpoint.open(resolve()), names, n_context=16, threads=1)
@@ -256,6 +264,17 @@ def test_the_kept_context_makes_the_same_classifier(tower, tokens):
     assert np.allclose(same.scores(train), fitted.head.scores(train), atol=1e-4)
     others = find("coop").rename(fitted.arrays, tower.variant(class_names=["dog", "zz"]))
     assert others.n_classes == 2
+
+
+def test_contexts_for_each_class_learn_more_than_one_for_all(tower):
+    """As the head reads them: the same photos, rate and steps end at a lower loss."""
+    train = photos(tower)
+    settings = CoopSettings(epochs=12, batch=5, learning_rate=0.05, choose=False)
+    both = [fit(find(name), settings, task(tower)) for name in ("coop", "coop-csc")]
+    losses = [float(cross_entropy(one.head.scores(train), train.labels)) for one in both]
+    assert losses[1] < losses[0]
+    assert both[1].notes["training_loss"] == pytest.approx(losses[1], rel=1e-4)
+    assert both[1].arrays == {} and find("coop-csc").rename is None
 
 
 def test_views_take_the_place_of_the_photos(tower):

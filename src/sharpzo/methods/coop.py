@@ -2,9 +2,9 @@
 
 The rival that the forward-only methods are measured against: Zhou et al., IJCV 2022, settings of
 their code (trainers/coop.py of KaiyangZhou/CoOp, schedule of Dassl). One context is shared by all
-classes and stands before the name; the class-specific variant is not here. torch (extra ``torch``)
-differentiates the loss and is loaded by the fit alone: what is left is a context like any other
-prompt's, and predicting needs no torch.
+classes and stands before the name, or with ``coop-csc`` every class has its own (class-specific
+contexts). torch (extra ``torch``) differentiates the loss and is loaded by the fit alone: what is
+left is text features and a context like any other prompt's, and predicting needs no torch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sharpzo.methods.searching import SearchingSettings, search_until_spent
 from sharpzo.objective import PromptObjective
 from sharpzo.rng import generator
 from sharpzo.search import checks
-from sharpzo.types import Array, Features, Reason, State, TextTower
+from sharpzo.types import Array, Features, Reason, Result, State, TextTower
 
 if TYPE_CHECKING:
     from sharpzo.towers.torch_text import TorchTextTower
@@ -224,17 +224,39 @@ def fit(settings: CoopSettings, task: Task) -> Fit:
     ``Fit.forwards`` counts passes of the text tower, steps and validations alike; each of the
     ``backward_passes`` in the notes is worth about two forwards on top.
     """
+    result, objective = _descend(settings, task, specific=False)
+    return context_fit(
+        result, objective.contexts, failures=objective.failures, backward_passes=result.steps
+    )
+
+
+def fit_specific(settings: CoopSettings, task: Task) -> Fit:
+    """`fit` with a context of its own for every class; no new name can be read with them."""
+    result, objective = _descend(settings, task, specific=True)
+    notes = {
+        "training_loss": result.chosen.judged.loss,
+        "failures": objective.failures,
+        "backward_passes": result.steps,
+    }
+    return Fit.of_search(result, arrays={}, notes=notes)
+
+
+def _descend(
+    settings: CoopSettings, task: Task, specific: bool
+) -> tuple[Result, GradientObjective]:
     tower = _with_weights(task.tower)
-    if settings.tokens in (None, len(tower.start)):
-        return _fit(settings, task, tower)
-    tower = tower.variant(n_context=settings.tokens)
+    if not specific and settings.tokens in (None, len(tower.start)):
+        return _train(settings, task, tower)
+    tower = tower.variant(n_context=settings.tokens, specific=specific)
     try:
-        return _fit(settings, task, tower)
+        return _train(settings, task, tower)
     finally:
         tower.close()
 
 
-def _fit(settings: CoopSettings, task: Task, tower: OnnxTextTower) -> Fit:
+def _train(
+    settings: CoopSettings, task: Task, tower: OnnxTextTower
+) -> tuple[Result, GradientObjective]:
     from sharpzo.towers.torch_text import TorchTextTower, cores
 
     objective = GradientObjective(
@@ -261,10 +283,7 @@ def _fit(settings: CoopSettings, task: Task, tower: OnnxTextTower) -> Fit:
         weight_decay=settings.weight_decay,
     )
     with cores(tower.threads):
-        result = search_until_spent(search, objective, settings, task)
-    return context_fit(
-        result, objective.contexts, failures=objective.failures, backward_passes=result.steps
-    )
+        return search_until_spent(search, objective, settings, task), objective
 
 
 def _with_weights(tower: TextTower) -> OnnxTextTower:
@@ -297,18 +316,30 @@ _PUBLISHED = CoopSettings(
     views=20,
 )
 
+_PRESETS = {
+    "published": _PUBLISHED,
+    "published-4": replace(_PUBLISHED, tokens=4, start="words"),
+    "published-imagenet": replace(_PUBLISHED, epochs=50),
+}
+
 register(
     Method(
         "coop",
         "CoOp: the context by backpropagation (extra torch)",
         CoopSettings(),
         fit,
-        {
-            "published": _PUBLISHED,
-            "published-4": replace(_PUBLISHED, tokens=4, start="words"),
-            "published-imagenet": replace(_PUBLISHED, epochs=50),
-        },
+        _PRESETS,
         rename=rename,
+        bounded=False,
+    )
+)
+register(
+    Method(
+        "coop-csc",
+        "CoOp with a context of its own for every class, by backpropagation (extra torch)",
+        CoopSettings(),
+        fit_specific,
+        _PRESETS,
         bounded=False,
     )
 )

@@ -28,7 +28,8 @@ TorchPair = tuple[Tensor, Tensor]
 
 
 class TorchTextTower:
-    """A context (n, m) to raw text features (K, D), differentiable in the context.
+    """A context (n, m) to raw text features (K, D), differentiable in the context; contexts
+    (K * n, m), one class after the other, if the prompts are ``specific``.
 
     ``checkpointing`` keeps the input of each block alone and computes its inside again in the
     backward pass: less memory for one more forward. ``dtype`` is float32 unless a finite
@@ -72,13 +73,14 @@ class TorchTextTower:
         self._positions = _tensor(places[: 1 + n + max(lengths)], dtype)
         self._sos = rows[:1].expand(len(lengths), 1, config.width)
         self._suffixes = rows[1:].reshape(len(lengths), max(lengths), config.width)
+        self._contexts = len(lengths) if prompts.specific else 1
         self._ends = torch.tensor([n + length for length in lengths])
 
     def __call__(self, context: Tensor) -> Tensor:
-        """Return raw text features (K, D) of one context (n, m), shared by all classes."""
-        many = len(self._suffixes)
-        shared = context.to(self.dtype).expand(many, *context.shape)
-        x = torch.cat([self._sos, shared, self._suffixes], dim=1) + self._positions
+        """Return raw text features (K, D) of a context."""
+        many, width = len(self._suffixes), context.shape[-1]
+        contexts = context.to(self.dtype).reshape(self._contexts, -1, width).expand(many, -1, -1)
+        x = torch.cat([self._sos, contexts, self._suffixes], dim=1) + self._positions
         for block in self._blocks:
             x = _Recomputed.keep(block, x) if self._checkpointing else block(x)
         x = _norm(x[torch.arange(many), self._ends], self._final, self._config.norm_eps)
