@@ -19,7 +19,7 @@ from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.data.demo import load_demo
 from sharpzo.data.photos import as_photo
 from sharpzo.errors import BudgetError, CheckpointError, EngineError, InputError
-from sharpzo.memory import MB, resident
+from sharpzo.memory import MB, Need, resident
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.features import encode
 from sharpzo.towers.image_process import ImageProcess
@@ -120,7 +120,7 @@ def test_the_least_that_a_refusal_names_does(checkpoint):
 
     def plan(limit: int):
         return MemoryLimit(limit, checkpoint, 1).plan(
-            prompts, "float32", 10 * MB, [split(2)], [split(2)]
+            prompts, "float32", Need(10 * MB), [split(2)], [split(2)]
         )
 
     with pytest.raises(BudgetError, match=r"1 MB cannot be met.*at least \d+ MB") as refused:
@@ -137,8 +137,8 @@ def test_the_least_that_a_refusal_names_does(checkpoint):
 def test_needs_grow_with_what_is_computed_at_a_time(checkpoint):
     few, many = (layout(checkpoint, [f"cat {i}" for i in range(k)]) for k in (2, 50))
     assert image_bytes(checkpoint, 1) < image_bytes(checkpoint, 8)
-    assert text_bytes(checkpoint, few, 1) < text_bytes(checkpoint, few, 32)
-    assert text_bytes(checkpoint, few, 1) < text_bytes(checkpoint, many, 1)
+    assert text_bytes(checkpoint, few, 1, Need()) < text_bytes(checkpoint, few, 32, Need())
+    assert text_bytes(checkpoint, few, 1, Need()) < text_bytes(checkpoint, many, 1, Need())
 
 
 @linux
@@ -200,7 +200,18 @@ def test_other_photos_are_not_taken_from_the_cache(checkpoint, tmp_path):
 
 @linux
 @pytest.mark.slow
-@pytest.mark.parametrize("extra", [[], ["--method", "sharpzo"], ["--precision", "int8"]])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        [],
+        ["--method", "sharpzo"],
+        ["--precision", "int8"],
+        ["--method", "fgn"],
+        ["--method", "fgn", "--precision", "int8"],
+        ["--method", "fgn-csc"],
+        ["--method", "sharpzo-fast"],
+    ],
+)
 def test_the_whole_run_stays_below_the_least_limit(tmp_path, extra):
     for number, name in enumerate(("cat", "dog")):
         (tmp_path / "photos" / name).mkdir(parents=True)
@@ -241,7 +252,9 @@ print(first == work() == work(), after < before - 5_000_000)
 
 def test_fewer_bits_are_planned_for(checkpoint):
     prompts = layout(checkpoint, ["cat", "dog"])
-    needs = {p: text_bytes(checkpoint, prompts, 1, p) for p in ("float32", "int8", "float16")}
+    needs = {
+        p: text_bytes(checkpoint, prompts, 1, Need(), p) for p in ("float32", "int8", "float16")
+    }
     config = checkpoint.text
     matrices = config.layers * (4 * config.width**2 + 2 * config.width * config.mlp_width)
     assert matrices <= needs["float16"] - needs["int8"] <= 1.01 * matrices

@@ -117,10 +117,15 @@ def test_tangents_equal_the_whole_graph(models, name):
 
 
 @pytest.mark.parametrize("specific", [False, True])
-@pytest.mark.parametrize("n", [1, None, 7])
-@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
-def test_tangents_of_any_context_in_any_precision(models, n, precision, specific):
-    check_tangents(models["clip-gelu"][0], n, precision, specific)
+@pytest.mark.parametrize("n", [1, 7])
+def test_tangents_of_any_context(models, n, specific):
+    check_tangents(models["clip-gelu"][0], n, specific=specific)
+
+
+@pytest.mark.parametrize("specific", [False, True])
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_tangents_in_fewer_bits(models, precision, specific):
+    check_tangents(models["clip-gelu"][0], precision=precision, specific=specific)
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -135,7 +140,7 @@ def test_a_streamed_tower_has_derivatives(models, specific):
     checkpoint = Checkpoint.open(models["clip-gelu"][0])
     how = {"threads": 1, "specific": specific}
     whole, streamed = (OnnxTextTower(checkpoint, NAMES, streamed=s, **how) for s in (False, True))
-    streamed.directions = 2
+    streamed.batch = 2
     draws = np.random.default_rng(0).normal(size=(5, *whole.start.shape)).astype(np.float32)
     wanted, found = (tower.jvp(whole.start, draws) for tower in (whole, streamed))
     assert relative(found[0], wanted[0]) <= 1e-6
@@ -156,9 +161,6 @@ def test_matrices_in_fewer_bits_are_in_memory_once(models):
     for specific, tangents in ((False, False), (False, True), (True, True)):
         prompts = layout(checkpoint, NAMES, specific=specific)
         streamed = StreamedText(checkpoint, prompts, 1, "int8", tangents, kept)
-        used = [(i, name) for i, step in enumerate(streamed._steps) for name in step.fixed]
-        names = {"block.fc2.weight", "block.fc2.weight.scale", "block.query.bias"}
-        assert names <= {name for _, name in used} & {name for _, name in kept}
-        for i, name in set(used) & set(kept):
-            assert streamed._steps[i].fixed[name] is kept[i, name]
-        assert "block.words.key" not in {name for _, name in kept}  # of these class names
+        for layer, step in enumerate(streamed._steps):
+            assert step.fixed["block.fc2.weight"] is kept[layer, "block.fc2.weight"].values
+            assert step.fixed["block.fc2.weight.scale"] is kept[layer, "block.fc2.weight"].scale

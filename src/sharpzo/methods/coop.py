@@ -309,6 +309,6 @@ register(
             "published-imagenet": replace(_PUBLISHED, epochs=50),
         },
         rename=rename,
-        bounded=False,
+        need=None,
     )
 )

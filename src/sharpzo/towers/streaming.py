@@ -21,7 +21,7 @@ from sharpzo.towers import text
 from sharpzo.towers.blocks import Block
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.graph import Builder, Graph
-from sharpzo.towers.precision import Precision
+from sharpzo.towers.precision import Precision, Quantised
 from sharpzo.towers.prompts import Prompts
 from sharpzo.towers.session import Session
 from sharpzo.towers.tangent import TangentBuilder, check_moves
@@ -31,7 +31,8 @@ _NAME = "block"  # of every block: graphs are shared
 _MOVING = {"context": "directions", "suffix": "suffix_directions"}
 _TANGENTS = _MOVING | {"states": "state_derivatives", "features": "derivatives"}
 
-Kept = dict[tuple[int, str], Array]  # number of a block, name of an array -> the array
+# Number of a block, name of a matrix -> what is stored of it.
+Kept = dict[tuple[int, str], Array | Quantised | None]
 
 
 class StreamedText:
@@ -69,15 +70,17 @@ class StreamedText:
         }  # fmt: skip
         kept = {} if kept is None else kept
 
-        def begin() -> Builder:
-            return _Tangents(_MOVING, precision) if tangents else _Builder(precision)
+        def begin(layer: int) -> Builder:
+            build = _Tangents(_MOVING, precision) if tangents else _Builder(precision)
+            build.kept, build.layer = kept, layer
+            return build
 
-        writer = text.TextWriter(begin(), checkpoint, prompts)
+        writer = text.TextWriter(begin(0), checkpoint, prompts)
         for layer in range(config.layers):
             first, last = layer == 0, layer == config.layers - 1
             reads = ["context"] if first else ["context", "suffix"]
             if not first:
-                _go_on(writer, begin(), n, m)
+                _go_on(writer, begin(layer), n, m)
             block = text.read_block(checkpoint, layer)
             writer.add_block(_NAME, block, first, last)
             build, results = writer.build, {"suffix": writer.suffix}
@@ -98,9 +101,6 @@ class StreamedText:
             names = _arrays(block).keys() & graph.weights.keys()
             again = frozenset(names) if precision == "float32" else frozenset[str]()
             fixed = _copied(graph, again)
-            for name in fixed:
-                if name.removesuffix(".scale") in names:
-                    fixed[name] = kept.setdefault((layer, name), fixed[name])
             checkpoint.weights.release()
             kind = "first" if first else "last" if last else "middle"
             if kind not in self._sessions:
@@ -148,7 +148,19 @@ class _Step:
 
 
 class _Builder(Builder):
-    """Named constants are weights, however small: blocks share a graph, not their constants."""
+    """Named constants are weights, however small: blocks share a graph, not their constants.
+
+    Matrices of fewer bits come from ``kept``, or go there.
+    """
+
+    kept: Kept
+    layer: int
+
+    def stored(self, name: str, array: Array) -> Array | Quantised | None:
+        key = self.layer, name
+        if key not in self.kept:
+            self.kept[key] = super().stored(name, array)
+        return self.kept[key]
 
     def constant(self, values: Any, name: str = "") -> str:
         if not name:

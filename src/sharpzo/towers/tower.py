@@ -37,11 +37,11 @@ LEAST_DIRECTIONS = 4
 class OnnxTextTower:
     """Contexts to text features for fixed class names; fulfils `types.TextTower`.
 
-    ``batch`` candidates and ``directions`` of derivatives are computed at a time, which bounds the
-    memory and may be set anew; by default as many as make about 1,000 and 4,000 tokens. ``threads``
-    is the number of cores, all by default; ``engine`` and ``precision`` are those of `Runtime`.
-    With ``streamed`` one block's weights are in memory at a time (`streaming.py`); raises
-    `InputError` where that cannot be.
+    ``batch`` candidates are computed at a time, which bounds the memory and may be set anew; by
+    default as many as make about 1,000 tokens. ``threads`` is the number of cores, all by default;
+    ``engine`` and ``precision`` are those of `Runtime`. With ``streamed`` one block's weights are
+    in memory at a time (`streaming.py`), and no more directions of derivatives than candidates;
+    raises `InputError` where that cannot be.
 
     Graphs are compiled on first use: what is wrong with class names is said at once, but nothing
     large is in memory before it has work to do.
@@ -80,7 +80,6 @@ class OnnxTextTower:
         self._prompts = layout(checkpoint, class_names, template, n_context, specific)
         usual = max(1, TOKENS // self.tokens)
         self.batch = usual if batch is None else _positive("batch", batch)
-        self.directions = max(LEAST_DIRECTIONS, TANGENT_TOKENS // self.tokens, self.batch)
         self._start = start(checkpoint, self._prompts)
         self._logit_scale = checkpoint.logit_scale
         config = checkpoint.text
@@ -174,14 +173,13 @@ class OnnxTextTower:
             class_names or self.class_names,
             template or self.template,
             n_context,
+            # Tokens of a call are what a batch was chosen for; other prompts are about as long.
+            batch=self.batch if self._streamed else None,
             streamed=self._streamed,
             specific=specific,
             **vars(self._runtime),
         )
-        if self._streamed:
-            # Tokens of a call are what these were chosen for; other prompts are about as long.
-            other.batch, other.directions = self.batch, self.directions
-            other._matrices = self._matrices
+        other._matrices = self._matrices
         return other
 
     def jvp(self, context: Array, directions: Array) -> tuple[Array, Array]:
@@ -194,9 +192,11 @@ class OnnxTextTower:
         directions = self._checked("directions", directions)
         context = self._checked("context", np.asarray(context)[None])
         session = self._tangents = self._tangents or self._open(tangents=True)
+        usual = max(LEAST_DIRECTIONS, TANGENT_TOKENS // self.tokens, self.batch)
+        count = self.batch if self._streamed else usual
         outputs, chunks = ("features", "derivatives"), []
-        for i in range(0, len(directions), self.directions):
-            chunk = directions[i : i + self.directions]
+        for i in range(0, len(directions), count):
+            chunk = directions[i : i + count]
             inputs = {"context": context, "directions": chunk}
             chunks.append(session.run_many(outputs, inputs))
         return chunks[0][0][0], np.concatenate([derivatives for _, derivatives in chunks])
