@@ -27,7 +27,7 @@ _WORKER = "sharpzo.towers.image_worker"
 _ENGINE = "sharpzo.towers.streaming, onnxruntime"
 # Compiled graphs, what the runtime keeps beside the tensors, and pages of libraries that come back.
 _SESSIONS = 12 * MB
-_GRAPHS = 10 * MB  # compiled graphs of tangents, or of one more tower: 6 MB, more to write them
+_GRAPHS = 10 * MB  # compiled graphs of tangents, or of one more tower: 6 MB, and to write them
 _ARENA = 1.5  # times what is in use: the holes of the runtime's arena
 # Where the library of matrix products packs its operands, and pages of libraries that come back.
 _PRODUCTS = 14 * MB
@@ -156,12 +156,13 @@ def text_bytes(
     # What is no view of the file: scaled queries, or all of a block.
     copied = 4 * (numbers if checkpoint.weights.converted else config.width**2)
     if precision == "float32":
-        weights = 4 * (numbers + others)
+        weights, writing = 4 * (numbers + others), 0
     else:
         weights = config.layers * (_BYTES[precision] * numbers + 8 * others)
+        writing = 4 * config.width * config.mlp_width  # a matrix from the file, beside all of them
     suffixes = sum(map(len, prompts.suffixes))
     fixed = 4 * config.width * (5 * suffixes + 2 * config.layers + config.projection)
-    graphs = _SESSIONS + fixed + more * (_GRAPHS + fixed)
+    graphs = _SESSIONS + fixed + more * (_GRAPHS + writing + fixed)
     return graphs + weights + copied + arena_bytes(checkpoint, prompts, batch, need, precision)
 
 

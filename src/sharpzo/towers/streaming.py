@@ -60,13 +60,13 @@ class StreamedText:
         self._checkpoint = checkpoint
         self._sessions: dict[str, Session] = {}
         self._steps: list[_Step] = []
-        config, m, k, p = checkpoint.text, checkpoint.text.width, len(prompts.suffixes), "p"
+        config, m, k = checkpoint.text, checkpoint.text.width, len(prompts.suffixes)
         n = 0 if prompts.specific else prompts.n_context  # vectors that move on as they are
         shapes: dict[str, Sequence[int | str]] = {
-            "context": ("P", prompts.vectors, m), "directions": (p, prompts.vectors, m),
+            "context": ("P", prompts.vectors, m), "directions": ("p", prompts.vectors, m),
             "suffix": ("S", m), "suffix_directions": ("s", m),
-            "states": ("P", k, m), "state_derivatives": (p, k, m),
-            "features": ("P", k, config.projection), "derivatives": (p, k, config.projection),
+            "states": ("P", k, m), "state_derivatives": ("p", k, m),
+            "features": ("P", k, config.projection), "derivatives": ("p", k, config.projection),
         }  # fmt: skip
         kept = {} if kept is None else kept
 
@@ -98,8 +98,7 @@ class StreamedText:
                 {value: shapes[x] for x, value in results.items()},
                 "text-block",
             )
-            names = _arrays(block).keys() & graph.weights.keys()
-            again = frozenset(names) if precision == "float32" else frozenset[str]()
+            again = _arrays(block).keys() & graph.weights if precision == "float32" else set[str]()
             fixed = _copied(graph, again)
             checkpoint.weights.release()
             kind = "first" if first else "last" if last else "middle"
@@ -143,7 +142,7 @@ class _Step:
 
     session: Session
     results: dict[str, str]
-    again: frozenset[str]
+    again: set[str]
     fixed: dict[str, Array]
 
 
@@ -182,7 +181,7 @@ def _go_on(writer: text.TextWriter, build: Builder, n: int, width: int) -> None:
         writer.context = build.op("Reshape", "context", build.constant([-1, width]))
 
 
-def _copied(graph: Graph, again: frozenset[str]) -> dict[str, Array]:
+def _copied(graph: Graph, again: set[str]) -> dict[str, Array]:
     """The arrays of a graph that are not read again.
 
     Views are copied, so that no page of the checkpoint stays in memory for them.
