@@ -112,9 +112,8 @@ class Method:
 
     ``load`` rebuilds the head from an artefact's arrays. ``rename`` makes the classifier of class
     names that training never saw, from the artefact's arrays and a tower for those names; None
-    where a method knows no names. ``need``: what settings make of a text tower's memory; by default
-    the map to ``dim`` numbers and their covariance, where settings have a ``dim``. None where no
-    memory limit can be planned for.
+    where a method knows no names. ``need`` says what a fit with settings and a text tower takes in
+    memory, so that a limit can be planned for; None where it cannot.
     """
 
     name: str
