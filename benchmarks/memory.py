@@ -11,8 +11,8 @@ order (``--runs`` names fewer):
   a run before it with a limit of 1 MB names in its refusal;
 * ``least, default method``: ``ladder+gda``, one forward, as `fit` runs without further wishes;
 * ``unlimited``: method ``sharpzo`` without a limit, which keeps its image features;
-* the same with ``fgn`` and ``fgn-csc``, and in 250 MB: 200 forwards are a few linearisations at
-  most, and the first one is the peak;
+* the same with ``fgn`` and ``fgn-csc``, and in 250 MB: 200 forwards are three linearisations of the
+  one and one of the other, and later ones add no more than the old directions (5 MB);
 * ``coop``, ``coop, checkpointing``: backpropagation (torch, extra ``torch``), 20 steps of 32
   photos, with the image features that the run before has kept: the peak is that of tuning.
 
