@@ -11,6 +11,8 @@ order (``--runs`` names fewer):
   a run before it with a limit of 1 MB names in its refusal;
 * ``least, default method``: ``ladder+gda``, one forward, as `fit` runs without further wishes;
 * ``unlimited``: method ``sharpzo`` without a limit, which keeps its image features;
+* the same with ``fgn`` and ``fgn-csc``, and in 250 MB: 200 forwards are three linearisations of the
+  one and one of the other, and later ones add no more than the old directions (5 MB);
 * ``coop``, ``coop, checkpointing``: backpropagation (torch, extra ``torch``), 20 steps of 32
   photos, with the image features that the run before has kept: the peak is that of tuning.
 
@@ -45,12 +47,20 @@ from PIL import Image
 RESULT = Path(__file__).parent / "results" / "memory.json"
 RUN = [sys.executable, "-c", "from sharpzo.cli import main; main()"]
 SEARCH = ["--method", "sharpzo"]
+FGN = ["--method", "fgn"]
 COOP = ["--method", "coop", "--budget-steps", "20"]
 RUNS = {
     "least": SEARCH,
     "least, int8": [*SEARCH, "--precision", "int8"],
     "least, default method": [],
     "unlimited": SEARCH,
+    "least, fgn": FGN,
+    "250 MB, fgn": [*FGN, "--memory-limit", "250MB"],
+    "least, fgn, int8": [*FGN, "--precision", "int8"],
+    "unlimited, fgn": FGN,
+    "least, fgn-csc": ["--method", "fgn-csc"],
+    "250 MB, fgn-csc": ["--method", "fgn-csc", "--memory-limit", "250MB"],
+    "unlimited, fgn-csc": ["--method", "fgn-csc"],
     "coop": COOP,
     "coop, checkpointing": [*COOP, "--set", "checkpointing=true"],
 }
@@ -179,10 +189,11 @@ def fit(
 
 
 def measure(run: str, model: Path, photos: Path, out: Path, args: argparse.Namespace) -> dict:
-    extra = [*RUNS[run], *(["--no-cache"] if "least" in run else ["--cache", str(out / "cache")])]
+    keeps = run == "unlimited" or "coop" in run
+    extra = [*RUNS[run], *(["--cache", str(out / "cache")] if keeps else ["--no-cache"])]
     if "coop" not in run and "default" not in run:
         extra += ["--budget-forwards", str(args.forwards)]
-    limit = None
+    limit = "250MB" if "MB" in run else None
     if "least" in run:
         refused = fit(model, photos, out / "refused", args, [*extra, "--memory-limit", "1MB"])
         limit = f"{refused['least_mb']}MB"

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +84,7 @@ class PromptClassifier:
         self.runtime = Runtime(engine, precision, threads)
         self.cache = None if cache is None else Path(cache)
         self.memory_limit = None if memory_limit is None else parse_size(memory_limit)
-        if self.memory_limit is not None and not self.method.bounded:
+        if self.memory_limit is not None and self.method.need is None:
             raise InputError(
                 f"method {self.method.name} needs more than the towers block by block; choose "
                 "another method, or leave out the memory limit"
@@ -128,7 +129,7 @@ class PromptClassifier:
             self.template,
             before=[*splits.values()],
             after=[dataset.test] if dataset.test else [],
-            dim=getattr(self.settings, "dim", None),
+            need=self.method.need and partial(self.method.need, self.settings),
         )
         self.encoded_ = dict(encoded or {})
         self.encoded_ |= self._encode(

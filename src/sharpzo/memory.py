@@ -8,6 +8,7 @@ import mmap
 import re
 import sys
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from sharpzo.errors import InputError
@@ -19,6 +20,22 @@ _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
 _MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (...p) \S+ \S+ \d+ +(/.*)?")
 _before = 0  # bytes: the peak of this process alone before it watched anew
 _with_children = 0  # bytes: the most of this process and a child of its at the same time
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a method takes while it fits: ``bytes`` beside the text tower, ``tangents`` of the tower
+    besides forwards, and ``tokens`` of a forward if it opens a tower of its own (0: it does not).
+    """
+
+    bytes: int = 0
+    tangents: bool = False
+    tokens: int = 0
+
+
+def matrices(side: int) -> int:
+    """Bytes of a square matrix, its eigenvectors and what computes them, float64."""
+    return 8 * 6 * side**2
 
 
 def parse_size(size: str | int) -> int:

@@ -274,7 +274,8 @@ def test_contexts_for_each_class_learn_more_than_one_for_all(tower):
     losses = [float(cross_entropy(one.head.scores(train), train.labels)) for one in both]
     assert losses[1] < losses[0]
     assert both[1].notes["training_loss"] == pytest.approx(losses[1], rel=1e-4)
-    assert both[1].arrays == {} and find("coop-csc").rename is None
+    assert both[1].arrays == {}
+    assert find("coop-csc").rename is None
 
 
 def test_views_take_the_place_of_the_photos(tower):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -49,6 +51,29 @@ def drive(search, tower, tells):
     for _ in range(tells):
         if search.stopped is None:
             search.tell(tower(search.ask()))
+
+
+@pytest.mark.parametrize(("groups", "window"), [(1, 0), (1, 40), (4, 0), (4, 40)])
+def test_arrays_take_no_more_than_is_said(groups, window):
+    how = GaussNewtonSettings(directions=16, window=window, reuse=1)
+    dim, features = 8000 * groups, (groups, 16_000)
+
+    def loss(values):
+        return float((values**2).sum()), 2 * values
+
+    tracemalloc.start()
+    search = GaussNewton(dim, loss, how, seed=1, groups=groups)
+    for _ in range(8):  # four linearisations fill the window
+        question, draws = search.ask(), np.random.default_rng(0)
+        rows = len(question.directions) if isinstance(question, Linearise) else len(question)
+        answer = draws.standard_normal((rows, *features), dtype=np.float32)
+        if isinstance(question, Linearise):
+            answer = Linearised(np.ones(features, np.float32), answer)
+        search.tell(answer)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    said = how.bytes(dim, groups * 16_000, groups)
+    assert 0.4 * said < peak < said + 2e6  # a few rows of features, too
 
 
 def test_a_linear_tower_is_solved_by_one_linearisation():

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +15,20 @@ from PIL import Image
 from random_models import TEXT, VISION, relative, save_clip
 from safetensors.numpy import load_file, save_file
 
+from sharpzo.budget import Budget
 from sharpzo.classifier import PromptClassifier
 from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.data.demo import load_demo
 from sharpzo.data.photos import as_photo
 from sharpzo.errors import BudgetError, CheckpointError, EngineError, InputError
-from sharpzo.memory import MB, resident
+from sharpzo.memory import MB, Need, resident
+from sharpzo.methods import find
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.features import encode
 from sharpzo.towers.image_process import ImageProcess
 from sharpzo.towers.limit import MemoryLimit, arena_bytes, image_bytes, text_bytes
 from sharpzo.towers.prompts import layout
-from sharpzo.towers.tower import OnnxImageTower
+from sharpzo.towers.tower import OnnxImageTower, OnnxTextTower
 
 linux = pytest.mark.skipif(resident() is None, reason="the system hides what a process takes")
 
@@ -120,7 +123,7 @@ def test_the_least_that_a_refusal_names_does(checkpoint):
 
     def plan(limit: int):
         return MemoryLimit(limit, checkpoint, 1).plan(
-            prompts, "float32", 10 * MB, [split(2)], [split(2)]
+            prompts, "float32", Need(10 * MB), [split(2)], [split(2)]
         )
 
     with pytest.raises(BudgetError, match=r"1 MB cannot be met.*at least \d+ MB") as refused:
@@ -137,13 +140,13 @@ def test_the_least_that_a_refusal_names_does(checkpoint):
 def test_needs_grow_with_what_is_computed_at_a_time(checkpoint):
     few, many = (layout(checkpoint, [f"cat {i}" for i in range(k)]) for k in (2, 50))
     assert image_bytes(checkpoint, 1) < image_bytes(checkpoint, 8)
-    assert text_bytes(checkpoint, few, 1) < text_bytes(checkpoint, few, 32)
-    assert text_bytes(checkpoint, few, 1) < text_bytes(checkpoint, many, 1)
+    assert text_bytes(checkpoint, few, 1, Need()) < text_bytes(checkpoint, few, 32, Need())
+    assert text_bytes(checkpoint, few, 1, Need()) < text_bytes(checkpoint, many, 1, Need())
 
 
 def test_classes_beyond_a_chunk_need_little(checkpoint):
     few, many = (layout(checkpoint, [f"cat {i}" for i in range(k)]) for k in (200, 2000))
-    assert arena_bytes(checkpoint, many, 1) < 5 * arena_bytes(checkpoint, few, 1)
+    assert arena_bytes(checkpoint, many, 1, Need()) < 5 * arena_bytes(checkpoint, few, 1, Need())
 
 
 @linux
@@ -161,6 +164,54 @@ def test_fitting_and_predicting_are_the_same_under_a_limit():
     assert relative(found, wanted) <= 1e-3  # the penalty is chosen by a grid; scores are scaled
     names = ["otter", "hazel tree"]
     assert list(bounded.rename(names).classes_) == names
+
+
+@linux
+@pytest.mark.parametrize("method", ["fgn", "fgn-csc"])
+def test_searches_with_tangents_go_the_same_way_under_a_limit(method):
+    demo = load_demo(1)
+    few = replace(demo, train=demo.train.take(range(0, 160, 8)), val=None, test=None)
+    how = {"threads": 1, "settings": {"search.directions": 8}, "budget": Budget(60)}
+    free = PromptClassifier(method, **how).fit(few)
+    bounded = PromptClassifier(method, memory_limit="2GB", **how)
+    bounded.fit(few, encoded=free.encoded_)
+    assert bounded.fit_.forwards == free.fit_.forwards > 20
+    found, wanted = (c.fit_.notes["training_loss"] for c in (bounded, free))
+    assert abs(found - wanted) <= 1e-4 * wanted
+    for name, array in free.arrays_.items():
+        assert relative(bounded.arrays_[name], array) <= 1e-3
+    text = [next(iter(c.head_.arrays().values())) for c in (bounded, free)]
+    assert relative(*text) <= 1e-3
+
+
+def test_what_methods_need(checkpoint):
+    tower = OnnxTextTower(checkpoint, ["cat", "dog", "bird"], threads=1)
+    needs = {}
+    for name in ("gda", "sharpzo", "sharpzo-fast", "fgn", "fgn-csc"):
+        method = find(name)
+        needs[name] = method.need(method.settings, tower)
+    assert needs["gda"] == Need()
+    assert needs["sharpzo"].bytes > 8 * 512**2
+    assert not needs["sharpzo"].tangents
+    assert needs["sharpzo-fast"] == replace(needs["sharpzo"], tangents=True)
+    assert needs["fgn"].tangents
+    assert needs["fgn"].tokens == 0
+    d = tower.start.size
+    assert needs["fgn-csc"].bytes - needs["fgn"].bytes >= 8 * 2 * d * 32
+    assert needs["fgn-csc"].tokens == tower.tokens + 2 * len(tower.start)
+    fgn = find("fgn")
+    differences = fgn.need(fgn.configure(None, {"difference": 0.1, "dim": 100}), tower)
+    assert not differences.tangents
+    assert differences.bytes < needs["fgn"].bytes
+
+
+def test_tangents_are_planned_for(checkpoint):
+    prompts = layout(checkpoint, ["cat", "dog"])
+    kinds = [Need(), Need(tangents=True), Need(tangents=True, tokens=100)]
+    needs = [text_bytes(checkpoint, prompts, 1, need) for need in kinds]
+    assert needs == sorted(needs)
+    arenas = [arena_bytes(checkpoint, prompts, b, n) for b, n in ((9, kinds[0]), (8, kinds[1]))]
+    assert arenas[0] == arenas[1]
 
 
 def test_a_method_that_cannot_be_bounded_says_so():
@@ -205,7 +256,18 @@ def test_other_photos_are_not_taken_from_the_cache(checkpoint, tmp_path):
 
 @linux
 @pytest.mark.slow
-@pytest.mark.parametrize("extra", [[], ["--method", "sharpzo"], ["--precision", "int8"]])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        [],
+        ["--method", "sharpzo"],
+        ["--precision", "int8"],
+        ["--method", "fgn"],
+        ["--method", "fgn", "--precision", "int8"],
+        ["--method", "fgn-csc"],
+        ["--method", "sharpzo-fast"],
+    ],
+)
 def test_the_whole_run_stays_below_the_least_limit(tmp_path, extra):
     for number, name in enumerate(("cat", "dog")):
         (tmp_path / "photos" / name).mkdir(parents=True)
@@ -246,7 +308,9 @@ print(first == work() == work(), after < before - 5_000_000)
 
 def test_fewer_bits_are_planned_for(checkpoint):
     prompts = layout(checkpoint, ["cat", "dog"])
-    needs = {p: text_bytes(checkpoint, prompts, 1, p) for p in ("float32", "int8", "float16")}
+    needs = {
+        p: text_bytes(checkpoint, prompts, 1, Need(), p) for p in ("float32", "int8", "float16")
+    }
     config = checkpoint.text
     matrices = config.layers * (4 * config.width**2 + 2 * config.width * config.mlp_width)
     assert matrices <= needs["float16"] - needs["int8"] <= 1.01 * matrices

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from random_models import TEXT, VISION, halve, relative, save_clip
 
-from sharpzo.errors import InputError
+from sharpzo.errors import EngineError, InputError
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.precision import Precision
 from sharpzo.towers.prompts import layout, start
 from sharpzo.towers.session import Session
-from sharpzo.towers.streaming import StreamedText
+from sharpzo.towers.streaming import Kept, StreamedText
+from sharpzo.towers.tangent import build_tangent
 from sharpzo.towers.text import build_text
 from sharpzo.towers.tower import OnnxTextTower
 
@@ -40,6 +41,23 @@ def check_text(
             (found,) = streamed.run_many([output], {"context": contexts})
             assert relative(found, wanted) <= limit
     streamed.close()
+
+
+def check_tangents(
+    folder: Path, n: int | None = None, precision: Precision = "float32", specific: bool = False
+) -> None:
+    checkpoint = Checkpoint.open(folder)
+    prompts = layout(checkpoint, NAMES, "the photo of {}", n, specific)
+    draws = np.random.default_rng(0).normal(size=(6, *start(checkpoint, prompts).shape))
+    inputs = {"context": start(checkpoint, prompts) + draws[:1], "directions": draws[1:]}
+    inputs = {name: values.astype(np.float32) for name, values in inputs.items()}
+    outputs = ("derivatives", "features", "states", "state_derivatives")
+    streamed = StreamedText(checkpoint, prompts, 1, precision, tangents=True)
+    found = streamed.run_many(outputs, inputs)
+    streamed.close()
+    with Session(build_tangent(checkpoint, prompts, precision), threads=1) as whole:
+        for one, wanted in zip(found, whole.run_many(outputs, inputs), strict=True):
+            assert relative(one, wanted) <= 1e-6
 
 
 @pytest.mark.parametrize("name", ["clip-quick", "clip-gelu", "clip-legacy", "dual"])
@@ -98,3 +116,57 @@ def test_what_cannot_be_computed_block_by_block_is_refused(models, how):
     checkpoint = Checkpoint.open(models["clip-gelu"][0])
     with pytest.raises(InputError, match=r"memory limit.*leave out one of them"):
         OnnxTextTower(checkpoint, NAMES, streamed=True, **how)
+
+
+@pytest.mark.parametrize("name", ["clip-quick", "clip-legacy", "dual"])
+def test_tangents_equal_the_whole_graph(models, name):
+    check_tangents(models[name][0])
+
+
+@pytest.mark.parametrize("specific", [False, True])
+@pytest.mark.parametrize("n", [1, 7])
+def test_tangents_of_any_context(models, n, specific):
+    check_tangents(models["clip-gelu"][0], n, specific=specific)
+
+
+@pytest.mark.parametrize("specific", [False, True])
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_tangents_in_fewer_bits(models, precision, specific):
+    check_tangents(models["clip-gelu"][0], precision=precision, specific=specific)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_tangents_of_one_and_two_blocks(tmp_path, layers):
+    save_clip(tmp_path, TEXT | {"num_hidden_layers": layers}, VISION)
+    for specific in (False, True):
+        check_tangents(tmp_path, specific=specific)
+
+
+@pytest.mark.parametrize("specific", [False, True])
+def test_a_streamed_tower_has_derivatives(models, specific):
+    checkpoint = Checkpoint.open(models["clip-gelu"][0])
+    how = {"threads": 1, "specific": specific}
+    whole, streamed = (OnnxTextTower(checkpoint, NAMES, streamed=s, **how) for s in (False, True))
+    streamed.batch = 2
+    draws = np.random.default_rng(0).normal(size=(5, *whole.start.shape)).astype(np.float32)
+    wanted, found = (tower.jvp(whole.start, draws) for tower in (whole, streamed))
+    assert relative(found[0], wanted[0]) <= 1e-6
+    assert relative(found[1], wanted[1]) <= 1e-6
+    streamed.close()
+    with pytest.raises(EngineError, match="closed"):
+        streamed.jvp(whole.start, draws)
+
+
+def test_a_streamed_tower_without_context_has_none(models):
+    tower = OnnxTextTower(Checkpoint.open(models["clip-gelu"][0]), NAMES, "{}", streamed=True)
+    with pytest.raises(InputError, match="0 context tokens"):
+        tower.jvp(tower.start, np.zeros((1, 0, 32), np.float32))
+
+
+def test_matrices_in_fewer_bits_are_in_memory_once(models):
+    checkpoint, kept = Checkpoint.open(models["clip-gelu"][0]), Kept()
+    for specific, tangents in ((False, False), (False, True), (True, True)):
+        prompts = layout(checkpoint, NAMES, specific=specific)
+        streamed = StreamedText(checkpoint, prompts, 1, "int8", tangents, kept)
+        for layer, step in enumerate(streamed._steps):
+            assert step.fixed["block.fc2.weight"] is kept[layer, "block.fc2.weight"].values

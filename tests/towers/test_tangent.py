@@ -208,7 +208,7 @@ def test_what_is_refused(models):
 
 
 def test_nodes_without_a_rule_are_refused():
-    build = TangentBuilder("x", "dx")
+    build = TangentBuilder({"x": "dx"})
     with pytest.raises(EngineError, match="Tanh"):
         build.op("Tanh", "x")
     left, right = build.op("Gemm", "x", "a"), build.op("Gemm", "x", "b")

@@ -204,6 +204,6 @@ register(
         {name: _published(*row) for name, row in _TABLE.items()},
         load=PromptedHead.from_arrays,
         rename=rename,
-        bounded=False,
+        need=None,
     )
 )

@@ -330,7 +330,7 @@ register(
         fit,
         _PRESETS,
         rename=rename,
-        bounded=False,
+        need=None,
     )
 )
 register(
@@ -340,6 +340,6 @@ register(
         CoopSettings(),
         fit_specific,
         _PRESETS,
-        bounded=False,
+        need=None,
     )
 )

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sharpzo.errors import InputError
+from sharpzo.memory import Need
 from sharpzo.methods.contexts import context_fit, linear_contexts, rename
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.methods.searching import SearchingSettings, search_until_spent
 from sharpzo.objective import TANGENT_COST, FeatureLoss, FeatureObjective
 from sharpzo.search.gauss_newton import GaussNewton
 from sharpzo.search.gauss_newton_settings import GaussNewtonSettings
+from sharpzo.types import TextTower
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,14 @@ def fit(settings: FgnSettings, task: Task) -> Fit:
     return context_fit(result, contexts, linearisations=search.notes["linearisations"])
 
 
+def need(settings: FgnSettings, tower: TextTower) -> Need:
+    """The search's arrays, and a random map where there is one."""
+    start, features = tower.start.size, len(tower.class_names) * len(tower.projection)
+    mapped = 4 * start * (settings.dim or 0)
+    own = settings.search.bytes(settings.dim or start, features)
+    return Need(mapped + own, tangents=settings.difference is None)
+
+
 register(
     Method(
         "fgn",
@@ -61,6 +71,6 @@ register(
         FgnSettings(),
         fit,
         rename=rename,
-        bounded=False,
+        need=need,
     )
 )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from sharpzo.memory import Need
 from sharpzo.methods.contexts import wanted_views
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.methods.searching import SearchingSettings, search_until_spent
@@ -18,7 +19,7 @@ from sharpzo.objective import TANGENT_COST, FeatureLoss, FeatureObjective, Whole
 from sharpzo.search import checks
 from sharpzo.search.gauss_newton import GaussNewton
 from sharpzo.search.gauss_newton_settings import GaussNewtonSettings
-from sharpzo.types import Features
+from sharpzo.types import Features, TextTower
 
 
 @dataclass(frozen=True)
@@ -86,12 +87,20 @@ def _photos(task: Task, views: int) -> Features:
     return Features(vectors, np.concatenate([train.labels, more.labels]), train.class_names)
 
 
+def need(settings: FgnCscSettings, tower: TextTower) -> Need:
+    """The search's arrays, and the tower whose contexts are specific."""
+    own = tower.variant(n_context=settings.tokens, specific=True)
+    groups = len(own.class_names)
+    arrays = settings.search.bytes(own.start.size, groups * len(own.projection), groups)
+    return Need(arrays, tangents=True, tokens=own.tokens)
+
+
 register(
     Method(
         "fgn-csc",
         "forward-only Gauss-Newton over a context of its own for every class",
         FgnCscSettings(),
         fit,
-        bounded=False,
+        need=need,
     )
 )

@@ -101,6 +101,6 @@ register(
         fit,
         load=load,
         rename=rename,
-        bounded=False,
+        need=None,
     )
 )

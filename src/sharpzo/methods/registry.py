@@ -18,6 +18,7 @@ from sharpzo.budget import Budget
 from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.errors import InputError
 from sharpzo.heads.linear import LinearHead
+from sharpzo.memory import Need, matrices
 from sharpzo.metrics import accuracy
 from sharpzo.run import Listener
 from sharpzo.settings import override
@@ -98,14 +99,21 @@ class Fit:
         )
 
 
+def map_and_covariance(settings: Any, tower: TextTower) -> Need:
+    """What a search over ``dim`` numbers keeps: its map, float32, and a covariance, which no search
+    has of more than 4,096 numbers."""
+    dim = getattr(settings, "dim", None) or 0
+    return Need(4 * tower.start.size * dim + matrices(min(dim, 4096)))
+
+
 @dataclass(frozen=True)
 class Method:
     """A name, what it is in one line, default settings, published presets and the fit.
 
     ``load`` rebuilds the head from an artefact's arrays. ``rename`` makes the classifier of class
     names that training never saw, from the artefact's arrays and a tower for those names; None
-    where a method knows no names. ``bounded``: beside the towers, a few matrices of the size of a
-    context are all that it has in memory, so a memory limit can be planned for.
+    where a method knows no names. ``need`` says what a fit with settings and a text tower takes in
+    memory, so that a limit can be planned for; None where it cannot.
     """
 
     name: str
@@ -115,7 +123,7 @@ class Method:
     presets: Mapping[str, Any] = field(default_factory=dict)
     load: Callable[[Mapping[str, Array]], Head] = LinearHead.from_arrays
     rename: Callable[[Mapping[str, Array], TextTower], Head] | None = None
-    bounded: bool = True
+    need: Callable[[Any, TextTower], Need] | None = map_and_covariance
 
     def configure(self, preset: str | None = None, changes: Mapping[str, Any] | None = None) -> Any:
         """Settings of a preset (None: the defaults) with dotted names changed."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from sharpzo.errors import InputError
 from sharpzo.methods.contexts import context_fit, linear_contexts, rename, wanted_views
-from sharpzo.methods.registry import Fit, Method, Task, register
+from sharpzo.methods.registry import Fit, Method, Task, map_and_covariance, register
 from sharpzo.methods.searching import SearchingSettings, search_until_spent
 from sharpzo.objective import TANGENT_COST, SlopeObjective
 from sharpzo.search.presets import PRESETS
@@ -105,5 +105,6 @@ register(
         fit,
         {name: _published(name) for name in PRESETS if name.startswith("paper/")},
         rename=rename,
+        need=lambda settings, tower: replace(map_and_covariance(settings, tower), tangents=True),
     )
 )

@@ -25,7 +25,7 @@ from sharpzo.lbfgs import minimise
 from sharpzo.rng import generator
 from sharpzo.search.checks import at_least, checked_vector
 from sharpzo.search.estimate import frame
-from sharpzo.search.gauss_newton_settings import GaussNewtonSettings
+from sharpzo.search.gauss_newton_settings import NUMBERS, GaussNewtonSettings
 from sharpzo.search.record import Best, Patience, nest, part
 from sharpzo.types import SINGLE, Array, Linearise, Linearised, Reason, State
 
@@ -33,7 +33,6 @@ from sharpzo.types import SINGLE, Array, Linearise, Linearised, Reason, State
 FeatureLoss = Callable[[Array], tuple[float, Array]]
 
 SHORTEST = 0.5  # what an old direction must keep of its length, or its slope is mostly rounding
-NUMBERS = 2**26  # of slopes kept at most: 256 MB
 # Where losses are rounded, as by bfloat16, a short step is a gamble, and a point that won one has
 # no better neighbours. So a rise by this share of the loss says nothing, the radius is left at this
 # share of the first one, and the best neighbour is taken all the same.
@@ -160,9 +159,8 @@ class GaussNewton:
         `FAILURES` rounds in a row have found nothing better. Raises `InputError` for anything else
         than was asked for.
         """
-        asked = self.ask()
-        many = len(asked.directions) if isinstance(asked, Linearise) else len(asked)
-        wanted = Linearised if isinstance(asked, Linearise) else np.ndarray
+        many = self._count() if self._due else len(self._inner()[0])
+        wanted = Linearised if self._due else np.ndarray
         if not isinstance(answer, wanted):
             raise InputError(f"told {type(answer).__name__}; {wanted.__name__} was asked for")
         rows = answer.derivatives if isinstance(answer, Linearised) else answer
@@ -182,12 +180,18 @@ class GaussNewton:
     def _directions(self) -> Array:
         """Return V (groups, p, d / groups), orthonormal rows: kept directions first, random ones
         to fill up."""
-        size = self.dim // self._groups
-        count = min(self.settings.directions, size)
+        size, count = self.dim // self._groups, self._count()
         random = generator(self._seed, "gauss-newton", step=self._linearised)
         known = (self._gradient, *self._past) if self.settings.memory else self._past
         parts = np.reshape(known, (len(known), self._groups, size))
-        return np.stack([frame(parts[:, g], count, size, random) for g in range(self._groups)])
+        frames = np.empty((self._groups, count, size))
+        for g, rows in enumerate(frames):
+            rows[:] = frame(parts[:, g], count, size, random)
+        return frames
+
+    def _count(self) -> int:
+        """Return p, no more than a group has numbers."""
+        return min(self.settings.directions, self.dim // self._groups)
 
     def _candidates(self) -> Array:
         """Return the points (P, d) of this round."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from sharpzo.search.checks import at_least, between, positive
 
+NUMBERS = 2**26  # of slopes kept at most: 256 MB
+
 
 @dataclass(frozen=True)
 class GaussNewtonSettings:
@@ -49,3 +51,15 @@ class GaussNewtonSettings:
         between("min_gain", self.min_gain, 0, 1)
         if self.patience is not None:
             at_least("patience", self.patience, 1)
+
+    def bytes(self, dim: int, features: int, groups: int = 1) -> int:
+        """What a search over ``dim`` numbers has in memory, for so many numbers of features.
+
+        Directions (float64) are kept, asked for and made anew, a group at a time by a QR
+        decomposition; slopes (float32) are kept, told, copied and regrouped; old ones once more.
+        """
+        size = dim // groups
+        count = min(self.directions, size)
+        old = max(min(self.window, NUMBERS // features) - count, 0)
+        frames = 3 * dim * count + 6 * size * count + 4 * dim * old
+        return 8 * frames + 5 * 4 * features * (count + old)

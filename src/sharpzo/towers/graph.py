@@ -128,7 +128,7 @@ class Builder:
         return self._matrices[name]
 
     def _decompress(self, name: str, array: Array, after: str) -> str:
-        stored = compress(array, self._precision)
+        stored = self.stored(name, array)
         if stored is None:
             return self.weight(name, array)
         if isinstance(stored, Quantised):
@@ -138,6 +138,10 @@ class Builder:
             return self.op("DequantizeLinear", values, scale, **stored.attributes)
         half = self.late(self.weight(name, stored), stored.shape, after)
         return self.op("Cast", half, to=TensorProto.FLOAT)
+
+    def stored(self, name: str, array: Array) -> Array | Quantised | None:
+        """Return a matrix in the builder's precision; None where that is float32."""
+        return compress(array, self._precision)
 
     def late(self, value: str, shape: Sequence[int], after: str) -> str:
         """Return a value that is computed, as a view, only once ``after`` is known."""

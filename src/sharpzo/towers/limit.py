@@ -16,7 +16,7 @@ from functools import cache
 
 from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.errors import BudgetError, InputError
-from sharpzo.memory import MB, resident, trim
+from sharpzo.memory import MB, Need, matrices, resident, trim
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.image_process import CHUNK, ImageProcess
 from sharpzo.towers.precision import Precision
@@ -28,10 +28,12 @@ _WORKER = "sharpzo.towers.image_worker"
 _ENGINE = "sharpzo.towers.streaming, onnxruntime"
 # Compiled graphs, what the runtime keeps beside the tensors, and pages of libraries that come back.
 _SESSIONS = 12 * MB
+_GRAPHS = 10 * MB  # compiled graphs of tangents, or of one more tower: 6 MB, and to write them
 _ARENA = 1.5  # times what is in use: the holes of the runtime's arena
 # Where the library of matrix products packs its operands, and pages of libraries that come back.
 _PRODUCTS = 14 * MB
 _BESIDE = 20 * MB  # what encoding takes in this process, beside pixels: 13 to 16 MB
+_SEARCH = 6 * MB  # what any search takes beside its arrays
 _LEFT = 16 * MB  # what a search leaves behind in this process, beside the arena: 13 MB
 _BYTES = {"float16": 2, "int8": 1}  # of a number of a matrix that is kept
 _BATCH = 32  # candidates a call at most: more do not make it faster
@@ -39,8 +41,8 @@ _BATCH = 32  # candidates a call at most: more do not make it faster
 
 @dataclass(frozen=True)
 class Plan:
-    """Photos a chunk of the image tower, candidates a call of the text tower, and the bytes that
-    the whole process tree is then expected to take at most."""
+    """Photos a chunk of the image tower, candidates or tangents a call of the text tower, and the
+    bytes that the whole process tree is then expected to take at most."""
 
     chunk: int
     batch: int
@@ -68,14 +70,15 @@ class MemoryLimit:
         self,
         prompts: Prompts,
         precision: Precision,
-        search: int,
+        need: Need,
         before: Iterable[LabelledPhotos] = (),
         after: Iterable[LabelledPhotos] = (),
     ) -> Plan:
         """Return what fits; two processes are started to measure what modules take, and end.
 
-        ``precision`` is the text tower's; ``search`` is what a method takes beside the towers, in
-        bytes; photos of ``before`` and ``after`` are encoded before and after it.
+        ``precision`` is the text tower's; ``need`` is a method's, which closed forms of all that
+        `fit` compares it with may exceed; photos of ``before`` and ``after`` are encoded before
+        and after it.
         """
         now, (worker, most) = self._now(), _measure(_WORKER)
         loading = 0
@@ -83,11 +86,13 @@ class MemoryLimit:
             both, most = _measure(f"{_WORKER}, {_ENGINE}")
             loading = both - worker
         sizes = largest(before), largest(after)
+        search = _SEARCH + max(need.bytes, matrices(self._checkpoint.text.projection))
 
         def needed(chunk: int, batch: int) -> int:
             encoding = _BESIDE + worker + image_bytes(self._checkpoint, chunk)
-            text = search + text_bytes(self._checkpoint, prompts, batch, precision)
-            left = loading + _LEFT + arena_bytes(self._checkpoint, prompts, batch, precision)
+            how = self._checkpoint, prompts, batch, need, precision
+            text = search + text_bytes(*how)
+            left = loading + _LEFT + arena_bytes(*how)
             needs = [most, loading + text]
             needs += [encoding + sizes[0]] if sizes[0] else []
             needs += [left + encoding + sizes[1]] if sizes[1] else []
@@ -139,47 +144,49 @@ def image_bytes(checkpoint: Checkpoint, chunk: int) -> int:
 
 
 def text_bytes(
-    checkpoint: Checkpoint, prompts: Prompts, batch: int, precision: Precision = "float32"
+    checkpoint: Checkpoint,
+    prompts: Prompts,
+    batch: int,
+    need: Need,
+    precision: Precision = "float32",
 ) -> int:
     """Bytes of the text tower block by block, beside its runtime."""
-    config = checkpoint.text
-    matrices = 4 * config.width**2 + 2 * config.width * config.mlp_width
+    config, more = checkpoint.text, need.tangents + (need.tokens > 0)
+    numbers = 4 * config.width**2 + 2 * config.width * config.mlp_width
     others = 9 * config.width + config.mlp_width
     # What is no view of the file: scaled queries, or all of a block.
-    copied = 4 * (matrices if checkpoint.weights.converted else config.width**2)
+    copied = 4 * (numbers if checkpoint.weights.converted else config.width**2)
     if precision == "float32":
-        weights = 4 * (matrices + others)
+        weights, writing = 4 * (numbers + others), 0
     else:
-        weights = config.layers * (_BYTES[precision] * matrices + 8 * others)
+        weights = config.layers * (_BYTES[precision] * numbers + 8 * others)
+        writing = 4 * config.width * config.mlp_width  # a matrix from the file, beside all of them
     suffixes = sum(map(len, prompts.suffixes))
     fixed = 4 * config.width * (5 * suffixes + 2 * config.layers + config.projection)
-    arena = arena_bytes(checkpoint, prompts, batch, precision)
-    return _SESSIONS + weights + copied + fixed + arena
+    graphs = _SESSIONS + fixed + more * (_GRAPHS + writing + fixed)
+    return graphs + weights + copied + arena_bytes(checkpoint, prompts, batch, need, precision)
 
 
 def arena_bytes(
-    checkpoint: Checkpoint, prompts: Prompts, batch: int, precision: Precision = "float32"
+    checkpoint: Checkpoint,
+    prompts: Prompts,
+    batch: int,
+    need: Need,
+    precision: Precision = "float32",
 ) -> int:
-    """Bytes of what the runtime computes in the text tower, which it does not give back."""
+    """Bytes of what the runtime computes in the text tower, which it does not give back.
+
+    A tangent takes what a candidate does, and a call of tangents computes its point besides.
+    """
     config = checkpoint.text
-    tokens = prompts.n_context + sum(map(len, prompts.suffixes))
+    tokens = max(prompts.tokens, need.tokens)
     chunk = min(tokens, TEXT_CHUNK)
     active = 4 * chunk * (8 * config.width + 3 * config.mlp_width)
     # Of tokens that wait for their chunk: before and after the block, cut and joined.
     active += 4 * (tokens - chunk) * 4 * config.width
     # Of fewer bits, the matrices of an MLP in float32.
     again = 0 if precision == "float32" else 2 * 4 * config.width * config.mlp_width
-    return round(_ARENA * batch * active) + again
-
-
-def search_bytes(start: int, dim: int | None, features: int) -> int:
-    """Bytes of a search over ``dim`` numbers of a context of ``start``: its map and its matrices;
-    of methods in closed form on features of that many numbers the matrices alone.
-
-    The map is float32; a covariance, its eigenvectors and what computes them are float64.
-    """
-    dim = dim or 0
-    return 6 * MB + 4 * start * dim + 8 * 6 * max(min(dim, 4096), features) ** 2
+    return round(_ARENA * (batch + need.tangents) * active) + again
 
 
 def largest(splits: Iterable[LabelledPhotos]) -> int:

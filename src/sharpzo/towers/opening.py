@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sharpzo.data.dataset import LabelledPhotos
+from sharpzo.memory import Need
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.features import Progress, States, encode
 from sharpzo.towers.runtime import Runtime
-from sharpzo.types import Detour, Features
+from sharpzo.types import Detour, Features, TextTower
 
 if TYPE_CHECKING:
     from sharpzo.towers.limit import MemoryLimit, Plan
@@ -40,12 +41,12 @@ class Towers:
         template: str,
         before: Sequence[LabelledPhotos] = (),
         after: Sequence[LabelledPhotos] = (),
-        dim: int | None = None,
+        need: Callable[[TextTower], Need] | None = None,
     ) -> OnnxTextTower:
         """Return the text tower for class names.
 
-        For the plan: photos that are to be encoded ``before`` a search and ``after`` it, and how
-        many numbers it moves, ``dim``.
+        For the plan: photos that are to be encoded ``before`` a search and ``after`` it, and what
+        it takes with a tower, ``need``.
         """
         from sharpzo.towers.tower import OnnxTextTower
 
@@ -56,11 +57,9 @@ class Towers:
         if self._bytes is None:
             return tower
         if self._plan is None:
-            from sharpzo.towers.limit import search_bytes
-
-            search = search_bytes(tower.start.size, dim, self.checkpoint.text.projection)
+            needed = need(tower) if need else Need()
             weights = self._runtime.weights
-            self._plan = self._limit().plan(tower.prompts, weights, search, before, after)
+            self._plan = self._limit().plan(tower.prompts, weights, needed, before, after)
         tower.batch = self._plan.batch
         return tower
 

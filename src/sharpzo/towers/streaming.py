@@ -4,7 +4,8 @@ Blocks of a tower have one shape, so a tower is three small graphs (first, middl
 whose weights are inputs. They come from the memory map of the checkpoint, or are converted (float16
 files), for the time of one block, and their pages are then let go: the system keeps files that it
 has room for, so they are read from disk once. In fewer bits all blocks' weights stay in memory, and
-nothing is read again. Same numbers as the whole graph.
+nothing is read again. Same numbers as the whole graph. Tangents go from block to block beside the
+rows that they belong to.
 """
 
 from __future__ import annotations
@@ -20,20 +21,28 @@ from sharpzo.towers import text
 from sharpzo.towers.blocks import Block
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.graph import Builder, Graph
-from sharpzo.towers.precision import Precision
+from sharpzo.towers.precision import Precision, Quantised
 from sharpzo.towers.prompts import Prompts
 from sharpzo.towers.session import Session
+from sharpzo.towers.tangent import TangentBuilder, check_moves
 from sharpzo.types import Array
 
 _NAME = "block"  # of every block: graphs are shared
+_MOVING = {"context": "directions", "suffix": "suffix_directions"}
+_TANGENTS = _MOVING | {"states": "state_derivatives", "features": "derivatives"}
+
+# Number of a block, name of a matrix -> what is stored of it.
+Kept = dict[tuple[int, str], Array | Quantised | None]
 
 
 class StreamedText:
-    """The text tower; ``run_many`` and ``close`` as a session of `text.build_text` has them.
+    """The text tower; ``run_many`` and ``close`` as a session of `text.build_text` has them, or
+    with ``tangents`` one of `tangent.build_tangent`.
 
     What the class names make constant is kept in memory, and matrices of another ``precision`` than
-    float32; the checkpoint's own tensors are not. int4 is not for this: a runtime takes no input of
-    two numbers a byte.
+    float32; the checkpoint's own tensors are not. Such matrices go into ``kept``, which towers of
+    one checkpoint and precision may share. int4 is not for this: a runtime takes no input of two
+    numbers a byte.
     """
 
     def __init__(
@@ -42,54 +51,75 @@ class StreamedText:
         prompts: Prompts,
         threads: int | None = None,
         precision: Precision = "float32",
+        tangents: bool = False,
+        kept: Kept | None = None,
     ) -> None:
+        if tangents:
+            check_moves(prompts)
         trim()
         self._checkpoint = checkpoint
         self._sessions: dict[str, Session] = {}
         self._steps: list[_Step] = []
         config, m, k = checkpoint.text, checkpoint.text.width, len(prompts.suffixes)
         n = 0 if prompts.specific else prompts.n_context  # vectors that move on as they are
-        writer = text.TextWriter(_Builder(precision), checkpoint, prompts)
+        shapes: dict[str, Sequence[int | str]] = {
+            "context": ("P", prompts.vectors, m), "directions": ("p", prompts.vectors, m),
+            "suffix": ("S", m), "suffix_directions": ("s", m),
+            "states": ("P", k, m), "state_derivatives": ("p", k, m),
+            "features": ("P", k, config.projection), "derivatives": ("p", k, config.projection),
+        }  # fmt: skip
+        kept = {} if kept is None else kept
+
+        def begin(layer: int) -> Builder:
+            build = _Tangents(_MOVING, precision) if tangents else _Builder(precision)
+            build.kept, build.layer = kept, layer
+            return build
+
+        writer = text.TextWriter(begin(0), checkpoint, prompts)
         for layer in range(config.layers):
             first, last = layer == 0, layer == config.layers - 1
-            inputs: dict[str, Any] = {"context": ("P", prompts.vectors, m)}
+            reads = ["context"] if first else ["context", "suffix"]
             if not first:
-                inputs["suffix"] = ("S", m)
-                _begin(writer, _Builder(precision), n, m)
+                _go_on(writer, begin(layer), n, m)
             block = text.read_block(checkpoint, layer)
             writer.add_block(_NAME, block, first, last)
-            outputs: dict[str, Any] = {writer.suffix: ("S", m)}
+            build, results = writer.build, {"suffix": writer.suffix}
             if last:
                 writer.add_features()
-                outputs = {"states": ("P", k, m), "features": ("P", k, config.projection)}
+                results = {"states": "states", "features": "features"}
             elif n:
-                outputs[writer.context] = ("C", m)
-            graph = writer.build.finish(inputs, outputs, "text-block")
-            again = frozenset(_arrays(block)) if precision == "float32" else frozenset[str]()
-            again, kept = _split(graph, again)
+                shape = build.constant([-1, n, m])
+                results["context"] = build.op("Reshape", writer.context, shape)
+            if isinstance(build, TangentBuilder):
+                reads += [_TANGENTS[x] for x in reads]
+                results |= {_TANGENTS[x]: build.tangent(value) for x, value in results.items()}
+            graph = build.finish(
+                {x: shapes[x] for x in reads},
+                {value: shapes[x] for x, value in results.items()},
+                "text-block",
+            )
+            again = _arrays(block).keys() & graph.weights if precision == "float32" else set[str]()
+            fixed = _copied(graph, again)
             checkpoint.weights.release()
             kind = "first" if first else "last" if last else "middle"
             if kind not in self._sessions:
                 self._sessions[kind] = Session(graph.unbound(), threads, shared=True)
                 trim()  # the engine has been loaded, and this graph is compiled
-            self._steps.append(_Step(self._sessions[kind], tuple(outputs), again, kept))
+            self._steps.append(_Step(self._sessions[kind], results, again, fixed))
         trim()
 
     def run_many(self, outputs: Sequence[str], inputs: Mapping[str, Array]) -> list[Array]:
-        """Return ``states`` (P, K, H) and ``features`` (P, K, D) of ``context`` (P, n, m)."""
+        """Return outputs of the whole graph, such as ``features`` (P, K, D) of ``context``
+        (P, n, m)."""
         carried = dict(inputs)
-        shape = carried["context"].shape
         for layer, step in enumerate(self._steps):
-            last = layer == len(self._steps) - 1
-            wanted = outputs if last else step.outputs
-            found = step.session.run_many(wanted, carried | step.kept | self._again(layer))
+            wanted = outputs if step is self._steps[-1] else [*step.results]
+            found = step.session.run_many(
+                [step.results[x] for x in wanted], carried | step.fixed | self._again(layer)
+            )
             self._checkpoint.weights.release()
-            if last:
-                return found
-            carried["suffix"] = found[0]
-            if len(found) > 1:
-                carried["context"] = found[1].reshape(shape)
-        raise AssertionError("a tower has at least one block")
+            carried.update(zip(wanted, found, strict=True))
+        return [carried[x] for x in outputs]
 
     def _again(self, layer: int) -> dict[str, Array]:
         """Arrays of a block that are read for every call."""
@@ -107,17 +137,29 @@ class StreamedText:
 
 @dataclass(frozen=True, eq=False)
 class _Step:
-    """One block: its session and outputs, names of the inputs that are read for every call, and the
-    others."""
+    """One block: its session, which of its values are ``results`` for the next one, names of the
+    inputs that are read for every call, and the others."""
 
     session: Session
-    outputs: tuple[str, ...]
-    again: frozenset[str]
-    kept: dict[str, Array]
+    results: dict[str, str]
+    again: set[str]
+    fixed: dict[str, Array]
 
 
 class _Builder(Builder):
-    """Named constants are weights, however small: blocks share a graph, not their constants."""
+    """Named constants are weights, however small: blocks share a graph, not their constants.
+
+    Matrices of fewer bits come from ``kept``, or go there.
+    """
+
+    kept: Kept
+    layer: int
+
+    def stored(self, name: str, array: Array) -> Array | Quantised | None:
+        key = self.layer, name
+        if key not in self.kept:
+            self.kept[key] = super().stored(name, array)
+        return self.kept[key]
 
     def constant(self, values: Any, name: str = "") -> str:
         if not name:
@@ -127,7 +169,11 @@ class _Builder(Builder):
         return self.weight(name, array.astype(kind, copy=False))
 
 
-def _begin(writer: text.TextWriter, build: Builder, n: int, width: int) -> None:
+class _Tangents(_Builder, TangentBuilder):
+    """The same with tangents."""
+
+
+def _go_on(writer: text.TextWriter, build: Builder, n: int, width: int) -> None:
     """Let a writer go on in a new graph, whose inputs are what the one before put out."""
     writer.build = build
     writer.suffix = "suffix"
@@ -135,14 +181,13 @@ def _begin(writer: text.TextWriter, build: Builder, n: int, width: int) -> None:
         writer.context = build.op("Reshape", "context", build.constant([-1, width]))
 
 
-def _split(graph: Graph, again: frozenset[str]) -> tuple[frozenset[str], dict[str, Array]]:
-    """Which of the arrays that can be read again a graph needs, and its others.
+def _copied(graph: Graph, again: set[str]) -> dict[str, Array]:
+    """The arrays of a graph that are not read again.
 
     Views are copied, so that no page of the checkpoint stays in memory for them.
     """
     others = {name: array for name, array in graph.weights.items() if name not in again}
-    kept = {n: a if a.flags.owndata else np.array(a) for n, a in others.items()}
-    return again & set(graph.weights), kept
+    return {n: a if a.flags.owndata else np.array(a) for n, a in others.items()}
 
 
 def _arrays(block: Block) -> dict[str, Array]:

@@ -13,7 +13,7 @@ a block the primal waits for its tangent (`settle`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import pi, sqrt
 from typing import Any
@@ -41,12 +41,8 @@ def build_tangent(
     context tokens.
     """
     config, n, k = checkpoint.text, prompts.vectors, len(prompts.suffixes)
-    if n == 0:
-        raise InputError(
-            "there are 0 context tokens, so nothing to differentiate by; give a template with "
-            "words before the class name, or n_context of 1 or more"
-        )
-    build = TangentBuilder("context", "directions", precision)
+    check_moves(prompts)
+    build = TangentBuilder({"context": "directions"}, precision)
     write_text(build, checkpoint, prompts)
     build.name_tangent("states", "state_derivatives")
     build.name_tangent("features", "derivatives")
@@ -62,6 +58,15 @@ def build_tangent(
     )
 
 
+def check_moves(prompts: Prompts) -> None:
+    """Raise `InputError` if there is nothing to differentiate by."""
+    if not prompts.vectors:
+        raise InputError(
+            "there are 0 context tokens, so nothing to differentiate by; give a template with "
+            "words before the class name, or n_context of 1 or more"
+        )
+
+
 @dataclass(frozen=True)
 class _Tangent:
     """factor * base: ``base`` has the batch p, ``factor`` the shape of the primal.
@@ -74,16 +79,17 @@ class _Tangent:
 
 
 class TangentBuilder(Builder):
-    """A builder that follows every value which depends on one input by its tangent.
+    """A builder that follows every value which depends on ``moving`` inputs by its tangent.
 
-    The rules ask of the graph that batches are the first axis, and the primal's is 1: a tangent
-    has the shape of its value but for p in place of 1 (p * T rows in place of T).
+    ``moving`` names inputs and the inputs that are their tangents, the first of which has p as an
+    axis of its own. The rules ask of the graph that batches are the first axis, and the primal's is
+    1: a tangent has the shape of its value but for p in place of 1 (p * T rows in place of T).
     """
 
-    def __init__(self, by: str, directions: str, precision: Precision = "float32") -> None:
+    def __init__(self, moving: Mapping[str, str], precision: Precision = "float32") -> None:
         super().__init__(precision)
-        self._directions = directions
-        self._tangents = {by: _Tangent(directions)}
+        self._directions = next(iter(moving.values()))
+        self._tangents = {value: _Tangent(tangent) for value, tangent in moving.items()}
 
     def ops(
         self, kind: str, *inputs: str, names: Sequence[str], **attributes: Any

@@ -165,12 +165,12 @@ class TextWriter:
     def _sos_key_value(self, name: str, block: Block) -> tuple[str, str]:
         """Return key and value of [SOS] (P, heads, 1, d), and move its own state on."""
         h = norm(self._sos, block.norm1, self._config.norm_eps)
-        key, value = _linear(h, block.key), _linear(h, block.value)
+        key, value = self._linear(h, block.key), self._linear(h, block.value)
         # Attention over one token is that token's value.
-        self._sos = self._sos + _linear(value, block.out)
-        h = _linear(norm(self._sos, block.norm2, self._config.norm_eps), block.fc1)
+        self._sos = self._sos + self._linear(value, block.out)
+        h = self._linear(norm(self._sos, block.norm2, self._config.norm_eps), block.fc1)
         h = activate(h, self._config.activation).astype(np.float32)
-        self._sos = self._sos + _linear(h, block.fc2)
+        self._sos = self._sos + self._linear(h, block.fc2)
         return self._fixed(key, f"{name}.sos.key"), self._fixed(value, f"{name}.sos.value")
 
     def _suffix_heads(
@@ -183,9 +183,9 @@ class TextWriter:
             h = norm(words, block.norm1, config.norm_eps)
             name = f"{name}.words.{chunk.first}"
             return (
-                self._fixed(_linear(h[ends] if last else h, block.query), f"{name}.query"),
-                self._fixed(_linear(h, block.key), f"{name}.key"),
-                self._fixed(_linear(h, block.value), f"{name}.value"),
+                self._fixed(self._linear(h[ends] if last else h, block.query), f"{name}.query"),
+                self._fixed(self._linear(h, block.key), f"{name}.key"),
+                self._fixed(self._linear(h, block.value), f"{name}.value"),
             )
         h = blocks.norm(build, rows, f"{name}.norm1", block.norm1, config.norm_eps)
         asked = blocks.pick(build, h, tokens, ends, config.width) if last else h
@@ -298,6 +298,8 @@ class TextWriter:
     def _rows(self, x: str) -> str:
         return self.build.op("Reshape", x, self.build.constant([-1, self._config.width]))
 
-
-def _linear(x: Array, pair: Pair) -> Array:
-    return x @ pair[0].T + pair[1]
+    def _linear(self, x: Array, pair: Pair) -> Array:
+        """Return what is constant; the matrix leaves memory, for another one is next."""
+        result = x @ pair[0].T + pair[1]
+        self._checkpoint.weights.release()
+        return result

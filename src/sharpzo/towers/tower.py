@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from sharpzo.towers.graph import Graph
     from sharpzo.towers.precision import Precision
+    from sharpzo.towers.streaming import Kept
 
 # Tokens of one call. Measured at width 256: below 500 the matrix products are too flat, above 2,000
 # activations leave the cache (100 classes: 29 ms a forward at 800 tokens, 36 at 13,000).
@@ -39,7 +40,8 @@ class OnnxTextTower:
     ``batch`` candidates are computed at a time, which bounds the memory and may be set anew; by
     default as many as make about 1,000 tokens. ``threads`` is the number of cores, all by default;
     ``engine`` and ``precision`` are those of `Runtime`. With ``streamed`` one block's weights are
-    in memory at a time (`streaming.py`); raises `InputError` where that cannot be.
+    in memory at a time (`streaming.py`), and no more directions of derivatives than candidates;
+    raises `InputError` where that cannot be.
 
     Graphs are compiled on first use: what is wrong with class names is said at once, but nothing
     large is in memory before it has work to do.
@@ -78,7 +80,6 @@ class OnnxTextTower:
         self._prompts = layout(checkpoint, class_names, template, n_context, specific)
         usual = max(1, TOKENS // self.tokens)
         self.batch = usual if batch is None else _positive("batch", batch)
-        self._directions = max(LEAST_DIRECTIONS, TANGENT_TOKENS // self.tokens, self.batch)
         self._start = start(checkpoint, self._prompts)
         self._logit_scale = checkpoint.logit_scale
         config = checkpoint.text
@@ -86,6 +87,7 @@ class OnnxTextTower:
         self._projection = checkpoint.tensor("text_projection.weight", shape)
         self._session: Running | None = None
         self._tangents: Running | None = None
+        self._matrices: Kept = {}  # of blocks, in fewer bits
 
     @property
     def fingerprint(self) -> str:
@@ -171,7 +173,7 @@ class OnnxTextTower:
     ) -> OnnxTextTower:
         """Return the same tower for other names, another template or context length, or for
         contexts that are ``specific`` to a class."""
-        return OnnxTextTower(
+        other = OnnxTextTower(
             self._checkpoint,
             class_names or self.class_names,
             template or self.template,
@@ -182,6 +184,8 @@ class OnnxTextTower:
             specific=specific,
             **vars(self._runtime),
         )
+        other._matrices = self._matrices
+        return other
 
     def jvp(self, context: Array, directions: Array) -> tuple[Array, Array]:
         """Return raw text features (K, D) at a context (n, m), and their derivatives (p, K, D)
@@ -192,20 +196,20 @@ class OnnxTextTower:
         """
         directions = self._checked("directions", directions)
         context = self._checked("context", np.asarray(context)[None])
-        if self._tangents is None:
-            from sharpzo.towers.tangent import build_tangent
-
-            self._tangents = self._compile(build_tangent)
+        session = self._tangents = self._tangents or self._open(tangents=True)
+        usual = max(LEAST_DIRECTIONS, TANGENT_TOKENS // self.tokens, self.batch)
+        count = self.batch if self._streamed else usual
         outputs, chunks = ("features", "derivatives"), []
-        for i in range(0, len(directions), self._directions):
-            chunk = directions[i : i + self._directions]
+        for i in range(0, len(directions), count):
+            chunk = directions[i : i + count]
             inputs = {"context": context, "directions": chunk}
-            chunks.append(self._tangents.run_many(outputs, inputs))
+            chunks.append(session.run_many(outputs, inputs))
         return chunks[0][0][0], np.concatenate([derivatives for _, derivatives in chunks])
 
     def close(self) -> None:
         """Release the sessions; the tower can no longer be used."""
         self._closed = True
+        self._matrices = {}  # a variant may still need those
         for session in (self._session, self._tangents):
             if session is not None:
                 session.close()
@@ -234,12 +238,18 @@ class OnnxTextTower:
         ]
         return chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
 
-    def _open(self) -> Running:
+    def _open(self, tangents: bool = False) -> Running:
         if self._streamed:
             from sharpzo.towers.streaming import StreamedText
 
-            runtime = self._runtime
-            return StreamedText(self._checkpoint, self._prompts, runtime.threads, runtime.weights)
+            threads, precision = self._runtime.threads, self._runtime.weights
+            return StreamedText(
+                self._checkpoint, self._prompts, threads, precision, tangents, self._matrices
+            )
+        if tangents:
+            from sharpzo.towers.tangent import build_tangent
+
+            return self._compile(build_tangent)
         from sharpzo.towers.text import build_text
 
         return self._compile(build_text)
