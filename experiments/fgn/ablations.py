@@ -2,7 +2,7 @@
 
     python experiments/fgn/ablations.py --data DATASETS            # judged on photos of other draws
     python experiments/fgn/ablations.py --data DATASETS --test --cells fgn csc
-    python experiments/fgn/ablations.py --table
+    python experiments/fgn/ablations.py --write    # the table of docs/fgn.md, from what is there
 
 16 shots, the embedded model, runs of 5,000 forwards, seeds 1 to 3; a line of ``ablations.jsonl``
 beside this file is one run, lines that are there are skipped. ``other`` photos are those that the
@@ -38,6 +38,8 @@ from sharpzo.towers.tower import OnnxTextTower
 OUT = Path(__file__).parent / "ablations.jsonl"
 SEEDS = (1, 2, 3)
 MARKS = (500, 1000, 2000, 5000)
+PAGE = Path(__file__).parents[2] / "docs" / "fgn.md"
+MARKERS = "<!-- ablations -->", "<!-- /ablations -->"
 # name -> method, changed settings
 CELLS: dict[str, tuple[str, dict[str, Any]]] = {
     "fgn": ("fgn", {}),
@@ -50,6 +52,7 @@ CELLS: dict[str, tuple[str, dict[str, Any]]] = {
            "reuse 1": {"search.reuse": 1},
            "no memory": {"search.memory": 0.0, "search.history": 0},
            "window 128": {"search.window": 128},
+           "window 512": {"search.window": 512},
            "radius 6": {"search.radius": 6.0},
            "rho 1": {"search.rho": 1.0},
        }.items()},
@@ -57,6 +60,7 @@ CELLS: dict[str, tuple[str, dict[str, Any]]] = {
     "csc, 1 token": ("fgn-csc", {"tokens": 1}),
     "csc, 8 tokens": ("fgn-csc", {"tokens": 8}),
     "fgn, dim 512": ("fgn", {"dim": 512}),
+    "fgn, 12 steps kept": ("fgn", {"search.history": 12}),
     "fgn, differences": ("fgn", {"difference": 0.01}),
     "sharpzo": ("sharpzo", {}),
     "sharpzo, the last point": ("sharpzo", {"choose": False}),
@@ -114,20 +118,32 @@ def run(args: argparse.Namespace, dataset: str, cell: str, seed: int) -> dict[st
     }  # fmt: skip
 
 
-def table() -> None:
+def table(dataset: str, judged: str) -> list[str]:
+    """Mean and standard deviation over seeds, in percent, of every cell."""
     lines = [json.loads(line) for line in OUT.read_text().splitlines()]
-    for key in dict.fromkeys((x["dataset"], x["judged"]) for x in lines):
-        print(f"\n{key}\n| cell | " + " | ".join(f"{m:,}" for m in MARKS) + " | seeds |")
-        print("|---" * (len(MARKS) + 2) + "|")
-        some = [x for x in lines if (x["dataset"], x["judged"]) == key]
-        for cell in dict.fromkeys(x["cell"] for x in some):
-            rows = [x["accuracy"] for x in some if x["cell"] == cell]
-            words = []
-            for mark in MARKS:
-                values = [100 * row[str(mark)] for row in rows if str(mark) in row]
-                spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
-                words.append(f"{np.mean(values):.1f}{spread}" if values else "–")
-            print(f"| {cell} | " + " | ".join(words) + f" | {len(rows)} |")
+    some = [x for x in lines if (x["dataset"], x["judged"]) == (dataset, judged)]
+    rows = [f"| | {' | '.join(f'{m:,}' for m in MARKS)} | seeds |", "|---" * (len(MARKS) + 2) + "|"]
+    for cell in sorted(
+        {x["cell"] for x in some}, key=lambda cell: (cell.split(",")[0], [*CELLS].index(cell))
+    ):
+        found = [x["accuracy"] for x in some if x["cell"] == cell]
+        words = []
+        for mark in map(str, MARKS):
+            values = [100 * one[mark] for one in found]
+            spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
+            words.append(f"{np.mean(values):.1f}{spread}")
+        rows.append(f"| {cell} | {' | '.join(words)} | {len(found)} |")
+    return rows
+
+
+def write() -> None:
+    """Put the ablations into the page and print the runs on test splits."""
+    before, _, rest = PAGE.read_text("utf-8").partition(MARKERS[0])
+    after = rest.partition(MARKERS[1])[2]
+    middle = "\n\n".join(["", "\n".join(table("eurosat", "other")), ""])
+    PAGE.write_text(before + MARKERS[0] + middle + MARKERS[1] + after, "utf-8")
+    for dataset in ("eurosat", "demo"):
+        print(f"\n{dataset}, test split\n" + "\n".join(table(dataset, "test")))
 
 
 def main() -> None:
@@ -138,10 +154,10 @@ def main() -> None:
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS))
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--test", action="store_true", help="judge on the test split")
-    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--write", action="store_true", help="the table of docs/fgn.md")
     args = parser.parse_args()
-    if args.table:
-        table()
+    if args.write:
+        write()
         return
     lines = [json.loads(line) for line in OUT.read_text().splitlines()] if OUT.exists() else []
     kind = "test" if args.test else "other"
