@@ -69,15 +69,23 @@ CELLS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "fgn": ("fgn", None, {}),
     "fgn, rho 1": ("fgn", None, {"search.rho": 1.0}),
     "fgn-csc": ("fgn-csc", None, {}),
+    "fgn-csc, rho 1": ("fgn-csc", None, {"search.rho": 1.0}),
+    "fgn-csc, 4 views": ("fgn-csc", None, {"views": 4}),
     "cma-es": ("cma-es", None, {}),
     "sharp-cma-es": ("sharp-cma-es", None, {}),
     "sharpzo": ("sharpzo", None, {}),
     "coop as published": ("coop", "published", {}),
-    "fgn-csc, rho 1": ("fgn-csc", None, {"search.rho": 1.0}),
 }
-# aware of sharpness, and the same without
-PAIRS = (("fgn, rho 1", "fgn"), ("fgn-csc, rho 1", "fgn-csc"), ("sharp-cma-es", "cma-es"),
-         ("sharpzo", "cma-es"))  # fmt: skip
+# what is compared, paired by seed: others with the default, augmented views with none, and
+# aware of sharpness with not
+PAIRS = (
+    *((cell, "ladder+gda") for cell in ("linear-probe", "proker", "ladder+image", "fgn-csc")),
+    ("fgn-csc, 4 views", "fgn-csc"),
+    ("fgn, rho 1", "fgn"),
+    ("fgn-csc, rho 1", "fgn-csc"),
+    ("sharp-cma-es", "cma-es"),
+    ("sharpzo", "cma-es"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,19 +219,19 @@ def accuracies(lines: list[dict[str, Any]]) -> str:
     return table(["method", "clean", *SHIFTS, "all shifts", "change", "calibration error"], rows)
 
 
-def sharpness(lines: list[dict[str, Any]]) -> str:
-    """Sharpness-aware minus not, paired by seed."""
+def differences(lines: list[dict[str, Any]]) -> str:
+    """One method minus another, paired by seed."""
     rows = []
     for dataset in NAMES.values():
-        for aware, plain in PAIRS:
+        for one, other in PAIRS:
             ours, theirs = (
                 {x["seed"]: with_mean(x["accuracy"]) for x in lines
                  if (x["dataset"], x["cell"]) == (dataset, cell)}
-                for cell in (aware, plain)
+                for cell in (one, other)
             )  # fmt: skip
             both = sorted(ours.keys() & theirs.keys())
             if both:
-                row = [dataset, f"{aware} minus {plain}"]
+                row = [dataset, f"{one} minus {other}"]
                 for field in ("clean", *SHIFTS, "all shifts", "change"):
                     row.append(show((ours[s][field] - theirs[s][field] for s in both), "+"))
                 rows.append(row)
@@ -247,7 +255,7 @@ def main() -> None:
                 f"{dataset}:\n\n" + accuracies([x for x in lines if x["dataset"] == dataset])
                 for dataset in NAMES.values() if any(x["dataset"] == dataset for x in lines)
             ),
-            "shift-sharpness": sharpness(lines),
+            "shift-pairs": differences(lines),
         }  # fmt: skip
         page = PAGE.read_text("utf-8")
         for name, part in parts.items():
