@@ -15,6 +15,7 @@ from sharpzo.errors import EngineError
 
 COLUMNS = ("data_set", "shots", "seed", "model", "method", "stage", "forwards", "seconds",
            "validation_accuracy", "training_loss")  # fmt: skip
+LINE = 0.18  # height of a line of the legend, inches
 
 
 def write_curves(cells: Iterable[Cell], store: Store, path: Path) -> None:
@@ -52,7 +53,9 @@ def plot(rows: list[Row], folder: Path) -> list[Path]:
     # The same picture from the same table: no date, no random ids.
     with matplotlib.rc_context({"svg.hashsalt": "sharpzo", "svg.fonttype": "none"}):
         for at, group in groups.items():
-            figure = figure_of(figsize=(11, 4.6), layout="constrained")
+            names = {row.method for row in group}
+            height = max(4.6, LINE * len(names) + 0.6)  # or the legend would be cut off
+            figure = figure_of(figsize=(11, height), layout="constrained")
             axes = figure.subplots(1, 2, sharey=True)
             for axis, cost in zip(axes, ("forwards", "seconds"), strict=True):
                 _draw(axis, group, cost)
@@ -74,8 +77,8 @@ def _draw(axis: Any, rows: list[Row], cost: str) -> None:
     methods = list(dict.fromkeys(row.method for row in rows))
     searching = [m for m in methods if any(r.method == m and r.budget is not None for r in rows)]
     for number, method in enumerate(methods):
-        # Ten colours, then the same ones dashed: twenty methods can still be told apart.
-        style = {"color": f"C{number % 10}", "linestyle": ("-", "--", ":")[number // 10 % 3]}
+        # Ten colours, then the same ones dashed: forty methods can still be told apart.
+        style = {"color": f"C{number % 10}", "linestyle": ("-", "--", ":", "-.")[number // 10 % 4]}
         mine = [row for row in rows if row.method == method]
         if method not in searching:
             level = 100 * sum(row.test_accuracy for row in mine) / len(mine)
