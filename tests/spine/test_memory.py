@@ -49,3 +49,17 @@ print(memory.peak_memory_mb(), memory.peak() / 1e6)
     first, _, second, own = map(float, done)
     assert first > 200  # its own past, when no child ran, is a peak of its own
     assert second == pytest.approx(500 + own, abs=5)
+
+
+@pytest.mark.skipif(memory.resident() is None, reason="the system hides it")
+def test_interpreters_that_are_measured_for_a_plan_count():
+    code = """
+from sharpzo import memory
+from sharpzo.towers.limit import _measure
+now, most = _measure("json")
+print(memory.peak_memory_mb() * memory.MB - memory.resident() - most, memory.MB)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert -float(done[1]) <= float(done[0])
