@@ -66,9 +66,10 @@ def overhead(folder: Path, classes: int, specific: bool) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--classes", type=int, nargs="+", default=[10, 100])
+    parser.add_argument("--add", action="store_true", help="to the lines that are written there")
     args = parser.parse_args()
     machine = {"cpu": platform.processor() or platform.machine(), "threads": 1}
-    lines: list[dict[str, object]] = []
+    lines: list[dict[str, object]] = json.loads(RESULT.read_text())["lines"] if args.add else []
     with tempfile.TemporaryDirectory() as scratch:
         towers = {"embedded": resolve(None), "ViT-B/16 size": random_tower(Path(scratch) / "b", 12)}
         for name, folder in towers.items():

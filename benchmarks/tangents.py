@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import chain, islice, product
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -43,10 +44,9 @@ WORDS = ("cat", "dog", "photo", "the", "of")  # in the vocabulary of the random 
 
 
 def class_names(count: int) -> list[str]:
-    """Names of one to three words, all different."""
-    names = [*WORDS, *(f"{a} {b}" for a in WORDS for b in WORDS)]
-    names += [f"{a} {b} {c}" for a in WORDS for b in WORDS for c in WORDS]
-    return names[:count]
+    """Names of one word and more, all different, at most 3,905."""
+    every = chain.from_iterable(product(WORDS, repeat=n) for n in range(1, 6))
+    return [" ".join(words) for words in islice(every, count)]
 
 
 def write_random_tower(folder: Path, layers: int) -> None:
