@@ -53,8 +53,8 @@ def plot(rows: list[Row], folder: Path) -> list[Path]:
     # The same picture from the same table: no date, no random ids.
     with matplotlib.rc_context({"svg.hashsalt": "sharpzo", "svg.fonttype": "none"}):
         for at, group in groups.items():
-            names = {row.method for row in group}
-            height = max(4.6, LINE * len(names) + 0.6)  # or the legend would be cut off
+            methods = len({row.method for row in group})
+            height = max(4.6, LINE * methods + 0.6)  # or the legend would be cut off
             figure = figure_of(figsize=(11, height), layout="constrained")
             axes = figure.subplots(1, 2, sharey=True)
             for axis, cost in zip(axes, ("forwards", "seconds"), strict=True):

@@ -92,7 +92,7 @@ def fit(settings: BlackVipSettings, task: Task) -> Fit:
     return Fit.of_search(
         result,
         image_passes=objective.image_passes,
-        notes={"training_loss": result.chosen.judged.loss, "failures": objective.failures},
+        notes={"failures": objective.failures},
     )
 
 

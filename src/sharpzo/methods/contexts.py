@@ -107,7 +107,7 @@ def context_fit(
     return Fit.of_search(
         result,
         arrays={name: contexts(point[None])[0].astype(np.float32) for name, point in kept.items()},
-        notes={"training_loss": result.chosen.judged.loss, **notes},
+        notes=notes,
     )
 
 

@@ -4,7 +4,7 @@ The rival that the forward-only methods are measured against: Zhou et al., IJCV 
 their code (trainers/coop.py of KaiyangZhou/CoOp, schedule of Dassl). One context is shared by all
 classes and stands before the name, or with ``coop-csc`` every class has its own (class-specific
 contexts). torch (extra ``torch``) differentiates the loss and is loaded by the fit alone: what is
-left is text features and a context like any other prompt's, and predicting needs no torch.
+left is a classifier and, where it is shared, a context, and predicting needs no torch.
 """
 
 from __future__ import annotations
@@ -233,12 +233,8 @@ def fit(settings: CoopSettings, task: Task) -> Fit:
 def fit_specific(settings: CoopSettings, task: Task) -> Fit:
     """`fit` with a context of its own for every class; no new name can be read with them."""
     result, objective = _descend(settings, task, specific=True)
-    notes = {
-        "training_loss": result.chosen.judged.loss,
-        "failures": objective.failures,
-        "backward_passes": result.steps,
-    }
-    return Fit.of_search(result, arrays={}, notes=notes)
+    notes = {"failures": objective.failures, "backward_passes": result.steps}
+    return Fit.of_search(result, notes)
 
 
 def _descend(

@@ -71,11 +71,7 @@ def fit(settings: FgnCscSettings, task: Task) -> Fit:
         result = search_until_spent(search, objective, settings, task)
     finally:
         tower.close()
-    notes = {
-        "training_loss": result.chosen.judged.loss,
-        "linearisations": search.notes["linearisations"],
-    }
-    return Fit.of_search(result, arrays={}, notes=notes)
+    return Fit.of_search(result, {"linearisations": search.notes["linearisations"]})
 
 
 def _photos(task: Task, views: int) -> Features:

@@ -85,8 +85,10 @@ class Fit:
     milestones: Mapping[int, Chosen] = field(default_factory=dict)
 
     @classmethod
-    def of_search(cls, result: Result, **more: Any) -> Fit:
-        """What a finished search leaves."""
+    def of_search(
+        cls, result: Result, notes: Mapping[str, float] | None = None, **more: Any
+    ) -> Fit:
+        """What a finished search leaves; its training loss is the first of the notes."""
         judged = result.chosen.judged
         return cls(
             judged.head,
@@ -95,6 +97,7 @@ class Fit:
             result.steps,
             validation_accuracy=judged.validation_accuracy,
             milestones=result.milestones,
+            notes={"training_loss": judged.loss, **(notes or {})},
             **more,
         )
 
