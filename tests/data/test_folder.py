@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from sharpzo.data.dataset import Skipped
 from sharpzo.data.folder import read_folder
 from sharpzo.errors import InputError
 
@@ -54,10 +55,16 @@ def test_other_files_are_left_out_and_named(tmp_path: Path):
     out = read_folder(tmp_path)
     assert out.class_names == ("cat", "dog")
     assert len(out.train) == 3
-    assert sorted(out.skipped) == [
-        ".DS_Store", ".cache/", "__MACOSX/", "cat/.hidden.jpg", "cat/IMG_1.HEIC", "cat/deeper/",
-        "dog/Thumbs.db", "notes.txt",
-    ]  # fmt: skip
+    assert {one.path: one.reason for one in out.skipped} == {
+        ".DS_Store": "hidden",
+        ".cache/": "hidden",
+        "__MACOSX/": "the shadow folder of a Mac's zip file",
+        "cat/.hidden.jpg": "hidden",
+        "cat/IMG_1.HEIC": "not a photo by its name",
+        "cat/deeper/": "a folder inside a class",
+        "dog/Thumbs.db": "not a photo by its name",
+        "notes.txt": "not a photo by its name",
+    }
     assert len(out.notes) == 1
     assert "cat/IMG_1.HEIC" in out.notes[0]
     assert ".DS_Store" not in out.notes[0]
@@ -65,7 +72,7 @@ def test_other_files_are_left_out_and_named(tmp_path: Path):
 
 def test_folders_beside_the_splits_are_named(tmp_path: Path):
     out = read_folder(tree(tmp_path, train__a=1, train__b=1, extra__c=1))
-    assert out.skipped == ("extra/",)
+    assert out.skipped == (Skipped("extra/", "beside the splits"),)
 
 
 def test_unreadable_photos_are_found_when_decoded(tmp_path: Path):

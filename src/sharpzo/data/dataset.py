@@ -71,14 +71,22 @@ class LabelledPhotos:
         return total.hexdigest()
 
 
+@dataclass(frozen=True)
+class Skipped:
+    """A file or folder that was left out, relative to the data's folder, and why in a few words."""
+
+    path: str
+    reason: str
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """The splits of a data set, over the same class names.
 
     ``train`` is empty in a data set for testing only. ``val`` chooses and may be missing until a
     draw carves one; ``test`` is for the evaluation alone. ``source`` says in a few words where the
-    photos come from, ``template`` is the hand-made prompt, ``skipped`` names the files that were
-    left out (relative to the folder) and ``notes`` are sentences that the user should see.
+    photos come from, ``template`` is the hand-made prompt, ``skipped`` lists the files that were
+    left out and ``notes`` are sentences that the user should see.
     ``shots`` is how many photos a class a draw was asked for (None: all of them).
     """
 
@@ -88,7 +96,7 @@ class Dataset:
     test: LabelledPhotos | None
     source: str
     template: str = TEMPLATE
-    skipped: tuple[str, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
     shots: int | None = None
 

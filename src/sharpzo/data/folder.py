@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sharpzo.data.dataset import Dataset, LabelledPhotos
+from sharpzo.data.dataset import Dataset, LabelledPhotos, Skipped
 from sharpzo.data.photos import SUFFIXES, Photo
 from sharpzo.errors import InputError
 
@@ -21,7 +21,7 @@ def read_folder(root: str | os.PathLike[str]) -> Dataset:
     ``root/<split>/<class>/<photo>`` with the splits train, val (or valid, validation) and test,
     the last two optional. Classes and photos are sorted by name, so the order does not depend on
     the file system. Hidden files, files that are no photos by their suffix and deeper folders are
-    left out and named in ``skipped``. No photo is opened.
+    left out and listed in ``skipped``. No photo is opened.
 
     Raises `InputError` if the folder is missing, is empty, holds photos but no class folders, has
     fewer than two classes, a class without photos, or a val or test class that train lacks.
@@ -35,7 +35,7 @@ def read_folder(root: str | os.PathLike[str]) -> Dataset:
         kept = {folder.name for folder in splits.values()}
         for entry in _entries(root):
             if entry.name not in kept:
-                reader.skip(entry)
+                reader.skip(entry, _why_not(entry, "beside the splits"))
         found = {split: reader.classes(folder) for split, folder in splits.items()}
     else:
         found = {"train": reader.classes(root)}
@@ -74,18 +74,18 @@ class _Reader:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.skipped: list[str] = []
+        self.skipped: list[Skipped] = []
 
-    def skip(self, entry: Path) -> None:
+    def skip(self, entry: Path, reason: str) -> None:
         slash = "/" if entry.is_dir() else ""
-        self.skipped.append(entry.relative_to(self.root).as_posix() + slash)
+        self.skipped.append(Skipped(entry.relative_to(self.root).as_posix() + slash, reason))
 
     def classes(self, folder: Path) -> dict[str, list[Photo]]:
         """Class name -> photos, both sorted."""
         classes: dict[str, list[Photo]] = {}
         for entry in _entries(folder):
             if not _is_class(entry):
-                self.skip(entry)
+                self.skip(entry, _why_not(entry, "in no class folder"))
                 continue
             name = _class_name(entry)
             if name in classes:
@@ -101,7 +101,7 @@ class _Reader:
             if _is_photo(entry):
                 photos.append(Photo(str(entry), path=entry))
             else:
-                self.skip(entry)
+                self.skip(entry, _why_not(entry, "a folder inside a class"))
         return photos
 
 
@@ -124,6 +124,17 @@ def _is_class(entry: Path) -> bool:
 def _is_photo(entry: Path) -> bool:
     visible = not entry.name.startswith(".")
     return visible and entry.suffix.lower() in SUFFIXES and entry.is_file()
+
+
+def _why_not(entry: Path, misplaced: str) -> str:
+    """Why an entry is left out; ``misplaced`` if there is nothing wrong but its place."""
+    if entry.name.startswith("."):
+        return "hidden"
+    if entry.name.startswith("__MACOSX"):
+        return "the shadow folder of a Mac's zip file"
+    if entry.is_dir() or _is_photo(entry):
+        return misplaced
+    return "no file" if entry.suffix.lower() in SUFFIXES else "not a photo by its name"
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
@@ -150,7 +161,7 @@ def _split_folders(root: Path) -> dict[str, Path]:
 
 
 def _checked(
-    classes: dict[str, list[Photo]], folder: Path, skipped: list[str]
+    classes: dict[str, list[Photo]], folder: Path, skipped: list[Skipped]
 ) -> dict[str, list[Photo]]:
     """Return the training classes if one can learn from them."""
     if not classes:
@@ -161,7 +172,7 @@ def _checked(
         raise InputError(f"folder {folder} has no photos; {_layout(folder)}")
     empty = [name for name, photos in classes.items() if not photos]
     if empty:
-        inside = [name for name in skipped if _class_name(Path(name).parent) == empty[0]]
+        inside = [one.path for one in skipped if _class_name(Path(one.path).parent) == empty[0]]
         found = f" (only {_some(inside)})" if inside else ""
         raise InputError(
             f"class {empty[0]!r} in {folder} has no photos{found}; add JPEG or "
@@ -182,9 +193,9 @@ def _layout(folder: Path) -> str:
     )
 
 
-def _skip_note(skipped: list[str]) -> tuple[str, ...]:
+def _skip_note(skipped: list[Skipped]) -> tuple[str, ...]:
     # Hidden files are in `skipped` too, but nobody wants to read of .DS_Store.
-    shown = [name for name in skipped if not name.rsplit("/", 1)[-1].startswith(".")]
+    shown = [one.path for one in skipped if one.reason != "hidden"]
     return (f"{len(shown)} files or folders were left out: {_some(shown)}",) if shown else ()
 
 
