@@ -1,8 +1,8 @@
 """What a run leaves behind for prediction: kilobytes, readable by anyone, able to run no code.
 
-A run folder holds ``prompt.safetensors`` (arrays), ``run.json`` (everything a person or a later
-version needs to know) and ``history.jsonl`` (the journal). ``run.json`` is written last and by an
-atomic rename, so a folder that has one is complete.
+A run folder holds ``arrays.safetensors``, ``run.json`` (everything a person or a later version
+needs to know) and ``history.jsonl`` (the journal). ``run.json`` is written last and by an atomic
+rename, so a folder that has one is complete.
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ from typing import Any
 from sharpzo.errors import ArtifactError
 from sharpzo.types import Array
 
-FORMAT = 1
-ARRAYS, RECORD, HISTORY = "prompt.safetensors", "run.json", "history.jsonl"
+FORMAT = 2
+ARRAYS, RECORD, HISTORY = "arrays.safetensors", "run.json", "history.jsonl"
+FORMER_ARRAYS = "prompt.safetensors"  # in format 1
 LARGEST_RECORD = 64 << 20  # bytes: a class list of ImageNet takes about 100 kB
 
 
 @dataclass(frozen=True, eq=False)
 class Artifact:
-    """Arrays by name and the record that explains them."""
+    """Arrays by name, their size in ``bytes``, and the record that explains them."""
 
     arrays: dict[str, Array]
     record: dict[str, Any]
+    bytes: int
 
 
 def claim(out: str | Path) -> Path:
@@ -90,22 +92,24 @@ def read(run: str | Path) -> Artifact:
         version = record["format"]
     except (ValueError, KeyError, TypeError):
         raise ArtifactError(f"{folder / RECORD} is not a run's record; fit the run again") from None
-    if version != FORMAT:
+    if version not in (1, FORMAT):
         raise ArtifactError(
-            f"{folder} has format {version!r}, this sharpzo reads format {FORMAT}; update sharpzo"
+            f"{folder} has format {version!r}, this sharpzo reads formats 1 and {FORMAT}; "
+            "update sharpzo"
         )
+    arrays = folder / (ARRAYS if version == FORMAT else FORMER_ARRAYS)
     try:
-        blob = (folder / ARRAYS).read_bytes()
+        blob = arrays.read_bytes()
     except OSError as error:
-        raise ArtifactError(f"cannot read {folder / ARRAYS}: {error.strerror}") from None
+        raise ArtifactError(f"cannot read {arrays}: {error.strerror}") from None
     if hashlib.sha256(blob).hexdigest() != record.get("arrays_sha256"):
         raise ArtifactError(
-            f"{folder / ARRAYS} is not the file that {RECORD} was written with; fit the run again"
+            f"{arrays} is not the file that {RECORD} was written with; fit the run again"
         )
     try:
-        return Artifact(load(blob), record)
+        return Artifact(load(blob), record, len(blob))
     except SafetensorError as error:
-        raise ArtifactError(f"{folder / ARRAYS} is damaged: {error}") from None
+        raise ArtifactError(f"{arrays} is damaged: {error}") from None
 
 
 def write_atomically(path: Path, blob: bytes) -> None:

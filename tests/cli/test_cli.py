@@ -97,13 +97,27 @@ def test_fit_writes_a_run_of_kilobytes_and_one_document(photos, tmp_path, capsys
     if "--budget-forwards" in options:
         assert report["forwards"] <= int(options[options.index("--budget-forwards") + 1])
     files = {p.name: p.stat().st_size for p in out.iterdir()}
-    assert set(files) == {"prompt.safetensors", "run.json", "history.jsonl"}
+    assert set(files) == {"arrays.safetensors", "run.json", "history.jsonl"}
     assert sum(files.values()) < 100_000
     record = json.loads((out / "run.json").read_text())
     assert record["class_names"] == sorted(CLASSES)
     assert record["test"]["accuracy"] == report["test_accuracy"]
     assert record["validation"]["accuracy"] == report["validation_accuracy"]
     assert len(record["model"]["sha256"]) == 64
+
+
+@pytest.mark.parametrize("preset", [(), ("--preset", "ensemble")])
+def test_zero_shot_reports_its_own_accuracy(photos, tmp_path, capsys, preset):
+    """Not that of the method that stands beside it."""
+    out = tmp_path / "run"
+    report = document(capsys, "fit", photos, "--out", out, "--method", "zero-shot", *preset)
+    assert report["test_accuracy"] == document(capsys, "evaluate", out, photos)["accuracy"]
+    rows = [row["method"] for row in report["methods"]]
+    assert rows == ["zero-shot"] * len(preset[:1]) + [DEFAULT, "zero-shot"]
+    assert report["test_accuracy"] == report["methods"][-1]["test"] < report["methods"][-2]["test"]
+    assert report["zero_shot_accuracy"] == report["methods"][rows.index("zero-shot")]["test"]
+    record = json.loads((out / "run.json").read_text())
+    assert record["test"]["accuracy"] == report["test_accuracy"]
 
 
 def test_without_a_test_split_there_is_no_test_accuracy(photos, tmp_path, capsys):
@@ -144,8 +158,8 @@ def test_the_same_seed_gives_the_same_run(photos, tmp_path, capsys):
     arguments = ("--method", "cma-es", "--budget-forwards", "130", "--threads", "1")
     for name in ("a", "b"):
         document(capsys, "fit", photos, "--out", tmp_path / name, *arguments)
-    assert (tmp_path / "a/prompt.safetensors").read_bytes() == (
-        tmp_path / "b/prompt.safetensors"
+    assert (tmp_path / "a/arrays.safetensors").read_bytes() == (
+        tmp_path / "b/arrays.safetensors"
     ).read_bytes()
 
 

@@ -22,7 +22,14 @@ def test_what_is_written_is_read(run):
     found = artifact.read(run)
     assert np.array_equal(found.arrays["weight"], np.eye(2))
     assert found.record["method"] == "x"
-    assert sorted(p.name for p in run.iterdir()) == ["prompt.safetensors", "run.json"]
+    assert sorted(p.name for p in run.iterdir()) == ["arrays.safetensors", "run.json"]
+
+
+def test_a_run_of_the_first_format_is_read(run):
+    (run / "arrays.safetensors").rename(run / "prompt.safetensors")
+    _edit(run, format=1)
+    assert np.array_equal(artifact.read(run).arrays["weight"], np.eye(2))
+    assert artifact.read(run).bytes == (run / "prompt.safetensors").stat().st_size
 
 
 def test_views_of_other_arrays_are_read_as_they_were_seen(tmp_path):
@@ -51,8 +58,8 @@ def test_an_existing_folder_or_file_is_left_alone(run, tmp_path):
         (lambda f: (f / "run.json").unlink(), "not a finished run"),
         (lambda f: (f / "run.json").write_text("{"), "not a run's record"),
         (lambda f: (f / "run.json").write_text("[]"), "not a run's record"),
-        (lambda f: (f / "prompt.safetensors").unlink(), "cannot read"),
-        (lambda f: (f / "prompt.safetensors").write_bytes(b"\0" * 64), "is not the file"),
+        (lambda f: (f / "arrays.safetensors").unlink(), "cannot read"),
+        (lambda f: (f / "arrays.safetensors").write_bytes(b"\0" * 64), "is not the file"),
         (lambda f: _edit(f, format=99), "format 99"),
     ],
 )

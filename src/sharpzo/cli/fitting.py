@@ -83,13 +83,15 @@ def _evaluate(
     tests: dict[str, LabelledPhotos | None],
     display: Display,
 ) -> list[dict[str, Any]]:
-    """One row a method: zero-shot, the yardstick, the fitted one (last); the only test reading.
+    """One row per method: zero-shot, the baseline, the fitted one (last); the only test reading.
 
     A test set of some of the classes is classified among these, as is the custom for ImageNet-A.
     """
     fitted: list[tuple[str, Head, int, float]] = [("zero-shot", classifier.zero_shot_, 1, 0.0)]
+    if classifier.method.name == "zero-shot" and classifier.settings == classifier.method.settings:
+        fitted = []  # the fitted one is this row
     for one in (rival, classifier):
-        if one is not None and one.method.name != "zero-shot":
+        if one is not None:
             fitted.append((one.method.name, one.fit_.head, one.fit_.forwards, one.fit_.seconds))
     validation = classifier.encoded_.get("validation")
     found = {
@@ -112,7 +114,7 @@ def _report(
     classifier: PromptClassifier, folder: Path, rows: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """The JSON document; the run's record learns its test figures here."""
-    zero_shot, tuned = rows[0], rows[-1]
+    zero_shot, tuned = next(row for row in rows if row["method"] == "zero-shot"), rows[-1]
     split = "validation" if tuned["test"] is None else "test"
     record = classifier.record_
     record["validation"]["zero_shot_accuracy"] = zero_shot["validation"]

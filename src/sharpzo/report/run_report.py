@@ -113,7 +113,7 @@ def report_run(
             **sections.photos(evidence),
             "mistakes": worst_mistakes(evidence) if evidence else [],
             **sections.landscapes(surfaces, len(photos.train) if photos else 0),
-            "cost": sections.cost(record, Path(run)),
+            "cost": sections.cost(found),
             "settings": sections.settings(record, classifier.method),
             "foot": sections.foot(record),
             "left_out": left_out,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
-from sharpzo import artifact
+from sharpzo.artifact import Artifact
 from sharpzo.evaluate import Evaluation
 from sharpzo.methods.registry import Method
 from sharpzo.report.curves import curves
@@ -193,8 +192,9 @@ def landscapes(found: Mapping[str, Landscape], n_photos: int) -> dict[str, Any]:
     }
 
 
-def cost(record: Mapping[str, Any], folder: Path) -> list[tuple[str, str, str]]:
+def cost(found: Artifact) -> list[tuple[str, str, str]]:
     """What, how much, and in a few words why."""
+    record = found.record
     data, seconds = record["data"], record["seconds"]
     photos = data["training_photos"] + data["validation_photos"]
     rows = [("forwards of the text tower", f"{record['forwards']:,}", "one candidate prompt each")]
@@ -212,8 +212,7 @@ def cost(record: Mapping[str, Any], folder: Path) -> list[tuple[str, str, str]]:
         rows.append(("steps", f"{record['steps']:,}", ""))
     if record.get("peak_memory_mb"):
         rows.append(("peak memory", f"{record['peak_memory_mb']:,.0f} MB", "of the whole process"))
-    size = (folder / artifact.ARRAYS).stat().st_size
-    rows.append(("size of the result", f"{size / 1000:,.1f} kB", artifact.ARRAYS))
+    rows.append(("size of the result", f"{found.bytes / 1000:,.1f} kB", "its arrays"))
     return rows
 
 
