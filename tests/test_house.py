@@ -26,7 +26,7 @@ LAYERS = [
     {"artifact", "journal"},
     {"budget", "lbfgs", "metrics", "settings", "memory", "rng"},
     {"types"},
-    {"errors"},
+    {"errors", "wording"},
 ]
 LAYER = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 ALLOWED_SIDEWAYS = {("budget", "types")}

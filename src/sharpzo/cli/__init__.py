@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
+from contextlib import suppress
 
 # The towers' threads do the work. NumPy's would wait for theirs by spinning and take their cores;
 # this has to be said before NumPy is imported.
@@ -15,11 +17,44 @@ def main(arguments: list[str] | None = None) -> None:
     from sharpzo.cli.app import app
     from sharpzo.errors import SharpzoError
 
+    _settle_streams()
     try:
         app(arguments)
     except SharpzoError as error:
-        print(f"sharpzo: {error}", file=sys.stderr)
-        sys.exit(2)
+        _end(str(error), 2)
+    except MemoryError:
+        _end("the memory is used up; free some, or see --memory-limit", 2)
+    except OSError as error:  # a full disk, a folder without rights, a device that went away
+        _give_up_stdout()
+        _end(_of_the_system(error), 2)
     except KeyboardInterrupt:
-        print("sharpzo: stopped before the run was written", file=sys.stderr)
-        sys.exit(130)
+        _end("stopped", 130)
+
+
+def _end(sentence: str, code: int) -> None:
+    from sharpzo.wording import printable
+
+    print(f"sharpzo: {printable(sentence)}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _settle_streams() -> None:
+    """Let a stream that is closed swallow all, and a code page show what it lacks as ASCII."""
+    from sharpzo.wording import LEGIBLE
+
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  (until the process ends)
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=LEGIBLE)
+
+
+def _give_up_stdout() -> None:
+    """Let go what cannot be printed: the interpreter would try again, and end with a traceback."""
+    with suppress(OSError, ValueError):  # a stream without a file, as in tests
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _of_the_system(error: OSError) -> str:
+    name = error.filename if error.filename is not None else "what was asked for"
+    return f"cannot read or write {name}: {error.strerror or error}"

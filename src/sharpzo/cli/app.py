@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from sharpzo import __version__
 from sharpzo.cli.bench import bench
@@ -15,8 +17,26 @@ from sharpzo.cli.fit import fit
 from sharpzo.cli.methods import methods
 from sharpzo.cli.predict import predict
 from sharpzo.cli.report import report
+from sharpzo.wording import printable
+
+
+class Commands(TyperGroup):
+    """Ends every command in the same way: what was printed has arrived, an interrupt is told."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that ``ctx`` names."""
+        try:
+            result = super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            said = f"stopped: {stop}" if str(stop) else "stopped; nothing was written"
+            print(f"sharpzo: {printable(said)}", file=sys.stderr)
+            raise typer.Exit(130) from None
+        sys.stdout.flush()  # the interpreter would say in its own words that the disk is full
+        return result
+
 
 app = typer.Typer(
+    cls=Commands,
     name="sharpzo",
     help="Adapt a frozen vision-language model to your own photos with forward passes only.",
     no_args_is_help=True,

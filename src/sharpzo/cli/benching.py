@@ -8,9 +8,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from sharpzo.bench.bench import Outcome
 from sharpzo.bench.cell import Cell
@@ -19,6 +17,7 @@ from sharpzo.bench.store import Store
 from sharpzo.bench.summary import Line, Section
 from sharpzo.bench.summary import show as interval
 from sharpzo.cli.console import QUIET_SECONDS
+from sharpzo.cli.screen import Column, Screen
 
 OVERHEAD = 500  # forwards that a cell's process costs beside its own: makes bars of heads move
 
@@ -30,10 +29,10 @@ class Bars:
     """
 
     def __init__(self, cells: list[Cell], todo: list[Cell], silent: bool = False) -> None:
-        self._console = Console(stderr=True, quiet=silent)
+        self._console = Screen(stderr=True, quiet=silent)
         self._bars = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=24),
-            TextColumn("{task.fields[note]}"), TimeRemainingColumn(),
+            TextColumn("{task.description}", markup=False), BarColumn(bar_width=24),
+            TextColumn("{task.fields[note]}", markup=False), TimeRemainingColumn(),
             console=self._console, disable=silent or not self._console.is_terminal,
         )  # fmt: skip
         self._lock = threading.Lock()
@@ -64,7 +63,7 @@ class Bars:
 
     def say(self, sentence: str) -> None:
         """One line above the bar."""
-        self._console.print(sentence, highlight=False, soft_wrap=True, markup=False)
+        self._console.say(sentence)
 
     def heard(self, key: str, done: int) -> None:
         """Forwards of a cell, or with an empty key photos encoded."""
@@ -117,20 +116,16 @@ def show_plan(cells: list[Cell], todo: list[Cell], store: Store, as_json: bool) 
             "photos": cost.photos,
         }))  # fmt: skip
         return
-    console = Console()
-    table = Table(title=f"Cells of {store.folder}", title_justify="left")
-    for column in ("cell", "forwards", "done"):
-        table.add_column(column, justify="right" if column == "forwards" else "left")
-    for cell in cells:
-        table.add_row(cell.name, f"{cell.forwards:,}", "yes" if cell.key in store else "")
-    console.print(table)
-    console.print(
+    screen = Screen()
+    screen.show(
+        f"Cells of {store.folder}",
+        [Column("cell", wraps=True), Column("forwards", right=True), Column("done")],
+        [[cell.name, f"{cell.forwards:,}", "yes" if cell.key in store else ""] for cell in cells],
+    )
+    screen.say(
         f"{cost.cells} cells are missing: {cost.forwards:,} forwards, about "
         f"{_duration(cost.seconds)} one after the other, after encoding at most "
-        f"{cost.photos:,} photos",
-        highlight=False,
-        soft_wrap=True,
-        markup=False,
+        f"{cost.photos:,} photos"
     )
 
 
@@ -143,31 +138,25 @@ def _duration(seconds: float) -> str:
 
 def show(outcome: Outcome, title: str, baseline: str | None, folder: Path) -> None:
     """A table a section; everything else is in the folder."""
-    console = Console()
+    screen = Screen()
     for section in outcome.sections:
-        console.print(_table(section, baseline))
+        _show_section(screen, section, baseline)
     for note in outcome.notes:
-        console.print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
-    console.print(
+        screen.say(f"note: {note}")
+    screen.say(
         f"{title}: {folder / 'summary.md'} adds tuning, calibration and published figures, "
-        f"{folder / 'table.csv'} has every run",
-        highlight=False,
-        soft_wrap=True,
-        markup=False,
+        f"{folder / 'table.csv'} has every run"
     )
 
 
-def _table(section: Section, baseline: str | None) -> Table:
-    table = Table(
-        title=f"{section.title}, {section.test_photos:,} test photos", title_justify="left"
-    )
+def _show_section(screen: Screen, section: Section, baseline: str | None) -> None:
     against = [] if baseline is None else [f"minus {baseline}"]
-    table.add_column("method")
-    for column in ("budget", "test %", *against, "forwards", "seconds", "peak MB"):
-        table.add_column(column, justify="right")
-    for line in section.lines:
-        table.add_row(*_cells(line, baseline))
-    return table
+    numbers = ("budget", "test %", *against, "forwards", "seconds", "peak MB")
+    screen.show(
+        f"{section.title}, {section.test_photos:,} test photos",
+        [Column("method"), *(Column(title, right=True) for title in numbers)],
+        [_cells(line, baseline) for line in section.lines],
+    )
 
 
 def _cells(line: Line, baseline: str | None) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -15,6 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from sharpzo.cli.screen import Screen
 from sharpzo.types import Step
 
 QUIET_SECONDS = 10.0  # between two lines where the screen is no terminal
@@ -33,12 +33,12 @@ class Display:
     """Live bars on a terminal, a line now and then elsewhere, nothing when ``silent``."""
 
     def __init__(self, *, forwards: int | None, silent: bool = False) -> None:
-        self.console = Console(stderr=True, quiet=silent)
+        self.console = Screen(stderr=True, quiet=silent)
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=16),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             TimeRemainingColumn(),
             console=self.console,
             disable=silent or not self.console.is_terminal,
@@ -90,8 +90,4 @@ class Display:
             now = time.monotonic()
             if last or now - self._said > QUIET_SECONDS:
                 self._said = now
-                self.console.print(
-                    f"{name}: {done:,} of {total:,}  {note}".rstrip(),
-                    highlight=False,
-                    soft_wrap=True,
-                )
+                self.console.say(f"{name}: {done:,} of {total:,}  {note}".rstrip())

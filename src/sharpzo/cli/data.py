@@ -44,35 +44,32 @@ def check(
 
 
 def _show(found: Inventory) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from sharpzo.cli.screen import Column, Screen
 
-    console = Console(highlight=False, soft_wrap=True)
+    screen = Screen()
     classes = "" if found.classes is None else f", {found.classes:,} classes"
-    console.print(f"{found.title} in {found.folder}: {found.state}{classes}")
+    screen.say(f"{found.title} in {found.folder}: {found.state}{classes}")
     if found.splits:
-        table = Table("split")
-        for column in ("photos listed", "found", "published"):
-            table.add_column(column, justify="right")
+        rows = []
         for split, count in found.splits.items():
             published = "" if count.published is None else f"{count.published:,}"
-            table.add_row(split, f"{count.listed:,}", f"{count.found:,}", published)
-        console.print(table)
+            rows.append([split, f"{count.listed:,}", f"{count.found:,}", published])
+        numbers = [Column(title, right=True) for title in ("photos listed", "found", "published")]
+        screen.show("Splits", [Column("split"), *numbers], rows)
     for missing in found.missing:
         rest = missing.count - len(missing.first)
         more = f" and {rest:,} more" if rest else ""
-        console.print(
-            f"missing {missing.what} ({missing.count:,}): {', '.join(missing.first)}{more}"
-        )
+        screen.say(f"missing {missing.what} ({missing.count:,}): {', '.join(missing.first)}{more}")
     for note in found.notes:
-        console.print(f"note: {note}")
+        screen.say(f"note: {note}")
     if found.draws:
-        console.print(_draws(found))
-    console.print(f"data set: {found.home}")
-    console.print(f"CoOp's files and layout: {found.instructions}")
+        for line in _draws(found):
+            screen.say(line)
+    screen.say(f"data set: {found.home}")
+    screen.say(f"CoOp's files and layout: {found.instructions}")
 
 
-def _draws(found: Inventory) -> str:
+def _draws(found: Inventory) -> list[str]:
     short = [
         f"{draw.shots} shots, seed {draw.seed} lacks {draw.missing:,} photos"
         for draw in found.draws
@@ -80,4 +77,4 @@ def _draws(found: Inventory) -> str:
     ]
     counts = f"{len(found.draws) - len(short)} of {len(found.draws)} draws"
     which = "seeds 1-3, 1, 2, 4, 8 and 16 shots"
-    return f"{counts} complete ({which})" + "".join(f"\n  {line}" for line in short)
+    return [f"{counts} complete ({which})", *(f"  {line}" for line in short)]

@@ -44,11 +44,9 @@ def evaluate(
 
     A folder without splits is evaluated whole.
     """
-    from rich.console import Console
-    from rich.table import Table
-
     from sharpzo.classifier import PromptClassifier
     from sharpzo.cli.console import Display, percent
+    from sharpzo.cli.screen import Column, Screen
     from sharpzo.data.intake import read
     from sharpzo.errors import InputError
 
@@ -82,22 +80,27 @@ def evaluate(
             "confusion": result.confusion.tolist(),
         }))  # fmt: skip
         return
-    console = Console()
     what = "all photos (no splits)" if whole else f"{split.value} split"
-    table = Table(title=f"{run} on {data}, {what}", title_justify="left")
-    for column in ("class", "photos", "accuracy", "most often taken for"):
-        table.add_column(column, justify="right" if column in ("photos", "accuracy") else "left")
+    rows = []
     for k, name in enumerate(names):
         wrong = result.confusion[k].copy()
         wrong[k] = 0
         taken = f"{names[wrong.argmax()]} ({wrong.max()})" if wrong.any() else ""
-        table.add_row(
-            name, f"{result.confusion[k].sum():,}", percent(result.per_class[name]), taken
+        rows.append(
+            [name, f"{result.confusion[k].sum():,}", percent(result.per_class[name]), taken]
         )
-    console.print(table)
-    console.print(
+    screen = Screen()
+    screen.show(
+        f"{run} on {data}, {what}",
+        [
+            Column("class", wraps=True),
+            Column("photos", right=True),
+            Column("accuracy", right=True),
+            Column("most often taken for", wraps=True),
+        ],
+        rows,
+    )
+    screen.say(
         f"accuracy {percent(result.accuracy)} of {result.n:,} photos; probabilities are off by "
-        f"{percent(result.calibration_error)} on average (calibration error)",
-        highlight=False,
-        soft_wrap=True,
+        f"{percent(result.calibration_error)} on average (calibration error)"
     )

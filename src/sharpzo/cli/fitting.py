@@ -6,17 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from sharpzo import artifact
 from sharpzo.classifier import PromptClassifier
 from sharpzo.cli.console import Display, percent
+from sharpzo.cli.screen import Column, Screen
 from sharpzo.data.dataset import Dataset, LabelledPhotos
 from sharpzo.evaluate import AmongSome, evaluate
 from sharpzo.journal import Journal
 from sharpzo.memory import MB, peak_memory_mb
 from sharpzo.types import Head, Reason, Step
+from sharpzo.wording import quoted
 
 
 def fit_and_write(
@@ -62,19 +61,17 @@ def fit_and_write(
     if as_json:
         print(json.dumps(report))
     else:
-        _show(Console(), classifier, dataset, rows, folder)
+        _show(Screen(), classifier, dataset, rows, folder)
 
 
-def _introduce(console: Console, classifier: PromptClassifier, dataset: Dataset) -> None:
+def _introduce(screen: Screen, classifier: PromptClassifier, dataset: Dataset) -> None:
     validation = len(dataset.val) if dataset.val else 0
-    console.print(
+    screen.say(
         f"{dataset.source}: {len(dataset.class_names)} classes, {len(dataset.train)} training and "
-        f"{validation} validation photos; method {classifier.method.name}, seed {classifier.seed}",
-        highlight=False,
-        soft_wrap=True,
+        f"{validation} validation photos; method {classifier.method.name}, seed {classifier.seed}"
     )
     for note in dataset.notes:
-        console.print(f"note: {note}", highlight=False, soft_wrap=True)
+        screen.say(f"note: {note}")
 
 
 def _evaluate(
@@ -143,46 +140,45 @@ def _report(
 
 
 def _show(
-    console: Console,
+    screen: Screen,
     classifier: PromptClassifier,
     dataset: Dataset,
     rows: list[dict[str, Any]],
     folder: Path,
 ) -> None:
-    table = Table(title=f"Accuracy, {dataset.source}", title_justify="left")
-    table.add_column("method")
-    if dataset.test is not None:
-        table.add_column(f"test ({len(dataset.test):,} photos)", justify="right")
-    if rows[-1]["shifted"] is not None:
-        table.add_column("shifted test", justify="right")
-    if dataset.val is not None:
-        table.add_column(f"validation ({len(dataset.val):,})", justify="right")
-    table.add_column("forwards", justify="right")
-    table.add_column("seconds", justify="right")
-    for row in rows:
-        cells = [row["method"]]
-        cells += [percent(row["test"])] if dataset.test is not None else []
-        cells += [percent(row["shifted"])] if rows[-1]["shifted"] is not None else []
-        cells += [percent(row["validation"])] if dataset.val is not None else []
-        table.add_row(*cells, f"{row['forwards']:,}", f"{row['seconds']:.1f}")
-    console.print(table)
+    accuracies = {"test": f"test ({len(dataset.test):,} photos)"} if dataset.test else {}
+    accuracies |= {"shifted": "shifted test"} if rows[-1]["shifted"] is not None else {}
+    accuracies |= {"validation": f"validation ({len(dataset.val):,})"} if dataset.val else {}
+    screen.show(
+        f"Accuracy, {dataset.source}",
+        [
+            Column("method"),
+            *(Column(title, right=True) for title in accuracies.values()),
+            Column("forwards", right=True),
+            Column("seconds", right=True),
+        ],
+        [
+            [
+                row["method"],
+                *(percent(row[split]) for split in accuracies),
+                f"{row['forwards']:,}",
+                f"{row['seconds']:.1f}",
+            ]
+            for row in rows
+        ],
+    )
     if classifier.fit_.reason is not Reason.CLOSED_FORM:
-        console.print(f"Stopped because {classifier.fit_.reason.value}.", highlight=False)
-    console.print(_peak(classifier), highlight=False, soft_wrap=True)
+        screen.say(f"Stopped because {classifier.fit_.reason.value}.")
+    screen.say(_peak(classifier))
     better = [row for row in rows[:-1] if (row["validation"] or 0) > (rows[-1]["validation"] or 0)]
     if better:
         best = max(better, key=lambda row: row["validation"])
-        console.print(
+        screen.say(
             f"On the validation photos {best['method']} did better "
-            f"({percent(best['validation'])}): try  --method {best['method']}",
-            highlight=False,
-            soft_wrap=True,
+            f"({percent(best['validation'])}): try  --method {best['method']}"
         )
-    console.print(
-        f"The run is in {folder}. Classify photos with it:  sharpzo predict {folder} PHOTO.jpg",
-        highlight=False,
-        soft_wrap=True,
-    )
+    run = quoted(folder)
+    screen.say(f"The run is in {run}. Classify photos with it:  sharpzo predict {run} PHOTO.jpg")
 
 
 def _peak(classifier: PromptClassifier) -> str:

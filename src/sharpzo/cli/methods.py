@@ -14,9 +14,7 @@ def methods(
     as_json: options.Json = False,
 ) -> None:
     """List every method with its presets and its settings."""
-    from rich.console import Console
-    from rich.table import Table
-
+    from sharpzo.cli.screen import Column, Screen
     from sharpzo.methods import METHODS
     from sharpzo.settings import as_dict
 
@@ -32,19 +30,23 @@ def methods(
             for method in METHODS.values()
         ]))  # fmt: skip
         return
-    table = Table(title="Methods", title_justify="left")
-    for column in ("--method", "what it is", "unseen classes", "--preset"):
-        table.add_column(column)
-    for method in METHODS.values():
-        kept = "yes" if method.rename else "no"
-        table.add_row(method.name, method.summary, kept, _short(method.presets))
-    console = Console()
-    console.print(table)
-    console.print(
+    screen = Screen()
+    screen.show(
+        "Methods",
+        [
+            Column("--method"),
+            Column("what it is", wraps=True),
+            Column("unseen classes"),
+            Column("--preset", wraps=True),
+        ],
+        [
+            [name, method.summary, "yes" if method.rename else "no", _short(method.presets)]
+            for name, method in METHODS.items()
+        ],
+    )
+    screen.say(
         "A preset with … has one for each of several data sets, such as paper/eurosat; "
-        "--json names all of them, with the settings.",
-        highlight=False,
-        soft_wrap=True,
+        "--json names all of them, with the settings."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import sys
 from enum import Enum
@@ -128,7 +129,8 @@ Halved = Annotated[
 Classes = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
-        help="Class names to choose from, separated by commas; training need not have seen them.",
+        help="Class names to choose from, separated by commas; training need not have seen them. "
+        "A name that holds a comma stands in double quotes: '\"salt, sea\",sugar'.",
         show_default="those of the run",
         metavar="NAMES",
     ),
@@ -136,12 +138,27 @@ Classes = Annotated[
 
 
 def names(classes: str) -> list[str]:
-    """Split a list of class names.
+    """Split a list of class names, quoted as in a CSV file; InputError if none or one comes twice.
 
-    >>> names("otter, hazel tree")
-    ['otter', 'hazel tree']
+    >>> names('otter, hazel tree, "salt, sea"')
+    ['otter', 'hazel tree', 'salt, sea']
     """
-    return [name.strip() for name in classes.split(",") if name.strip()]
+    from sharpzo.errors import InputError
+
+    try:
+        rows = list(csv.reader(classes.splitlines(), skipinitialspace=True, strict=True))
+    except csv.Error as error:
+        raise InputError(
+            f"--classes {classes} cannot be read ({error}); separate the names by commas, and put "
+            "a name that holds a comma or a quote into double quotes"
+        ) from None
+    found = [name.strip() for row in rows for name in row if name.strip()]
+    twice = next((name for k, name in enumerate(found) if name in found[:k]), None)
+    if twice is not None:
+        raise InputError(f"--classes names {twice!r} twice; give every class once")
+    if not found:
+        raise InputError("--classes names no class; give some, separated by commas")
+    return found
 
 
 def feature_cache(folder: Path | None, off: bool) -> Path | None:

@@ -25,6 +25,7 @@ def predict(
 ) -> None:
     """Name the most probable classes of each photo."""
     from sharpzo.classifier import PromptClassifier
+    from sharpzo.wording import printable
 
     classifier = PromptClassifier.load(
         run,
@@ -44,4 +45,4 @@ def predict(
         return
     for found in rows:
         guesses = ", ".join(f"{g['label']} {100 * g['probability']:.1f} %" for g in found["top"])
-        print(f"{found['path']}: {guesses}")
+        print(printable(f"{found['path']}: {guesses}"))

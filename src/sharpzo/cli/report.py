@@ -44,20 +44,20 @@ def report(
 
     The file needs no network and no other file.
     """
-    from rich.console import Console
-
     from sharpzo.cli.console import Display
+    from sharpzo.cli.screen import Screen
     from sharpzo.report.bench_report import report_bench
     from sharpzo.report.kind import kind_of
     from sharpzo.report.page import write
     from sharpzo.report.run_report import report_run
+    from sharpzo.wording import quoted
 
     if kind_of(run) == "bench":
         file = write(report_bench(run), out or run / "report.html")
         if as_json:
             print(json.dumps({"bench": str(run), "report": str(file)}))
         else:
-            Console().print(f"The report is in {file}.", highlight=False, soft_wrap=True)
+            Screen().say(f"The report is in {quoted(file)}.")
         return
     with Display(forwards=None, silent=as_json) as display:
         made = report_run(
@@ -78,7 +78,7 @@ def report(
             "left_out": list(made.left_out),
         }))  # fmt: skip
         return
-    console = Console()
+    screen = Screen()
     for sentence in made.left_out:
-        console.print(sentence, highlight=False, soft_wrap=True)
-    console.print(f"The report is in {file}.", highlight=False, soft_wrap=True)
+        screen.say(sentence)
+    screen.say(f"The report is in {quoted(file)}.")

@@ -25,6 +25,7 @@ from sharpzo.report.landscape import (
 from sharpzo.report.mistakes import worst_mistakes
 from sharpzo.report.page import render
 from sharpzo.types import Features, TextTower
+from sharpzo.wording import quoted
 
 Progress = Callable[[str, int, int], None]
 
@@ -84,7 +85,7 @@ def report_run(
         if photos is None:
             left_out.append(
                 "Classes, mistakes, calibration and landscape need the photos: "
-                f"sharpzo report {run} --data FOLDER"
+                f"sharpzo report {quoted(run)} --data FOLDER"
             )
         else:
             tower = _tower(classifier)
