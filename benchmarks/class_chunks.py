@@ -23,13 +23,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np
-import onnxruntime
 from tangents import random_tower
 from text_speed import Call, _cpu, _nouns, class_names, measure, relative
 
@@ -126,7 +126,7 @@ def main() -> None:
                     rows.append(line)
     machine = {
         "commands": commands,
-        "cpu": _cpu(), "threads": 1, "onnxruntime": onnxruntime.__version__,
+        "cpu": _cpu(), "threads": 1, "onnxruntime": version("onnxruntime"),
     }  # fmt: skip
     RESULT.write_text(json.dumps({**machine, "rows": rows}, indent=1) + "\n")
 

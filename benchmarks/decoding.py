@@ -17,10 +17,10 @@ import statistics
 import sys
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from PIL import Image, ImageFilter
 
 from sharpzo.data.photos import as_photo
@@ -73,7 +73,7 @@ def main() -> None:
         "cpu": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
-        "onnxruntime": onnxruntime.__version__,
+        "onnxruntime": version("onnxruntime"),
         "command": "python benchmarks/decoding.py " + " ".join(sys.argv[1:]),
         "photos": args.photos,
         "beside_over_before": round(statistics.median(pairs), 3),

@@ -24,13 +24,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from itertools import chain, islice, product
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
-import onnxruntime
 
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.prompts import layout
@@ -156,7 +156,7 @@ def main() -> None:
     machine = {
         "cpu": platform.processor() or platform.machine(),
         "threads": args.threads,
-        "onnxruntime": onnxruntime.__version__,
+        "onnxruntime": version("onnxruntime"),
     }
     RESULT.write_text(json.dumps({**machine, "directions": DIRECTIONS, "lines": lines}, indent=1))
 

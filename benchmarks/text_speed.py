@@ -24,13 +24,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np
-import onnxruntime
 from tangents import WORDS, random_tower
 
 from sharpzo.towers.checkpoint import Checkpoint, resolve
@@ -320,7 +320,7 @@ def main() -> None:
         "command": " ".join(["python benchmarks/text_speed.py", *sys.argv[1:]]),
         "cpu": _cpu(),
         "threads": args.threads,
-        "onnxruntime": onnxruntime.__version__,
+        "onnxruntime": version("onnxruntime"),
     }
     print(json.dumps(result, indent=1))
     RESULTS.mkdir(exist_ok=True)

@@ -78,3 +78,15 @@ def test_nothing_is_pickled_or_evaluated():
         text = path.read_text()
         for word in ("import pickle", "joblib", "torch.load", "allow_pickle=True", "eval("):
             assert word not in text, f"{path.name} has {word}"
+
+
+def test_one_place_imports_onnx_runtime():
+    """By the time it is imported its reports are off, and they are off from the start."""
+    root = SOURCE.parent.parent
+    importing = {
+        str(path.relative_to(root))
+        for folder in ("src", "benchmarks", "experiments", "tools")
+        for path in (root / folder).rglob("*.py")
+        if "import onnxruntime" in path.read_text(encoding="utf-8")
+    }
+    assert importing == {"src/sharpzo/towers/session.py"}

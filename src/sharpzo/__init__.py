@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# Nothing leaves this machine. ONNX Runtime reads its switch once, as it is imported, and by default
+# reports the process, the system and every session to its vendor. All of sharpzo is imported
+# through here, and child processes inherit it.
+os.environ.update(
+    ORT_DISABLE_TELEMETRY="1", HF_HUB_DISABLE_TELEMETRY="1", RAY_USAGE_STATS_ENABLED="0"
+)
 
 __version__ = "0.1.0"
 __all__ = ["Budget", "PromptClassifier", "SharpzoError", "__version__"]

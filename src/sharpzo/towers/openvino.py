@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,6 +18,9 @@ from sharpzo.types import Array
 def open_core(bfloat16: bool = False) -> Any:
     """Return OpenVINO's core; raises `EngineError` if it is missing, or bfloat16 on this processor
     is."""
+    # Its converter, which nothing here calls, is imported with it and leaves a client id in the
+    # user's home folder, unless the package that reports what was converted is missing.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino
     except ImportError:

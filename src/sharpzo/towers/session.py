@@ -34,10 +34,19 @@ def cores() -> int:
     return max(1, min(count, _quota()))
 
 
+@cache
+def _onnx_runtime() -> Any:
+    """Return ONNX Runtime without its reports (see `sharpzo`): this call is all that Windows builds
+    know, and all that helps where somebody imported the runtime before sharpzo."""
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
+
+
 def require_cuda() -> None:
     """Raise `EngineError` if this ONNX Runtime cannot use a graphics processor."""
-    import onnxruntime as ort
-
+    ort = _onnx_runtime()
     if "CUDAExecutionProvider" not in ort.get_available_providers():
         raise EngineError(
             "engine cuda needs the package onnxruntime-gpu and an NVIDIA card; this ONNX Runtime "
@@ -56,8 +65,7 @@ class Session:
     def __init__(
         self, graph: Graph, threads: int | None = None, cuda: bool = False, shared: bool = False
     ) -> None:
-        import onnxruntime as ort
-
+        ort = _onnx_runtime()
         providers: list[Any] = ["CPUExecutionProvider"]
         if cuda:
             require_cuda()
@@ -129,8 +137,7 @@ def _share_arena() -> None:
     Measured with ViT-B/16's text tower in int8, block by block: 15 MB, where an arena for each of
     three sessions took 21, and none 17 in holes that glibc leaves between aligned blocks.
     """
-    import onnxruntime as ort
-
+    ort = _onnx_runtime()
     kind, memory = ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, ort.OrtMemType.DEFAULT
     settings = ort.OrtArenaCfg(
         {"arena_extend_strategy": 1, "initial_chunk_size_bytes": 1, "max_dead_bytes_per_chunk": 1}
