@@ -1,3 +1,4 @@
+import gc
 import sys
 from pathlib import Path
 
@@ -17,3 +18,11 @@ def own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def imports_are_not_garbage():
+    """Torch and transformers are a million objects, which every collection would look through; our
+    towers collect whenever they let weights go."""
+    gc.collect()
+    gc.freeze()
