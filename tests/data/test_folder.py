@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ def test_other_files_are_left_out_and_named(tmp_path: Path):
     assert {one.path: one.reason for one in out.skipped} == {
         ".DS_Store": "hidden",
         ".cache/": "hidden",
-        "__MACOSX/": "the shadow folder of a Mac's zip file",
+        "__MACOSX/": "kept by a program or system",
         "cat/.hidden.jpg": "hidden",
         "cat/IMG_1.HEIC": "not a photo by its name",
         "cat/deeper/": "a folder inside a class",
@@ -86,7 +87,7 @@ def test_unreadable_photos_are_found_when_decoded(tmp_path: Path):
 def test_missing(tmp_path: Path):
     with pytest.raises(InputError, match="nowhere does not exist; check the path"):
         read_folder(tmp_path / "nowhere")
-    with pytest.raises(InputError, match=r"a\.png does not exist"):
+    with pytest.raises(InputError, match=r"a\.png is a file, not a folder"):
         read_folder(photo(tmp_path / "a.png"))
 
 
@@ -97,7 +98,7 @@ def test_empty(tmp_path: Path):
 
 def test_photos_without_class_folders(tmp_path: Path):
     photo(tmp_path / "a.png")
-    with pytest.raises(InputError, match=r"holds photos but no class folders; put.*cat"):
+    with pytest.raises(InputError, match=r"holds photos but no class folders; .*put.*cat"):
         read_folder(tmp_path)
     (tmp_path / "data" / "train").mkdir(parents=True)
     photo(tmp_path / "data" / "train" / "a.png")
@@ -119,9 +120,7 @@ def test_class_without_photos(tmp_path: Path):
 
 
 def test_one_level_too_high(tmp_path: Path):
-    with pytest.raises(
-        InputError, match=r"'mine' .*has no photos \(only mine/test/, mine/train/\)"
-    ):
+    with pytest.raises(InputError, match=rf"deeper than in its own.*; give {tmp_path}/mine$"):
         read_folder(tree(tmp_path, mine__train__a=1, mine__test__a=1))
 
 
@@ -141,3 +140,163 @@ def test_names_that_collide(tmp_path: Path):
 def test_two_validation_folders(tmp_path: Path):
     with pytest.raises(InputError, match="val/ and valid/, both for val"):
         read_folder(tree(tmp_path, train__a=1, val__a=1, valid__a=1))
+
+
+SERVICE = (
+    "@eaDir", "$RECYCLE.BIN", "System Volume Information", ".ipynb_checkpoints", "__MACOSX",
+    "__pycache__", "lost+found", "#recycle", ".git", ".Trash-1000",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SERVICE)
+def test_folders_of_systems_and_programs_are_passed_over(tmp_path: Path, name: str):
+    tree(tmp_path, cat=2, dog=1)
+    for folder in (tmp_path, tmp_path / "cat"):
+        photo(folder / name / "thumb.jpg")
+    out = read_folder(tmp_path)
+    assert out.class_names == ("cat", "dog")
+    assert len(out.train) == 3
+    assert {f"{name}/", f"cat/{name}/"} == {one.path for one in out.skipped}
+    assert f"cat/{name}/" in out.notes[0]
+    assert out.notes[0].startswith("2 files or folders were left out")
+
+
+def test_runs_and_benches_inside_are_passed_over(tmp_path: Path):
+    tree(tmp_path, train__a=1, train__b=1)
+    for at, files in (
+        ("run", ("run.json", "arrays.safetensors", "history.jsonl")),
+        ("train/my run", ("history.jsonl",)),
+        ("bench", ("bench.json",)),
+    ):
+        (tmp_path / at / "cells").mkdir(parents=True)
+        for file in files:
+            (tmp_path / at / file).touch()
+    out = read_folder(tmp_path)
+    assert len(out.train) == 2
+    assert out.notes == (
+        "3 files or folders were left out: bench/, run/, train/my run/ (written by sharpzo)",
+    )
+    with pytest.raises(InputError, match="is one that sharpzo wrote, not one of photos"):
+        read_folder(tmp_path / "run")
+
+
+def test_a_class_with_a_file_of_ours_in_it_is_a_class(tmp_path: Path):
+    tree(tmp_path, cat=2, dog=1)
+    (tmp_path / "cat" / "run.json").touch()
+    (tmp_path / "run.json").touch()
+    assert read_folder(tmp_path).class_names == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("names", "splits"),
+    [
+        (("training", "testing"), ("train", "test")),
+        (("Train", "Dev", "Test"), ("train", "val", "test")),
+        (("train2017", "val2017"), ("train", "val")),
+        (("train_images", "test-images"), ("train", "test")),
+        (("Training Set", "validation_set", "holdout"), ("train", "val", "test")),
+        (("train", "eval"), ("train", "val")),
+        (("train", "eval", "test"), ("train", "val", "test")),
+        (("train", "valid", "evaluation"), ("train", "val", "test")),
+        (("training", "test"), ("train", "test")),
+    ],
+    ids=lambda names: "-".join(names),
+)
+def test_names_of_splits(tmp_path: Path, names: tuple[str, ...], splits: tuple[str, ...]):
+    for many, name in enumerate(names, start=1):
+        tree(tmp_path / name, a=many, b=many)
+    out = read_folder(tmp_path)
+    for many, split in enumerate(splits, start=1):
+        assert len(getattr(out, split)) == 2 * many
+    told = [name for name in names if name.lower() not in ("train", "val", "valid", "test")]
+    assert len(out.notes) == len(told)
+    assert all(any(f"{name}/ is read as the" in note for note in out.notes) for name in told)
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        {"train__a": 1, "train__b": 1, "bus": 2},
+        {"test__a": 1, "test__b": 1, "bus": 2},
+        {"train__a": 1, "train__b": 1, "test__a": 1, "unlabelled": 1},
+        {"train": 2, "train__deeper": 1, "bus": 1},
+    ],
+)
+def test_classes_beside_splits_are_ambiguous(tmp_path: Path, counts: dict[str, int]):
+    with pytest.raises(InputError, match=r"as a split, and beside it .*as a class: give "):
+        read_folder(tree(tmp_path, **counts))
+
+
+def test_words_like_splits_can_be_classes(tmp_path: Path):
+    tree(tmp_path, train=1, test=1, valid=1, bus=1)
+    assert read_folder(tmp_path).class_names == ("bus", "test", "train", "valid")
+    tree(tmp_path / "other", trainers=1, tester=1)
+    assert read_folder(tmp_path / "other").class_names == ("tester", "trainers")
+
+
+def test_a_third_validation_split_is_refused(tmp_path: Path):
+    with pytest.raises(InputError, match="eval/ beside a validation and a test split"):
+        read_folder(tree(tmp_path, train__a=1, val__a=1, test__a=1, eval__a=1))
+
+
+def test_without_train_a_folder_is_for_testing_only(tmp_path: Path):
+    out = read_folder(tree(tmp_path, test__a=2, test__b=1))
+    assert out.test is not None
+    assert (len(out.train), len(out.test), out.class_names) == (0, 3, ("a", "b"))
+    with pytest.raises(InputError, match="has no training photos"):
+        out.training()
+
+
+def test_one_or_two_levels_too_high(tmp_path: Path):
+    tree(tmp_path / "x y" / "photos", a=1, b=1)
+    with pytest.raises(InputError, match=rf"; give '{tmp_path}/x y/photos'$"):
+        read_folder(tmp_path)
+    tree(tmp_path / "x y" / "more", c=1, d=1)
+    with pytest.raises(InputError, match=r"give one of them: '.*more', '.*photos'$"):
+        read_folder(tmp_path)
+
+
+def test_one_level_too_low(tmp_path: Path):
+    tree(tmp_path / "set", cat=1, dog=1)
+    with pytest.raises(InputError, match=rf"if they are one class of several, give {tmp_path}/set"):
+        read_folder(tmp_path / "set" / "cat")
+    tree(tmp_path / "split", train__cat=1, train__dog=1, test__cat=1)
+    with pytest.raises(InputError, match=rf"give {tmp_path}/split;"):
+        read_folder(tmp_path / "split" / "train" / "cat")
+
+
+def test_photos_one_folder_too_deep(tmp_path: Path):
+    with pytest.raises(InputError, match=r"too deep, such as cat/images/0.png; move them up"):
+        read_folder(tree(tmp_path, cat__images=1, dog__images=1))
+
+
+def test_no_advice_says_to_remove_a_folder(tmp_path: Path):
+    with pytest.raises(InputError, match=r"class 'ant' .*has no photos; .* move the folder out of"):
+        read_folder(tree(tmp_path, ant=0, bee=1, cat=1))
+
+
+def test_links_that_lead_back_do_not_matter(tmp_path: Path):
+    tree(tmp_path, cat=1, dog=1)
+    (tmp_path / "self").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "cat" / "up").symlink_to("..", target_is_directory=True)
+    (tmp_path / "cat" / "loop").symlink_to("loop")
+    (tmp_path / "cat" / "gone.jpg").symlink_to("nowhere.jpg")
+    out = read_folder(tmp_path)
+    assert (out.class_names, len(out.train)) == (("cat", "dog"), 2)
+
+
+def test_names_of_classes(tmp_path: Path):
+    tree(tmp_path, **{"[red]": 1, "a\nb  c": 1, "ünï_猫": 1})
+    assert read_folder(tmp_path).class_names == ("[red]", "a b c", "ünï 猫")
+    for bad, word in ((b"caf\xe9", "no UTF-8"), (b"___", "no name that the model could read")):
+        root = tree(tmp_path / bad.hex(), cat=1)
+        os.mkdir(os.fsencode(root) + b"/" + bad)
+        with pytest.raises(InputError, match=word):
+            read_folder(root)
+
+
+def test_names_of_photos_may_be_any_bytes(tmp_path: Path):
+    tree(tmp_path, cat=1, dog=1)
+    os.rename(tmp_path / "cat" / "0.png", os.fsencode(tmp_path) + b"/cat/\xff\xfe [b].png")
+    out = read_folder(tmp_path)
+    assert next(out.train.decoded()).shape == (6, 8, 3)

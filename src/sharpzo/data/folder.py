@@ -5,89 +5,102 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
-
-from sharpzo.data.dataset import Dataset, LabelledPhotos, Skipped
+from sharpzo.data import advice
+from sharpzo.data.classes import Rows, class_name, dataset_of
+from sharpzo.data.dataset import Dataset, Skipped
+from sharpzo.data.entries import (
+    HIDDEN,
+    entries,
+    holds_photos,
+    is_folder,
+    is_own,
+    is_photo,
+    passed_over,
+    subfolders,
+)
 from sharpzo.data.photos import SUFFIXES, Photo
+from sharpzo.data.split_names import PLAIN, role
 from sharpzo.errors import InputError
-
-_SPLITS = {"train": "train", "test": "test"} | dict.fromkeys(("val", "valid", "validation"), "val")
+from sharpzo.wording import quoted, some
 
 
 def read_folder(root: str | os.PathLike[str]) -> Dataset:
     """Read a folder of photos; a class is called like its subfolder, with spaces for underscores.
 
     Two layouts are understood: ``root/<class>/<photo>``, all of it for training, and
-    ``root/<split>/<class>/<photo>`` with the splits train, val (or valid, validation) and test,
-    the last two optional. Classes and photos are sorted by name, so the order does not depend on
-    the file system. Hidden files, files that are no photos by their suffix and deeper folders are
-    left out and listed in ``skipped``. No photo is opened.
+    ``root/<split>/<class>/<photo>`` with the splits train, val and test, by these names or by
+    others in use (see `sharpzo.data.split_names.role`); without train the data set is for testing
+    only. Classes and photos are sorted by name, so the order does not depend on the file system.
+    Hidden files, files that are no photos by their suffix, deeper folders, and folders of a system
+    or of sharpzo are left out and listed in ``skipped``. No photo is opened.
 
     Raises `InputError` if the folder is missing, is empty, holds photos but no class folders, has
-    fewer than two classes, a class without photos, or a val or test class that train lacks.
+    fewer than two classes, a class without photos, classes beside its splits, or a val or test
+    class that train lacks.
     """
     root = Path(root)
-    if not root.is_dir():
-        raise InputError(f"folder {root} does not exist; check the path")
-    reader = _Reader(root)
-    splits = _split_folders(root)
+    check_folder(root)
+    reader = Reader(root)
+    splits = split_folders(root)
     if splits:
         kept = {folder.name for folder in splits.values()}
-        for entry in _entries(root):
+        for entry in entries(root):
             if entry.name not in kept:
-                reader.skip(entry, _why_not(entry, "beside the splits"))
+                reader.skip(entry, "beside the splits")
         found = {split: reader.classes(folder) for split, folder in splits.items()}
     else:
         found = {"train": reader.classes(root)}
-    train = _checked(found["train"], splits.get("train", root), reader.skipped)
-    class_names = tuple(train)
-    for split in ("val", "test"):
-        unknown = [name for name in found.get(split, {}) if name not in train]
-        if unknown:
-            raise InputError(
-                f"{splits[split]} has class {unknown[0]!r}, which {splits['train']} lacks; "
-                f"add training photos of it, or remove it from {splits[split].name}"
-            )
-
-    def labelled(split: str) -> LabelledPhotos | None:
-        classes = found.get(split, {})
-        photos = [photo for name in class_names for photo in classes.get(name, [])]
-        counts = [len(classes.get(name, [])) for name in class_names]
-        labels = np.repeat(np.arange(len(class_names)), counts)
-        return LabelledPhotos(tuple(photos), labels, class_names) if photos else None
-
-    photos = labelled("train")
-    assert photos is not None  # _checked saw at least two
-    return Dataset(
-        class_names,
-        photos,
-        labelled("val"),
-        labelled("test"),
+    if "train" in found:
+        _check(found["train"], splits.get("train", root), reader.skipped)
+        for split in ("val", "test"):
+            unknown = [name for name in found.get(split, {}) if name not in found["train"]]
+            if unknown:
+                raise InputError(
+                    f"{splits[split]} has class {unknown[0]!r}, which {splits['train']} lacks; "
+                    f"add training photos of it, or remove it from {splits[split].name}"
+                )
+    rows: dict[str, Rows] = {
+        split: [(photo, name) for name, photos in classes.items() for photo in photos]
+        for split, classes in found.items()
+    }
+    return dataset_of(
+        rows,
         source=f"folder {root}",
         skipped=tuple(reader.skipped),
-        notes=_skip_note(reader.skipped),
+        notes=(*_split_notes(splits), *skip_notes(reader.skipped)),
     )
 
 
-class _Reader:
+def check_folder(root: Path) -> None:
+    """Raise `InputError` if ``root`` is no folder that could hold somebody's photos."""
+    if not is_folder(root):
+        found = "is a file, not a folder" if os.path.exists(root) else "does not exist"
+        raise InputError(f"folder {root} {found}; check the path")
+    if is_own(root):
+        raise InputError(f"folder {root} is one that sharpzo wrote, not one of photos; {_layout()}")
+
+
+class Reader:
     """Walks the folders below ``root`` and remembers what it left out."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.skipped: list[Skipped] = []
 
-    def skip(self, entry: Path, reason: str) -> None:
-        slash = "/" if entry.is_dir() else ""
-        self.skipped.append(Skipped(entry.relative_to(self.root).as_posix() + slash, reason))
+    def skip(self, entry: Path, misplaced: str) -> None:
+        """Leave an entry out; ``misplaced`` says why if nothing is wrong but its place."""
+        slash = "/" if is_folder(entry) else ""
+        path = entry.relative_to(self.root).as_posix() + slash
+        self.skipped.append(Skipped(path, passed_over(entry) or _why_not(entry, misplaced)))
 
     def classes(self, folder: Path) -> dict[str, list[Photo]]:
         """Class name -> photos, both sorted."""
         classes: dict[str, list[Photo]] = {}
-        for entry in _entries(folder):
-            if not _is_class(entry):
-                self.skip(entry, _why_not(entry, "in no class folder"))
+        for entry in entries(folder):
+            if not is_folder(entry) or passed_over(entry):
+                self.skip(entry, "in no class folder")
                 continue
-            name = _class_name(entry)
+            name = class_name(entry.name, f"class folder {entry}")
             if name in classes:
                 raise InputError(
                     f"{folder} has two folders for class {name!r}; merge them, or rename one"
@@ -96,109 +109,122 @@ class _Reader:
         return dict(sorted(classes.items()))
 
     def photos(self, folder: Path) -> list[Photo]:
+        """The photos that lie in ``folder`` itself."""
         photos = []
-        for entry in _entries(folder):
-            if _is_photo(entry):
+        for entry in entries(folder):
+            if is_photo(entry):
                 photos.append(Photo(str(entry), path=entry))
             else:
-                self.skip(entry, _why_not(entry, "a folder inside a class"))
+                self.skip(entry, "a folder inside a class")
         return photos
 
 
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir(), key=lambda entry: entry.name)
-    except OSError as error:
-        raise InputError(f"folder {folder} cannot be read ({error}); check its rights") from error
+def split_folders(root: Path) -> dict[str, Path]:
+    """Return split name -> folder; empty if the subfolders of ``root`` are classes.
+
+    Raises `InputError` if there are two for one split, or classes beside them.
+    """
+    folders = subfolders(root)
+    named: dict[str, Path] = {}
+    for folder in folders:
+        split = role(folder.name)
+        if split in named:
+            raise InputError(
+                f"folder {root} has {named[split].name}/ and {folder.name}/, both for {split}; "
+                "merge them, or remove one"
+            )
+        if split is not None:
+            named[split] = folder
+    # A train/ with photos in it is a class of vehicles, unless nothing but splits stands beside it.
+    splits = {split: folder for split, folder in named.items() if subfolders(folder)}
+    if not splits:
+        if "train" in named and len(named) == len(folders):
+            raise InputError(
+                f"folder {named['train']} has no class folders; {_layout(named['train'])}"
+            )
+        return {}
+    others = [f"{f.name}/" for f in folders if role(f.name) is None and holds_photos(f)]
+    mixed = [f for f in splits.values() if holds_photos(f)] if len(named) < len(folders) else []
+    if others or mixed:
+        name = next(iter(splits.values())).name
+        raise InputError(
+            f"folder {root} has {name}/ with folders in it, as a split, and beside it "
+            f"{some(others or [f'{f.name}/' for f in folders if f not in mixed])} with photos, as "
+            f"a class: give {quoted(root / name)} alone, or move the classes into {name}/"
+        )
+    if "eval" in splits:  # some mean the photos that choose, some those that test
+        free = next((split for split in ("val", "test") if split not in splits), None)
+        if free is None:
+            raise InputError(
+                f"folder {root} has {splits['eval'].name}/ beside a validation and a test split; "
+                "merge it with one of them, or remove it"
+            )
+        splits[free] = splits.pop("eval")
+    return splits
 
 
-def _class_name(folder: Path) -> str:
-    return folder.name.replace("_", " ").strip()
+def skip_notes(skipped: list[Skipped]) -> tuple[str, ...]:
+    """One sentence, by reason; of hidden files, such as .DS_Store, nobody wants to read."""
+    reasons: dict[str, list[str]] = {}
+    for one in skipped:
+        if one.reason != HIDDEN or one.path.endswith("/"):
+            reasons.setdefault(one.reason, []).append(one.path)
+    if not reasons:
+        return ()
+    many = sum(map(len, reasons.values()))
+    what = "1 file or folder was" if many == 1 else f"{many:,} files or folders were"
+    told = "; ".join(f"{some(paths)} ({reason})" for reason, paths in reasons.items())
+    return (f"{what} left out: {told}",)
 
 
-def _is_class(entry: Path) -> bool:
-    # __MACOSX is the shadow folder that zip files from a Mac carry.
-    return not entry.name.startswith((".", "__MACOSX")) and entry.is_dir()
-
-
-def _is_photo(entry: Path) -> bool:
-    visible = not entry.name.startswith(".")
-    return visible and entry.suffix.lower() in SUFFIXES and entry.is_file()
+def _split_notes(splits: dict[str, Path]) -> list[str]:
+    return [
+        f"folder {folder.name}/ is read as the {'validation' if split == 'val' else split} split"
+        for split, folder in splits.items()
+        if folder.name.casefold() not in PLAIN
+    ]
 
 
 def _why_not(entry: Path, misplaced: str) -> str:
-    """Why an entry is left out; ``misplaced`` if there is nothing wrong but its place."""
-    if entry.name.startswith("."):
-        return "hidden"
-    if entry.name.startswith("__MACOSX"):
-        return "the shadow folder of a Mac's zip file"
-    if entry.is_dir() or _is_photo(entry):
+    if is_folder(entry) or is_photo(entry):
         return misplaced
     return "no file" if entry.suffix.lower() in SUFFIXES else "not a photo by its name"
 
 
-def _split_folders(root: Path) -> dict[str, Path]:
-    """Split name -> folder; empty if the subfolders of ``root`` are classes."""
-    folders = [entry for entry in _entries(root) if _is_class(entry)]
-    splits: dict[str, Path] = {}
-    for folder in folders:
-        split = _SPLITS.get(folder.name.lower())
-        if split in splits:
-            raise InputError(
-                f"folder {root} has {splits[split].name}/ and {folder.name}/, both for {split}; "
-                "merge them, or remove one"
-            )
-        if split is not None:
-            splits[split] = folder
-    # A train/ with photos in it is a class of vehicles, unless nothing but splits stands beside it.
-    if "train" in splits and any(_is_class(entry) for entry in _entries(splits["train"])):
-        return splits
-    if "train" in splits and len(splits) == len(folders):
-        raise InputError(
-            f"folder {splits['train']} has no class folders; {_layout(splits['train'])}"
-        )
-    return {}
-
-
-def _checked(
-    classes: dict[str, list[Photo]], folder: Path, skipped: list[Skipped]
-) -> dict[str, list[Photo]]:
-    """Return the training classes if one can learn from them."""
-    if not classes:
-        if any(_is_photo(entry) for entry in _entries(folder)):
-            raise InputError(
-                f"folder {folder} holds photos but no class folders; {_layout(folder)}"
-            )
-        raise InputError(f"folder {folder} has no photos; {_layout(folder)}")
+def _check(classes: dict[str, list[Photo]], folder: Path, skipped: list[Skipped]) -> None:
+    """Raise `InputError` unless one can learn from the training classes."""
+    if not any(classes.values()):
+        raise InputError(_nothing(folder, list(classes)))
     empty = [name for name, photos in classes.items() if not photos]
     if empty:
-        inside = [one.path for one in skipped if _class_name(Path(one.path).parent) == empty[0]]
-        found = f" (only {_some(inside)})" if inside else ""
+        inside = [
+            one.path for one in skipped
+            if class_name(Path(one.path).parent.name or "?", "") == empty[0]
+        ]  # fmt: skip
+        found = f" (only {some(inside)})" if inside else ""
         raise InputError(
             f"class {empty[0]!r} in {folder} has no photos{found}; add JPEG or "
-            "PNG photos directly into its folder, or remove the folder"
+            f"PNG photos directly into its folder, or move the folder out of {folder}"
         )
     if len(classes) == 1:
         raise InputError(
             f"folder {folder} has only one class, {next(iter(classes))!r}; "
             f"add a second: {_layout(folder)}"
         )
-    return classes
 
 
-def _layout(folder: Path) -> str:
+def _nothing(folder: Path, classes: list[str]) -> str:
+    if classes and (deeper := advice.below(folder, classes)):
+        return deeper
+    if not holds_photos(folder):
+        return f"folder {folder} has no photos; {_layout(folder)}"
+    above = advice.above(folder)
+    hint = f"if they are one class of several, give {quoted(above)}; else " if above else ""
+    return f"folder {folder} holds photos but no class folders; {hint}{_layout(folder)}"
+
+
+def _layout(folder: Path = Path("photos")) -> str:
     return (
-        "put the photos into one subfolder a class, "
+        "put the photos into one subfolder per class, "
         f"for example {folder / 'cat' / '1.jpg'} and {folder / 'dog' / '1.jpg'}"
     )
-
-
-def _skip_note(skipped: list[Skipped]) -> tuple[str, ...]:
-    # Hidden files are in `skipped` too, but nobody wants to read of .DS_Store.
-    shown = [one.path for one in skipped if one.reason != "hidden"]
-    return (f"{len(shown)} files or folders were left out: {_some(shown)}",) if shown else ()
-
-
-def _some(names: list[str], limit: int = 5) -> str:
-    rest = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")

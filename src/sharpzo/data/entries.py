@@ -1,0 +1,99 @@
+"""What lies in a folder: photos, folders of classes, and what is neither."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from sharpzo.data.photos import SUFFIXES
+from sharpzo.errors import InputError
+
+HIDDEN = "hidden"
+OF_A_PROGRAM = "kept by a program or system"
+OWN = "written by sharpzo"
+LOOP = "a link to a folder above"
+# In lower case. Thumbnails and recycle bins of network disks hold photos that nobody means.
+_KEPT = frozenset({
+    "@eadir", "@tmp", "@recycle", "@recently-snapshot", "@sharebin", "#recycle", "#snapshot",
+    "$recycle.bin", "recycler", "recycled", "system volume information", "found.000", "lost+found",
+    "__macosx", "__pycache__", "node_modules", "picasaoriginals",
+})  # fmt: skip
+# Every folder that fit, demo and bench write has one of these.
+_OWN = ("run.json", "history.jsonl", "bench.json")
+
+
+def entries(folder: Path) -> list[Path]:
+    """Return what lies in ``folder``, sorted by name; InputError if it cannot be read."""
+    try:
+        return sorted(folder.iterdir(), key=lambda entry: entry.name)
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+
+
+def passed_over(entry: Path) -> str | None:
+    """Return why an entry is nobody's photos or class, whatever is in it; None if it may be.
+
+    Hidden entries, folders of systems and programs, folders that sharpzo wrote and links that lead
+    back are passed over.
+    """
+    if entry.name.startswith("."):
+        return HIDDEN
+    if not is_folder(entry):
+        return None
+    if entry.name.casefold() in _KEPT:
+        return OF_A_PROGRAM
+    if is_own(entry):
+        return OWN
+    if entry.is_symlink() and entry.resolve() in entry.absolute().parents:
+        return LOOP
+    return None
+
+
+def is_own(folder: Path) -> bool:
+    """Whether ``fit`` or ``bench`` wrote the folder; one with photos in it is a class all the same.
+
+    A folder of class folders is none either, whatever lies beside them.
+    """
+    if not any(os.path.isfile(folder / name) for name in _OWN):
+        return False
+    inner = [entry for entry in entries(folder) if is_folder(entry)]
+    return not any(holds_photos(one) for one in (folder, *inner))
+
+
+def is_folder(entry: Path) -> bool:
+    """Whether ``entry`` is a folder; one that may not be looked at is none."""
+    return os.path.isdir(entry)
+
+
+def is_photo(entry: Path) -> bool:
+    """Whether ``entry`` is a file with the name of a photo; it is not opened."""
+    visible = not entry.name.startswith(".")
+    return visible and entry.suffix.lower() in SUFFIXES and os.path.isfile(entry)
+
+
+def holds_photos(folder: Path) -> bool:
+    """Whether photos lie in ``folder`` itself."""
+    try:
+        with os.scandir(folder) as found:  # not `entries`: it may be one of a million
+            return any(is_photo(Path(entry.path)) for entry in found)
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Return the folders in ``folder`` that may be classes or splits."""
+    return [e for e in entries(folder) if is_folder(e) and passed_over(e) is None]
+
+
+def photos_below(folder: Path) -> Iterator[Path]:
+    """Yield all photos in ``folder`` and below, sorted; linked folders are not entered."""
+    for entry in entries(folder):
+        if is_photo(entry):
+            yield entry
+        elif is_folder(entry) and not entry.is_symlink() and passed_over(entry) is None:
+            yield from photos_below(entry)
+
+
+def _unreadable(folder: Path, error: OSError) -> InputError:
+    return InputError(f"folder {folder} cannot be read ({error.strerror}); check its rights")
