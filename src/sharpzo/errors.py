@@ -6,6 +6,8 @@ the message alone and ends with exit code 2.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class SharpzoError(Exception):
     """Root of every error that sharpzo raises on purpose."""
@@ -13,6 +15,31 @@ class SharpzoError(Exception):
 
 class InputError(SharpzoError, ValueError):
     """An argument, a photo or a folder is not usable; the caller can change it."""
+
+
+class PhotoError(InputError):
+    """One photo is not usable: ``photo`` names it, ``reason`` goes on with the sentence."""
+
+    def __init__(self, photo: object, reason: str) -> None:
+        super().__init__(str(photo), reason)
+        self.photo, self.reason = str(photo), reason
+
+    def __str__(self) -> str:
+        return f"photo {self.photo} {self.reason}"
+
+
+class PhotosError(InputError):
+    """Some photos are not usable; ``errors`` has a `PhotoError` for each, ``many`` were tried."""
+
+    def __init__(self, errors: Sequence[PhotoError], many: int) -> None:
+        super().__init__(errors, many)
+        self.errors, self.many = tuple(errors), many
+
+    def __str__(self) -> str:
+        if len(self.errors) == 1:
+            return str(self.errors[0])
+        lines = "".join(f"\n  {error}" for error in self.errors)
+        return f"{len(self.errors):,} of {self.many:,} photos cannot be used:{lines}"
 
 
 class CheckpointError(SharpzoError):

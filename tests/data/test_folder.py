@@ -48,7 +48,7 @@ def test_a_train_is_also_a_vehicle(tmp_path: Path):
 def test_other_files_are_left_out_and_named(tmp_path: Path):
     tree(tmp_path, cat=1, dog=1)
     tree(tmp_path / "cat", deeper=1)
-    for name in ("notes.txt", ".DS_Store", "cat/.hidden.jpg", "cat/IMG_1.HEIC", "dog/Thumbs.db"):
+    for name in ("notes.txt", ".DS_Store", "cat/.hidden.jpg", "cat/IMG_1.CR3", "dog/Thumbs.db"):
         (tmp_path / name).touch()
     (tmp_path / ".cache").mkdir()
     (tmp_path / "__MACOSX").mkdir()
@@ -61,13 +61,13 @@ def test_other_files_are_left_out_and_named(tmp_path: Path):
         ".cache/": "hidden",
         "__MACOSX/": "kept by a program or system",
         "cat/.hidden.jpg": "hidden",
-        "cat/IMG_1.HEIC": "not a photo by its name",
+        "cat/IMG_1.CR3": "not a photo by its name",
         "cat/deeper/": "a folder inside a class",
         "dog/Thumbs.db": "not a photo by its name",
         "notes.txt": "not a photo by its name",
     }
     assert len(out.notes) == 1
-    assert "cat/IMG_1.HEIC" in out.notes[0]
+    assert "cat/IMG_1.CR3" in out.notes[0]
     assert ".DS_Store" not in out.notes[0]
 
 
@@ -114,8 +114,8 @@ def test_one_class(tmp_path: Path):
 def test_class_without_photos(tmp_path: Path):
     tree(tmp_path, ant=0, big_cat=0, dog=1)
     photo(tmp_path / "ant" / "a.png")
-    (tmp_path / "big_cat" / "IMG_1.HEIC").touch()
-    with pytest.raises(InputError, match=r"'big cat' .*has no photos \(only big_cat/IMG_1.HEIC\)"):
+    (tmp_path / "big_cat" / "IMG_1.CR3").touch()
+    with pytest.raises(InputError, match=r"'big cat' .*has no photos \(only big_cat/IMG_1.CR3\)"):
         read_folder(tmp_path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -56,6 +57,41 @@ def test_modes(mode):
     photo = Image.fromarray(noise).convert(mode)
     wanted = transformers.CLIPImageProcessorPil()(photo, return_tensors="np")["pixel_values"][0]
     assert np.abs(Preprocessing().apply(photo) - wanted).max() <= 1e-5
+
+
+def smooth(height, width):
+    """A photo-like image: noise of a ninth of the size, enlarged."""
+    small = (max(height // 9, 1), max(width // 9, 1), 3)
+    noise = np.random.default_rng(height).integers(0, 256, small, dtype=np.uint8)
+    return np.asarray(Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC))
+
+
+@pytest.mark.parametrize("shape", [(30, 700), (700, 30), (3, 90), (2000, 100), (100, 2000)])
+@pytest.mark.parametrize("settings", [{}, {"resize": 256}, {"resize": 64, "crop": (96, 96)}])
+def test_thin_photos_are_cropped_first_to_the_same_pixels(monkeypatch, shape, settings):
+    preprocessing = Preprocessing(**settings, mean=(0, 0, 0), std=(1, 1, 1))
+    cropped = preprocessing.apply(smooth(*shape))
+    monkeypatch.setattr("sharpzo.towers.preprocess.THIN", np.inf)
+    whole = preprocessing.apply(smooth(*shape))
+    assert np.abs(cropped - whole).max() * 255 < 2.5  # Pillow rounds twice
+
+
+def test_ordinary_photos_are_resized_whole(monkeypatch):
+    wanted = [Preprocessing().apply(smooth(*shape)) for shape in ((40, 300), (300, 40), (90, 90))]
+    monkeypatch.setattr("sharpzo.towers.preprocess.THIN", np.inf)
+    for shape, found in zip(((40, 300), (300, 40), (90, 90)), wanted, strict=True):
+        np.testing.assert_array_equal(Preprocessing().apply(smooth(*shape)), found)
+
+
+@pytest.mark.parametrize("shape", [(1, 400_000), (400_000, 1), (65_000, 1)])
+def test_the_thinnest_photos_take_no_memory(shape):
+    tracemalloc.start()  # Pillow's own memory is not traced, but the array that becomes of it is
+    try:
+        pixels = Preprocessing().apply(np.zeros((*shape, 3), np.uint8))
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+    finally:
+        tracemalloc.stop()
+    assert pixels.shape == (3, 224, 224)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ from sharpzo.data.entries import (
     passed_over,
     subfolders,
 )
-from sharpzo.data.photos import SUFFIXES, Photo
+from sharpzo.data.files import SUFFIXES
+from sharpzo.data.photos import Photo
 from sharpzo.data.split_names import PLAIN, role
 from sharpzo.errors import InputError
 from sharpzo.wording import quoted, some

@@ -6,9 +6,9 @@ import os
 import re
 from pathlib import Path
 
+from sharpzo.data.files import SUFFIXES
 from sharpzo.data.layouts import Layout
 from sharpzo.data.listing import Listing, Rows, unusable, words
-from sharpzo.data.photos import SUFFIXES
 from sharpzo.errors import InputError
 
 

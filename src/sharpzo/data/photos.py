@@ -4,28 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sharpzo.data import files
 from sharpzo.errors import InputError
 from sharpzo.types import Array
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
-
-# An allow-list: Pillow reads some forty formats, and each parser is a door for files of strangers.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-)
-MAX_PIXELS = 89_478_485  # Pillow's own limit: 256 MiB of RGB
 
 _ORIENTATION = 0x0112  # the EXIF tag
 _UNDO = {  # value of the tag -> the transposition that makes the photo upright
@@ -37,7 +27,6 @@ _UNDO = {  # value of the tag -> the transposition that makes the photo upright
     7: "TRANSVERSE",
     8: "ROTATE_90",
 }
-_FILTERS = threading.Lock()  # the warning filters of Python belong to the whole process
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,18 +51,19 @@ class Photo:
         assert self.path is not None  # by __post_init__
         return decode(self.path)
 
-    def size(self) -> int:
-        """Return height * width; of a file only the header is read, 0 if it is unreadable."""
-        if self.pixels is not None:
-            return self.pixels.shape[0] * self.pixels.shape[1]
-        from PIL import Image
+    def check(self) -> None:
+        """Read the photo without keeping it, faster than `decode`; raises what that raises."""
+        if self.path is not None:
+            with files.opened(self.path, smallest=True) as image:
+                image.load()
 
+    def memory(self) -> int:
+        """Return about how many bytes decoding takes at most; of a file only the header is read,
+        0 if it is unreadable."""
+        if self.pixels is not None:
+            return self.pixels.size
         assert self.path is not None
-        try:
-            with _quiet(), Image.open(self.path, formats=FORMATS) as image:
-                return image.width * image.height
-        except Exception:  # `decode` says what is wrong, and with which photo
-            return 0
+        return files.bytes_to_decode(self.path)
 
     def digest(self) -> str:
         """Return the SHA-256 of the content (file bytes, or shape and pixels), in hexadecimal."""
@@ -81,11 +71,7 @@ class Photo:
             shape = repr(self.pixels.shape).encode()
             return hashlib.sha256(shape + self.pixels.tobytes()).hexdigest()
         assert self.path is not None
-        _check_exists(self.path)
-        try:
-            return hashlib.sha256(self.path.read_bytes()).hexdigest()
-        except OSError as error:
-            raise _unreadable(self.path, error) from error
+        return files.digest(self.path)
 
 
 def as_photo(source: Any, name: str = "photo") -> Photo:
@@ -112,7 +98,9 @@ def as_photo(source: Any, name: str = "photo") -> Photo:
     from PIL import Image
 
     if isinstance(source, Image.Image):
-        return Photo(name, pixels=_to_rgb(source, name))
+        if files.has_32_bits(source):
+            raise InputError(f"{name} {files.MANY_BITS}")
+        return Photo(name, pixels=_to_rgb(source))
     raise InputError(
         f"{name} is a {type(source).__name__}; give a path, a PIL image or a uint8 array (H, W, 3)"
     )
@@ -123,85 +111,33 @@ def decode(path: str | os.PathLike[str]) -> Array:
 
     EXIF orientation is applied; palettes, greyscale, CMYK and 16-bit greyscale are converted;
     transparent parts are laid on white, as in the web photos that CLIP models were trained on; of
-    an animation the first frame is taken. Colour profiles are ignored, as CLIP models do.
+    an animation the first frame is taken. Colour profiles are ignored, as CLIP models do. A JPEG of
+    more than `MAX_PIXELS` is decoded at 1/2, 1/4 or 1/8.
 
-    Raises `InputError`, naming the file, if it is missing, damaged, cut off, of another format, or
-    larger than `MAX_PIXELS`; the size is checked before any pixel is decoded.
+    Raises `PhotoError`, naming the file, if it is missing, damaged, cut off, of another format,
+    too large in pixels or bytes, or may not be read; sizes are checked before any pixel is decoded.
     """
-    from PIL import Image, UnidentifiedImageError
-
-    path = Path(path)
-    _check_exists(path)
-    try:
-        with _quiet():
-            image = Image.open(path, formats=FORMATS)
-        with image:
-            _check_size(image.width, image.height, f"photo {path}")
-            image.load()
-            return _to_rgb(image, f"photo {path}")
-    except InputError:
-        raise
-    except UnidentifiedImageError as error:
-        raise InputError(
-            f"photo {path} is not a readable JPEG, PNG, WebP, BMP, GIF or TIFF file; "
-            "convert it to JPEG, or remove it"
-        ) from error
-    except Image.DecompressionBombError as error:
-        raise InputError(
-            f"photo {path} is too large ({error}); make it smaller, or remove it"
-        ) from error
-    # Pillow's readers raise nearly anything on damaged files: OSError, SyntaxError, struct.error
-    except Exception as error:
-        raise _unreadable(path, error) from error
+    with files.opened(Path(path)) as image:
+        return _to_rgb(image)
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Pillow's warnings from the user: they name no file, and sizes are checked by us."""
-    with _FILTERS, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="PIL")
-        yield
-
-
-def _check_exists(path: Path) -> None:
-    if not path.is_file():
-        raise InputError(
-            f"photo {path} does not exist; check the path, or unpack the data set completely"
-        )
-
-
-def _unreadable(path: Path, error: Exception) -> InputError:
-    return InputError(
-        f"photo {path} cannot be read ({str(error) or type(error).__name__}); "
-        "it may be damaged or cut off: copy it again, or remove it"
-    )
-
-
-def _check_size(width: int, height: int, name: str) -> None:
-    if width * height > MAX_PIXELS:
-        raise InputError(
-            f"{name} is too large ({width} x {height} pixels, the limit is {MAX_PIXELS:,}); "
-            "make it smaller, or remove it"
-        )
-
-
-def _to_rgb(image: PILImage, name: str) -> Array:
+def _to_rgb(image: PILImage) -> Array:
     from PIL import Image
 
+    image.load()
     try:
-        with _quiet():
+        with files.quiet():
             turn = _UNDO.get(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # damaged metadata do not make a photo unusable
         turn = None
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
         # Pillow would clip at 255 and show a white square.
         image = Image.fromarray(np.rint(np.asarray(image) / 257.0).astype(np.uint8))
-    elif image.mode in ("I", "F"):
-        raise InputError(f"{name} has 32 bits a pixel; convert it to 8 bits a channel")
     elif image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("RGB")
+    if image.mode != "RGB":
+        image = image.convert("RGB")
     if turn is not None:
         image = image.transpose(Image.Transpose[turn])
     return np.asarray(image, dtype=np.uint8)
@@ -214,7 +150,11 @@ def _from_array(array: Array, name: str) -> Array:
         raise InputError(
             f"{name} is an array of shape {array.shape}; give (height, width, 3), RGB last"
         )
-    _check_size(array.shape[1], array.shape[0], name)
+    if array.shape[0] * array.shape[1] > files.MAX_PIXELS:
+        raise InputError(
+            f"{name} is too large ({array.shape[1]} x {array.shape[0]} pixels, the limit is "
+            f"{files.MAX_PIXELS:,}); make it smaller"
+        )
     if np.issubdtype(array.dtype, np.floating):
         low, high = float(array.min()), float(array.max())
         if not 0.0 <= low <= high <= 1.0:

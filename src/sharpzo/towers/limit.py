@@ -190,8 +190,8 @@ def arena_bytes(
 
 
 def largest(splits: Iterable[LabelledPhotos]) -> int:
-    """Bytes that decoding the largest photo takes: as read, upright, and resized."""
-    return 3 * 3 * max((photo.size() for split in splits for photo in split.photos), default=0)
+    """Bytes that decoding the largest photo takes."""
+    return max((photo.memory() for split in splits for photo in split.photos), default=0)
 
 
 @cache

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
+THIN = 8  # times the crop's area: what would be resized to more is cropped first
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -86,10 +88,7 @@ class Preprocessing:
         image = photo if isinstance(photo, Image.Image) else Image.fromarray(_checked(photo))
         if image.mode != "RGB":
             image = image.convert("RGB")
-        if self.resize is not None:
-            height, width = _target(image.height, image.width, self.resize)
-            image = image.resize((width, height), resample=Image.Resampling(self.resample))
-        pixels = np.asarray(image, dtype=np.uint8)
+        pixels = np.asarray(self._resized(image), dtype=np.uint8)
         if self.crop is not None:
             pixels = _crop(pixels, *self.crop)
         x = pixels.astype(np.float32)
@@ -98,6 +97,27 @@ class Preprocessing:
         if self.normalize:
             x = (x - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
         return np.ascontiguousarray(x.transpose(2, 0, 1))
+
+    def _resized(self, image: Image) -> Image:
+        """The image resized; of a thin one only the stretch that survives the crop, as all of it
+        may take gigabytes: 1 x 65,000 pixels at 224 a side are 3 * 10**9.
+
+        These are the same pixels but for the rounding between Pillow's two passes (along rows and
+        columns), whose order it chooses by what is less work.
+        """
+        from PIL import Image
+
+        if self.resize is None:
+            return image
+        height, width = _target(image.height, image.width, self.resize)
+        filtered = Image.Resampling(self.resample)
+        if self.crop is None or height * width <= THIN * self.crop[0] * self.crop[1]:
+            return image.resize((width, height), resample=filtered)
+        rows, columns = min(height, self.crop[0]), min(width, self.crop[1])
+        top, left = (height - rows) // 2, (width - columns) // 2
+        down, across = image.height / height, image.width / width
+        box = left * across, top * down, (left + columns) * across, (top + rows) * down
+        return image.resize((columns, rows), resample=filtered, box=box)
 
 
 def stack(preprocessing: Preprocessing, photos: Iterable[Array | Image]) -> Array:
