@@ -141,6 +141,7 @@ class PromptClassifier:
             self.history_.append(step)
             listen(step)
 
+        begin = time.perf_counter()  # before the text tower is compiled, at its first forward
         self.zero_shot_ = zero_shot_head(tower)
         self.fit_: Fit = fit(
             self.method,
@@ -157,6 +158,7 @@ class PromptClassifier:
                     splits["training"], dataset.val, self._towers().image, splits.get("views")
                 ),
                 milestones=tuple(milestones),
+                begin=begin,
             ),
         )
         self.head_ = self.fit_.head

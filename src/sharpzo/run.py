@@ -20,6 +20,7 @@ def run(
     choose: bool = True,
     milestones: Sequence[int] = (),
     listen: Listener = lambda step: None,
+    begin: float | None = None,
 ) -> Result:
     """Spend the budget and return the chosen point.
 
@@ -27,9 +28,10 @@ def run(
     judged (a forward) and reported to ``listen`` and to the search. With ``choose`` the point
     of the highest validation accuracy wins, ties to the lower validation loss; otherwise, or
     without validation photos, the last point does. ``milestones`` are forwards at which the
-    choice of the time is kept, too.
+    choice of the time is kept, too. Seconds count from ``begin``, a reading of
+    `time.perf_counter` (None: from now).
     """
-    begin = time.perf_counter()
+    begin = time.perf_counter() if begin is None else begin
     chosen: Chosen | None = None
     kept: dict[int, Chosen] = {}
     looked_at = (-1, -1)  # step and forwards of the last validation

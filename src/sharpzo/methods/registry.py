@@ -50,7 +50,9 @@ class Task:
 
     ``views`` are augmented views of the training photos, view-major (row v * N + i is a view of
     photo i): as many as the method's settings ask for in a field called ``views``, else None.
-    ``milestones`` are forwards at which a search keeps its choice of the time.
+    ``milestones`` are forwards at which a search keeps its choice of the time. ``begin`` is the
+    reading of `time.perf_counter` that seconds count from, those of the budget and of the fit: all
+    that a method does before its search is tuning, too. None: from the call of ``fit``.
     """
 
     train: Features
@@ -62,6 +64,7 @@ class Task:
     views: Features | None = None
     images: Images | None = None
     milestones: tuple[int, ...] = ()
+    begin: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,8 +184,8 @@ _PLUGINS: set[str] = set()
 
 def fit(method: Method, settings: Any, task: Task) -> Fit:
     """Fit and, where the method has not done so itself, measure validation accuracy."""
-    begin = time.perf_counter()
-    fitted = method.fit(settings, task)
+    begin = time.perf_counter() if task.begin is None else task.begin
+    fitted = method.fit(settings, replace(task, begin=begin))
     chosen = fitted.validation_accuracy
     if chosen is None and task.validation is not None:
         chosen = accuracy(fitted.head.scores(task.validation), task.validation.labels)

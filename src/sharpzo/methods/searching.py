@@ -46,4 +46,5 @@ def search_until_spent(
         choose=settings.choose,
         milestones=task.milestones,
         listen=task.listen,
+        begin=task.begin,
     )
