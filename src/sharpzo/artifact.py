@@ -16,6 +16,7 @@ from typing import Any
 
 from sharpzo.errors import ArtifactError
 from sharpzo.types import Array
+from sharpzo.wording import utf8
 
 FORMAT = 2
 ARRAYS, RECORD, HISTORY = "arrays.safetensors", "run.json", "history.jsonl"
@@ -68,7 +69,7 @@ def write(folder: Path, arrays: dict[str, Array], record: dict[str, Any]) -> Non
     write_atomically(folder / ARRAYS, blob)
     record = {"format": FORMAT, **record, "arrays_sha256": hashlib.sha256(blob).hexdigest()}
     text = json.dumps(record, indent=1, ensure_ascii=False)
-    write_atomically(folder / RECORD, text.encode())
+    write_atomically(folder / RECORD, utf8(text))
 
 
 def read(run: str | Path) -> Artifact:

@@ -36,6 +36,15 @@ def _escape(character: str) -> str:
     return character
 
 
+def utf8(text: str) -> bytes:
+    r"""Encode a text for a file; bytes of a name that are no UTF-8 become escapes as JSON has them.
+
+    >>> utf8('{"path": "caf\udce9"}')
+    b'{"path": "caf\\udce9"}'
+    """
+    return text.encode("utf-8", "backslashreplace")
+
+
 def quoted(argument: str | os.PathLike[str]) -> str:
     r"""Return an argument as a POSIX shell has to be given it.
 

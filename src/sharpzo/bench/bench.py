@@ -15,6 +15,7 @@ from sharpzo.bench.store import Store
 from sharpzo.bench.summary import Section, as_markdown, summarise
 from sharpzo.bench.table import Row, tabulate, write_parquet, write_table
 from sharpzo.errors import EngineError
+from sharpzo.wording import utf8
 
 Heard = Callable[[str, int], None]  # key of a cell ("" while encoding), forwards or photos so far
 
@@ -89,7 +90,7 @@ def write_outcome(title: str, cells: list[Cell], store: Store, baseline: str | N
     write_table(rows, store.folder / "table.csv")
     write_curves(cells, store, store.folder / "curves.csv")
     document = as_markdown(title, outcome.sections, baseline)
-    write_atomically(store.folder / "summary.md", document.encode())
+    write_atomically(store.folder / "summary.md", utf8(document))
     for extra in (
         lambda: write_parquet(rows, store.folder / "table.parquet"),
         lambda: plot(rows, store.folder),
@@ -105,4 +106,4 @@ def _write_about(title: str, cells: list[Cell], store: Store, baseline: str | No
     """What the bench is of, in the recipe's order; a report reads it."""
     about = {"title": title, "baseline": baseline, "cells": [cell.as_record() for cell in cells]}
     text = json.dumps(about, indent=1, ensure_ascii=False)
-    write_atomically(store.folder / "bench.json", text.encode())
+    write_atomically(store.folder / "bench.json", utf8(text))

@@ -14,6 +14,7 @@ from sharpzo.artifact import write_atomically
 from sharpzo.bench.cell import Cell
 from sharpzo.bench.store import Store
 from sharpzo.errors import EngineError
+from sharpzo.wording import utf8
 
 EMBEDDED = "embedded"
 # What two undisturbed runs of one bench need not agree on.
@@ -99,7 +100,7 @@ def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]])
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(["" if value is None else value for value in row] for row in rows)
-    write_atomically(path, text.getvalue().encode())
+    write_atomically(path, utf8(text.getvalue()))
 
 
 def write_table(rows: list[Row], path: Path) -> None:

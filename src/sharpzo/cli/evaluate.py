@@ -24,6 +24,7 @@ def evaluate(
     run: options.Run,
     data: Annotated[Path, typer.Argument(help="Labelled photos, as for 'fit'.", metavar="DATA")],
     split: Annotated[Split, typer.Option(help="Which split of DATA.")] = Split.test,
+    labels: options.Labels = None,
     dataset: options.Dataset = None,
     half: options.Halved = None,
     own_classes: Annotated[
@@ -56,7 +57,7 @@ def evaluate(
         cache=options.feature_cache(cache, no_cache),
         memory_limit=memory_limit,
     )
-    found = read(data, dataset)
+    found = read(data, dataset, labels)
     if half is not None:
         found = half.of(found)
     whole = found.val is None and found.test is None

@@ -15,7 +15,8 @@ def fit(
         Path,
         typer.Argument(
             metavar="DATA",
-            help="Folder with one subfolder a class, or with train/, val/, test/ of that shape.",
+            help="Folder with one subfolder per class, or with train/, val/, test/ of that shape; "
+            "a zip file of one; or any folder with --labels.",
         ),
     ],
     out: options.Out,
@@ -31,6 +32,7 @@ def fit(
     budget_forwards: options.Forwards = None,
     budget_seconds: options.Seconds = None,
     budget_steps: options.Steps = None,
+    labels: options.Labels = None,
     dataset: options.Dataset = None,
     half: options.Halved = None,
     test_on: Annotated[
@@ -74,7 +76,7 @@ def fit(
         cache=options.feature_cache(cache, no_cache),
         memory_limit=memory_limit,
     )
-    photos = load(data, dataset=dataset, shots=shots, seed=seed)
+    photos = load(data, dataset=dataset, shots=shots, seed=seed, labels=labels)
     if half is not None:
         photos = half.of(photos)
     shifted = None if test_on is None else read(test_on, test_on_dataset)

@@ -107,6 +107,17 @@ Dataset = Annotated[
     typer.Option(help=f"DATA has CoOp's layout of this data set: {DATASETS}"),
 ]
 
+Labels = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--labels",
+        help="File that says the class of each photo of DATA: CSV with columns path and label, or "
+        "JSON Lines.",
+        show_default="the folders' names, or DATA's metadata.csv or .jsonl",
+        metavar="FILE",
+    ),
+]
+
 
 class Half(str, Enum):
     """Half of the classes, for the base-to-new protocol."""

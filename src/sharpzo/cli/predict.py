@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,13 @@ from sharpzo.cli import options
 
 def predict(
     run: options.Run,
-    images: Annotated[list[Path], typer.Argument(help="Photos.", metavar="IMAGES…")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Photos, folders of photos, zip files; - reads paths from standard input.",
+            metavar="IMAGES…",
+        ),
+    ],
     top: Annotated[int, typer.Option(help="Classes to show for each photo.", min=1)] = 5,
     classes: options.Classes = None,
     model: options.Model = None,
@@ -25,6 +32,7 @@ def predict(
 ) -> None:
     """Name the most probable classes of each photo."""
     from sharpzo.classifier import PromptClassifier
+    from sharpzo.data.gather import gather
     from sharpzo.wording import printable
 
     classifier = PromptClassifier.load(
@@ -35,11 +43,12 @@ def predict(
     )
     if classes is not None:
         classifier = classifier.rename(options.names(classes))
+    photos = gather(images, getattr(sys.stdin, "buffer", None))
     rows = []
-    for path, row in zip(images, classifier.predict_proba(images), strict=True):
+    for photo, row in zip(photos, classifier.predict_proba(photos), strict=True):
         order = row.argsort()[::-1][:top]
         best = [{"label": str(classifier.classes_[k]), "probability": float(row[k])} for k in order]
-        rows.append({"path": str(path), **best[0], "top": best})
+        rows.append({"path": photo.name, **best[0], "top": best})
     if as_json:
         print(json.dumps(rows))
         return

@@ -33,6 +33,7 @@ def report(
         bool,
         typer.Option(help="Compute the loss around the solution: 441 forwards a surface."),
     ] = True,
+    labels: options.Labels = None,
     dataset: options.Dataset = None,
     model: options.Model = None,
     plugin: options.Plugin = [],  # noqa: B006
@@ -64,6 +65,7 @@ def report(
             run,
             data=data,
             dataset=dataset,
+            labels=labels,
             model=model,
             landscape=landscape,
             progress=display.working,

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sharpzo.data.archive import innermost, is_archive, unpack
 from sharpzo.data.coop import find_coop, read_coop
 from sharpzo.data.dataset import Dataset, LabelledPhotos
 from sharpzo.data.draw import draw
-from sharpzo.data.folder import read_folder
+from sharpzo.data.folder import check_folder, read_folder
+from sharpzo.data.labels import find_metadata, read_labels, read_metadata
 from sharpzo.data.photos import as_photo
 from sharpzo.errors import InputError
 
@@ -21,28 +25,52 @@ def load(
     dataset: str | None = None,
     shots: int | None = None,
     seed: int = 1,
+    labels: str | os.PathLike[str] | None = None,
 ) -> Dataset:
-    """Read the folder ``data`` and draw ``shots`` photos a class (None: all) with ``seed``.
+    """Read the folder or zip file ``data``; draw ``shots`` photos per class (None: all).
 
     ``dataset`` names a data set in CoOp's layout (see `sharpzo.data.layouts.LAYOUTS`); without it
-    ``data`` is a folder with one subfolder a class (see `sharpzo.data.folder.read_folder`).
+    ``data`` has one subfolder per class (see `sharpzo.data.folder.read_folder`), or a label file:
+    ``labels``, or Hugging Face's metadata.csv or metadata.jsonl (see `sharpzo.data.labels`).
 
     Raises `InputError` as the readers do, and if CoOp's layout is met without its name.
     """
-    return draw(read(data, dataset), shots, seed)
+    return draw(read(data, dataset, labels), shots, seed)
 
 
-def read(data: str | os.PathLike[str], dataset: str | None = None) -> Dataset:
-    """Read the folder ``data`` whole, without drawing; errors as `load`."""
+def read(
+    data: str | os.PathLike[str],
+    dataset: str | None = None,
+    labels: str | os.PathLike[str] | None = None,
+) -> Dataset:
+    """Read the folder or zip file ``data`` whole, without drawing; errors as `load`."""
+    if not is_archive(data):
+        return _read(Path(data), dataset, labels)
+    root = innermost(unpack(data))
+    try:
+        return replace(_read(root, dataset, labels), source=f"zip file {data}")
+    except InputError as error:  # nobody knows the folder that it was unpacked into
+        raise InputError(str(error).replace(str(root), os.fspath(data))) from error
+
+
+def _read(data: Path, dataset: str | None, labels: str | os.PathLike[str] | None) -> Dataset:
     if dataset is not None:
+        if labels is not None:
+            raise InputError(
+                f"data set {dataset} has labels of its own; leave out either it or {labels}"
+            )
         return read_coop(data, dataset)
+    if labels is not None:
+        return read_labels(data, labels)
     names = find_coop(data)
     if names:
         choice = " or ".join(f"--dataset {name}" for name in names)
         raise InputError(
             f"folder {data} has CoOp's layout; add {choice} (in Python: dataset={names[0]!r})"
         )
-    return read_folder(data)
+    check_folder(data)
+    metadata = find_metadata(data)
+    return read_metadata(data, metadata) if metadata else read_folder(data)
 
 
 def label(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
 
-Split = Literal["train", "val", "test"]
 PLAIN = ("train", "val", "valid", "validation", "test")  # nobody has to be told what these are
 
 _ROLES = {

@@ -9,6 +9,7 @@ from typing import Any
 from sharpzo.artifact import write_atomically
 from sharpzo.errors import ArtifactError, InputError
 from sharpzo.report.svg import percent
+from sharpzo.wording import utf8
 
 
 def render(template: str, content: Mapping[str, Any]) -> str:
@@ -38,7 +39,7 @@ def write(html: str, out: Path) -> Path:
     if out.is_dir():
         raise InputError(f"{out} is a folder; give a file such as {out / 'report.html'} as --out")
     try:
-        write_atomically(out, html.encode())
+        write_atomically(out, utf8(html))
     except OSError as error:
         raise ArtifactError(f"cannot write the report {out}: {error.strerror}") from None
     return out

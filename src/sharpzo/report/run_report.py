@@ -49,11 +49,14 @@ def demo_of(record: Mapping[str, Any]) -> Dataset | None:
     return None
 
 
-def drawn_again(record: Mapping[str, Any], data: str | Path, dataset: str | None) -> Dataset:
+def drawn_again(
+    record: Mapping[str, Any], data: str | Path, dataset: str | None, labels: str | Path | None
+) -> Dataset:
     """The data set of a run with the run's own draw of training photos."""
     from sharpzo.data.intake import load
 
-    return load(data, dataset, shots=record["data"].get("shots"), seed=record["seed"])
+    shots = record["data"].get("shots")
+    return load(data, dataset, shots=shots, seed=record["seed"], labels=labels)
 
 
 def report_run(
@@ -61,6 +64,7 @@ def report_run(
     *,
     data: str | Path | None = None,
     dataset: str | None = None,
+    labels: str | Path | None = None,
     model: str | None = None,
     landscape: bool = True,
     side: int = SIDE,
@@ -68,16 +72,16 @@ def report_run(
 ) -> Report:
     """Report of a run folder.
 
-    Without ``data`` (a folder of photos, ``dataset`` as in `data.intake.load`) a run of the demo
-    is shown with its own photos and any other without them. The landscape, ``side`` points a
-    direction, needs the run's own training photos: others are recognised and refused in a
+    Without ``data`` (a folder of photos, ``dataset`` and ``labels`` as in `data.intake.load`) a
+    run of the demo is shown with its own photos and any other without them. The landscape, ``side``
+    points a direction, needs the run's own training photos: others are recognised and refused in a
     sentence. Raises what `PromptClassifier.load` and the readers of photos raise.
     """
     found = artifact.read(run)
     record = found.record
     classifier = PromptClassifier.load(run, model=model)
     try:
-        photos = demo_of(record) if data is None else drawn_again(record, data, dataset)
+        photos = demo_of(record) if data is None else drawn_again(record, data, dataset, labels)
         left_out: list[str] = []
         spent = 0
         evidence: Evidence | None = None
