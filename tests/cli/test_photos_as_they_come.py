@@ -141,7 +141,7 @@ def test_label_files_that_cannot_be_used_leave_no_run(forms, tmp_path, capsys):
     assert "has labels of its own" in said
 
 
-NAMES = ("[red]", "[/red]", "salt, sea", "ünï 猫", ":smile:", 'the "best"')
+NAMES = ("[red]", "[bold]x", "salt, sea", "ünï 猫", ":smile:", 'the "best"')
 
 
 def test_names_of_all_kinds_survive_fit_predict_and_evaluate(photos, tmp_path, capsys, monkeypatch):

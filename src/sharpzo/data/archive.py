@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from sharpzo.data.entries import holds_photos, subfolders
-from sharpzo.data.photos import SUFFIXES
+from sharpzo.data.files import SUFFIXES
 from sharpzo.data.split_names import role
 from sharpzo.errors import InputError
 
