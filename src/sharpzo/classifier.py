@@ -21,6 +21,7 @@ from sharpzo.heads.by_detour import detours
 from sharpzo.journal import Journal
 from sharpzo.memory import parse_size, peak_memory_mb
 from sharpzo.methods import METHODS, Fit, Images, Task, find, fit
+from sharpzo.methods.chance import cautions
 from sharpzo.methods.zero_shot import zero_shot_head
 from sharpzo.metrics import softmax
 from sharpzo.settings import as_dict
@@ -29,7 +30,6 @@ from sharpzo.types import Array, Detour, Features, Head, Step
 
 if TYPE_CHECKING:
     from sharpzo.data.dataset import Dataset, LabelledPhotos
-    from sharpzo.towers.checkpoint import Checkpoint
     from sharpzo.towers.opening import Towers
 
 Progress = Callable[[str, int, int], None]  # what is being encoded, photos done, photos in all
@@ -107,22 +107,23 @@ class PromptClassifier:
         milestones: Sequence[int] = (),
         listen: Callable[[Step], None] = lambda step: None,
         progress: Progress = lambda what, done, total: None,
+        warn: Callable[[str], None] | None = None,
     ) -> PromptClassifier:
         """Tune on a data set, a folder with one subfolder a class, or photos with labels.
 
         From a folder or a list, ``shots`` photos a class are drawn (None: all) and up to four
         more are set aside for validation, which alone chooses. A data set is taken as it is; its
-        test split is never read here. ``encoded`` takes the ``encoded_`` of a classifier that was
-        fitted on the same photos, which are then not encoded again. A search keeps its choice at
-        ``milestones`` of forwards in ``fit_.milestones``. ``listen`` hears every validated step,
-        ``progress`` how many photos are encoded.
+        test split is never read here. ``encoded`` is the ``encoded_`` of a classifier of the same
+        photos, which are then not encoded again. A search keeps its choice at ``milestones`` of
+        forwards in ``fit_.milestones``. ``listen`` hears every validated step, ``progress`` the
+        photos encoded, ``warn`` (None: Python's warnings) why the method can hardly help.
         """
         from sharpzo.towers.features import wanted_views
 
         dataset = self._dataset(photos, labels, shots)
-        splits = {"training": dataset.training()}
+        checkpoint, splits = self._towers().checkpoint, {"training": dataset.training()}
         splits |= {"validation": dataset.val} if dataset.val else {}
-        splits |= wanted_views(self._checkpoint(), splits["training"], self.settings, self.seed)
+        splits |= wanted_views(checkpoint, splits["training"], self.settings, self.seed)
         # The text tower comes first: its complaints about class names come before the work.
         tower = self._towers().text(
             dataset.class_names,
@@ -143,6 +144,7 @@ class PromptClassifier:
 
         begin = time.perf_counter()  # before the text tower is compiled, at its first forward
         self.zero_shot_ = zero_shot_head(tower)
+        self.warnings_ = cautions(self.method, self.zero_shot_, self.encoded_, warn)
         self.fit_: Fit = fit(
             self.method,
             self.settings,
@@ -199,9 +201,6 @@ class PromptClassifier:
         if self._opened is None:
             self._opened = Towers(self.model, self.runtime, self.memory_limit)
         return self._opened
-
-    def _checkpoint(self) -> Checkpoint:
-        return self._towers().checkpoint
 
     def sibling(self, method: str) -> PromptClassifier:
         """Return an unfitted classifier by another method, otherwise like this one."""
@@ -342,7 +341,7 @@ class PromptClassifier:
                 f"{len(classifier.classes_)} class names; fit again"
             )
         classifier.record_ = record
-        actual = classifier._checkpoint().fingerprint
+        actual = classifier._towers().checkpoint.fingerprint
         if actual != expected:
             raise ArtifactError(
                 f"{run} was made with another model (sha256 {expected[:12]}…) than "
@@ -354,7 +353,7 @@ class PromptClassifier:
     def _record(self, dataset: Dataset, text_fingerprint: str) -> dict[str, Any]:
         from sharpzo.towers.preprocess import Preprocessing
 
-        checkpoint = self._checkpoint()
+        checkpoint = self._towers().checkpoint
         fitted = self.fit_
         return {
             "sharpzo_version": __version__,
@@ -388,6 +387,7 @@ class PromptClassifier:
             "seconds": round(fitted.seconds, 3),
             "peak_memory_mb": peak_memory_mb(),
             "notes": dict(fitted.notes),
+            "warnings": self.warnings_,
             "validation": {"accuracy": fitted.validation_accuracy},
             "test": {"accuracy": None},
         }

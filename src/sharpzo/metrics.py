@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from sharpzo.types import Array
@@ -34,6 +36,26 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
 def accuracy(logits: Array, labels: Array) -> float:
     """Fraction of photos (N, K) whose largest logit is at the label."""
     return float((logits.argmax(axis=-1) == labels).mean())
+
+
+def binomial_tail(hits: int, trials: int, probability: float) -> float:
+    """Probability of at least ``hits`` in independent trials of one ``probability`` from 0 to 1.
+
+    >>> binomial_tail(3, 4, 0.5)  # five of sixteen outcomes
+    0.3125
+    """
+    if not 0 < hits <= trials:
+        return float(hits <= 0)
+    if probability in (0, 1):
+        return float(probability)
+    odds = math.log(probability), math.log1p(-probability)
+    whole = math.lgamma(trials + 1)
+    terms = (
+        whole - math.lgamma(k + 1) - math.lgamma(trials - k + 1)
+        + k * odds[0] + (trials - k) * odds[1]
+        for k in range(hits, trials + 1)
+    )  # fmt: skip
+    return min(1.0, math.fsum(map(math.exp, terms)))
 
 
 def calibration_error(probabilities: Array, labels: Array, bins: int = 15) -> float:

@@ -142,6 +142,25 @@ def test_predict_and_evaluate_agree(photos, run, capsys):
     assert np.mean(right) == pytest.approx(result["accuracy"])
 
 
+def test_a_shared_prompt_is_warned_of_where_the_model_knows_no_name(photos, tmp_path, capsys):
+    """Names that belong to other photos are names that the model does not know."""
+    wrong = tmp_path / "photos"
+    for name, other in zip(CLASSES, CLASSES[1:] + CLASSES[:1], strict=True):
+        shutil.copytree(photos / "train" / name, wrong / other)
+    search = ("--method", "cma-es", "--budget-forwards", "45")
+    report = document(capsys, "fit", wrong, "--out", tmp_path / "a", *search)
+    (sentence,) = report["warnings"]
+    assert "take ladder+gda or fgn-csc" in sentence
+    record = json.loads((tmp_path / "a" / "run.json").read_text())
+    assert record["warnings"] == report["warnings"]
+    assert call("fit", wrong, "--out", tmp_path / "b", *search) == 0
+    said = capsys.readouterr().err
+    assert said.index(f"warning: {sentence}") < said.index("forwards:")  # before the search
+    for data, method in ((photos, search), (wrong, ("--method", "projection"))):
+        out = tmp_path / f"{data.name}-{method[1]}"
+        assert document(capsys, "fit", data, "--out", out, *method)["warnings"] == []
+
+
 def test_people_read_a_table_and_the_next_command(photos, run, tmp_path, capsys):
     call("fit", photos, "--out", tmp_path / "run", "--method", "projection")
     shown = capsys.readouterr().out

@@ -60,6 +60,10 @@ class Display:
     ) -> None:
         self._bars.stop()
 
+    def warn(self, sentence: str) -> None:
+        """What a person should know before the work goes on."""
+        self.console.say(f"warning: {sentence}")
+
     def encoding(self, what: str, done: int, total: int) -> None:
         """Photos encoded so far."""
         begin, first = self._begun.setdefault(what, (time.monotonic(), done))

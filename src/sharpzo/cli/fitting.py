@@ -46,7 +46,7 @@ def fit_and_write(
                 journal.append(step)
                 display.step(step)
 
-            classifier.fit(dataset, listen=listen, progress=display.encoding)
+            classifier.fit(dataset, listen=listen, progress=display.encoding, warn=display.warn)
             rival = None
             if yardstick and yardstick != classifier.method.name:
                 rival = classifier.sibling(yardstick)
@@ -135,6 +135,7 @@ def _report(
         "test_accuracy": tuned["test"],
         "shifted_accuracy": tuned["shifted"],
         "stopped": classifier.fit_.reason.value,
+        "warnings": classifier.warnings_,
         "methods": rows,
     }
 

@@ -326,6 +326,7 @@ register(
         fit,
         _PRESETS,
         rename=rename,
+        shared_context=True,
         need=None,
     )
 )

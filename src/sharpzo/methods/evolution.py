@@ -49,6 +49,7 @@ register(
         EvolutionMethodSettings(search=EvolutionSettings(population_size=40, sigma=0.4)),
         lambda settings, task: fit(SepCma, settings, task),
         rename=rename,
+        shared_context=True,
     )
 )
 register(
@@ -58,5 +59,6 @@ register(
         EvolutionMethodSettings(search=EvolutionSettings(sigma=0.4)),
         lambda settings, task: fit(LmMa, settings, task),
         rename=rename,
+        shared_context=True,
     )
 )

@@ -71,6 +71,7 @@ register(
         FgnSettings(),
         fit,
         rename=rename,
+        shared_context=True,
         need=need,
     )
 )

@@ -135,6 +135,7 @@ register(
         fit,
         _family("bbt", "craft/"),
         rename=rename,
+        shared_context=True,
     )
 )
 register(
@@ -144,6 +145,7 @@ register(
         replace(_SHARPZO, search=replace(_SHARPZO.search, switch=_NEVER)),
         fit,
         rename=rename,
+        shared_context=True,
     )
 )
 register(
@@ -154,5 +156,6 @@ register(
         fit,
         _family("paper/", "release"),
         rename=rename,
+        shared_context=True,
     )
 )

@@ -119,7 +119,8 @@ class Method:
     ``load`` rebuilds the head from an artefact's arrays. ``rename`` makes the classifier of class
     names that training never saw, from the artefact's arrays and a tower for those names; None
     where a method knows no names. ``need`` says what a fit with settings and a text tower takes in
-    memory, so that a limit can be planned for; None where it cannot.
+    memory, so that a limit can be planned for; None where it cannot. ``shared_context``: what it
+    tunes is one context for all class names, which cannot help a model that knows none of them.
     """
 
     name: str
@@ -130,6 +131,7 @@ class Method:
     load: Callable[[Mapping[str, Array]], Head] = LinearHead.from_arrays
     rename: Callable[[Mapping[str, Array], TextTower], Head] | None = None
     need: Callable[[Any, TextTower], Need] | None = map_and_covariance
+    shared_context: bool = False
 
     def configure(self, preset: str | None = None, changes: Mapping[str, Any] | None = None) -> Any:
         """Settings of a preset (None: the defaults) with dotted names changed."""

@@ -105,6 +105,7 @@ register(
         fit,
         {name: _published(name) for name in PRESETS if name.startswith("paper/")},
         rename=rename,
+        shared_context=True,
         need=lambda settings, tower: replace(map_and_covariance(settings, tower), tangents=True),
     )
 )

@@ -108,5 +108,6 @@ register(
         fit,
         {"published": _PUBLISHED},
         rename=rename,
+        shared_context=True,
     )
 )

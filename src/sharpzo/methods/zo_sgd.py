@@ -101,5 +101,6 @@ register(
         fit,
         {**_OURS, **_PRESETS},
         rename=rename,
+        shared_context=True,
     )
 )
