@@ -44,6 +44,26 @@ def assert_falls(before, after, by: float = 0.5) -> None:
     assert logs.mean() + 2 * logs.std(ddof=1) < np.log(by), np.exp(logs)
 
 
+def assert_lower(low, high) -> None:
+    """Losses (seeds,) of one search are below another's: means three standard errors apart each."""
+    ends = []
+    for losses, side in ((low, 1), (high, -1)):
+        ends.append(np.mean(losses) + side * 3 * np.std(losses, ddof=1) / np.sqrt(len(losses)))
+    assert ends[0] < ends[1], (low, high)
+
+
+def assert_as_fast(ours, theirs, within: float = 0.05) -> None:
+    """Evaluations (seeds,) of two searches are the same up to ``within`` and their spread.
+
+    Runs that a local minimum has caught (infinite) may be three in ten on either side.
+    """
+    logs = [np.log(np.asarray(many, float)) for many in (ours, theirs)]
+    found = [one[np.isfinite(one)] for one in logs]
+    assert min(len(some) / len(one) for some, one in zip(found, logs, strict=True)) > 0.7
+    error = np.sqrt(sum(one.var(ddof=1) / len(one) for one in found))
+    assert abs(found[0].mean() - found[1].mean()) < within + 3 * error, (ours, theirs)
+
+
 def through_files(state: dict) -> dict:
     """Send a state through safetensors and strict JSON, as an artefact does."""
     arrays = {k: v for k, v in state.items() if isinstance(v, np.ndarray)}

@@ -13,7 +13,7 @@ from sharpzo.errors import InputError
 from sharpzo.search import GaussNewton, GaussNewtonSettings
 from sharpzo.types import Linearise, Linearised, Reason
 
-from .problems import assert_same, through_files
+from .problems import assert_lower, assert_same, through_files
 
 TARGET = np.random.default_rng(5).normal(size=(3, 4))
 
@@ -198,17 +198,16 @@ class GroupedTower(Tower):
 def test_groups_find_with_a_few_slopes_what_one_group_needs_many_for():
     """Two directions in each of three groups of five are enough for steps that one group of all
     numbers takes along six."""
-    losses = {}
-    for groups in (1, 3):
-        tower = GroupedTower(5)
-        search = GaussNewton(
-            15, squares, GaussNewtonSettings(directions=2, memory=0.0), seed=1, groups=groups
-        )
-        drive(search, tower, 24)
-        asked = [len(q.directions) for q in tower.asked if isinstance(q, Linearise)]
-        assert set(asked) == {2}
-        losses[groups] = search.best[1]
-    assert losses[3] < 0.5 * losses[1]
+    how, losses = GaussNewtonSettings(directions=2, memory=0.0), {1: [], 3: []}
+    for groups, reached in losses.items():
+        for seed in range(8):
+            tower = GroupedTower(5)
+            search = GaussNewton(15, squares, how, seed=seed, groups=groups)
+            drive(search, tower, 24)
+            asked = [len(q.directions) for q in tower.asked if isinstance(q, Linearise)]
+            assert set(asked) == {2}
+            reached.append(search.best[1])
+    assert_lower(losses[3], losses[1])
 
 
 def test_slopes_of_groups_are_those_of_the_features():

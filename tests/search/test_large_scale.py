@@ -11,7 +11,15 @@ from sharpzo.errors import InputError
 from sharpzo.search import Cma, CmaSettings, EvolutionSettings, LmMa, SepCma
 from sharpzo.types import Reason
 
-from .problems import assert_same, drive, ellipsoid, rosenbrock, sphere, through_files
+from .problems import (
+    assert_as_fast,
+    assert_same,
+    drive,
+    ellipsoid,
+    rosenbrock,
+    sphere,
+    through_files,
+)
 
 BOTH = pytest.mark.parametrize("strategy", [SepCma, LmMa])
 
@@ -52,9 +60,12 @@ def test_the_diagonal_is_updated_as_pycma_updates_one(dim):
         sampler.C = search.state()["variances"].copy()
 
 
-def evaluations(strategy, objective, dim, seed, target=1e-8, most=100_000):
-    start = np.random.default_rng(seed).uniform(-3, 3, dim)
-    search = strategy(dim, EvolutionSettings(sigma=0.5), seed, start)
+def start_of(dim, seed):
+    return np.random.default_rng(seed).uniform(-3, 3, dim)
+
+
+def evaluations(strategy, objective, start, seed, target=1e-8, most=100_000):
+    search = strategy(len(start), EvolutionSettings(sigma=0.5), seed, start)
     spent = 0
     while search.best[1] > target and search.stopped is None and spent < most:
         drive(search, objective, 1)
@@ -62,8 +73,7 @@ def evaluations(strategy, objective, dim, seed, target=1e-8, most=100_000):
     return spent if search.best[1] <= target else math.inf
 
 
-def pycma_evaluations(objective, dim, seed, target=1e-8):
-    start = np.random.default_rng(seed).uniform(-3, 3, dim)
+def pycma_evaluations(objective, start, seed, target=1e-8):
     options = {"verbose": -9, "seed": seed + 1, "CMA_diagonal": True}
     es = pycma.CMAEvolutionStrategy(start, 0.5, options)
     best = math.inf
@@ -78,9 +88,10 @@ def pycma_evaluations(objective, dim, seed, target=1e-8):
 @pytest.mark.parametrize("objective", [sphere, ellipsoid])
 def test_evaluations_to_target_as_pycmas_diagonal_mode(objective):
     """pycma's update is multiplicative and its rates are others; the figures are close."""
-    ours = np.median([evaluations(SepCma, objective, 10, s) for s in range(3)])
-    theirs = np.median([pycma_evaluations(objective, 10, s) for s in range(3)])
-    assert abs(ours / theirs - 1) < 0.25
+    starts = [start_of(10, seed) for seed in range(4)]
+    ours = [evaluations(SepCma, objective, w, s) for s, w in enumerate(starts)]
+    theirs = [pycma_evaluations(objective, w, s) for s, w in enumerate(starts)]
+    assert_as_fast(ours, theirs, within=0.25)
 
 
 def test_the_transformation_is_the_product_of_its_factors():
@@ -113,23 +124,26 @@ def test_one_generation_by_hand():
     mu_w = 1 / (w**2).sum()
     search.tell(losses)
     after = search.state()
-    np.testing.assert_allclose(after["mean"], before["mean"] + sigma * w @ y[best], rtol=1e-12)
+    wanted = before["mean"] + sigma * w @ y[best]
+    np.testing.assert_allclose(after["mean"], wanted, rtol=1e-12, atol=1e-12)
     rates = {"path_sigma": 2 * many / dim}
     for name, rate in rates.items():
         wanted = (1 - rate) * before[name] + math.sqrt(mu_w * rate * (2 - rate)) * w @ z[best]
-        np.testing.assert_allclose(after[name], wanted, rtol=1e-12)
+        np.testing.assert_allclose(after[name], wanted, rtol=1e-12, atol=1e-12)
     for i in range(len(before["paths"])):
         rate = many / (4**i * dim)
         wanted = (1 - rate) * before["paths"][i]
         wanted += math.sqrt(mu_w * rate * (2 - rate)) * w @ z[best]
-        np.testing.assert_allclose(after["paths"][i], wanted, rtol=1e-9, atol=1e-15)
+        np.testing.assert_allclose(after["paths"][i], wanted, rtol=1e-9, atol=1e-12)
     length = after["path_sigma"] @ after["path_sigma"]
     change = rates["path_sigma"] / 2 * (length / dim - 1)
     assert search.sigma == pytest.approx(sigma * math.exp(min(1, change)), rel=1e-12)
 
 
 def test_lm_ma_follows_a_bent_valley():
-    assert evaluations(LmMa, rosenbrock, 10, 1, most=30_000) < 30_000
+    """From 0, away from the other minimum; plain descent is nowhere near by then."""
+    for seed in range(3):
+        assert evaluations(LmMa, rosenbrock, np.zeros(10), seed, most=30_000) < 30_000
 
 
 @BOTH
@@ -143,10 +157,12 @@ def test_they_converge_and_say_so(strategy):
 
 @BOTH
 def test_the_box_holds(strategy):
-    search = strategy(4, EvolutionSettings(sigma=2.0, bound=1.0), seed=1)
-    for _ in range(150):
-        assert np.abs(search.ask()).max() <= 1
-        drive(search, lambda x: -x.sum(axis=1), 1)
+    """At any sigma, and the corner of the least loss is found from one that fits the box."""
+    for sigma in (2.0, 0.5):
+        search = strategy(4, EvolutionSettings(sigma=sigma, bound=1.0), seed=1)
+        for _ in range(150):
+            assert np.abs(search.ask()).max() <= 1
+            drive(search, lambda x: -x.sum(axis=1), 1)
     assert search.point.min() > 0.9
 
 

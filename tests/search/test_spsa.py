@@ -40,7 +40,7 @@ def test_steps_follow_the_formula(momentum):
         assert (search.gain, search.perturbation) == pytest.approx((a, c))
         delta = perturbations(9, k - 1, 3)
         expected = np.concatenate([w + c * delta, w - c * delta])
-        np.testing.assert_allclose(search.ask(), expected, rtol=1e-12)
+        np.testing.assert_allclose(search.ask(), expected, rtol=1e-12, atol=1e-12)
         g = estimate(w, delta, c)
         m = g if m is None else momentum * m + g
         w = w - a * (g + momentum * m)
