@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -241,6 +242,19 @@ def test_the_training_loss_falls(tower):
     # A validation comes after every 6 forwards, of which one is the last validation.
     assert [step.step for step in heard] == [0, 5, 10, 15, 16]
     assert after.forwards == 16 + len(heard)
+
+
+@pytest.mark.parametrize("preset", [None, *find("coop").presets])
+@pytest.mark.parametrize("name", ["coop", "coop-csc"])
+def test_every_preset_lowers_the_training_loss(tower, name, preset):
+    """At its own rate, from its own start, for six epochs of its schedule."""
+    method, heard = find(name), []
+    changes = {"epochs": 6, "views": 0, "choose": False, "validate_every": 1}
+    settings = method.configure(preset, changes)
+    if settings.tokens is not None:
+        settings = replace(settings, tokens=min(settings.tokens, 8))  # the toy reads 32 tokens
+    fit(method, settings, replace(task(tower, listen=heard.append), validation=None))
+    assert heard[-1].loss < heard[0].loss
 
 
 def test_equal_seeds_give_equal_fits_and_others_do_not(tower):
