@@ -65,10 +65,12 @@ class LabelledPhotos:
 
     def digest(self) -> str:
         """Return the SHA-256 of the photos' contents in order; names and labels do not count."""
-        total = hashlib.sha256()
-        for photo in self.photos:
-            total.update(bytes.fromhex(photo.digest()))
-        return total.hexdigest()
+        return combined(photo.digest() for photo in self.photos)
+
+
+def combined(digests: Iterable[str]) -> str:
+    """Return the SHA-256 of photos with these digests, in this order."""
+    return hashlib.sha256(b"".join(map(bytes.fromhex, digests))).hexdigest()
 
 
 @dataclass(frozen=True)

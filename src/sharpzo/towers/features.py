@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from sharpzo.data.augment import augment
-from sharpzo.data.dataset import LabelledPhotos
+from sharpzo.data.dataset import LabelledPhotos, combined
+from sharpzo.errors import PhotoError, PhotosError
 from sharpzo.metrics import normalise
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.preprocess import Preprocessing
+from sharpzo.towers.store import FeatureStore
 from sharpzo.types import Array, Detour, Features, Sight
 
 if TYPE_CHECKING:
     from sharpzo.towers.tower import OnnxImageTower
 
+_KEPT = 512  # photos that are encoded before they are kept: what an interruption costs
+_TAKEN = 16  # photos that are in memory before a detour
 Progress = Callable[[str, int, int], None]  # split, photos done, photos in all
 
 
@@ -47,57 +49,154 @@ def encode(
     """Encode every split; the image tower is opened if it is needed and gone before returning.
 
     The fingerprint of a split's features is the hash of its photos' contents, the image tower and
-    the preprocessing; with a ``cache`` folder, features that were computed once are read from
-    there. With ``detours`` every photo takes each of them, too, in this process. ``open_tower``
-    gives a tower in place of one in this process. Photos that cannot be read raise InputError
-    naming the file.
+    the preprocessing. With a ``cache`` folder, photos that were encoded once are read from there,
+    each on its own. With ``detours`` every photo takes each of them, too, in this process.
+    ``open_tower`` gives a tower in place of one in this process; as it rounds otherwise, its
+    states are kept apart.
+
+    Raises `PhotosError` with all photos of all splits that cannot be read, after the others have
+    been encoded and kept.
     """
     if not splits:  # the fingerprint alone reads the whole tower
         return {}
-    identity = image_fingerprint(checkpoint)
     projection = image_projection(checkpoint)
-    tower: States | None = None
-    here: OnnxImageTower | None = None
+    work = _Encoding(
+        checkpoint, projection.shape[1], threads, cache and FeatureStore(cache), detours, open_tower
+    )
     try:
-        encoded = {}
-        for name, split in splits.items():
-
-            def report(done: int, name: str = name, total: int = len(split)) -> None:
-                progress(name, done, total)
-
-            key = hashlib.sha256((split.digest() + identity).encode()).hexdigest()
-            states = _read(cache, key, len(split))
-            by = {one.digest: _read(cache, _joint(key, one), len(split)) for one in detours}
-            ways = [one for one in detours if by[one.digest] is None]
-            if ways:
-                here = here or _tower(checkpoint, threads)
-                passed, *found = _pass(here, split, states, ways, report)
-                if states is None:
-                    states = passed
-                    _write(cache, key, states)
-                for one, changed in zip(ways, found, strict=True):
-                    by[one.digest] = changed
-                    _write(cache, _joint(key, one), changed)
-            elif states is None:
-                if tower is None:
-                    tower = open_tower() if open_tower else _tower(checkpoint, threads)
-                states = tower.states(split.decoded(), progress=report)
-                _write(cache, key, states)
-            assert states is not None
-            encoded[name] = Features(
-                normalise(states @ projection.T),
-                split.labels,
-                split.class_names,
-                key,
-                states,
-                {digest: normalise(found @ projection.T) for digest, found in by.items()},
-            )
-        return encoded
+        passed = {name: work.states(name, split, progress) for name, split in splits.items()}
     finally:
-        for one in (tower, here):
+        work.close()
+    if work.errors:
+        once = {error.photo: error for error in work.errors}  # views are of the same photos
+        raise PhotosError(list(once.values()), sum(map(len, splits.values())))
+    return {
+        name: Features(
+            normalise(by[""] @ projection.T),
+            splits[name].labels,
+            splits[name].class_names,
+            hashlib.sha256((combined(digests) + work.identity).encode()).hexdigest(),
+            by[""],
+            {one.digest: normalise(by[one.digest] @ projection.T) for one in detours},
+        )
+        for name, (digests, by) in passed.items()
+    }
+
+
+class _Encoding:
+    """Splits to states by way ("" is straight through the tower, the others are detours)."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        width: int,
+        threads: int | None,
+        store: FeatureStore | None,
+        detours: Sequence[Detour],
+        open_tower: Callable[[], States] | None,
+    ) -> None:
+        self.errors: list[PhotoError] = []
+        self.identity = image_fingerprint(checkpoint)
+        self._checkpoint, self._width, self._threads = checkpoint, width, threads
+        self._store, self._detours, self._open = store, detours, open_tower
+        self._keys = {"": _joint(self.identity, "elsewhere" if open_tower else "")}
+        self._keys |= {one.digest: _joint(self.identity, one.digest) for one in detours}
+        self._elsewhere: States | None = None
+        self._here: OnnxImageTower | None = None
+
+    def states(
+        self, name: str, split: LabelledPhotos, progress: Progress
+    ) -> tuple[list[str], dict[str, Array]]:
+        """Return digests of the photos, and states (N, S) by way; photos that cannot be read are
+        missing in both and stand in ``errors``."""
+        photos = self._digests(split)
+        wanted = set(photos.values())
+        found = {
+            way: self._store.read(key, wanted, self._width) if self._store else {}
+            for way, key in self._keys.items()
+        }
+        missing = [row for row, digest in photos.items()
+                   if any(digest not in by for by in found.values())]  # fmt: skip
+        done = len(photos) - len(missing)
+        chunk = _TAKEN if self._detours else _KEPT
+        for first in range(0, len(missing), chunk):
+            chosen = missing[first : first + chunk]
+            known = [found[""].get(photos[row]) for row in chosen]
+
+            def report(more: int, before: int = done + first) -> None:
+                progress(name, before + more, len(split))
+
+            took, by = self._pass(split, chosen, known, report)
+            for way, states in by.items():
+                fresh = {photos[row]: one for row, one in zip(took, states, strict=True)}
+                found[way] |= fresh
+                if self._store:
+                    self._store.write(self._keys[way], fresh)
+        read = [digest for digest in photos.values() if digest in found[""]]
+        empty = np.zeros((0, self._width), np.float32)
+        return read, {
+            way: np.stack([by[digest] for digest in read]) if read else empty
+            for way, by in found.items()
+        }
+
+    def _pass(
+        self,
+        split: LabelledPhotos,
+        rows: Sequence[int],
+        known: Sequence[Array | None],
+        report: Callable[[int], object],
+    ) -> tuple[list[int], dict[str, Array]]:
+        """Which of the rows could be read, and their states by way."""
+        took: list[int] = []
+
+        def decoded() -> Iterator[Array]:
+            for row in rows:
+                try:
+                    pixels = split.photos[row].decode()
+                except PhotoError as error:
+                    self.errors.append(error)
+                else:
+                    took.append(row)
+                    yield pixels
+
+        if not self._detours:
+            self._elsewhere = self._elsewhere or (self._open and self._open())
+            tower = self._elsewhere or self._tower()
+            return took, {"": tower.states(decoded(), progress=report)}
+        tower = self._tower()
+        pixels = tower.pixels(decoded())
+        if not took:
+            return took, {way: np.zeros((0, self._width), np.float32) for way in self._keys}
+        kept = [one for row, one in zip(rows, known, strict=True) if row in took]
+        there = [one for one in kept if one is not None]
+        sight = Sight(tower, pixels, np.stack(there) if len(there) == len(took) else None)
+        # Ways first: what they ask of the tower may give the states for nothing.
+        by = {one.digest: one(sight) for one in self._detours}
+        report(len(rows))
+        return took, {"": sight.states, **by}
+
+    def _digests(self, split: LabelledPhotos) -> dict[int, str]:
+        found = {}
+        for row, photo in enumerate(split.photos):
+            try:
+                found[row] = photo.digest()
+            except PhotoError as error:
+                self.errors.append(error)
+        return found
+
+    def _tower(self) -> OnnxImageTower:
+        if self._here is None:
+            from sharpzo.towers.tower import OnnxImageTower
+
+            self._here = OnnxImageTower(self._checkpoint, threads=self._threads)
+        return self._here
+
+    def close(self) -> None:
+        """Release the towers."""
+        for one in (self._elsewhere, self._here):
             if one is not None:
                 one.close()
-        checkpoint.weights.release()
+        self._checkpoint.weights.release()
 
 
 def image_fingerprint(checkpoint: Checkpoint) -> str:
@@ -111,12 +210,6 @@ def image_projection(checkpoint: Checkpoint) -> Array:
     """Final image projection, float32 (D, S): features = normalised states @ projection.T."""
     shape = (checkpoint.image.projection, checkpoint.image.width)
     return checkpoint.tensor("visual_projection.weight", shape)
-
-
-def _tower(checkpoint: Checkpoint, threads: int | None) -> OnnxImageTower:
-    from sharpzo.towers.tower import OnnxImageTower
-
-    return OnnxImageTower(checkpoint, threads=threads)
 
 
 def wanted_views(
@@ -135,61 +228,5 @@ def wanted_views(
     return {"views": augment(photos, many, side, seed, scale)}
 
 
-def _joint(key: str, detour: Detour) -> str:
-    return hashlib.sha256((key + detour.digest).encode()).hexdigest()
-
-
-def _pass(
-    tower: OnnxImageTower,
-    split: LabelledPhotos,
-    known: Array | None,
-    ways: Sequence[Detour],
-    report: Callable[[int], object],
-) -> list[Array]:
-    """States (N, S) of the photos, and those by each of the ways; a few in memory at a time."""
-    parts = [[np.zeros((0, tower.projection.shape[1]), np.float32)] for _ in (None, *ways)]
-    for first in range(0, len(split), 16):
-        rows = range(first, min(first + 16, len(split)))
-        pixels = tower.pixels(split.take(rows).decoded())
-        sight = Sight(tower, pixels, None if known is None else known[rows.start : rows.stop])
-        # Ways first: what they ask of the tower may give the states for nothing.
-        found = [one(sight) for one in ways]
-        for part, states in zip(parts, [sight.states, *found], strict=True):
-            part.append(states)
-        report(rows.stop)
-    return [np.concatenate(part) for part in parts]
-
-
-def _read(cache: Path | None, key: str, many: int) -> Array | None:
-    """States (N, S) from the cache; None where there are none that can be used."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    if cache is None:
-        return None
-    try:
-        found = load((cache / f"{key}.safetensors").read_bytes())
-        states = found["states"]
-    except (OSError, SafetensorError, KeyError):
-        return None
-    if states.dtype != np.float32 or states.ndim != 2 or len(states) != many:
-        return None
-    if "crc32" in found and found["crc32"].item() != zlib.crc32(states.data):
-        return None
-    return states
-
-
-def _write(cache: Path | None, key: str, states: Array) -> None:
-    from safetensors.numpy import save
-
-    if cache is None:
-        return
-    states = np.ascontiguousarray(states)
-    check = np.array(zlib.crc32(states.data), np.uint32)
-    unfinished = cache / f"{key}.{os.getpid()}.tmp"
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(save({"states": states, "crc32": check}))
-        unfinished.replace(cache / f"{key}.safetensors")
-    except OSError:  # a full disk costs the next run some time, but not this one its work
-        unfinished.unlink(missing_ok=True)
+def _joint(identity: str, way: str) -> str:
+    return hashlib.sha256((identity + way).encode()).hexdigest()

@@ -1,0 +1,180 @@
+"""States of photos that were encoded once, in a file that several processes may use at a time.
+
+One row a photo and way of encoding it, in SQLite: its locks keep processes apart and its journal
+survives a crash. The store is a convenience: what goes wrong with it costs the next run time, and
+never this one its work; a warning says so, once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from sharpzo.memory import parse_size
+from sharpzo.types import Array
+
+FILE = "features-1.sqlite"  # a number for each form of the table
+LIMIT = "1GB"
+VARIABLE = "SHARPZO_CACHE_SIZE"  # of the environment: another limit
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS states (
+    photo BLOB, way BLOB, used INTEGER, crc32 INTEGER, state BLOB, PRIMARY KEY (photo, way)
+)"""
+_BESIDE = 150  # bytes of a row beside its state, the index included
+_FULL = 0.9  # of the limit stays when the oldest rows go, so that they do not go at every write
+_HOUR = 3600  # seconds: a read within it is no news
+_PATIENCE = 20  # seconds that another process may take for a write
+_log = logging.getLogger("sharpzo")
+_warned: set[Path] = set()
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a store holds: ``photos`` (each once, however often encoded), bytes, and the limit."""
+
+    photos: int
+    bytes: int
+    limit: int
+
+
+class FeatureStore:
+    """Rows by photo and way in ``folder``, which is made when it is needed.
+
+    ``limit`` is a number of bytes (None: that of the environment, or 1 GB); beyond it the rows go
+    that were not used for longest. Raises `InputError` for a limit that is no size.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], limit: int | None = None) -> None:
+        self.folder = Path(folder)
+        self.limit = limit or parse_size(os.environ.get(VARIABLE) or LIMIT)
+
+    @property
+    def file(self) -> Path:
+        """The one file that all is in."""
+        return self.folder / FILE
+
+    def read(self, way: str, photos: Iterable[str], width: int) -> dict[str, Array]:
+        """Return the states, float32 (width,), that there are; photos and ways are hex digests."""
+        return self._reading(lambda store: _select(store, way, photos, width), {})
+
+    def known(self, photos: Iterable[str]) -> set[str]:
+        """Return those of the photos that have been encoded in any way: they can be decoded."""
+        query = "SELECT 1 FROM states WHERE photo = ? LIMIT 1"
+
+        def ask(store: sqlite3.Connection) -> set[str]:
+            return {one for one in photos if store.execute(query, (bytes.fromhex(one),)).fetchone()}
+
+        return self._reading(ask, set())
+
+    def write(self, way: str, states: Mapping[str, Array]) -> None:
+        """Keep states of photos, and let go what was not used for longest."""
+        if not states:
+            return
+        now, key = int(time.time()), bytes.fromhex(way)
+        blobs = ((bytes.fromhex(one), np.float32(row).tobytes()) for one, row in states.items())
+        rows = [(photo, key, now, zlib.crc32(blob), blob) for photo, blob in blobs]
+        with self._tolerant("no features are kept"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with closing(self._connect("rwc")) as store, store:
+                store.execute(_TABLE)
+                store.executemany("INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?, ?)", rows)
+                _evict(store, self.limit)
+
+    def usage(self) -> Usage:
+        """Return what there is, and the limit."""
+        count = "SELECT count(DISTINCT photo) FROM states"
+        photos = self._reading(lambda store: int(store.execute(count).fetchone()[0]), 0)
+        size = self.file.stat().st_size if self.file.is_file() else 0
+        return Usage(photos, size, self.limit)
+
+    def clear(self) -> None:
+        """Remove all that is kept; OSError where that is not allowed."""
+        for end in ("", "-journal"):
+            self.file.with_name(FILE + end).unlink(missing_ok=True)
+
+    def _reading(self, ask: Callable[[sqlite3.Connection], T], nothing: T) -> T:
+        if not self.file.is_file():
+            return nothing
+        with self._tolerant("photos are encoded again"), closing(self._connect("rw")) as store:
+            if store.execute("SELECT 1 FROM sqlite_master WHERE name = 'states'").fetchone():
+                return ask(store)
+        return nothing
+
+    def _connect(self, mode: str) -> sqlite3.Connection:
+        store = sqlite3.connect(f"{self.file.absolute().as_uri()}?mode={mode}", _PATIENCE, uri=True)
+        store.execute("PRAGMA page_size = 16384")  # states of 1.5 to 4 kB, several on a page
+        store.execute("PRAGMA synchronous = NORMAL")
+        return store
+
+    @contextmanager
+    def _tolerant(self, then: str) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            self._warn(str(error), then)
+        except sqlite3.DatabaseError as error:  # not a database, or no longer one
+            self._warn(f"{error}: it is made anew", then)
+            self.clear()
+        except OSError as error:
+            self._warn(error.strerror or str(error), then)
+
+    def _warn(self, why: str, then: str) -> None:
+        if self.folder not in _warned:
+            _warned.add(self.folder)
+            _log.warning(f"the cache {self.folder} cannot be used ({why}); {then}")
+
+
+def _select(
+    store: sqlite3.Connection, way: str, photos: Iterable[str], width: int
+) -> dict[str, Array]:
+    now, key = int(time.time()), bytes.fromhex(way)
+    query = "SELECT used, crc32, state FROM states WHERE photo = ? AND way = ?"
+    found: dict[str, Array] = {}
+    stale: list[tuple[int, bytes, bytes]] = []
+    for photo in photos:
+        row = store.execute(query, (bytes.fromhex(photo), key)).fetchone()
+        if row is None or len(row[2]) != 4 * width or zlib.crc32(row[2]) != row[1]:
+            continue
+        found[photo] = np.frombuffer(row[2], np.float32)
+        if row[0] < now - _HOUR:
+            stale.append((now, bytes.fromhex(photo), key))
+    if stale:
+        try:
+            with store:
+                store.executemany("UPDATE states SET used = ? WHERE photo = ? AND way = ?", stale)
+        except sqlite3.OperationalError:  # a folder that may only be read, or a busy one
+            pass
+    return found
+
+
+def _evict(store: sqlite3.Connection, limit: int) -> None:
+    """Delete the rows that were not used for longest, until there is room."""
+    pages, free, size = (
+        store.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    surplus = (pages - free) * size - limit
+    if surplus <= 0:
+        return
+    surplus += (1 - _FULL) * limit
+    oldest: list[tuple[int]] = []
+    for row, length in store.execute(
+        "SELECT rowid, length(state) FROM states ORDER BY used, rowid"
+    ):
+        if surplus <= 0:
+            break
+        oldest.append((row,))
+        surplus -= length + _BESIDE
+    store.executemany("DELETE FROM states WHERE rowid = ?", oldest)
