@@ -497,17 +497,6 @@ def test_a_second_fit_does_not_open_the_image_tower(photos, tmp_path, capsys, mo
         call("fit", photos, "--out", tmp_path / "c", *method[:2], "--no-cache")
 
 
-def test_features_are_kept_in_the_users_cache_folder(photos, tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    document(capsys, "fit", photos, "--out", tmp_path / "a", "--method", "projection")
-    kept = list((tmp_path / "cache" / "sharpzo" / "features").glob("*.safetensors"))
-    assert len(kept) == 3  # training, validation, test
-    # A cache folder that cannot be made is no reason to stop.
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    document(capsys, "fit", photos, "--out", tmp_path / "b", "--method", "projection")
-
-
 def test_a_memory_limit_is_kept_or_refused(photos, tmp_path, capsys):
     found = document(
         capsys, "fit", photos, "--out", tmp_path / "a", "--method", "projection", "--threads", 1,

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -217,41 +216,6 @@ def test_tangents_are_planned_for(checkpoint):
 def test_a_method_that_cannot_be_bounded_says_so():
     with pytest.raises(InputError, match="coop needs more"):
         PromptClassifier("coop", memory_limit="1GB")
-
-
-def features_of(folder: Path, photos: LabelledPhotos, checkpoint: Checkpoint, tower=None):
-    found = encode(checkpoint, {"t": photos}, threads=1, cache=folder, open_tower=tower)
-    return found["t"].vectors
-
-
-def no_tower():
-    raise AssertionError("the image tower was opened")
-
-
-@pytest.mark.parametrize("damage", ["cut", "flipped", "other"])
-def test_features_are_computed_once_and_anew_if_damaged(checkpoint, tmp_path, damage):
-    photos = split(3)
-    wanted = features_of(tmp_path, photos, checkpoint)
-    assert np.array_equal(features_of(tmp_path, photos, checkpoint, no_tower), wanted)
-    (file,) = tmp_path.iterdir()
-    content = bytearray(file.read_bytes())
-    if damage == "cut":
-        content = content[: len(content) // 2]
-    elif damage == "flipped":
-        content[-5] ^= 255
-    else:
-        content = bytearray(json.dumps({"no": "features"}).encode())
-    file.write_bytes(content)
-    with pytest.raises(AssertionError):
-        features_of(tmp_path, photos, checkpoint, no_tower)
-    assert np.array_equal(features_of(tmp_path, photos, checkpoint), wanted)
-    assert np.array_equal(features_of(tmp_path, photos, checkpoint, no_tower), wanted)
-
-
-def test_other_photos_are_not_taken_from_the_cache(checkpoint, tmp_path):
-    features_of(tmp_path, split(3), checkpoint)
-    with pytest.raises(AssertionError):
-        features_of(tmp_path, split(3, side=50), checkpoint, no_tower)
 
 
 @linux

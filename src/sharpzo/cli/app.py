@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from sharpzo import __version__
 from sharpzo.cli.bench import bench
+from sharpzo.cli.cache import cache
 from sharpzo.cli.data import data
 from sharpzo.cli.demo import demo
 from sharpzo.cli.evaluate import evaluate
@@ -60,6 +61,6 @@ def _root(
     pass
 
 
-for command in (demo, fit, predict, evaluate, report, bench, methods):
+for command in (demo, fit, predict, evaluate, report, bench, methods, cache):
     app.command()(command)
 app.add_typer(data, name="data")

@@ -172,26 +172,28 @@ def names(classes: str) -> list[str]:
     return found
 
 
-def feature_cache(folder: Path | None, off: bool) -> Path | None:
+def feature_cache(folder: Path | None, off: bool = False) -> Path | None:
     """The folder that keeps image features: the one named, none, or the user's own.
 
-    None where the user's cache folder cannot be written to: the cache is a convenience.
+    The user's own may turn out to be unusable, which is then said, but is no reason to stop.
     """
     from sharpzo.errors import InputError
+    from sharpzo.towers.store import FILE
 
     if off:
         if folder is not None:
             raise InputError(f"--cache {folder} and --no-cache contradict each other; give one")
         return None
-    chosen = folder or _user_cache() / "sharpzo" / "features"
+    if folder is None:
+        return _user_cache() / "sharpzo" / "features"
     try:
-        chosen.mkdir(parents=True, exist_ok=True)
-        usable = os.access(chosen, os.W_OK)
+        folder.mkdir(parents=True, exist_ok=True)
+        usable = os.access(folder, os.W_OK) or (folder / FILE).is_file()
     except OSError:
         usable = False
-    if not usable and folder is not None:
+    if not usable:
         raise InputError(f"--cache {folder} is no folder that can be written to; give another one")
-    return chosen if usable else None
+    return folder
 
 
 def _user_cache() -> Path:

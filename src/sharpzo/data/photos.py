@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sharpzo.data import files
-from sharpzo.errors import InputError
+from sharpzo.errors import InputError, PhotoError
 from sharpzo.types import Array
 
 if TYPE_CHECKING:
@@ -49,12 +51,13 @@ class Photo:
         if self.pixels is not None:
             return self.pixels
         assert self.path is not None  # by __post_init__
-        return decode(self.path)
+        with self._named():
+            return decode(self.path)
 
     def check(self) -> None:
         """Read the photo without keeping it, faster than `decode`; raises what that raises."""
         if self.path is not None:
-            with files.opened(self.path, smallest=True) as image:
+            with self._named(), files.opened(self.path, smallest=True) as image:
                 image.load()
 
     def memory(self) -> int:
@@ -71,7 +74,16 @@ class Photo:
             shape = repr(self.pixels.shape).encode()
             return hashlib.sha256(shape + self.pixels.tobytes()).hexdigest()
         assert self.path is not None
-        return files.digest(self.path)
+        with self._named():
+            return files.digest(self.path)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Errors name the photo, whose file may lie elsewhere: out of a zip file, for example."""
+        try:
+            yield
+        except PhotoError as error:
+            raise PhotoError(self.name, error.reason) from error
 
 
 def as_photo(source: Any, name: str = "photo") -> Photo:

@@ -96,7 +96,7 @@ class FeatureStore:
         """Return what there is, and the limit."""
         count = "SELECT count(DISTINCT photo) FROM states"
         photos = self._reading(lambda store: int(store.execute(count).fetchone()[0]), 0)
-        size = self.file.stat().st_size if self.file.is_file() else 0
+        size = self.file.stat().st_size if os.path.isfile(self.file) else 0
         return Usage(photos, size, self.limit)
 
     def clear(self) -> None:
@@ -105,7 +105,7 @@ class FeatureStore:
             self.file.with_name(FILE + end).unlink(missing_ok=True)
 
     def _reading(self, ask: Callable[[sqlite3.Connection], T], nothing: T) -> T:
-        if not self.file.is_file():
+        if not os.path.isfile(self.file):
             return nothing
         with self._tolerant("photos are encoded again"), closing(self._connect("rw")) as store:
             if store.execute("SELECT 1 FROM sqlite_master WHERE name = 'states'").fetchone():
