@@ -10,16 +10,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sharpzo.errors import ArtifactError
+from sharpzo.journal import is_free
+from sharpzo.record import odd_field
 from sharpzo.types import Array
 from sharpzo.wording import utf8
 
 FORMAT = 2
 ARRAYS, RECORD, HISTORY = "arrays.safetensors", "run.json", "history.jsonl"
+STOPPED = "history-stopped.jsonl"  # the journal of a run that was stopped before this one
 FORMER_ARRAYS = "prompt.safetensors"  # in format 1
 LARGEST_RECORD = 64 << 20  # bytes: a class list of ImageNet takes about 100 kB
 
@@ -34,29 +38,68 @@ class Artifact:
 
 
 def claim(out: str | Path) -> Path:
-    """Make the run folder; raises ArtifactError if anything is there already."""
+    """Make the run folder; raises ArtifactError if anything is there already.
+
+    What a run left that was stopped, and that no process writes, is taken over; its journal is kept
+    as `STOPPED`.
+    """
     folder = Path(out)
-    if folder.is_dir() and not any(folder.iterdir()):
-        return folder
-    if folder.exists() or folder.is_symlink():
-        raise ArtifactError(
-            f"{folder} exists already and is left as it is; choose another folder for the run "
-            "or remove this one"
-        )
     try:
+        if folder.is_dir() and not (there := {entry.name for entry in folder.iterdir()}):
+            return folder
+        if folder.is_dir() and _is_left(there) and is_free(folder / HISTORY):
+            os.replace(folder / HISTORY, folder / STOPPED)
+            _clear(folder)
+            return folder
+        if folder.exists() or folder.is_symlink():
+            raise ArtifactError(
+                f"{folder} exists already and is left as it is; choose another folder for the run "
+                "or remove this one"
+            )
         folder.mkdir(parents=True)
     except OSError as error:
         raise ArtifactError(f"cannot make the run folder {folder}: {error.strerror}") from None
     return folder
 
 
-def release(folder: Path) -> None:
-    """Give a claimed folder back after a failure, unless steps were journalled in it already."""
+def release(folder: Path, why: BaseException | None = None) -> None:
+    """Give a claimed folder back after a failure; steps that were journalled in it are kept.
+
+    An interrupt ``why`` is told what there is, in the words that the user reads.
+    """
     history = folder / HISTORY
-    if not history.exists() or history.stat().st_size == 0:
-        history.unlink(missing_ok=True)
-        if not any(folder.iterdir()):
-            folder.rmdir()
+    if is_finished(folder):
+        left = f"the run was written before, and is in {folder}"
+    elif history.is_file() and history.stat().st_size:
+        _clear(folder)
+        steps = history.read_bytes().count(b"\n")
+        left = f"no run was written; {history} has the {steps:,} steps so far"
+    else:
+        left = "no run was written"
+        if is_free(history):  # else another process has claimed the folder, too
+            _clear(folder)
+            history.unlink(missing_ok=True)
+            if not any(folder.iterdir()):
+                folder.rmdir()
+    if isinstance(why, KeyboardInterrupt):
+        why.args = (left,)
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the folder holds a run that can be read."""
+    return (folder / RECORD).is_file()
+
+
+def _is_left(names: set[str]) -> bool:
+    """Whether these names are all that a run leaves that was stopped before its record."""
+    rest = {name for name in names if not name.endswith(".tmp")}
+    return HISTORY in rest and rest <= {HISTORY, ARRAYS, STOPPED}
+
+
+def _clear(folder: Path) -> None:
+    """Remove what is half written."""
+    for file in (*folder.glob("*.tmp"), folder / ARRAYS):
+        file.unlink(missing_ok=True)
 
 
 def write(folder: Path, arrays: dict[str, Array], record: dict[str, Any]) -> None:
@@ -74,15 +117,16 @@ def write(folder: Path, arrays: dict[str, Array], record: dict[str, Any]) -> Non
 
 def read(run: str | Path) -> Artifact:
     """Read a run folder; raises ArtifactError with one sentence for whatever is wrong with it."""
+    import numpy as np
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
     folder = Path(run)
     if not folder.is_dir():
         raise ArtifactError(f"there is no run folder {folder}; 'sharpzo fit' makes one")
-    if not (folder / RECORD).is_file():
+    if not is_finished(folder):
         unfinished = (folder / HISTORY).exists()
-        why = "its fit did not finish; fit again into another folder" if unfinished else (
+        why = "its fit did not finish; fit again" if unfinished else (
             "'sharpzo fit' makes run folders"
         )  # fmt: skip
         raise ArtifactError(f"{folder} is not a finished run (it has no {RECORD}): {why}")
@@ -91,12 +135,19 @@ def read(run: str | Path) -> Artifact:
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         version = record["format"]
-    except (ValueError, KeyError, TypeError):
+    except OSError as error:
+        raise ArtifactError(f"cannot read {folder / RECORD}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise ArtifactError(f"{folder / RECORD} is not a run's record; fit the run again") from None
-    if version not in (1, FORMAT):
+    if isinstance(version, bool) or version not in (1, FORMAT):
         raise ArtifactError(
             f"{folder} has format {version!r}, this sharpzo reads formats 1 and {FORMAT}; "
             "update sharpzo"
+        )
+    odd = odd_field(record)
+    if odd is not None:
+        raise ArtifactError(
+            f"{folder / RECORD} has something in '{odd}' that no run writes; fit the run again"
         )
     arrays = folder / (ARRAYS if version == FORMAT else FORMER_ARRAYS)
     try:
@@ -108,19 +159,32 @@ def read(run: str | Path) -> Artifact:
             f"{arrays} is not the file that {RECORD} was written with; fit the run again"
         )
     try:
-        return Artifact(load(blob), record, len(blob))
-    except SafetensorError as error:
+        found = load(blob)
+    except (SafetensorError, ValueError, TypeError, KeyError) as error:  # or an unknown type
         raise ArtifactError(f"{arrays} is damaged: {error}") from None
+    for name, array in found.items():
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            raise ArtifactError(
+                f"{arrays} has something in '{name}' that is not a number; fit the run again"
+            )
+    return Artifact(found, record, len(blob))
 
 
 def write_atomically(path: Path, blob: bytes) -> None:
     """Write a file whole or not at all, through crashes and beside other processes."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(blob)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(blob)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # a write does not know its file's name
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     if os.name == "posix":  # the rename itself must survive a power cut, too
         directory = os.open(path.parent, os.O_RDONLY)
         try:

@@ -112,7 +112,7 @@ def test_a_full_disk_under_the_output_is_one_sentence(command):
             stdout=full, stderr=subprocess.PIPE, text=True, check=False,
         )  # fmt: skip
     assert done.returncode == 2
-    assert done.stderr.startswith("sharpzo: cannot read or write")
+    assert done.stderr.startswith("sharpzo: the output cannot be written: ")
     assert len(done.stderr.splitlines()) == 1
 
 

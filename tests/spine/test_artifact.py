@@ -125,3 +125,177 @@ def test_the_journal_drops_a_torn_last_line_only(tmp_path):
     path.write_text("nonsense\n" + whole)
     with pytest.raises(ArtifactError, match="line 1"):
         read_journal(path)
+
+
+# --- records that somebody has changed ------------------------------------------------------------
+
+RECORD = {
+    "method": "x", "preset": None, "template": "a photo of a {}.", "seed": 1,
+    "class_names": ["a", "b"], "model": {"id": None, "sha256": "0" * 64}, "settings": {},
+    "data": {"source": "folder x", "shots": None, "training_photos": 2},
+    "validation": {"accuracy": 0.5}, "test": {"accuracy": None}, "forwards": 1, "seconds": 0.1,
+    "stopped": "x", "notes": {"penalty": 1.0}, "methods": [{"method": "x", "seconds": 0.1}],
+}  # fmt: skip
+WRONG = (None, True, float("nan"), 1e400, "text", [], [[]], [None], {}, {"a": {"b": []}}, 7, -1.5)
+OR_NONE = {"preset": "text", "id": "text", "shots": 7, "accuracy": 0.5, "penalty": 1.0}
+KINDS = {str: (str,), int: (int,), float: (int, float), list: (), dict: (dict,)}
+
+
+def places(record, above=()):
+    for name, value in record.items():
+        yield (*above, name), OR_NONE.get(name, value)
+        if isinstance(value, dict):
+            yield from places(value, (*above, name))
+
+
+@pytest.mark.parametrize(("place", "sample"), list(places(RECORD)))
+def test_a_field_of_another_kind_is_refused(tmp_path, place, sample):
+    folder = artifact.claim(tmp_path / "run")
+    artifact.write(folder, ARRAYS, RECORD)
+    text = (folder / "run.json").read_text()
+    for wrong in WRONG:
+        record = json.loads(text)
+        holder = record
+        for name in place[:-1]:
+            holder = holder[name]
+        holder[place[-1]] = wrong
+        (folder / "run.json").write_text(json.dumps(record))
+        fits = isinstance(wrong, KINDS[type(sample)]) and wrong is not True
+        if fits or (wrong is None and place[-1] in OR_NONE) or place[-1] == "penalty":
+            continue
+        if place == ("methods",) and wrong == []:
+            continue
+        with pytest.raises(ArtifactError, match=place[-1]):
+            artifact.read(folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "null", "3", '"x"', "[" * 100_000, '{"a":' * 100_000, '{"format": true}', "\x00",
+        '{"format": NaN}', '{"format": [2]}', '{"format": {"a": 2}}', "{}",
+    ],
+    ids=lambda text: text[:16],
+)  # fmt: skip
+def test_a_record_that_is_none(run, text):
+    (run / "run.json").write_text(text)
+    with pytest.raises(ArtifactError, match=r"is not a run's record|has format"):
+        artifact.read(run)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [[], ["a", "a"], ["a", ""], ["a", " "], ["a", 1], ["a", None], ["a", ["b"]], "ab", {"a": 1}],
+    ids=repr,
+)
+def test_changed_class_names_are_refused(tmp_path, names):
+    folder = artifact.claim(tmp_path / "run")
+    artifact.write(folder, ARRAYS, {**RECORD, "class_names": names})
+    with pytest.raises(ArtifactError, match="'class_names' that no run writes"):
+        artifact.read(folder)
+
+
+def test_arrays_of_an_unknown_kind(run):
+    import hashlib
+
+    header = b'{"weight":{"dtype":"F7","shape":[1],"data_offsets":[0,4]}}'
+    blob = len(header).to_bytes(8, "little") + header + b"\0\0\0\0"
+    (run / "arrays.safetensors").write_bytes(blob)
+    _edit(run, arrays_sha256=hashlib.sha256(blob).hexdigest())
+    with pytest.raises(ArtifactError, match="is damaged"):
+        artifact.read(run)
+
+
+def test_a_name_that_is_no_utf8_is_kept(tmp_path):
+    folder = artifact.claim(tmp_path / "run")
+    artifact.write(folder, ARRAYS, {"data": {"source": "folder caf\udce9 ü"}})
+    assert artifact.read(folder).record["data"]["source"] == "folder caf\udce9 ü"
+    assert "ü" in (folder / "run.json").read_text(encoding="utf-8")
+
+
+# --- runs that were stopped -----------------------------------------------------------------------
+
+
+def stopped(folder, steps=2):
+    folder.mkdir()
+    (folder / "history.jsonl").write_text('{"step": 1}\n' * steps)
+    (folder / "arrays.safetensors").write_bytes(b"half")
+    (folder / "arrays.safetensors.123.tmp").write_bytes(b"half")
+    return folder
+
+
+def test_what_a_stopped_run_left_does_not_block_the_next(tmp_path):
+    folder = stopped(tmp_path / "run")
+    assert artifact.claim(folder) == folder
+    assert [p.name for p in folder.iterdir()] == ["history-stopped.jsonl"]
+    with Journal(folder / "history.jsonl"):
+        pass
+    artifact.write(folder, ARRAYS, {"method": "x"})
+    with pytest.raises(ArtifactError, match="exists already"):
+        artifact.claim(folder)
+
+
+@pytest.mark.parametrize("extra", ["notes.txt", "run.json", "history"])
+def test_a_folder_with_anything_else_is_left_alone(tmp_path, extra):
+    folder = stopped(tmp_path / "run")
+    (folder / extra).write_text("mine")
+    before = {p: p.read_bytes() for p in folder.iterdir()}
+    with pytest.raises(ArtifactError, match="exists already"):
+        artifact.claim(folder)
+    assert {p: p.read_bytes() for p in folder.iterdir()} == before
+
+
+def test_a_run_that_is_being_written_is_left_alone(tmp_path):
+    pytest.importorskip("fcntl")
+    folder = tmp_path / "run"
+    artifact.claim(folder)
+    with Journal(folder / "history.jsonl") as journal:
+        with pytest.raises(ArtifactError, match="exists already"):
+            artifact.claim(folder)
+        with pytest.raises(ArtifactError, match="another process is writing"):
+            Journal(folder / "history.jsonl")
+        artifact.release(folder)  # of the process that came second
+        assert (folder / "history.jsonl").exists()
+        journal.append(Step(1, "cma", 40, 0.1, 1.5))
+    assert len(read_journal(folder / "history.jsonl")) == 1
+
+
+def test_an_interrupt_is_told_what_is_left(tmp_path):
+    interrupt = KeyboardInterrupt()
+    artifact.release(stopped(tmp_path / "a"), interrupt)
+    assert str(interrupt) == (
+        f"no run was written; {tmp_path}/a/history.jsonl has the 2 steps so far"
+    )
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["history.jsonl"]
+    artifact.release(stopped(tmp_path / "b", steps=0), interrupt)
+    assert str(interrupt) == "no run was written"
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("out", ["x" * 300, "file/run", "a\0b"])
+def test_folders_that_cannot_be_made(tmp_path, out):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises((ArtifactError, ValueError), match=r"cannot make|null"):
+        artifact.claim(tmp_path / out)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[]", "3", "null", "[" * 100_000, '{"step": 1}', '{"stage": 1}',
+        '{"step": "x", "stage": "s", "forwards": 1, "seconds": 1, "loss": 1}',
+        '{"step": 1, "stage": "s", "forwards": 1, "seconds": 1, "loss": null}',
+        '{"step": 1, "stage": "s", "forwards": 1, "seconds": 1, "loss": 1, "notes": [1]}',
+        '{"step": 1, "stage": "s", "forwards": 1, "seconds": 1, "loss": 1, "notes": {"a": {}}}',
+        '{"step": 1, "stage": "s", "forwards": 1, "seconds": 1, "loss": 1, "x": 1}',
+    ],
+    ids=lambda line: line[:60],
+)  # fmt: skip
+def test_a_changed_journal_is_one_sentence(tmp_path, line):
+    path = tmp_path / "history.jsonl"
+    path.write_text(line + "\n")
+    with pytest.raises(ArtifactError, match=r"line 1 of .* is damaged"):
+        read_journal(path)
+    path.write_bytes(b"\xff\n")
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        read_journal(path)

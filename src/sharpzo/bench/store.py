@@ -37,7 +37,7 @@ class Store:
         try:
             result = json.loads(file.read_text(encoding="utf-8"))
             whole = result["format"] == FORMAT and result["key"] == key
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             whole = False
             result = {}
         if not whole:

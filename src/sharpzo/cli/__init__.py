@@ -56,5 +56,6 @@ def _give_up_stdout() -> None:
 
 
 def _of_the_system(error: OSError) -> str:
-    name = error.filename if error.filename is not None else "what was asked for"
-    return f"cannot read or write {name}: {error.strerror or error}"
+    if error.filename is None:  # as of a stream
+        return f"the output cannot be written: {error.strerror or error}"
+    return f"cannot read or write {os.fsdecode(error.filename)}: {error.strerror or error}"

@@ -55,8 +55,8 @@ def fit_and_write(
             rows = _evaluate(classifier, rival, tests, display)
         report = _report(classifier, folder, rows)
         classifier.save(folder, claimed=True)
-    except BaseException:
-        artifact.release(folder)
+    except BaseException as error:
+        artifact.release(folder, error)
         raise
     if as_json:
         print(json.dumps(report))

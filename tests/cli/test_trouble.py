@@ -1,0 +1,195 @@
+"""Full disks, interrupts, and run folders that somebody has changed: one sentence, nothing lost."""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file, save
+
+from sharpzo import artifact
+from sharpzo.cli import main
+from sharpzo.data.demo import load_demo
+
+CLASSES = ("sandal", "dress", "bag")
+FAST = ("--method", "projection")
+SEARCH = ("--method", "cma-es", "--budget-forwards", "120")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    root = tmp_path_factory.mktemp("photos")
+    demo = load_demo(1)
+    for name in CLASSES:
+        folder = root / name
+        folder.mkdir()
+        for row in np.flatnonzero(demo.train.labels == demo.class_names.index(name))[:4]:
+            Image.fromarray(demo.train.photos[row].decode()).save(folder / f"{row}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def fitted(photos, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "run"
+    assert call("fit", photos, "--out", out, *SEARCH) == 0
+    return out
+
+
+@pytest.fixture
+def run(fitted, tmp_path):
+    return Path(shutil.copytree(fitted, tmp_path / "run"))
+
+
+def call(*arguments):
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as end:
+        return end.code or 0
+    return 0
+
+
+def told(capsys, code, *arguments):
+    """The one sentence that a command ends with."""
+    capsys.readouterr()
+    assert call(*arguments) == code
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    said = [line for line in captured.err.splitlines() if line.startswith("sharpzo: ")]
+    assert len(said) == 1
+    return said[0]
+
+
+def change(run, **changes):
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, **changes}))
+
+
+def arrays_of(run, **arrays):
+    blob = save({**load_file(run / "arrays.safetensors"), **arrays})
+    (run / "arrays.safetensors").write_bytes(blob)
+    change(run, arrays_sha256=hashlib.sha256(blob).hexdigest())
+
+
+def test_a_changed_record_ends_in_a_sentence(run, photos, capsys):
+    whole = (run / "run.json").read_text()
+    changes = (
+        {"method": None}, {"method": "none"}, {"preset": 3}, {"class_names": "abc"},
+        {"class_names": ["a", "b"]}, {"class_names": [["a"], "b", "c"]}, {"template": None},
+        {"template": "no place"}, {"seed": "1"}, {"model": []}, {"model": None}, {"model": {}},
+        {"model": {"id": None, "sha256": 5}}, {"data": 3}, {"settings": []}, {"validation": []},
+    )  # fmt: skip
+    for one in changes:
+        (run / "run.json").write_text(whole)
+        change(run, **one)
+        told(capsys, 2, "predict", run, photos)
+    for text in ("null", "[]", "{", "[" * 100_000, "\xff"):
+        (run / "run.json").write_text(text, encoding="latin-1")
+        for command in (("predict", run), ("evaluate", run), ("report", run, "--data")):
+            told(capsys, 2, *command, photos)
+    assert not (run / "report.html").exists()
+
+
+@pytest.mark.parametrize("kind", ["nan"])
+def test_changed_arrays_end_in_a_sentence(run, photos, capsys, kind):
+    array = load_file(run / "arrays.safetensors")["weight"]
+    changed = {
+        "nan": np.full_like(array, np.nan),
+        "wide": np.concatenate([array, array], axis=1),
+        "flat": array.reshape(-1),
+        "few": array[:1],
+        "empty": array[:0],
+    }[kind]
+    arrays_of(run, weight=changed)
+    told(capsys, 2, "predict", run, photos)
+    told(capsys, 2, "evaluate", run, photos)
+
+
+def test_a_changed_journal_ends_in_a_sentence(run, photos, capsys):
+    with (run / "history.jsonl").open("a") as file:
+        file.write('{"step": []}\n')
+    assert "history.jsonl is damaged" in told(capsys, 2, "report", run)
+
+
+@pytest.mark.parametrize("method", [FAST, SEARCH])
+@pytest.mark.parametrize("failing", ["history.jsonl", "arrays.safetensors", "run.json"])
+def test_a_full_disk_ends_in_a_sentence_and_blocks_nothing(
+    photos, tmp_path, capsys, monkeypatch, method, failing
+):
+    """The disk is full when the named file is written, or already when it is opened."""
+    out = tmp_path / "run"
+    fsync = os.fsync
+
+    def full(descriptor):
+        if failing in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise OSError(28, "No space left on device")
+        fsync(descriptor)
+
+    if not os.path.exists("/proc/self/fd"):
+        pytest.skip("needs /proc")
+    if failing == "history.jsonl" and method == FAST:
+        pytest.skip("nothing is journalled")
+    monkeypatch.setattr(os, "fsync", full)
+    sentence = told(capsys, 2, "fit", photos, "--out", out, *method)
+    assert sentence == f"sharpzo: cannot read or write {out / failing}: No space left on device"
+    left = {path.name for path in out.iterdir()} if out.exists() else set()
+    assert left == ({"history.jsonl"} if method == SEARCH else set())
+    monkeypatch.undo()
+    assert call("fit", photos, "--out", out, *method) == 0
+    assert (out / "history-stopped.jsonl").exists() == (method == SEARCH)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a Unix device")
+def test_a_run_is_whole_when_its_table_cannot_be_printed(photos, tmp_path, capsys, monkeypatch):
+    with open("/dev/full", "w") as stream:
+        monkeypatch.setattr("sys.stdout", stream)
+        monkeypatch.setattr("sharpzo.cli._give_up_stdout", lambda: None)
+        assert call("fit", photos, "--out", tmp_path / "run", *FAST) == 2
+        assert "the output cannot be written: No space" in capsys.readouterr().err
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    monkeypatch.undo()
+    assert call("predict", tmp_path / "run", photos) == 0
+
+
+@pytest.mark.parametrize("place", ["a search", "photos", "the record"])
+def test_an_interrupt_says_what_there_is(photos, tmp_path, capsys, monkeypatch, place):
+    out = tmp_path / "run"
+
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    if place == "a search":
+        steps = []
+        monkeypatch.setattr(
+            "sharpzo.cli.console.Display.step",
+            lambda self, step: steps.append(step) or (len(steps) == 2 and stop()),
+        )
+    elif place == "photos":
+        monkeypatch.setattr("sharpzo.towers.features._read", stop)
+        monkeypatch.setattr("sharpzo.data.photos.Photo.digest", stop)
+    else:
+        monkeypatch.setattr(artifact, "write", stop)
+    sentence = told(capsys, 130, "fit", photos, "--out", out, *SEARCH)
+    if place == "photos":
+        assert sentence == "sharpzo: stopped: no run was written"
+        assert not out.exists()
+    else:
+        assert sentence.startswith(f"sharpzo: stopped: no run was written; {out}/history.jsonl has")
+        assert [path.name for path in out.iterdir()] == ["history.jsonl"]
+    monkeypatch.undo()
+    assert call("fit", photos, "--out", out, *FAST) == 0
+
+
+def test_places_where_no_run_can_be(photos, tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "file", tmp_path / "file" / "run", tmp_path / ("x" * 300), "/proc/run"):
+        told(capsys, 2, "fit", photos, "--out", out, *FAST)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_report_that_cannot_be_written(run, tmp_path, capsys):
+    for out in (tmp_path, tmp_path / "none" / "r.html", tmp_path / ("x" * 300)):
+        told(capsys, 2, "report", run, "--out", out)
