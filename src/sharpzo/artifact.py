@@ -45,9 +45,10 @@ def claim(out: str | Path) -> Path:
     """
     folder = Path(out)
     try:
-        if folder.is_dir() and not (there := {entry.name for entry in folder.iterdir()}):
+        there = {entry.name for entry in folder.iterdir()} if folder.is_dir() else None
+        if there is not None and not there:
             return folder
-        if folder.is_dir() and _is_left(there) and is_free(folder / HISTORY):
+        if there and _is_left(there) and is_free(folder / HISTORY):
             os.replace(folder / HISTORY, folder / STOPPED)
             _clear(folder)
             return folder
