@@ -30,12 +30,12 @@ _WIDE = ("AVX512", "X86_V4")
 LOOPS = {"all": (), "no AVX-512": _WIDE, "no AVX2": (*_WIDE, "AVX2", "FMA3", "X86_V3")}
 # Kernel, loops of NumPy, threads.
 VARIATIONS = (
-    ("Haswell", "all", 1),
-    ("SkylakeX", "no AVX-512", 1),
-    ("Zen", "no AVX2", 1),
-    ("Haswell", "no AVX2", 2),
+    ("Haswell", "no AVX2", 1),
     ("SkylakeX", "all", 2),
-    ("Zen", "no AVX-512", 2),
+    ("Zen", "no AVX-512", 1),
+    ("Haswell", "no AVX-512", 2),
+    ("SkylakeX", "all", 1),
+    ("Zen", "no AVX2", 2),
 )
 # What a process really runs on: OpenBLAS's kernel, and the loops that NumPy can choose among.
 PROBE = """
@@ -65,7 +65,7 @@ def call(arguments: list[str], variables: dict[str, str], threads: int) -> tuple
     """Exit code and output of Python with these arguments, on so many cores."""
     command = [sys.executable, *arguments]
     if hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))[-threads:]
+        cores = sorted(os.sched_getaffinity(0))[:threads]
         pin = (
             f"import os, sys; os.sched_setaffinity(0, {cores}); os.execv(sys.argv[1], sys.argv[1:])"
         )

@@ -25,7 +25,8 @@ def differentiable(method):
 
 # Methods that need another setting than their defaults and a toy.
 SETTINGS = {
-    "blackvip": lambda method: (replace(method.settings, batch=2), ToyTower()),
+    # Two steps: every photo of every loss is decoded at 224 x 224.
+    "blackvip": lambda method: (replace(method.settings, batch=2, image_passes=70), ToyTower()),
     "coop": differentiable,
     "coop-csc": differentiable,
     "ladder+image": lambda method: (replace(method.settings, evidence=4), ToyTower()),
