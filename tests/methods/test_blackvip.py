@@ -131,35 +131,12 @@ def test_nothing_ends_it():
         fit(METHOD, SMALL, make_task(budget=Budget()))
 
 
-# peers.md section 2, copied by hand: epochs, beta, gamma, c, epsilon.
-TABLE = """
-caltech 5000 .9 .2 .005 .2
-pets 5000 .9 .1 .01 1
-cars 2500 .9 .2 .01 .3
-flowers 5000 .5 .2 .02 1
-food101 5000 .9 .1 .01 .3
-fgvc 5000 .3 .1 .01 .5
-sun397 1000 .5 .1 .01 1
-dtd 5000 .7 .2 .01 .3
-svhn 5000 .9 .2 .005 1
-eurosat 5000 .9 .2 .005 .4
-resisc45 5000 .95 .1 .01 .3
-clevr 5000 .9 .2 .005 1
-ucf101 5000 .9 .1 .01 .3
-imagenet 500 .9 .2 .005 .3
-"""
-
-
-@pytest.mark.parametrize("row", TABLE.split("\n")[1:-1])
-def test_published_settings(row):
-    name, *values = row.split()
-    how = METHOD.presets[name]
-    search = how.search
-    found = (how.epochs, search.momentum, search.gamma, search.c, how.epsilon)
-    assert found == tuple(float(v) for v in values)
-    assert (search.a, search.alpha, search.o, search.directions) == (0.01, 0.4, 1.0, 5)
-    assert (search.clip, how.batch, how.choose, how.image_passes) == (False, 128, False, None)
-    assert how.view_scale == (0.08, 1.0)
+def test_what_published_settings_have_in_common():
+    for how in METHOD.presets.values():
+        search = how.search
+        assert (search.a, search.alpha, search.o, search.directions) == (0.01, 0.4, 1.0, 5)
+        assert (search.clip, how.batch, how.choose, how.image_passes) == (False, 128, False, None)
+        assert how.view_scale == (0.08, 1.0)
 
 
 def test_predictions_survive_the_artefact(tmp_path):

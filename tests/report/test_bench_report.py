@@ -1,28 +1,11 @@
-"""The page of a bench, and its two charts."""
+"""The two charts of a bench's page; the page itself is in tests/bench."""
 
-import json
 from itertools import pairwise
-from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from sharpzo.cli import main
-from sharpzo.errors import ArtifactError
-from sharpzo.report.bench_report import report_bench
 from sharpzo.report.comparison import Entry, Track, ranking, tracks
-
-RECIPE = """
-title = "Two heads <b>"
-baseline = "zero-shot"
-data_sets = ["demo"]
-shots = [2]
-seeds = [1]
-threads = 1
-budgets = [60]
-milestones = [30]
-methods = ["zero-shot", "projection", "cma-es"]
-"""
 
 
 def parsed(svg):
@@ -64,27 +47,3 @@ def test_tracks_are_named_at_their_ends_without_overlap():
     axis = [float(one.get("cx")) for one in marks(root, "circle", "mark")][:3]
     assert axis[1] - axis[0] == pytest.approx(axis[2] - axis[1], abs=0.05)  # decades are equal
     parsed(tracks([Track("one", [5], [0.5])], [], title="a point"))
-
-
-def test_a_bench_becomes_a_page(tmp_path: Path, capsys):
-    recipe, out = tmp_path / "recipe.toml", tmp_path / "out"
-    recipe.write_text(RECIPE)
-    main_ends(["bench", str(recipe), "--out", str(out), "--json"])
-    capsys.readouterr()
-    main_ends(["report", str(out), "--json"])
-    file = Path(json.loads(capsys.readouterr().out)["report"])
-    page = file.read_text("utf-8")
-    assert "Two heads &lt;b&gt;" in page
-    assert "<b>" not in page.split("<h1>")[1].split("</h1>")[0]
-    assert "cma-es at 60" in page
-    assert "Against forwards" in page
-    assert not any(f'{word}="http' in page for word in ("src", "href"))
-    (out / "bench.json").unlink()
-    with pytest.raises(ArtifactError, match=r"no usable bench\.json"):
-        report_bench(out)
-
-
-def main_ends(arguments):
-    with pytest.raises(SystemExit) as end:
-        main(arguments)
-    assert not end.value.code

@@ -112,6 +112,9 @@ def few_photos_are_enough(method: Method, setting: Setting = toy_setting) -> Non
         ),
         "photos that all stand there twice": replace(task, train=task.train.take(doubled)),
         "a class without a photo": replace(task, train=task.train.take(present)),
+        "a class without a photo and none to validate": replace(
+            task, train=task.train.take(present), validation=None
+        ),
     }
     if task.views is not None:
         del cases["photos that all stand there twice"]  # the views would have to follow
