@@ -1,0 +1,43 @@
+"""What docs/your-photos.md says is what the readers do."""
+
+import re
+from pathlib import Path
+
+from sharpzo.data.archive import MOST_BYTES, MOST_GROWTH
+from sharpzo.data.entries import passed_over
+from sharpzo.data.label_file import LABELS, PATHS
+from sharpzo.data.split_names import role
+
+PAGE = " ".join((Path(__file__).parents[2] / "docs" / "your-photos.md").read_text().split())
+
+
+def between(begin: str, end: str) -> list[str]:
+    """The words in backquotes between two phrases."""
+    text = PAGE[PAGE.index(begin) : PAGE.index(end)]
+    return re.findall(r"`([^`]+)`", text)
+
+
+def test_names_of_splits():
+    words = between("Folders of splits may be called", "; each also with")
+    assert len(words) > 10
+    found = [role(word) for word in words]
+    assert found == sorted(found, key=["train", "val", "test"].index)
+    examples = between("or a year behind it", "A name of this list")
+    assert [role(word) for word in examples] == ["train", "val", "eval", "eval"]
+
+
+def test_folders_that_are_passed_over(tmp_path):
+    words = between("Folders of systems and programs", "* Folders that `sharpzo` wrote")
+    assert len(words) > 8
+    for word in words:
+        (tmp_path / word).mkdir()
+        assert passed_over(tmp_path / word) is not None, word
+
+
+def test_columns_and_limits():
+    words = between("`file_name`, `filename`", "are understood")
+    assert set(words) <= set(PATHS)
+    assert {"class", "category", "label"} <= set(LABELS)
+    assert f"more than {MOST_BYTES >> 30} GiB" in PAGE
+    assert MOST_GROWTH == 100
+    assert "a hundred times its size" in PAGE
