@@ -67,6 +67,7 @@ def test_a_slow_tower_leaves_no_time_after_the_step_size(clock):
     assert (fitted.reason, fitted.steps) == (Reason.SECONDS, 0)
 
 
+@pytest.mark.filterwarnings("ignore:the untuned model is right")  # on noise
 def test_compiling_the_text_tower_counts(monkeypatch):
     """The photos are encoded before; then every second is the budget's."""
     from sharpzo.towers.tower import OnnxTextTower
