@@ -169,6 +169,7 @@ def test_fitting_and_predicting_are_the_same_under_a_limit():
 @pytest.mark.filterwarnings("ignore:the untuned model is right")  # on so few photos
 @pytest.mark.parametrize("method", ["fgn", "fgn-csc"])
 def test_searches_with_tangents_go_the_same_way_under_a_limit(method):
+    """Up to what steps make of 1e-6 in the slopes (`test_streaming`), about 1e-3 here."""
     demo = load_demo(1)
     few = replace(demo, train=demo.train.take(range(0, 160, 8)), val=None, test=None)
     how = {"threads": 1, "settings": {"search.directions": 8}, "budget": Budget(60)}
@@ -177,11 +178,11 @@ def test_searches_with_tangents_go_the_same_way_under_a_limit(method):
     bounded.fit(few, encoded=free.encoded_)
     assert bounded.fit_.forwards == free.fit_.forwards > 20
     found, wanted = (c.fit_.notes["training_loss"] for c in (bounded, free))
-    assert abs(found - wanted) <= 1e-4 * wanted
+    assert abs(found - wanted) <= 2e-3 * wanted
     for name, array in free.arrays_.items():
-        assert relative(bounded.arrays_[name], array) <= 1e-3
+        assert relative(bounded.arrays_[name], array) <= 2e-2
     text = [next(iter(c.head_.arrays().values())) for c in (bounded, free)]
-    assert relative(*text) <= 1e-3
+    assert relative(*text) <= 2e-2
 
 
 def test_what_methods_need(checkpoint):
