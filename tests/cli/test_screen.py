@@ -134,7 +134,12 @@ def test_an_interrupt_is_told(monkeypatch, capsys):
 def test_class_names_are_quoted_as_in_csv():
     assert names('"salt, sea",sugar') == ["salt, sea", "sugar"]
     assert names('a, "the ""best"" one", b,') == ["a", 'the "best" one', "b"]
-    for wrong, word in (("a,a", "'a' twice"), (" , ", "no class"), ('"a', "double quotes")):
+    for wrong, word in (
+        ("a,a", "'a' twice"),
+        (" , ", "no class"),
+        ("a;b", "only 'a;b'"),
+        ('"a', "double quotes"),
+    ):
         with pytest.raises(InputError, match=word):
             names(wrong)
 
@@ -143,3 +148,21 @@ def main_ends_with(code, *arguments):
     with pytest.raises(SystemExit) as end:
         main(list(arguments))
     assert (end.value.code or 0) == code
+
+
+def test_an_empty_argument_is_not_the_current_folder(capsys):
+    for arguments in (["predict", "run", ""], ["fit", "", "--out", "run"]):
+        main_ends_with(2, *arguments)
+        assert "an argument is empty" in capsys.readouterr().err
+
+
+def test_a_list_of_photos_has_a_line_for_each(monkeypatch, capsys):
+    from sharpzo.errors import PhotoError, PhotosError
+
+    def refuse(*arguments):
+        raise PhotosError([PhotoError("a\x1b.png", "is bad"), PhotoError("b.png", "is bad")], 3)
+
+    monkeypatch.setattr("sharpzo.cli.methods._short", refuse)
+    main_ends_with(2, "methods")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1:] == ["  photo a\\x1b.png is bad", "  photo b.png is bad"]

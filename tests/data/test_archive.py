@@ -225,3 +225,15 @@ def test_nothing_to_gather(tmp_path: Path, content: bytes):
         gather(["-"], io.BytesIO(content))
     with pytest.raises(InputError, match="has no photos in it or below"):
         gather([tmp_path / "tmp"])
+
+
+def test_photos_of_a_zip_are_called_by_its_name(tmp_path: Path):
+    file = zipped(tmp_path / "photos.zip", ["x/cat/1.png", "x/dog/1.png"])
+    out = read(file)
+    assert [photo.name for photo in out.train.photos] == [
+        f"{file}/x/cat/1.png",
+        f"{file}/x/dog/1.png",
+    ]
+    assert archive.named(f"photo {out.train.photos[0].path} is bad") == (
+        f"photo {file}/x/cat/1.png is bad"
+    )

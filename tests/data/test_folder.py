@@ -87,7 +87,7 @@ def test_unreadable_photos_are_found_when_decoded(tmp_path: Path):
 def test_missing(tmp_path: Path):
     with pytest.raises(InputError, match="nowhere does not exist; check the path"):
         read_folder(tmp_path / "nowhere")
-    with pytest.raises(InputError, match=r"a\.png is a file, not a folder"):
+    with pytest.raises(InputError, match=r"a\.png is a file; give the folder"):
         read_folder(photo(tmp_path / "a.png"))
 
 
@@ -300,3 +300,8 @@ def test_names_of_photos_may_be_any_bytes(tmp_path: Path):
     os.rename(tmp_path / "cat" / "0.png", os.fsencode(tmp_path) + b"/cat/\xff\xfe [b].png")
     out = read_folder(tmp_path)
     assert next(out.train.decoded()).shape == (6, 8, 3)
+
+
+def test_a_split_without_class_folders_is_told(tmp_path: Path):
+    tree(tmp_path, train__a=1, train__b=1, test=2)
+    assert "test/ (photos in no class folder)" in read_folder(tmp_path).notes[0]

@@ -142,7 +142,7 @@ def test_files_that_are_no_text(flat: Path):
 def test_a_line_again_is_told(flat: Path):
     out = read_labels(flat, labels(flat, "path,label\n1.png,x\n2.png,y\nin/../1.png,x\n"))
     assert len(out.train) == 2
-    assert "1 lines of" in out.notes[0]
+    assert "1 line names a photo again" in out.notes[0]
 
 
 def metadata(folder: Path, **named: str) -> None:

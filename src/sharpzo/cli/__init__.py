@@ -18,6 +18,9 @@ def main(arguments: list[str] | None = None) -> None:
     from sharpzo.errors import SharpzoError
 
     _settle_streams()
+    if "" in (sys.argv[1:] if arguments is None else arguments):
+        # A folder of that name would be the current one: wrong photos, and nothing said.
+        _end("an argument is empty, as a variable of the shell that is not set; leave it out", 2)
     try:
         app(arguments)
     except SharpzoError as error:
@@ -34,7 +37,13 @@ def main(arguments: list[str] | None = None) -> None:
 def _end(sentence: str, code: int) -> None:
     from sharpzo.wording import printable
 
-    print(f"sharpzo: {printable(sentence)}", file=sys.stderr)
+    archives = sys.modules.get(
+        "sharpzo.data.archive"
+    )  # nobody knows the folder that one was put in
+    if archives is not None:
+        sentence = archives.named(sentence)
+    for line in f"sharpzo: {sentence}".split("\n"):  # a list of photos has a line for each
+        print(printable(line), file=sys.stderr)
     sys.exit(code)
 
 

@@ -167,8 +167,11 @@ def names(classes: str) -> list[str]:
     twice = next((name for k, name in enumerate(found) if name in found[:k]), None)
     if twice is not None:
         raise InputError(f"--classes names {twice!r} twice; give every class once")
-    if not found:
-        raise InputError("--classes names no class; give some, separated by commas")
+    if len(found) < 2:
+        raise InputError(
+            f"--classes names {f'only {found[0]!r}' if found else 'no class'}; give two or more, "
+            "separated by commas"
+        )
     return found
 
 

@@ -58,6 +58,17 @@ def unpack(file: str | os.PathLike[str]) -> Path:
     return _unpacked[key]
 
 
+def named(text: str) -> str:
+    """Return ``text`` with the zip files' own names in place of the folders they were put in."""
+    for (file, _, _), folder in _unpacked.items():
+        text = text.replace(str(folder), os.path.relpath(file) if _is_below(file) else file)
+    return text
+
+
+def _is_below(file: str) -> bool:
+    return Path(file).is_relative_to(Path.cwd())
+
+
 def innermost(root: Path) -> Path:
     """Return ``root`` without the folders around everything; one that is a split is none."""
     while len(inner := subfolders(root)) == 1 and not role(inner[0].name):

@@ -24,6 +24,8 @@ from sharpzo.data.split_names import PLAIN, role
 from sharpzo.errors import InputError
 from sharpzo.wording import quoted, some
 
+_CALLED = {"train": "training", "val": "validation", "test": "test"}
+
 
 def read_folder(root: str | os.PathLike[str]) -> Dataset:
     """Read a folder of photos; a class is called like its subfolder, with spaces for underscores.
@@ -47,7 +49,8 @@ def read_folder(root: str | os.PathLike[str]) -> Dataset:
         kept = {folder.name for folder in splits.values()}
         for entry in entries(root):
             if entry.name not in kept:
-                reader.skip(entry, "beside the splits")
+                bare = role(entry.name) and is_folder(entry) and holds_photos(entry)
+                reader.skip(entry, "photos in no class folder" if bare else "beside the splits")
         found = {split: reader.classes(folder) for split, folder in splits.items()}
     else:
         found = {"train": reader.classes(root)}
@@ -75,8 +78,12 @@ def read_folder(root: str | os.PathLike[str]) -> Dataset:
 def check_folder(root: Path) -> None:
     """Raise `InputError` if ``root`` is no folder that could hold somebody's photos."""
     if not is_folder(root):
-        found = "is a file, not a folder" if os.path.exists(root) else "does not exist"
-        raise InputError(f"folder {root} {found}; check the path")
+        if os.path.exists(root):
+            raise InputError(
+                f"{root} is a file; give the folder or zip file of the photos (labels of them in a "
+                "file: --labels)"
+            )
+        raise InputError(f"folder {root} does not exist; check the path")
     if is_own(root):
         raise InputError(f"folder {root} is one that sharpzo wrote, not one of photos; {_layout()}")
 
@@ -180,7 +187,7 @@ def skip_notes(skipped: list[Skipped]) -> tuple[str, ...]:
 
 def _split_notes(splits: dict[str, Path]) -> list[str]:
     return [
-        f"folder {folder.name}/ is read as the {'validation' if split == 'val' else split} split"
+        f"folder {folder.name}/ is read as the {_CALLED[split]} split"
         for split, folder in splits.items()
         if folder.name.casefold() not in PLAIN
     ]

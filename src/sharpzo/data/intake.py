@@ -46,11 +46,21 @@ def read(
     """Read the folder or zip file ``data`` whole, without drawing; errors as `load`."""
     if not is_archive(data):
         return _read(Path(data), dataset, labels)
-    root = innermost(unpack(data))
+    whole = unpack(data)
     try:
-        return replace(_read(root, dataset, labels), source=f"zip file {data}")
+        found = _read(innermost(whole), dataset, labels)
     except InputError as error:  # nobody knows the folder that it was unpacked into
-        raise InputError(str(error).replace(str(root), os.fspath(data))) from error
+        raise InputError(str(error).replace(str(whole), os.fspath(data))) from error
+
+    def named(split: LabelledPhotos | None) -> LabelledPhotos | None:
+        return split and replace(split, photos=tuple(
+            replace(photo, name=photo.name.replace(str(whole), os.fspath(data)))
+            for photo in split.photos
+        ))  # fmt: skip
+
+    train, val, test = map(named, (found.train, found.val, found.test))
+    assert train is not None
+    return replace(found, train=train, val=val, test=test, source=f"zip file {data}")
 
 
 def _read(data: Path, dataset: str | None, labels: str | os.PathLike[str] | None) -> Dataset:

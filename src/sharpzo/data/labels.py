@@ -126,7 +126,8 @@ def _labelled(root: Path, lines: Mapping[Path, Sequence[tuple[Line, Path, str]]]
         for photo in photos_below(root)
         if os.path.realpath(photo) not in seen
     ]
-    notes = [f"{repeated:,} lines of {files} name a photo again"] if repeated else []
+    again = "1 line names" if repeated == 1 else f"{repeated:,} lines name"
+    notes = [f"in {files} {again} a photo again"] if repeated else []
     if all(name.isdecimal() for split in rows.values() for _, name in split):
         notes.append("the labels are numbers, of which the model knows nothing: names help it")
     return dataset_of(
