@@ -116,7 +116,8 @@ def test_validation_photos_choose_among_all_points_of_the_grid():
         )
         for alpha, beta in [(1.0, 1.0), *((a, b) for a in settings.alphas for b in settings.betas)]
     }
-    assert (head.strength, head.beta) == min(rivals, key=lambda point: rivals[point])
+    # Near-equal cross-entropies may be ordered otherwise; the rank itself must be the best.
+    assert np.allclose(rivals[head.strength, head.beta], min(rivals.values()), atol=1e-5)
     _, beta, penalty = fit_proker(TRAIN, TEXT, VALIDATION, ProKeRSettings())
     ranks = {
         point: rank(
@@ -127,7 +128,6 @@ def test_validation_photos_choose_among_all_points_of_the_grid():
         )
         for point in ((b, p) for b in ProKeRSettings().betas for p in ProKeRSettings().penalties)
     }
-    # float32 heads may order near-equal cross-entropies otherwise; the rank itself must be the best
     assert np.allclose(ranks[beta, penalty], min(ranks.values()), atol=1e-5)
 
 

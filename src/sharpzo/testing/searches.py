@@ -84,15 +84,24 @@ def arguments_stay_as_they_are(make: Make, restore: Restore, answer: Answer = lo
 
 
 def losses_belong_to_rows(make: Make, restore: Restore, answer: Answer = losses) -> None:
-    """Answers are read in the order of the candidates: turned round, they lead elsewhere."""
-    right, wrong = make(5, 1), make(5, 1)
-    for _ in range(25):
-        for search, turn in ((right, lambda told: told), (wrong, _turned)):
-            if search.stopped is None:
-                search.tell(turn(answer(search.ask())))
-    demand(not np.array_equal(right.point, wrong.point), "the order of the losses has no effect")
+    """Answers are read in the order of the candidates: turned round, they lead elsewhere.
+
+    In their own order they lead down a bowl, on the average of three seeds.
+    """
+    before, after = [], []
+    for seed in (1, 2, 3):
+        right, wrong = make(5, seed), make(5, seed)
+        before.append(_bowl(right.point[None])[0])
+        for _ in range(25):
+            for search, turn in ((right, lambda told: told), (wrong, _turned)):
+                if search.stopped is None:
+                    search.tell(turn(answer(search.ask())))
+        demand(
+            not np.array_equal(right.point, wrong.point), "the order of the losses has no effect"
+        )
+        after.append(_bowl(right.point[None])[0])
     demand(
-        float(_bowl(right.point[None])[0]) < float(_bowl(make(5, 1).point[None])[0]),
+        float(np.mean(after)) < float(np.mean(before)),
         "25 tells brought the point no closer to the minimum of a bowl",
     )
 
