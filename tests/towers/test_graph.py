@@ -29,7 +29,7 @@ def test_saved_graph_gives_the_same_features(models, tmp_path):
     saved = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
     with Session(graph, threads=1) as session:
         found = session.run("features", {"context": context})
-    assert relative(saved.run(["features"], {"context": context})[0], found) <= 1e-6
+    assert relative(saved.run(["features"], {"context": context})[0], found) <= 3e-6
     loaded = onnx.load(path, load_external_data=False).graph.initializer
     offsets = [int(e.value) for t in loaded for e in t.external_data if e.key == "offset"]
     assert offsets
@@ -60,7 +60,7 @@ def test_every_optimisation_level_agrees(models, level):
     kept = [ort.OrtValue.ortvalue_from_numpy(a) for a in graph.weights.values()]
     options.add_external_initializers(list(graph.weights), kept)
     other = ort.InferenceSession(graph.model.SerializeToString(), options)
-    assert relative(other.run(["features"], {"context": context})[0], wanted) <= 2e-6
+    assert relative(other.run(["features"], {"context": context})[0], wanted) <= 5e-6
 
 
 @pytest.mark.parametrize("most", [1, 12, 1000])

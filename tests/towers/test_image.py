@@ -80,7 +80,7 @@ def test_encode_is_lazy_and_reports(models):
     assert found.dtype == np.float32
     assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
     alone = np.concatenate([tower.encode([photo]) for photo in photos(10)])
-    assert relative(found, alone) <= 1e-6
+    assert relative(found, alone) <= 3e-6
     assert tower.encode([]).shape == (0, 24)
 
 

@@ -169,7 +169,7 @@ def test_fitting_and_predicting_are_the_same_under_a_limit():
 @pytest.mark.filterwarnings("ignore:the untuned model is right")  # on so few photos
 @pytest.mark.parametrize("method", ["fgn", "fgn-csc"])
 def test_searches_with_tangents_go_the_same_way_under_a_limit(method):
-    """Up to what steps make of 1e-6 in the slopes (`test_streaming`), about 1e-3 here."""
+    """Up to what steps make of a rounding in the slopes (`test_streaming`), about 1e-3 here."""
     demo = load_demo(1)
     few = replace(demo, train=demo.train.take(range(0, 160, 8)), val=None, test=None)
     how = {"threads": 1, "settings": {"search.directions": 8}, "budget": Budget(60)}

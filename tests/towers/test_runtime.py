@@ -72,7 +72,7 @@ def test_weight_only_precisions_are_float32_with_rounded_matrices(
 
 @pytest.mark.parametrize("precision", ["float32", "float16", "int8", "int4"])
 def test_a_candidate_does_not_see_its_neighbours(models, precision):
-    """Neither who they are (bit for bit) nor how many (1e-6)."""
+    """Neither who they are (bit for bit) nor how many (3e-6)."""
     folder, _ = models["clip-quick"]
     contexts = candidates(open_tower(folder), 6)
     tower = open_tower(folder, precision=precision, batch=6)
@@ -82,7 +82,7 @@ def test_a_candidate_does_not_see_its_neighbours(models, precision):
     assert np.array_equal(tower.forward(others)[0], together[0])
     for batch in (1, 2, 4, 5):
         apart = open_tower(folder, precision=precision, batch=batch).forward(contexts)
-        assert relative(apart, together) <= 1e-6
+        assert relative(apart, together) <= 3e-6
 
 
 def test_weights_wait_for_their_layer(models):

@@ -134,7 +134,7 @@ def test_the_primal_is_that_of_forward(models):
     for name in ("clip-quick", "clip-gelu"):
         tower = OnnxTextTower(Checkpoint.open(models[name][0]), NAMES, TEMPLATE, threads=1)
         context, directions = problem(tower, 3)
-        assert error(tower.jvp(context, directions)[0], tower.forward(context[None])[0]) <= 1e-6
+        assert error(tower.jvp(context, directions)[0], tower.forward(context[None])[0]) <= 3e-6
 
 
 def test_chunks_join_to_the_same_derivatives(models, monkeypatch):
@@ -143,7 +143,7 @@ def test_chunks_join_to_the_same_derivatives(models, monkeypatch):
     monkeypatch.setattr("sharpzo.towers.tower.TANGENT_TOKENS", 1)
     chunked = OnnxTextTower(checkpoint, NAMES, TEMPLATE, batch=1, threads=1)
     context, directions = problem(whole, 9)  # chunks of 4, 4 and 1
-    assert error(chunked.jvp(context, directions)[1], whole.jvp(context, directions)[1]) <= 1e-6
+    assert error(chunked.jvp(context, directions)[1], whole.jvp(context, directions)[1]) <= 3e-6
 
 
 @pytest.mark.parametrize("specific", [False, True])
@@ -155,7 +155,7 @@ def test_class_chunks_join_to_the_same_derivatives(models, monkeypatch, specific
         tower = OnnxTextTower(checkpoint, NAMES, TEMPLATE, threads=1, specific=specific)
         found.append(tower.jvp(*problem(tower, 3)))
     for whole, chunked in zip(*found, strict=True):
-        assert error(chunked, whole) <= 1e-6
+        assert error(chunked, whole) <= 3e-6
 
 
 def test_a_block_waits_for_the_tangents_of_the_one_before(models):

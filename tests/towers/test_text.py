@@ -168,9 +168,9 @@ def test_a_candidate_does_not_depend_on_its_neighbours(models, threads):
     assert np.array_equal(mixed[3], tower.forward(contexts)[3])
     assert np.isnan(mixed[5]).all()
     assert np.isfinite(np.delete(mixed, 5, axis=0)).all()
-    assert relative(mixed[3], alone) <= 1e-6
+    assert relative(mixed[3], alone) <= 3e-6
     shuffled = contexts[::-1]
-    assert relative(tower.forward(shuffled)[::-1], tower.forward(contexts)) <= 1e-6
+    assert relative(tower.forward(shuffled)[::-1], tower.forward(contexts)) <= 3e-6
 
 
 def test_a_class_does_not_depend_on_the_other_classes(models):
@@ -179,7 +179,7 @@ def test_a_class_does_not_depend_on_the_other_classes(models):
     contexts = candidates(tower, 2)
     for k in (0, 7):
         alone = OnnxTextTower(checkpoint, [NAMES[k]], TEMPLATE, threads=1).forward(contexts)
-        assert relative(tower.forward(contexts)[:, [k]], alone) <= 1e-6
+        assert relative(tower.forward(contexts)[:, [k]], alone) <= 3e-6
 
 
 def test_chunks_join_to_the_same_features(models):
@@ -187,7 +187,7 @@ def test_chunks_join_to_the_same_features(models):
     whole = OnnxTextTower(checkpoint, NAMES, TEMPLATE, batch=7, threads=1)
     chunked = OnnxTextTower(checkpoint, NAMES, TEMPLATE, batch=3, threads=1)
     contexts = candidates(whole, 7)
-    assert relative(chunked.forward(contexts), whole.forward(contexts)) <= 1e-6
+    assert relative(chunked.forward(contexts), whole.forward(contexts)) <= 3e-6
 
 
 @pytest.mark.parametrize("specific", [False, True])
@@ -203,7 +203,7 @@ def test_class_chunks_join_to_the_same_features(models, monkeypatch, chunk, spec
         with Session(build_text(checkpoint, prompts), threads=1) as session:
             found.append(session.run_many(["states", "features"], {"context": contexts}))
     for whole, chunked in zip(*found, strict=True):
-        assert relative(chunked, whole) <= 1e-6
+        assert relative(chunked, whole) <= 3e-6
 
 
 def test_contract(models):
