@@ -19,6 +19,7 @@ from sharpzo.bench.table import MEASURED
 from sharpzo.cli import main
 from sharpzo.errors import ArtifactError
 from sharpzo.methods import METHODS
+from sharpzo.towers.store import FeatureStore
 
 PLUGIN = """
 import os, signal
@@ -204,8 +205,7 @@ def test_two_workers_a_plugin_and_a_process_that_dies_once(recipe, plugin, tmp_p
     assert {row["method"] for row in document["rows"]} == {"class-means", "zero-shot"}
     assert "class-means" in (out / "summary.md").read_text()
     # Encoding came before the fits, in a process of its own.
-    features = {file.name for file in (out / "features").iterdir()}
-    assert len(features) == 3  # training, validation, test
+    assert FeatureStore(out / "features").usage().photos == 3 * (2 + 2 + 4)
     plan = called(capsys, path, out, "--dry-run")
     assert (plan["missing"], [cell["done"] for cell in plan["cells"]]) == (0, [True, True])
 
