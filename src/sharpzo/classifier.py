@@ -341,8 +341,7 @@ class PromptClassifier:
                 f"{len(classifier.classes_)} class names; fit again"
             )
         classifier.record_ = record
-        actual = classifier._towers().checkpoint.fingerprint
-        if actual != expected:
+        if (actual := classifier._towers().checkpoint.fingerprint) != expected:
             raise ArtifactError(
                 f"{run} was made with another model (sha256 {expected[:12]}…) than "
                 f"{model or record['model']['id'] or 'the embedded one'} ({actual[:12]}…); give "
@@ -379,6 +378,7 @@ class PromptClassifier:
                 "training_sha256": self.encoded_["training"].fingerprint,
                 "validation_photos": len(dataset.val) if dataset.val else 0,
                 "test_photos": len(dataset.test) if dataset.test else 0,
+                **dataset.remarks(),
             },
             "stopped": fitted.reason.value,
             "forwards": fitted.forwards,

@@ -29,17 +29,26 @@ class PhotoError(InputError):
 
 
 class PhotosError(InputError):
-    """Some photos are not usable; ``errors`` has a `PhotoError` for each, ``many`` were tried."""
+    """Some photos are not usable; ``errors`` has a `PhotoError` for each, ``many`` were tried.
 
-    def __init__(self, errors: Sequence[PhotoError], many: int) -> None:
-        super().__init__(errors, many)
-        self.errors, self.many = tuple(errors), many
+    ``advice`` is what can be done about all of them.
+    """
+
+    def __init__(self, errors: Sequence[PhotoError], many: int, advice: str = "") -> None:
+        super().__init__(errors, many, advice)
+        self.errors, self.many, self.advice = tuple(errors), many, advice
+
+    @property
+    def lines(self) -> list[str]:
+        """One for each photo, between what they have in common and the advice."""
+        first = [str(error) for error in self.errors]
+        if len(first) > 1:
+            head = f"{len(first):,} of {self.many:,} photos cannot be used:"
+            first = [head, *(f"  {line}" for line in first)]
+        return [*first, self.advice] if self.advice else first
 
     def __str__(self) -> str:
-        if len(self.errors) == 1:
-            return str(self.errors[0])
-        lines = "".join(f"\n  {error}" for error in self.errors)
-        return f"{len(self.errors):,} of {self.many:,} photos cannot be used:{lines}"
+        return "\n".join(self.lines)
 
 
 class CheckpointError(SharpzoError):

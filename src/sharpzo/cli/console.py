@@ -71,6 +71,12 @@ class Display:
         rate = f"{(done - first) / seconds:,.1f} photos/s" if done > first and seconds else ""
         self._update(f"encoding {what} photos", done, total, rate, last=done == total)
 
+    def checking(self, done: int, total: int) -> None:
+        """Photos checked so far; nothing is said of what takes a moment."""
+        begin, _ = self._begun.setdefault("checking", (time.monotonic(), 0))
+        if time.monotonic() - begin > 1:
+            self._update("checking photos", done, total, "")
+
     def working(self, what: str, done: int, total: int) -> None:
         """Photos encoded, or forwards of a landscape."""
         if what == "landscape":

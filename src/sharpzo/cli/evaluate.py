@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -43,13 +44,15 @@ def evaluate(
 ) -> None:
     """Measure accuracy, per class and with the confusion matrix, on labelled photos.
 
-    A folder without splits is evaluated whole.
+    A folder without splits is evaluated whole. Photos that cannot be used are left out and named,
+    and the exit code is then 1.
     """
     from sharpzo.classifier import PromptClassifier
     from sharpzo.cli.console import Display, percent
     from sharpzo.cli.screen import Column, Screen
     from sharpzo.data.intake import read
-    from sharpzo.errors import InputError
+    from sharpzo.errors import InputError, PhotoError, PhotosError
+    from sharpzo.wording import printable
 
     classifier = PromptClassifier.load(
         run,
@@ -57,17 +60,27 @@ def evaluate(
         cache=options.feature_cache(cache, no_cache),
         memory_limit=memory_limit,
     )
-    found = read(data, dataset, labels)
+    given = read(data, dataset, labels)
     if half is not None:
-        found = half.of(found)
-    whole = found.val is None and found.test is None
-    photos = found.train if whole else getattr(found, split.value)
+        given = half.of(given)
+    whole = given.val is None and given.test is None
+    photos = given.train if whole else getattr(given, split.value)
     if not photos:
         raise InputError(f"{data} has no {split.value} split; choose another one with --split")
     if own_classes:
         classifier = classifier.rename(photos.class_names)
+    errors: tuple[PhotoError, ...] = ()
     with Display(forwards=None, silent=as_json) as display:
-        result = classifier.evaluate(photos, progress=display.encoding)
+        try:
+            result = classifier.evaluate(photos, progress=display.encoding)
+        except PhotosError as found:
+            errors = found.errors
+            photos = photos.without({error.photo for error in errors})
+            if not photos:
+                raise
+            result = classifier.evaluate(photos, progress=display.encoding)
+    for error in [] if as_json else errors:
+        print(printable(f"sharpzo: {error}"), file=sys.stderr)
     names = [str(name) for name in classifier.classes_]
     if as_json:
         print(json.dumps({
@@ -79,8 +92,10 @@ def evaluate(
             "per_class": result.per_class,
             "classes": names,
             "confusion": result.confusion.tolist(),
+            "errors": [{"path": error.photo, "error": error.reason} for error in errors],
+            **given.remarks(),
         }))  # fmt: skip
-        return
+        raise typer.Exit(1 if errors else 0)
     what = "all photos (no splits)" if whole else f"{split.value} split"
     rows = []
     for k, name in enumerate(names):
@@ -101,7 +116,12 @@ def evaluate(
         ],
         rows,
     )
+    for note in given.notes:
+        screen.say(f"note: {note}")
     screen.say(
         f"accuracy {percent(result.accuracy)} of {result.n:,} photos; probabilities are off by "
         f"{percent(result.calibration_error)} on average (calibration error)"
     )
+    if errors:
+        screen.say(f"{len(errors):,} photos cannot be used and were left out")
+        raise typer.Exit(1)

@@ -52,6 +52,10 @@ def fit(
     memory_limit: options.MemoryLimit = None,
     cache: options.Cache = None,
     no_cache: options.NoCache = False,
+    skip_damaged: Annotated[
+        bool,
+        typer.Option("--skip-damaged", help="Leave out photos that cannot be used, with a note."),
+    ] = False,
     plugin: options.Plugin = [],  # noqa: B006
     as_json: options.Json = False,
 ) -> None:
@@ -81,5 +85,11 @@ def fit(
         photos = half.of(photos)
     shifted = None if test_on is None else read(test_on, test_on_dataset)
     fit_and_write(
-        classifier, photos, out, yardstick=options.DEFAULT, shifted=shifted, as_json=as_json
+        classifier,
+        photos,
+        out,
+        yardstick=options.DEFAULT,
+        shifted=shifted,
+        skip_damaged=skip_damaged,
+        as_json=as_json,
     )

@@ -8,12 +8,14 @@ from typing import Any
 
 from sharpzo import artifact
 from sharpzo.classifier import PromptClassifier
+from sharpzo.cli.checking import usable
 from sharpzo.cli.console import Display, percent
 from sharpzo.cli.screen import Column, Screen
 from sharpzo.data.dataset import Dataset, LabelledPhotos
 from sharpzo.evaluate import AmongSome, evaluate
 from sharpzo.journal import Journal
 from sharpzo.memory import MB, peak_memory_mb
+from sharpzo.towers.session import cores
 from sharpzo.types import Head, Reason, Step
 from sharpzo.wording import quoted
 
@@ -25,12 +27,14 @@ def fit_and_write(
     *,
     yardstick: str | None = None,
     shifted: Dataset | None = None,
+    skip_damaged: bool = False,
     as_json: bool = False,
 ) -> None:
     """Fit, read the test split once, write the run, print what a person or a program needs.
 
     ``yardstick`` names a second method, fitted on the same cached features for comparison;
     ``shifted`` is a second test set, of the same classes (or some of them) but other photos.
+    Photos that cannot be used, of any split, end this before any work, or are left out.
     """
     folder = artifact.claim(out)
     planned = getattr(classifier.settings, "forwards", None)
@@ -40,6 +44,14 @@ def fit_and_write(
             Display(forwards=forwards, silent=as_json) as display,
             Journal(folder / artifact.HISTORY) as journal,
         ):
+            dataset, shifted = usable(
+                dataset,
+                shifted,
+                skip=skip_damaged,
+                cache=classifier.cache,
+                threads=1 if classifier.memory_limit else classifier.runtime.threads or cores(),
+                display=display,
+            )
             _introduce(display.console, classifier, dataset)
 
             def listen(step: Step) -> None:
@@ -53,7 +65,7 @@ def fit_and_write(
                 rival.fit(dataset, encoded=classifier.encoded_)
             tests = {"test": dataset.test, "shifted": shifted and (shifted.test or shifted.train)}
             rows = _evaluate(classifier, rival, tests, display)
-        report = _report(classifier, folder, rows)
+        report = _report(classifier, folder, rows) | dataset.remarks()
         classifier.save(folder, claimed=True)
     except BaseException as error:
         artifact.release(folder, error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,9 +30,13 @@ def predict(
     plugin: options.Plugin = [],  # noqa: B006
     as_json: options.Json = False,
 ) -> None:
-    """Name the most probable classes of each photo."""
+    """Name the most probable classes of each photo.
+
+    A photo that cannot be used has an error in place of classes, and the exit code is then 1.
+    """
     from sharpzo.classifier import PromptClassifier
     from sharpzo.data.gather import gather
+    from sharpzo.errors import PhotosError
     from sharpzo.wording import printable
 
     classifier = PromptClassifier.load(
@@ -44,14 +48,30 @@ def predict(
     if classes is not None:
         classifier = classifier.rename(options.names(classes))
     photos = gather(images, getattr(sys.stdin, "buffer", None))
-    rows = []
-    for photo, row in zip(photos, classifier.predict_proba(photos), strict=True):
+    reasons: dict[str, str] = {}
+    try:
+        probabilities = classifier.predict_proba(photos)
+    except PhotosError as found:  # the others are answered
+        reasons = {error.photo: error.reason for error in found.errors}
+        probabilities = classifier.predict_proba([p for p in photos if p.name not in reasons])
+    answers = iter(probabilities)
+    rows: list[dict[str, Any]] = []
+    for photo in photos:
+        if photo.name in reasons:
+            rows.append({"path": photo.name, "error": reasons[photo.name]})
+            continue
+        row = next(answers)
         order = row.argsort()[::-1][:top]
         best = [{"label": str(classifier.classes_[k]), "probability": float(row[k])} for k in order]
         rows.append({"path": photo.name, **best[0], "top": best})
     if as_json:
         print(json.dumps(rows))
-        return
-    for found in rows:
+    for found in [] if as_json else rows:
+        if "error" in found:
+            said = f"sharpzo: photo {found['path']} {found['error']}"
+            print(printable(said), file=sys.stderr)
+            continue
         guesses = ", ".join(f"{g['label']} {100 * g['probability']:.1f} %" for g in found["top"])
         print(printable(f"{found['path']}: {guesses}"))
+    if reasons:
+        raise typer.Exit(1)

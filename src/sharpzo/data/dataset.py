@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from sharpzo.errors import InputError
 from sharpzo.types import Array
 
 TEMPLATE = "a photo of a {}."
+REMARKS = 1000  # files that were left out are recorded: a run's record stays small
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +65,10 @@ class LabelledPhotos:
         photos = tuple(self.photos[row] for row in rows)
         return LabelledPhotos(photos, self.labels[rows], self.class_names)
 
+    def without(self, names: Container[str]) -> LabelledPhotos:
+        """Return the photos that are called otherwise."""
+        return self.take(i for i, photo in enumerate(self.photos) if photo.name not in names)
+
     def digest(self) -> str:
         """Return the SHA-256 of the photos' contents in order; names and labels do not count."""
         return combined(photo.digest() for photo in self.photos)
@@ -109,6 +115,11 @@ class Dataset:
                     f"the splits of {self.source} have different class names; "
                     "give each split the class names of the data set"
                 )
+
+    def remarks(self) -> dict[str, Any]:
+        """Return what run.json keeps of notes and of what was left out."""
+        skipped = [{"path": one.path, "reason": one.reason} for one in self.skipped[:REMARKS]]
+        return {"notes": list(self.notes), "skipped": skipped}
 
     def training(self) -> LabelledPhotos:
         """Return ``train``; InputError if it has no photos, as in a data set for testing only."""

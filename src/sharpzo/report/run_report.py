@@ -11,8 +11,9 @@ import numpy as np
 
 from sharpzo import artifact
 from sharpzo.classifier import PromptClassifier
+from sharpzo.data.checking import check, without
 from sharpzo.data.dataset import Dataset
-from sharpzo.errors import ArtifactError
+from sharpzo.errors import ArtifactError, PhotosError
 from sharpzo.journal import read_journal
 from sharpzo.report import sections
 from sharpzo.report.evidence import Evidence, encoded, gather, of_run
@@ -83,6 +84,8 @@ def report_run(
     try:
         photos = demo_of(record) if data is None else drawn_again(record, data, dataset, labels)
         left_out: list[str] = []
+        if photos is not None:
+            photos, left_out = _usable(photos)
         spent = 0
         evidence: Evidence | None = None
         surfaces: dict[str, Landscape] = {}
@@ -120,6 +123,7 @@ def report_run(
             **sections.landscapes(surfaces, len(photos.train) if photos else 0),
             "cost": sections.cost(found),
             "settings": sections.settings(record, classifier.method),
+            "remarks": sections.remarks(record),
             "foot": sections.foot(record),
             "left_out": left_out,
             "run": str(run),
@@ -128,6 +132,16 @@ def report_run(
     except (KeyError, TypeError) as error:
         raise ArtifactError(f"{run} has an incomplete record ({error}); fit again") from None
     return Report(render("run.html", content), spent, tuple(left_out))
+
+
+def _usable(photos: Dataset) -> tuple[Dataset, list[str]]:
+    """The photos that can be read, and a sentence if there are others: the run skipped them."""
+    splits = {"training": photos.train, "validation": photos.val, "test": photos.test}
+    errors = check({name: split for name, split in splits.items() if split}).errors
+    if not errors:
+        return photos, []
+    lines = PhotosError(errors, sum(map(len, filter(None, splits.values())))).lines
+    return without(photos, errors), [" ".join(lines)]
 
 
 def _tower(classifier: PromptClassifier) -> TextTower:

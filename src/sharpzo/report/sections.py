@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from sharpzo.artifact import Artifact
+from sharpzo.data.entries import HIDDEN
 from sharpzo.evaluate import Evaluation
 from sharpzo.methods.registry import Method
 from sharpzo.report.curves import curves
@@ -242,6 +243,14 @@ def foot(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("result sha256", record["arrays_sha256"]),
     ]
     return [(name, str(value)) for name, value in rows]
+
+
+def remarks(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Notes on the photos and what was left out of them, hidden files aside; None if nothing."""
+    data = record["data"]
+    skipped = [one for one in data.get("skipped", []) if one["reason"] != HIDDEN]
+    notes = data.get("notes", [])
+    return {"notes": notes, "skipped": skipped} if notes or skipped else None
 
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

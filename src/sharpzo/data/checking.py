@@ -1,0 +1,141 @@
+"""A look at all photos before any work: which cannot be used, and which are there twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from sharpzo.data.dataset import Dataset, LabelledPhotos, Skipped
+from sharpzo.data.photos import Photo
+from sharpzo.errors import InputError, PhotoError
+from sharpzo.wording import some
+
+Splits = Mapping[str, LabelledPhotos]
+
+
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """``errors`` of photos that cannot be used, and digests of the others by their names."""
+
+    errors: tuple[PhotoError, ...]
+    digests: Mapping[str, str]
+
+
+def check(
+    splits: Splits,
+    known: Callable[[Iterable[str]], set[str]] = lambda digests: set(),
+    threads: int = 1,
+    progress: Callable[[int, int], object] = lambda done, total: None,
+) -> Checked:
+    """Read every photo of the splits once; those with a ``known`` digest are not decoded.
+
+    ``known`` returns which of some digests are those of photos that have been decoded before.
+    """
+    photos = {photo.name: photo for split in splits.values() for photo in split.photos}
+    errors: dict[str, PhotoError] = {}
+    digests: dict[str, str] = {}
+    with ThreadPoolExecutor(max_workers=threads) as pool:
+        for name, digest in zip(photos, pool.map(_digest, photos.values()), strict=True):
+            if isinstance(digest, PhotoError):
+                errors[name] = digest
+            else:
+                digests[name] = digest
+        seen = known(digests.values())
+        unseen = [photos[name] for name, digest in digests.items() if digest not in seen]
+        done = len(photos) - len(unseen)
+        for photo, error in zip(unseen, pool.map(_error, unseen), strict=True):
+            done += 1
+            progress(done, len(photos))
+            if error is not None:
+                errors[photo.name] = error
+                del digests[photo.name]
+    return Checked(tuple(errors[name] for name in photos if name in errors), digests)
+
+
+def without(dataset: Dataset, errors: Iterable[PhotoError]) -> Dataset:
+    """Return ``dataset`` without the photos of these errors, which it then lists as skipped.
+
+    A validation or test split that loses all of its photos is None. Raises `InputError` if a class
+    loses all of its training photos.
+    """
+    reasons = {error.photo: error.reason for error in errors}
+    held = [split for split in (dataset.train, dataset.val, dataset.test) if split is not None]
+    lost = [p.name for split in held for p in split.photos if p.name in reasons]
+    if not lost:
+        return dataset
+    train = dataset.train.without(reasons)
+    gone = (dataset.train.counts() > 0) & (train.counts() == 0)
+    if gone.any():
+        name = dataset.class_names[int(gone.argmax())]
+        raise InputError(
+            f"none of the training photos of class {name!r} can be used, for example "
+            f"{next(str(error) for error in errors)}; add others, or leave out the class"
+        )
+    return replace(
+        dataset,
+        train=train,
+        val=(dataset.val and dataset.val.without(reasons)) or None,
+        test=(dataset.test and dataset.test.without(reasons)) or None,
+        skipped=dataset.skipped + tuple(Skipped(name, reasons[name]) for name in lost),
+        notes=(
+            *dataset.notes,
+            f"{len(lost):,} of {sum(map(len, held)):,} photos cannot be used and were left out: "
+            f"{some(lost)}",
+        ),
+    )
+
+
+def twins(splits: Splits, digests: Mapping[str, str]) -> tuple[str, ...]:
+    """Return a sentence for photos in two classes, and for those in two splits.
+
+    ``training`` among the names of the splits is what photos should not be shared with.
+    """
+    return (*_in_two_classes(splits, digests), *_in_two_splits(splits, digests))
+
+
+def _in_two_classes(splits: Splits, digests: Mapping[str, str]) -> list[str]:
+    first: dict[str, tuple[str, str]] = {}  # digest -> class, photo
+    pairs: list[str] = []
+    for split in splits.values():
+        for photo, label in zip(split.photos, split.labels, strict=True):
+            digest, name = digests.get(photo.name), split.class_names[label]
+            if digest is None:
+                continue
+            other, twin = first.setdefault(digest, (name, photo.name))
+            if other != name:
+                pairs.append(f"{twin} ({other}) and {photo.name} ({name})")
+    if not pairs:
+        return []
+    return [f"the same photo has two classes, so one of them is wrong: {some(pairs, limit=2)}"]
+
+
+def _in_two_splits(splits: Splits, digests: Mapping[str, str]) -> list[str]:
+    train = splits.get("training")
+    trained = {digests[p.name]: p.name for p in train.photos if p.name in digests} if train else {}
+    notes = []
+    for name, split in splits.items():
+        if split is train:
+            continue
+        shared = [p.name for p in split.photos if digests.get(p.name) in trained]
+        if shared:
+            notes.append(
+                f"{len(shared):,} of {len(split):,} {name} photos are training photos as well, so "
+                f"accuracy on them flatters: {some(shared, limit=2)}"
+            )
+    return notes
+
+
+def _digest(photo: Photo) -> str | PhotoError:
+    try:
+        return photo.digest()
+    except PhotoError as error:
+        return error
+
+
+def _error(photo: Photo) -> PhotoError | None:
+    try:
+        photo.check()
+    except PhotoError as error:
+        return error
+    return None
