@@ -98,11 +98,11 @@ def test_fgn_lowers_the_loss_within_its_budget(changes):
     tower = FakeTower(width=16)
     train, validation = make_features(tower), make_features(tower, seed=1)
     heard = []
-    task = Task(train, validation, tower, 1, Budget(forwards=400), heard.append)
+    task = Task(train, validation, tower, 1, Budget(forwards=150), heard.append)
     method = find("fgn")
     changes = {"search.directions": 8, "search.window": 16, "validate_every": 1, **changes}
     fitted = fit(method, method.configure(None, changes), task)
-    assert fitted.forwards <= 400
+    assert fitted.forwards <= 150
     assert fitted.reason in (Reason.FORWARDS, Reason.CONVERGED)
     assert heard[-1].loss < 0.6 * heard[0].loss
     assert fitted.arrays["context"].shape == tower.start.shape
