@@ -318,13 +318,17 @@ class SlopeObjective(FeatureObjective):
         return np.array([loss, *slopes], dtype=np.float64)
 
 
-def measure_smoothing(objective: Objective, point: Array, direction: Array) -> float:
-    """Return the step mu of a two-sided difference along ``direction`` (d,), for 12 forwards.
+def measure_smoothing(
+    objective: Objective, point: Array, direction: Array, *, one_sided: bool = False
+) -> float:
+    """Return the step mu of a difference along ``direction`` (d,), for 12 forwards.
 
-    The error of a difference is noise / mu + mu**2 |third derivative| / 6, least at
-    mu = (3 noise / |third derivative|)**(1/3). The noise is read off second differences of losses
+    The error of a two-sided difference is noise / mu + mu**2 |third derivative| / 6, least at
+    mu = (3 noise / |third derivative|)**(1/3); that of a one-sided one is
+    2**0.5 noise / mu + mu |second derivative| / 2, least at
+    mu = (8**0.5 noise / |second derivative|)**(1/2). The noise is read off second differences of losses
     on a line so short that its curvature cannot be seen (More and Wild's ECnoise, in brief); the
-    third derivative comes from four losses at a coarse step, half a token distance. Where that is
+    derivatives come from losses at a coarse step, half a token distance. Where they are
     flat or not a number, the coarse step itself is returned.
     """
     unit = direction / np.linalg.norm(direction)
@@ -333,7 +337,12 @@ def measure_smoothing(objective: Objective, point: Array, direction: Array) -> f
     losses = objective(point + np.outer(offsets, unit))
     noise = float(np.sqrt(np.mean(np.diff(losses[:8], 2) ** 2) / 6))
     far, near, back, far_back = losses[8:]
-    third = abs(far - 2 * near + 2 * back - far_back) / (2 * coarse**3)
-    best = (3 * max(noise, 1e-9) / third) ** (1 / 3) if third > 0 else coarse
+    noise = max(noise, 1e-9)
+    if one_sided:
+        curved = abs(near - 2 * losses[0] + back) / coarse**2
+        best = (math.sqrt(8) * noise / curved) ** (1 / 2) if curved > 0 else coarse
+    else:
+        curved = abs(far - 2 * near + 2 * back - far_back) / (2 * coarse**3)
+        best = (3 * noise / curved) ** (1 / 3) if curved > 0 else coarse
     step = min(best, coarse) if np.isfinite(best) else coarse
     return float(step / np.linalg.norm(direction))

@@ -22,6 +22,7 @@ LEAST_TO_MEASURE = 500  # forwards: below, the forwards that measure step sizes 
 class ContextSettings(SearchingSettings):
     """A search over w in R^dim, and the map from w to contexts.
 
+    ``dim``: numbers of w; None moves all n * m of the context, in token distances.
     ``std``: entries of the random map A are N(0, std**2); None scales A by the tower
     (``objective.unit_std``). ``measure_mu``: the steps of all finite differences come from the
     measured noise of the losses (``objective.measure_smoothing``) instead of from ``search``.
@@ -29,7 +30,7 @@ class ContextSettings(SearchingSettings):
     photos in training; 0 trains on the photos themselves.
     """
 
-    dim: int = 512
+    dim: int | None = 512
     std: float | None = None
     measure_mu: bool = True
     views: int = 0
@@ -37,8 +38,7 @@ class ContextSettings(SearchingSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.dim < 1 or (self.std is not None and self.std <= 0):
-            raise InputError(f"dim {self.dim} and std {self.std} must be above 0")
+        check_map(self.dim, self.std)
         if self.views < 0:
             raise InputError(f"views is {self.views}; give 0 (the photos themselves) or more")
 
@@ -48,16 +48,23 @@ class ContextSettings(SearchingSettings):
         return self.measure_mu and plenty
 
 
+def check_map(dim: int | None, std: float | None) -> None:
+    """Raise InputError for what is no map from w to contexts."""
+    if (dim is not None and dim < 1) or (std is not None and std <= 0):
+        raise InputError(f"dim {dim} and std {std} must be above 0")
+    if dim is None and std is not None:
+        raise InputError(f"std is {std} where no random map is; give a dim, too, or leave it out")
+
+
 def linear_contexts(task: Task, dim: int | None, std: float | None = None) -> ContextMap:
     """The map w -> p0 + A w with w in R^dim, ``std`` None for the tower's scale.
 
     ``dim`` None: w is the whole context, n * m numbers in token distances.
     """
     tower = task.tower
+    check_map(dim, std)
     if dim is None:
         return WholeContext(tower.start, tower.token_distance)
-    if dim < 1 or (std is not None and std <= 0):
-        raise InputError(f"dim {dim} and std {std} must be above 0")
     std = unit_std(tower) if std is None else std
     return ContextMap(tower.start, dim=dim, std=std, seed=task.seed)
 

@@ -23,7 +23,7 @@ from sharpzo.search.mezo import MeZo, MeZoSettings, Variant
 
 @dataclass(frozen=True)
 class ZoSgdSettings(ContextSettings):
-    """A zeroth-order descent over w in R^dim.
+    """A zeroth-order descent over w in R^dim, or the whole context (dim None).
 
     ``batch`` photos (None: all) in each step, as views where ``views`` are wanted.
     """
@@ -43,9 +43,9 @@ def fit(settings: ZoSgdSettings, task: Task) -> Fit:
     objective = prompt_objective(contexts, task, settings.views, batch=settings.batch)
     search = settings.search
     if settings.may_measure(task):
-        along = generator(task.seed, "smoothing-directions").standard_normal(settings.dim)
-        search = replace(search, mu=measure_smoothing(objective, np.zeros(settings.dim), along))
-    result = search_until_spent(MeZo(settings.dim, search, task.seed), objective, settings, task)
+        along = generator(task.seed, "smoothing-directions").standard_normal(contexts.dim)
+        search = replace(search, mu=measure_smoothing(objective, np.zeros(contexts.dim), along))
+    result = search_until_spent(MeZo(contexts.dim, search, task.seed), objective, settings, task)
     return context_fit(result, contexts, failures=objective.failures, mu=search.mu)
 
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sharpzo.search.box import into_box
-from sharpzo.search.checks import at_least, checked_vector, positive
+from sharpzo.search.checks import at_least, positive
 from sharpzo.search.evolution import Evolution
 from sharpzo.types import Array, State
 
@@ -25,6 +24,8 @@ class CmaSettings:
     ``population_size`` None means 4 + floor(3 ln d); ``bound`` b keeps candidates inside
     [-b, b]^d (``box``); ``active`` gives bad candidates negative weights; ``laziness`` multiplies
     the generations between eigendecompositions, 1 for Hansen's 1 / (10 d (c_1 + c_mu)).
+    ``diagonal``, in stage 1 of SharpZO, takes separable CMA-ES (`SepCma`) instead: d variances in
+    place of d^2 covariances, no negative weights, no decomposition.
     The search has converged when losses vary by less than ``tol_fun`` over the recent
     generations, no coordinate's deviation exceeds ``tol_x`` sigma_0, or C's condition number
     exceeds ``max_condition``.
@@ -38,6 +39,7 @@ class CmaSettings:
     tol_fun: float = 1e-11
     tol_x: float = 1e-12
     max_condition: float = 1e14
+    diagonal: bool = False
 
     def __post_init__(self) -> None:
         if self.population_size is not None:
@@ -52,8 +54,7 @@ class CmaSettings:
 class Cma(Evolution):
     """CMA-ES over R^d as a ``Search``: ``ask() -> (P, d)``, ``tell(losses)``.
 
-    Samples are theta + sigma N(0, C). ``shift_by`` moves the next populations by a fixed vector
-    (SharpZO eq. 3).
+    Samples are theta + sigma N(0, C).
 
     >>> search = Cma(3, CmaSettings(sigma=0.5), seed=1, start=np.ones(3))
     >>> while search.stopped is None:
@@ -78,49 +79,11 @@ class Cma(Evolution):
         self._axes: Array | None = None  # B, eigenvectors in columns; None: the identity
         self._lengths = np.ones(dim)  # diagonal of D, roots of the eigenvalues
         self._decomposed = 0  # generation of the last eigendecomposition
-        self._shift: Array | None = None
-        self._shift_recorded = False
 
     @property
     def notes(self) -> Mapping[str, float]:
         """Step size and the condition number of C at its last decomposition."""
         return {"sigma": self._sigma, "condition": self._condition()}
-
-    # -- ask and tell -------------------------------------------------------------------------
-
-    def shift_by(self, shift: Array | None, *, recorded: bool) -> None:
-        """Move the coming populations by ``shift`` (d,); None ends it.
-
-        The losses told are those of the shifted candidates in either case. ``recorded`` says
-        which points the update takes them for: True, the shifted samples themselves, as SharpZO
-        eq. 3 writes it (the mean then drifts along with the shift); False, the samples without
-        their shift, as sharpness-aware minimisation and the authors' program do (the shift acts
-        on the losses alone, and inside a box is added after the map into it).
-        """
-        self._shift = None if shift is None else checked_vector("shift", shift, self.dim)
-        self._shift_recorded = recorded and shift is not None
-
-    def ask(self) -> Array:
-        """Return this generation's candidates (P, d); the same again until ``tell``."""
-        points = super().ask()
-        if self._shift is not None and not self._shift_recorded:
-            points = points + self._shift
-        return points
-
-    def draws(self, direction: int) -> Array:
-        """Return further samples (P, d), never told, without shift; ``direction`` >= 1 keys them.
-
-        The authors' program takes the mean of 40 of them for its current point.
-        """
-        self._decompose_if_due()
-        z = self._normal(direction)
-        return np.array(
-            into_box(self._mean + self._sigma * self._transform(z), self.settings.bound)
-        )
-
-    def record(self, candidates: Array, losses: Array) -> None:
-        """Note probes (n, d) that are no samples, so that ``best`` knows them."""
-        self._best.update(candidates, losses)
 
     def _update(self, z: Array, y: Array) -> None:
         """Adapt the distribution to steps ``y`` = C^(1/2) ``z`` (P, d), best first."""
@@ -154,18 +117,11 @@ class Cma(Evolution):
 
     def _transform(self, z: Array) -> Array:
         """Return C^(1/2) z = B D z for rows ``z`` (P, d) (eq. 39)."""
+        self._decompose_if_due()
         return z if self._axes is None else (z * self._lengths) @ self._axes.T
 
-    def _sample(self) -> tuple[Array, Array]:
-        """Return z ~ N(0, I) and the steps y ~ N(0, C) as recorded, both (P, d)."""
-        if self._cache is None:
-            self._decompose_if_due()
-        z, y = super()._sample()
-        if self._shift is not None and self._shift_recorded:
-            extra = self._shift / self._sigma
-            whitened = extra if self._axes is None else (extra @ self._axes) / self._lengths
-            return z + whitened, y + extra
-        return z, y
+    def _whiten(self, y: Array) -> Array:
+        return y if self._axes is None else (y @ self._axes) / self._lengths
 
     def _decompose_if_due(self) -> None:
         """Renew B and D if C has moved far enough since they were made (appendix B.2)."""
@@ -199,11 +155,9 @@ class Cma(Evolution):
     def state(self) -> State:
         """Return copies of everything the next steps depend on; flat, see ``types.State``."""
         state = super().state()
-        state |= {"decomposed": self._decomposed, "shift_recorded": self._shift_recorded}
+        state["decomposed"] = self._decomposed
         if self._axes is not None:
             state["axes"] = self._axes.copy()
-        if self._shift is not None:
-            state["shift"] = self._shift.copy()
         return state
 
     @classmethod
@@ -213,7 +167,4 @@ class Cma(Evolution):
         search._decomposed = int(state["decomposed"])
         if "axes" in state:
             search._axes = np.array(state["axes"], dtype=np.float64, order="C")
-        if "shift" in state:
-            search._shift = np.array(state["shift"], dtype=np.float64)
-        search._shift_recorded = bool(state["shift_recorded"])
         return search

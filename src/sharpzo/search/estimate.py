@@ -1,8 +1,9 @@
 """Gradients from losses alone: the candidates to try, and the gradient their losses give.
 
-Two-sided everywhere, as in the authors' program. A block of 2n candidates is n points
-``point + mu u_i`` followed by their n mirrors ``point - mu u_i``. A pair of which either loss is
-not finite contributes nothing (a wrong slope would do more harm than a missing one).
+Two-sided as in the authors' program: a block of 2n candidates is n points ``point + mu u_i``
+followed by their n mirrors ``point - mu u_i``. One-sided: ``point`` itself, then the n points.
+A pair of which either loss is not finite contributes nothing (a wrong slope would do more harm
+than a missing one).
 """
 
 from __future__ import annotations
@@ -69,6 +70,48 @@ def rge_gradient(losses: Array, directions: Array, mu: float) -> Array:
     [1.0, -2.0]
     """
     return slopes(losses, mu) @ directions / len(directions)
+
+
+def one_sided_candidates(point: Array, directions: Array, mu: float) -> Array:
+    """Return ``point`` and then ``point + mu u_j`` for directions (q, d), (1 + q, d)."""
+    return np.concatenate([point[None], point + mu * directions])
+
+
+def one_sided_slopes(losses: Array, mu: float) -> Array:
+    """Return (L(w + mu u_j) - L(w)) / mu, (q,), and 0 where either loss is not finite.
+
+    The curvature along u_j adds mu u_j^T H u_j / 2. It has no preferred sign among the directions,
+    so in a mean of slope times u_j, u_j ~ N(0, I), it is noise and no bias.
+
+    >>> one_sided_slopes(np.array([1.0, 2.0, np.inf]), mu=0.5).tolist()
+    [2.0, 0.0]
+    """
+    losses = np.asarray(losses, dtype=np.float64)
+    centre, around = losses[0], losses[1:]
+    result = np.zeros(len(around))
+    known = np.isfinite(around) & np.isfinite(centre)
+    result[known] = (around[known] - centre) / mu
+    return result
+
+
+def sample_gradient(samples: Array, losses: Array) -> Array:
+    """Return the gradient (d,) that losses (P,) of ``samples`` (P, d) around their mean suggest.
+
+    The covariance of loss and sample over the samples' variance: the mean of L's slopes where the
+    samples are spread evenly (Stein's identity), and no forward beyond those of the samples.
+    Non-finite losses are left out; fewer than two finite ones, or no spread, give zeros.
+
+    >>> samples = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    >>> sample_gradient(samples, samples @ np.array([3.0, -2.0])).tolist()
+    [3.0, -2.0]
+    """
+    known = np.isfinite(losses)
+    if np.count_nonzero(known) < 2:
+        return np.zeros(samples.shape[1])
+    apart = samples[known] - samples[known].mean(axis=0)
+    spread = float(np.sum(apart**2))
+    above = losses[known] - losses[known].mean()
+    return samples.shape[1] * (above @ apart) / spread if spread > 0 else np.zeros(len(apart.T))
 
 
 def frame(known: Iterable[Array], count: int, dim: int, random: np.random.Generator) -> Array:

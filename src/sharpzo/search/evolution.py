@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from sharpzo.errors import InputError
 from sharpzo.rng import generator
 from sharpzo.search.box import into_box, out_of_box
 from sharpzo.search.checks import at_least, checked_losses, checked_vector, positive
@@ -91,6 +92,8 @@ class Evolution(ABC):
         self._stopped: Reason | None = None
         self._best = Best(dim)
         self._cache: tuple[Array, Array] | None = None
+        self._shift: Array | None = None
+        self._shift_recorded = False
 
     @property
     def dim(self) -> int:
@@ -127,10 +130,37 @@ class Evolution(ABC):
         """The step size."""
         return {"sigma": self._sigma}
 
+    def shift_by(self, shift: Array | None, *, recorded: bool) -> None:
+        """Move the coming populations by ``shift`` (d,); None ends it.
+
+        The losses told are those of the shifted candidates in either case. ``recorded`` says
+        which points the update takes them for: True, the shifted samples themselves, the literal
+        reading of SharpZO eq. 3 (the mean then drifts along with the shift); False, the samples
+        without their shift, as sharpness-aware minimisation and the authors' program do (the
+        shift acts on the losses alone, and inside a box is added after the map into it).
+        """
+        self._shift = None if shift is None else checked_vector("shift", shift, self.dim)
+        self._shift_recorded = recorded and shift is not None
+
     def ask(self) -> Array:
         """Return this generation's candidates (P, d); the same again until ``tell``."""
         _, steps = self._sample()
+        points = np.array(into_box(self._mean + self._sigma * steps, self._sampling.bound))
+        if self._shift is not None and not self._shift_recorded:
+            points = points + self._shift
+        return points
+
+    def draws(self, direction: int) -> Array:
+        """Return further samples (P, d), never told, without shift; ``direction`` >= 1 keys them.
+
+        The authors' program takes the mean of 40 of them for its current point.
+        """
+        steps = self._transform(self._normal(direction))
         return np.array(into_box(self._mean + self._sigma * steps, self._sampling.bound))
+
+    def record(self, candidates: Array, losses: Array) -> None:
+        """Note probes (n, d) that are no samples, so that ``best`` knows them."""
+        self._best.update(candidates, losses)
 
     def tell(self, losses: Array) -> None:
         """Update the distribution from the losses (P,) of the last ``ask``.
@@ -160,6 +190,10 @@ class Evolution(ABC):
     def _transform(self, z: Array) -> Array:
         """Return M z for rows ``z`` (P, d)."""
 
+    def _whiten(self, y: Array) -> Array:
+        """Return C^(-1/2) y for one step (d,): the z that leads to it."""
+        raise InputError(f"{self.stage} cannot be told shifted points; give recorded=False")
+
     @abstractmethod
     def _update(self, z: Array, y: Array) -> None:
         """Adapt the distribution to steps ``y`` = M ``z`` (P, d), best first."""
@@ -175,11 +209,15 @@ class Evolution(ABC):
         return rng.standard_normal((self.population_size, self.dim))
 
     def _sample(self) -> tuple[Array, Array]:
-        """Return z ~ N(0, I) and the steps y = M z, both (P, d)."""
+        """Return z ~ N(0, I) and the steps y = M z as recorded, both (P, d)."""
         if self._cache is None:
             z = self._normal(0)
             self._cache = z, self._transform(z)
-        return self._cache
+        z, y = self._cache
+        if self._shift is not None and self._shift_recorded:
+            extra = self._shift / self._sigma
+            return z + self._whiten(extra), y + extra
+        return z, y
 
     # -- steps of an update -------------------------------------------------------------------
 
@@ -236,6 +274,8 @@ class Evolution(ABC):
             **{name: getattr(self, f"_{name}").copy() for name in self.ARRAYS},
             **nest("best", self._best.state()),
         }
+        if self._shift is not None:
+            state |= {"shift": self._shift.copy(), "shift_recorded": self._shift_recorded}
         if self._stopped is not None:
             state["stopped"] = self._stopped.name
         return state
@@ -248,5 +288,8 @@ class Evolution(ABC):
         for name in self.ARRAYS:
             setattr(self, f"_{name}", np.array(state[name], dtype=np.float64, order="C"))
         self._best.restore(part("best", state))
+        if "shift" in state:
+            self._shift = np.array(state["shift"], dtype=np.float64)
+            self._shift_recorded = bool(state["shift_recorded"])
         self._stopped = Reason[state["stopped"]] if "stopped" in state else None
         return self

@@ -11,7 +11,7 @@ from sharpzo.errors import InputError
 from sharpzo.search.checks import share
 from sharpzo.types import Array
 
-Score = Literal["z", "magnitude", "dense", "release"]
+Score = Literal["z", "z-running", "magnitude", "dense", "release"]
 SCORES: tuple[str, ...] = get_args(Score)
 
 
@@ -30,7 +30,10 @@ def scores(score: Score, point: Array, gradient: Array | None = None) -> Array:
     """Return the importance (d,) of each coordinate of ``point`` (d,); the highest are kept.
 
     * ``z``: S = |w|^2 z(g^2), SharpZO eq. 5, z over the d entries with the population std.
-      z < 0 for gradients below average, so there a large |w| lowers the score.
+      z < 0 for gradients below average, so there a large |w| lowers the score. The paper's words
+      allow z(g)^2 as well; g^2 is its curvature argument's Fisher information. Where w is zero,
+      as before any step, z(g^2) decides.
+    * ``z-running``: the same of another gradient, g^2 a running mean of the descent's own.
     * ``magnitude``: |w|.
     * ``dense``: all equal.
     * ``release``: what the authors' program computes, -|w|^2 z(|g|) with 1e-8 added to the std:
@@ -47,8 +50,8 @@ def scores(score: Score, point: Array, gradient: Array | None = None) -> Array:
         return np.abs(point)
     if gradient is None:
         raise InputError(f"score {score!r} needs a gradient; give one or take 'magnitude'")
-    if score == "z":
-        return point**2 * standardised(gradient**2)
+    if score in ("z", "z-running"):
+        return (point**2 if point.any() else 1.0) * standardised(gradient**2)
     size = np.abs(gradient)
     return -(point**2) * (size - size.mean()) / (size.std() + 1e-8)
 
@@ -66,11 +69,14 @@ def kept(keep: float, dim: int) -> int:
 def mask(values: Array, keep: float) -> Array:
     """Return a boolean mask (d,) that is True on the ``ceil(keep d)`` highest ``values`` (d,).
 
-    Ties go to the lower index; a value that is not a number counts as the lowest.
+    Equal values all, which prefer no coordinate, keep every one. Other ties go to the lower index;
+    a value that is not a number counts as the lowest.
 
     >>> mask(np.array([0.5, 2.0, 0.5, 1.0]), keep=0.75).tolist()
     [True, True, False, True]
     """
+    if (values == values[0]).all():
+        return np.ones(len(values), dtype=bool)
     values = np.where(np.isnan(values), -np.inf, values)
     chosen = np.zeros(len(values), dtype=bool)
     chosen[np.argsort(-values, kind="stable")[: kept(keep, len(values))]] = True

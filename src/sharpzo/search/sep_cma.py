@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from sharpzo.search.evolution import Evolution, EvolutionSettings
+from sharpzo.search.evolution import Evolution, EvolutionSettings, Sampling
 from sharpzo.types import Array, State
 
 
@@ -32,7 +32,7 @@ class SepCma(Evolution):
     def __init__(
         self,
         dim: int,
-        settings: EvolutionSettings | None = None,
+        settings: Sampling | None = None,
         seed: int = 0,
         start: Array | None = None,
     ) -> None:
@@ -50,6 +50,9 @@ class SepCma(Evolution):
 
     def _transform(self, z: Array) -> Array:
         return z * np.sqrt(self._variances)
+
+    def _whiten(self, y: Array) -> Array:
+        return y / np.sqrt(self._variances)
 
     def _update(self, z: Array, y: Array) -> None:
         c = self._constants
@@ -70,6 +73,6 @@ class SepCma(Evolution):
         return np.sqrt(self._variances)
 
     @classmethod
-    def from_state(cls, settings: EvolutionSettings, state: State) -> SepCma:
+    def from_state(cls, settings: Sampling, state: State) -> SepCma:
         """Rebuild a search that goes on bit for bit as the one ``state`` was taken from."""
         return cls(len(state["mean"]), settings).restore(state)

@@ -1,7 +1,8 @@
 """Stage 1 of SharpZO: CMA-ES whose populations are moved to the worst point nearby.
 
 SharpZO (arXiv 2506.20990) eqs. 1 to 3. The gradient behind the move is estimated from losses,
-coordinate by coordinate as published (2d forwards) or from a few random directions.
+coordinate by coordinate as published (2d forwards), from a few random directions, or from the
+losses of the population before.
 """
 
 from __future__ import annotations
@@ -16,11 +17,18 @@ import numpy as np
 from sharpzo.rng import generator
 from sharpzo.search.checks import at_least, checked_losses, one_of, positive
 from sharpzo.search.cma import Cma, CmaSettings
-from sharpzo.search.estimate import cge_candidates, cge_gradient, rge_candidates, rge_gradient
+from sharpzo.search.estimate import (
+    cge_candidates,
+    cge_gradient,
+    rge_candidates,
+    rge_gradient,
+    sample_gradient,
+)
 from sharpzo.search.record import nest, part
+from sharpzo.search.sep_cma import SepCma
 from sharpzo.types import Array, Reason, State
 
-Estimator = Literal["cge", "rge", "none"]
+Estimator = Literal["cge", "rge", "samples", "none"]
 Average = Literal["mean", "population"]
 Centre = Literal["mean", "population", "best"]
 Recorded = Literal["samples", "shifted"]
@@ -31,9 +39,9 @@ class SharpnessSettings:
     """How stage 1 looks for flat minima.
 
     ``rho`` radius of the shift eps* = rho g / ||g|| (eq. 2); ``estimator`` of g: ``cge`` (2d
-    forwards, eq. 1), ``rge`` (2 ``directions`` forwards, eq. 4) or ``none`` (plain CMA-ES);
-    ``mu`` its step; ``refresh_every`` generations between two estimates, the shift stands in
-    between. ``recorded``: what CMA-ES is told, the ``samples`` without their shift (the losses
+    forwards, eq. 1), ``rge`` (2 ``directions`` forwards, eq. 4), ``samples`` (read off the losses
+    of the last population, no forwards) or ``none`` (plain CMA-ES); ``mu`` its step;
+    ``refresh_every`` generations between two estimates, the shift stands in between. ``recorded``: what CMA-ES is told, the ``samples`` without their shift (the losses
     alone feel it) or the ``shifted`` points (eq. 3; theta drifts along). ``normalise`` and
     ``centre`` ``population`` follow the authors' program: radius rho / sqrt(P); g, and what
     validation looks at, at the mean of P fresh draws instead of theta, which at generation 0 are
@@ -86,7 +94,8 @@ class SharpCma:
         start: Array | None = None,
     ) -> None:
         self.settings = sharpness or SharpnessSettings()
-        self._cma = Cma(dim, cma, seed, start)
+        cma = cma or CmaSettings()
+        self._cma = (SepCma if cma.diagonal else Cma)(dim, cma, seed, start)
         self._seed = int(seed)
         self._gradient = np.zeros(dim)
         self._estimated = -1  # generation of the last estimate
@@ -167,7 +176,7 @@ class SharpCma:
     def tell(self, losses: Array) -> None:
         """Take the losses of the last ``ask``; DIVERGED if none is finite."""
         if not self._estimate_due():
-            self._cma.tell(losses)
+            self._tell_population(losses)
             return
         gradient = self._estimate(losses)
         if gradient is None:
@@ -177,12 +186,20 @@ class SharpCma:
         self._estimated = self.step
         self._cma.shift_by(self.shift(), recorded=self.settings.recorded == "shifted")
 
+    def _tell_population(self, losses: Array) -> None:
+        """Update CMA-ES, and the shift of the next population where these losses suggest it."""
+        asked = self._cma.ask() if self.settings.estimator == "samples" else None
+        self._cma.tell(losses)
+        if asked is not None and self.step % self.settings.refresh_every == 0:
+            self._gradient = sample_gradient(asked, np.asarray(losses, dtype=np.float64))
+            self._cma.shift_by(self.shift(), recorded=self.settings.recorded == "shifted")
+
     def observe(self, validation_accuracy: float) -> None:
         """Do nothing: the switch listens in ``SharpZo``."""
 
     def _estimate_due(self) -> bool:
         return (
-            self.settings.estimator != "none"
+            self.settings.estimator in ("cge", "rge")
             and self.step % self.settings.refresh_every == 0
             and self._estimated != self.step
         )
@@ -228,7 +245,7 @@ class SharpCma:
     def from_state(cls, cma: CmaSettings, sharpness: SharpnessSettings, state: State) -> SharpCma:
         """Rebuild a search that goes on bit for bit as the one ``state`` was taken from."""
         search = cls(len(state["gradient"]), cma, sharpness, seed=int(state["seed"]))
-        search._cma = Cma.from_state(cma, part("cma", state))
+        search._cma = (SepCma if cma.diagonal else Cma).from_state(cma, part("cma", state))
         search._gradient = np.array(state["gradient"], dtype=np.float64)
         search._estimated = int(state["estimated"])
         search._stopped = Reason[state["stopped"]] if "stopped" in state else None

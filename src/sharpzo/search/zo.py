@@ -1,16 +1,19 @@
 """Stage 2 of SharpZO: stochastic descent along masked random directions, from losses alone.
 
-SharpZO (arXiv 2506.20990) eqs. 4 and 5; without a mask it is MeZO's ZO-SGD on a vector.
+SharpZO (arXiv 2506.20990) eqs. 4 and 5; without a mask it is MeZO's ZO-SGD on a vector. One-sided
+differences, momentum and normalised steps are not in the paper; they are what makes it cheap.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from sharpzo.errors import InputError
 from sharpzo.rng import generator
 from sharpzo.search.checks import (
     at_least,
@@ -21,7 +24,14 @@ from sharpzo.search.checks import (
     positive,
     share,
 )
-from sharpzo.search.estimate import cge_candidates, cge_gradient, rge_candidates, slopes
+from sharpzo.search.estimate import (
+    cge_candidates,
+    cge_gradient,
+    one_sided_candidates,
+    one_sided_slopes,
+    rge_candidates,
+    slopes,
+)
 from sharpzo.search.mask import SCORES, Score, kept, mask, needs_gradient, scores
 from sharpzo.search.record import Best, Patience, nest, part
 from sharpzo.types import Array, Reason, State
@@ -34,7 +44,12 @@ class ZoSettings:
     ``learning_rate`` eta and ``mu`` the smoothing of eq. 4, ``queries`` q pairs a step. ``keep``
     is the share of coordinates moved, chosen by ``score`` (``mask.scores``) at the start and every
     ``refresh`` steps; scores that need a gradient estimate it coordinate by coordinate with
-    ``mu_refresh`` (2d forwards). ``momentum`` b: V <- b V + g, w <- w - eta V.
+    ``mu_refresh`` (2d forwards), ``z-running`` reads it off the steps themselves.
+    ``momentum`` b: V <- b V + g, w <- w - eta V.
+    ``one_sided`` differences share the loss at w, 1 + q forwards a step instead of 2q.
+    ``decay`` is that of a running mean of g^2: steps are then divided by the root of its mean over
+    the kept coordinates, so that eta is a length per coordinate whatever the loss's scale.
+    ``slow_after`` t_0: step t has the rate eta / sqrt(1 + t / t_0), None a constant one.
     ``rows`` and ``inherit`` follow the authors' program, which holds w and V as ``rows`` noisy
     copies of which the loss sees the mean, and begins with V = stage 1's last gradient.
     ``patience`` ends the search after so many observations without a gain of ``min_gain``.
@@ -52,6 +67,9 @@ class ZoSettings:
     inherit: bool = False
     patience: int | None = None
     min_gain: float = 0.0
+    one_sided: bool = False
+    decay: float | None = None
+    slow_after: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "mu", "mu_refresh"):
@@ -62,12 +80,19 @@ class ZoSettings:
         one_of("score", self.score, SCORES)
         between("momentum", self.momentum, 0, 1)
         between("min_gain", self.min_gain, 0, 1)
-        if self.patience is not None:
-            at_least("patience", self.patience, 1)
+        for name in ("patience", "slow_after"):
+            if getattr(self, name) is not None:
+                at_least(name, getattr(self, name), 1)
+        if self.decay is not None:
+            between("decay", self.decay, 0, 0.999999)
+        elif self.score == "z-running":
+            raise InputError(
+                "score 'z-running' reads a running mean of g^2; give its decay, such as 0.99"
+            )
 
 
 class SparseZo:
-    """Masked two-sided zeroth-order descent as a ``Search``.
+    """Masked zeroth-order descent as a ``Search``.
 
     ``velocity`` (d,) is the first V, ``best`` what an earlier stage found.
 
@@ -97,6 +122,7 @@ class SparseZo:
         first = np.zeros(dim) if velocity is None else checked_vector("velocity", velocity, dim)
         self._rows = np.tile(start, (settings.rows, 1))
         self._velocity = np.tile(first, (settings.rows, 1))
+        self._squares = np.zeros(dim)  # running mean of g^2, biased to zero at first
         self._step = 0
         self._mask = np.ones(dim, dtype=bool)
         self._masked = -1  # step before which the mask was made
@@ -144,11 +170,12 @@ class SparseZo:
         return {"kept": float(np.count_nonzero(self._mask)), "slope": self._slope}
 
     def ask(self) -> Any:
-        """Return the 2d probes of a mask refresh if one is due, else the 2q mirrored pairs."""
+        """Return the 2d probes of a mask refresh if one is due, else the candidates of a step."""
         if self._refresh_due():
             return cge_candidates(self.point, self.settings.mu_refresh)
         # The loss sees the mean over rows: of the point and of the perturbation.
-        return rge_candidates(self.point, self._directions().mean(axis=1), self.settings.mu)
+        around = one_sided_candidates if self.settings.one_sided else rge_candidates
+        return around(self.point, self._directions().mean(axis=1), self.settings.mu)
 
     def tell(self, losses: Array) -> None:
         """Refresh the mask or move w by the losses of the last ``ask``.
@@ -166,7 +193,8 @@ class SparseZo:
             gradient = cge_gradient(losses, self.settings.mu_refresh)
             self._renew_mask(gradient)
             return
-        self._move(slopes(losses, self.settings.mu))
+        read = one_sided_slopes if self.settings.one_sided else slopes
+        self._move(read(losses, self.settings.mu))
         self._choose_mask_for_free()
 
     def observe(self, validation_accuracy: float) -> None:
@@ -180,13 +208,30 @@ class SparseZo:
         with np.errstate(over="ignore", invalid="ignore"):
             gradient = np.tensordot(slope, directions, axes=1) / len(directions)
             velocity = self.settings.momentum * self._velocity + gradient
-            rows = self._rows - self.settings.learning_rate * velocity * self._mask
+            squares = self._averaged(gradient.mean(axis=0) ** 2)
+            rows = self._rows - self._rate(squares) * velocity * self._mask
         if not np.isfinite(rows).all():
             self._stopped = Reason.DIVERGED
             return
-        self._rows, self._velocity = rows, velocity
+        self._rows, self._velocity, self._squares = rows, velocity, squares
         self._slope = float(np.abs(slope).mean())
         self._step += 1
+
+    def _averaged(self, square: Array) -> Array:
+        """Return the running mean of g^2 (d,) with ``square`` (d,) taken in."""
+        decay = self.settings.decay
+        return self._squares if decay is None else decay * self._squares + (1 - decay) * square
+
+    def _rate(self, squares: Array) -> float:
+        """Return what V is multiplied by in this step, 0 where all slopes so far were zero."""
+        settings, done = self.settings, self._step
+        rate = settings.learning_rate
+        if settings.slow_after is not None:
+            rate /= math.sqrt(1 + done / settings.slow_after)
+        if settings.decay is None:
+            return rate
+        size = math.sqrt(squares[self._mask].mean() / (1 - settings.decay ** (done + 1)))
+        return rate / size if size > 0 else 0.0
 
     def _directions(self) -> Array:
         """Return u_j * Omega, (q, rows, d), keyed by step and j."""
@@ -210,9 +255,13 @@ class SparseZo:
         self._masked = self._step
 
     def _choose_mask_for_free(self) -> None:
-        """Renew a mask whose score needs no gradient, without an extra tell."""
-        if self.settings.score == "magnitude" and self._step % self.settings.refresh == 0:
+        """Renew a mask whose score costs no forwards, without an extra tell."""
+        if self._step % self.settings.refresh:
+            return
+        if self.settings.score == "magnitude":
             self._renew_mask(None)
+        elif self.settings.score == "z-running" and self._step:
+            self._renew_mask(np.sqrt(self._squares))
 
     def state(self) -> State:
         """Return copies of everything the next steps depend on; flat."""
@@ -223,6 +272,7 @@ class SparseZo:
             "slope": self._slope,
             "rows": self._rows.copy(),
             "velocity": self._velocity.copy(),
+            "squares": self._squares.copy(),
             "mask": self._mask.copy(),
             **nest("patience", self._patience.state()),
             **nest("best", self._best.state()),
@@ -240,6 +290,7 @@ class SparseZo:
         search._slope = float(state["slope"])
         search._rows = np.array(state["rows"], dtype=np.float64, order="C")
         search._velocity = np.array(state["velocity"], dtype=np.float64, order="C")
+        search._squares = np.array(state["squares"], dtype=np.float64)
         search._mask = np.array(state["mask"], dtype=bool)
         search._patience.restore(part("patience", state))
         search._best.restore(part("best", state))
