@@ -326,9 +326,9 @@ def measure_smoothing(
     The error of a two-sided difference is noise / mu + mu**2 |third derivative| / 6, least at
     mu = (3 noise / |third derivative|)**(1/3); that of a one-sided one is
     2**0.5 noise / mu + mu |second derivative| / 2, least at
-    mu = (8**0.5 noise / |second derivative|)**(1/2). The noise is read off second differences of losses
-    on a line so short that its curvature cannot be seen (More and Wild's ECnoise, in brief); the
-    derivatives come from losses at a coarse step, half a token distance. Where they are
+    mu = (8**0.5 noise / |second derivative|)**(1/2). The noise is read off second differences of
+    losses on a line so short that its curvature cannot be seen (More and Wild's ECnoise, in
+    brief); the derivatives come from losses at a coarse step, half a token distance. Where they are
     flat or not a number, the coarse step itself is returned.
     """
     unit = direction / np.linalg.norm(direction)

@@ -6,6 +6,7 @@ from sharpzo.search.estimate import (
     cge_gradient,
     rge_candidates,
     rge_gradient,
+    sample_gradient,
     slopes,
 )
 
@@ -73,3 +74,24 @@ def test_a_pair_with_a_non_finite_loss_contributes_nothing(bad):
 def test_one_dimension():
     assert cge_candidates(np.array([2.0]), 0.5).tolist() == [[2.5], [1.5]]
     assert cge_gradient(np.array([6.25, 2.25]), 0.5).tolist() == [4.0]
+
+
+def test_sample_gradient_is_the_slope_of_a_plane_in_expectation():
+    """Of a linear loss the estimate is the true slope times the samples' covariance over its mean
+    eigenvalue, exactly; that covariance tends to the identity."""
+    slope = np.array([2.0, -1.0, 0.5])
+    for seed in range(3):
+        samples = 0.3 * np.random.default_rng(seed).standard_normal((4000, 3)) + 5
+        found = sample_gradient(samples, samples @ slope + 7)
+        covariance = np.cov(samples.T)
+        expected = covariance @ slope / (np.trace(covariance) / 3)
+        np.testing.assert_allclose(found, expected)
+        np.testing.assert_allclose(found, slope, atol=0.3)
+
+
+def test_sample_gradient_leaves_out_what_is_not_finite():
+    samples = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0], [9.0, 9.0]])
+    losses = np.array([3.0, -3.0, -2.0, 2.0, np.inf])
+    np.testing.assert_allclose(sample_gradient(samples, losses), [3.0, -2.0])
+    assert not sample_gradient(samples, np.full(5, np.inf)).any()
+    assert not sample_gradient(np.ones((3, 2)), np.arange(3.0)).any()

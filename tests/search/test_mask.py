@@ -59,6 +59,9 @@ def test_keep_is_a_share(keep):
 def test_mask_keeps_the_highest(values, keep):
     before = values.copy()
     chosen = mask(values, keep)
+    if (values == values[0]).all():  # no coordinate is preferred
+        assert chosen.all()
+        return
     assert chosen.sum() == kept(keep, len(values))
     assert len(values) * keep - 1e-6 <= chosen.sum() < len(values) * keep + 1
     ordered = np.where(np.isnan(values), -np.inf, values)
@@ -69,3 +72,9 @@ def test_mask_keeps_the_highest(values, keep):
         inside = chosen[ties]
         assert (inside[:-1] >= inside[1:]).all()  # ties go to the lower index
     assert before.tobytes() == values.tobytes()
+
+
+def test_at_zero_the_gradient_alone_decides():
+    gradient = np.array([0.1, 3.0, -2.0, 0.2])
+    chosen = mask(scores("z", np.zeros(4), gradient), 0.5)
+    assert chosen.tolist() == [False, True, True, False]

@@ -16,7 +16,7 @@ def test_what_all_data_sets_have_in_common(name):
     assert how.cma.population_size == 40
     assert (how.sharpness.rho, how.sharpness.estimator) == (0.1, "cge")
     assert (how.sharpness.normalise, how.sharpness.centre) == ("mean", "mean")
-    assert (how.sharpness.recorded, how.sharpness.refresh_every) == ("shifted", 1)
+    assert (how.sharpness.recorded, how.sharpness.refresh_every) == ("samples", 1)
     assert (how.zo.mu, how.zo.mu_refresh, how.zo.refresh, how.zo.queries) == (1e-3, 1e-5, 200, 1)
     assert (how.zo.keep, how.zo.score, how.zo.momentum, how.zo.rows) == (0.5, "z", 0.0, 1)
     assert (how.hand_over, how.start_std, how.switch.patience) == ("mean", 0.02, None)

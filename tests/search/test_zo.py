@@ -143,7 +143,7 @@ def test_all_equal_losses_move_nothing():
     for _ in range(9):
         search.tell(np.ones(len(search.ask())))
     assert search.point.tobytes() == START.tobytes()
-    assert search.mask.tolist() == [True, True, False, False]  # ties: lower index
+    assert search.mask.all()  # scores that are all equal prefer no coordinate
 
 
 def test_dimension_one():
@@ -180,3 +180,54 @@ def test_patience():
 def test_settings_are_checked(wrong):
     with pytest.raises(InputError, match=f"{next(iter(wrong))} is .*; give"):
         ZoSettings(**wrong)
+
+
+def test_one_sided_steps_are_the_equations_written_out():
+    how = ZoSettings(
+        learning_rate=0.02, mu=0.05, queries=3, one_sided=True, momentum=0.5, decay=0.8,
+        slow_after=4, score="dense", keep=1.0,
+    )  # fmt: skip
+    search = SparseZo(4, how, seed=7, start=START)
+    w, velocity, squares = START.copy(), np.zeros(4), np.zeros(4)
+    for t in range(12):
+        asked = search.ask()
+        u = np.stack([generator(7, "zo", step=t, direction=j).standard_normal(4) for j in range(3)])
+        np.testing.assert_allclose(asked, np.concatenate([w[None], w + 0.05 * u]))
+        losses = quadratic(asked)
+        search.tell(losses)
+        gradient = ((losses[1:] - losses[0]) / 0.05) @ u / 3
+        velocity = 0.5 * velocity + gradient
+        squares = 0.8 * squares + 0.2 * gradient**2
+        size = np.sqrt(squares.mean() / (1 - 0.8 ** (t + 1)))
+        w = w - 0.02 / np.sqrt(1 + t / 4) / size * velocity
+        np.testing.assert_allclose(search.point, w)
+
+
+def test_normalised_steps_do_not_depend_on_the_losses_scale():
+    how = ZoSettings(learning_rate=0.1, one_sided=True, decay=0.9, score="dense")
+    one, other = (SparseZo(4, how, seed=1, start=START) for _ in range(2))
+    for _ in range(30):
+        one.tell(quadratic(one.ask()))
+        other.tell(1024 * quadratic(other.ask()))  # a power of two: exact
+    assert one.point.tobytes() == other.point.tobytes()
+
+
+def test_the_running_mask_costs_no_forwards_and_follows_the_steep_coordinates():
+    how = ZoSettings(
+        learning_rate=0.01, one_sided=True, queries=4, decay=0.9, score="z-running", refresh=20,
+        keep=0.5,
+    )  # fmt: skip
+    found = []
+    for seed in range(5):
+        search = SparseZo(6, how, seed=seed, start=np.ones(6))
+        for _ in range(20):
+            asked = search.ask()
+            assert len(asked) == 5
+            search.tell(100 * (asked[:, :3] ** 2).sum(axis=1))
+        found.append(search.mask)
+    assert (np.mean(found, axis=0)[:3] > np.mean(found, axis=0)[3:]).all()
+
+
+def test_a_running_mask_needs_a_decay():
+    with pytest.raises(InputError, match="decay"):
+        ZoSettings(score="z-running")

@@ -176,7 +176,7 @@ class _Keys:
             "method": cell.method,
             # Settings of a plugin's method do not tell what its file does.
             "plugins": [] if ours else self._plugins,
-            "settings": as_dict(settings),
+            "settings": _switched_on(as_dict(settings)),
             "template": cell.template,
             "seed": cell.seed,
             "budget": [cell.budgets, cell.milestones, cell.seconds, cell.steps, cell.threads],
@@ -206,6 +206,21 @@ class _Keys:
         if ("model", model) not in self._known:
             self._known["model", model] = Checkpoint.open(resolve(model)).fingerprint
         return self._known["model", model]
+
+
+def _switched_on(settings: Any) -> Any:
+    """Settings without those that are None or False: an option that is new, and off by default,
+    leaves the results that are there their names.
+
+    >>> _switched_on({"std": None, "search": {"inherit": False, "rho": 0.1}})
+    {'search': {'rho': 0.1}}
+    """
+    if not isinstance(settings, dict):
+        return settings
+    on = {
+        name: value for name, value in settings.items() if value is not None and value is not False
+    }
+    return {name: _switched_on(value) for name, value in on.items()}
 
 
 def tested(data_set: Dataset, name: str) -> LabelledPhotos:

@@ -41,11 +41,12 @@ class SharpnessSettings:
     ``rho`` radius of the shift eps* = rho g / ||g|| (eq. 2); ``estimator`` of g: ``cge`` (2d
     forwards, eq. 1), ``rge`` (2 ``directions`` forwards, eq. 4), ``samples`` (read off the losses
     of the last population, no forwards) or ``none`` (plain CMA-ES); ``mu`` its step;
-    ``refresh_every`` generations between two estimates, the shift stands in between. ``recorded``: what CMA-ES is told, the ``samples`` without their shift (the losses
-    alone feel it) or the ``shifted`` points (eq. 3; theta drifts along). ``normalise`` and
-    ``centre`` ``population`` follow the authors' program: radius rho / sqrt(P); g, and what
-    validation looks at, at the mean of P fresh draws instead of theta, which at generation 0 are
-    uniform in [0, 1). ``centre`` ``best`` is the candidate of lowest loss.
+    ``refresh_every`` generations between two estimates, the shift stands in between.
+    ``recorded``: what CMA-ES is told, the ``samples`` without their shift (the losses alone are
+    those of shifted points) or the ``shifted`` points (eq. 3 to the letter; theta drifts along).
+    ``normalise`` and ``centre`` ``population`` follow the authors' program: radius rho / sqrt(P);
+    g, and what validation looks at, at the mean of P fresh draws instead of theta, which at
+    generation 0 are uniform in [0, 1). ``centre`` ``best`` is the candidate of lowest loss.
     """
 
     rho: float = 0.1
