@@ -48,8 +48,14 @@ def require_numbers(name: str, values: tuple[float, ...], least: float = 0.0) ->
 
 
 def logspace(low: float, high: float, many: int) -> tuple[float, ...]:
-    """Return ``many`` numbers from 10**low to 10**high, evenly spaced in the exponent."""
-    return tuple(float(v) for v in np.logspace(low, high, many))
+    """Return ``many`` numbers from 10**low to 10**high, evenly spaced in the exponent.
+
+    Six digits of each, which are the same on every processor: powers differ in their last ones.
+
+    >>> logspace(-1, 0, 3)
+    (0.1, 0.316228, 1.0)
+    """
+    return tuple(float(f"{v:.6g}") for v in np.logspace(low, high, many))
 
 
 def class_means(values: Array, labels: Array, n_classes: int) -> tuple[Array, Array]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sharpzo.errors import InputError
+from sharpzo.heads.cached import logspace
 from sharpzo.heads.choose import choose_penalty
 from sharpzo.heads.linear import LinearHead
 from sharpzo.lbfgs import minimise
@@ -23,7 +24,7 @@ from sharpzo.types import Array, Features
 class LinearProbeSettings:
     """Penalties tried, strongest first; without validation photos ``penalty`` is used."""
 
-    penalties: tuple[float, ...] = tuple(float(p) for p in np.logspace(-1, -6, 11))
+    penalties: tuple[float, ...] = logspace(-1, -6, 11)
     penalty: float = 1e-4
 
     def __post_init__(self) -> None:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sharpzo.errors import InputError
+from sharpzo.heads.cached import logspace
 from sharpzo.heads.choose import choose_penalty
 from sharpzo.heads.linear import LinearHead
 from sharpzo.lbfgs import minimise
@@ -38,7 +39,7 @@ class ProjectionSettings:
     grid suits every checkpoint.
     """
 
-    penalties: tuple[float, ...] = tuple(float(p) for p in np.logspace(0, -5, 11))
+    penalties: tuple[float, ...] = logspace(0, -5, 11)
     penalty: float = 1e-3
 
     def __post_init__(self) -> None:

@@ -127,6 +127,13 @@ _PROJECTED = PromptSettings(
         zo=ZoSettings(learning_rate=0.3, keep=0.5, score="z", refresh=1000),
     )
 )
+# Stage 2 after fifty generations or where validation has stopped rising.
+_PROJECTED_STAGES = replace(
+    _PROJECTED,
+    search=replace(
+        _PROJECTED.search, switch=SwitchSettings(generation=50, patience=10, min_gain=0.01)
+    ),
+)
 # For photos that nobody has tuned for, on development photos of three data sets
 # (experiments/defaults): the whole context, sharpness and mask without a forward of their own, and
 # a descent of one-sided differences with momentum and normalised, slowly shrinking steps.
@@ -180,7 +187,7 @@ register(
         "SharpZO: sharpness-aware CMA-ES, then sparse zeroth-order descent",
         _SHARPZO,
         fit,
-        _family("paper/", "release"),
+        {"projected": _PROJECTED_STAGES, **_family("paper/", "release")},
         rename=rename,
         shared_context=True,
     )

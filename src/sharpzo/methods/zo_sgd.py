@@ -92,6 +92,8 @@ _OURS = {
     variant: ZoSgdSettings(search=MeZoSettings(variant, learning_rate=rate))
     for variant, rate in _RATES.items()
 }
+# Every number of the context in place of 512 projected ones; its rate on the same photos.
+_WHOLE = ZoSgdSettings(dim=None, search=MeZoSettings(learning_rate=0.1))
 
 register(
     Method(
@@ -99,7 +101,7 @@ register(
         "MeZO: zeroth-order descent along random directions; variants as presets",
         _OURS["plain"],
         fit,
-        {**_OURS, **_PRESETS},
+        {**_OURS, "whole-context": _WHOLE, **_PRESETS},
         rename=rename,
         shared_context=True,
     )
