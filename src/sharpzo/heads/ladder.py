@@ -10,7 +10,8 @@ Two rungs on the text side, fitted by least squares to one-hot labels y over uni
    D = (X'X + penalty I)^-1 X'R with R what (1) leaves over without d. It is ProKeR (see
    `proker.py`) with a linear kernel and a scaled text, hence K numbers of width D instead of all
    photos; and leaving one photo out costs nothing: its residual is R_i divided by 1 - H_ii,
-   H = X (X'X + penalty I)^-1 X'.
+   H = X (X'X + penalty I)^-1 X'. That is exact for D alone: a and b, two numbers fitted to all
+   N K pairs, keep what the photo that is left out gave to them.
 
 The Gaussian expert is `gda.py`'s rule, weighted by the share of degrees of freedom that its
 covariance is estimated with:
