@@ -119,7 +119,7 @@ BAD = {
     "bad setting": (
         {"methods": '["zero-shot", { method = "sharpzo", settings = { dim = "wide" } }]'},
         "",
-        "'dim' is 'wide'; expected a number",
+        "dim is 'wide'; give a whole number",
     ),
     "unknown precision": (
         {"methods": '["zero-shot", { method = "fgn", precision = "int2" }]'},

@@ -90,5 +90,5 @@ def test_losses_have_the_programs_distribution():
 
 def test_without_the_programs_momentum_stage_2_hardly_moves():
     gains = [np.subtract(*ours(seed, momentum=0.0, inherit=False)) for seed in range(4)]
-    theirs = [np.subtract(*program(seed)) for seed in range(4)]
-    assert np.abs(gains).max() < 0.05 < np.mean(theirs) / 5
+    theirs = [np.subtract(*program(seed)) for seed in range(8)]
+    assert np.abs(gains).max() < 0.06 < np.mean(theirs) / 2

@@ -13,6 +13,7 @@ from sharpzo.methods.registry import Fit, Task
 from sharpzo.methods.searching import SearchingSettings
 from sharpzo.metrics import normalise
 from sharpzo.objective import ContextMap, Contexts, PromptObjective, WholeContext, unit_std
+from sharpzo.search.checks import at_least, positive
 from sharpzo.types import Array, Features, Result, TextTower
 
 LEAST_TO_MEASURE = 500  # forwards: below, the forwards that measure step sizes are too many
@@ -50,8 +51,10 @@ class ContextSettings(SearchingSettings):
 
 def check_map(dim: int | None, std: float | None) -> None:
     """Raise InputError for what is no map from w to contexts."""
-    if (dim is not None and dim < 1) or (std is not None and std <= 0):
-        raise InputError(f"dim {dim} and std {std} must be above 0")
+    if dim is not None:
+        at_least("dim", dim, 1)
+    if std is not None:
+        positive("std", std)
     if dim is None and std is not None:
         raise InputError(f"std is {std} where no random map is; give a dim, too, or leave it out")
 
