@@ -61,7 +61,8 @@ def resident() -> int | None:
 
 
 def peak() -> int | None:
-    """The most bytes of this process in memory so far; None where the system hides it."""
+    """The most bytes of this process in memory so far, or since `watch_anew`; None where the system
+    hides it."""
     # On Linux, ru_maxrss of a new process begins at the peak of the one that started it.
     found = _status("VmHWM")
     if found is not None:
@@ -87,18 +88,25 @@ def trim() -> None:
                 library.madvise(ctypes.c_void_p(begin), size, mmap.MADV_DONTNEED)
 
 
-def expect_child() -> None:
-    """Begin to watch this process anew, for a child that is about to start."""
+def watch_anew() -> bool:
+    """Let `peak` count from now: for a child that is about to start, or one piece of the work.
+
+    `peak_memory_mb` forgets nothing. False where the system has no such switch (it is Linux's), or
+    forbids it: `peak` then goes on to count the whole past.
+    """
     global _before
     _before = max(_before, peak() or 0)
-    with suppress(OSError):  # not Linux, or not allowed: the whole past is then counted
+    try:
         Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins again
+    except OSError:
+        return False
+    return True
 
 
 def add_child(most: int | None) -> None:
     """Count a child process that has just ended, ``most`` bytes in memory at its peak.
 
-    The peak of this process since `expect_child` is added to it. The two may have come at
+    The peak of this process since `watch_anew` is added to it. The two may have come at
     different times, so the sum is never too small.
     """
     global _with_children

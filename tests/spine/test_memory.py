@@ -37,7 +37,7 @@ def test_a_child_is_added_to_what_this_process_had_while_it_ran():
 from sharpzo import memory
 big = bytearray(200_000_000)
 del big
-memory.expect_child()
+memory.watch_anew()
 memory.add_child(50_000_000)
 print(memory.peak_memory_mb(), memory.peak() / 1e6)
 memory.add_child(500_000_000)

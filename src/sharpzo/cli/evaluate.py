@@ -70,7 +70,7 @@ def evaluate(
     if own_classes:
         classifier = classifier.rename(photos.class_names)
     errors: tuple[PhotoError, ...] = ()
-    with Display(forwards=None, silent=as_json) as display:
+    with Display(silent=as_json) as display:
         try:
             result = classifier.evaluate(photos, progress=display.encoding)
         except PhotosError as found:

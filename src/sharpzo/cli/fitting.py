@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sharpzo import artifact
+from sharpzo.budget import Budget
 from sharpzo.classifier import PromptClassifier
 from sharpzo.cli.checking import usable
 from sharpzo.cli.console import Display, percent
@@ -37,11 +38,9 @@ def fit_and_write(
     Photos that cannot be used, of any split, end this before any work, or are left out.
     """
     folder = artifact.claim(out)
-    planned = getattr(classifier.settings, "forwards", None)
-    forwards = classifier.budget.forwards or (None if classifier.budget.seconds else planned)
     try:
         with (
-            Display(forwards=forwards, silent=as_json) as display,
+            Display(silent=as_json) as display,
             Journal(folder / artifact.HISTORY) as journal,
         ):
             dataset, shifted = usable(
@@ -54,18 +53,20 @@ def fit_and_write(
             )
             _introduce(display.console, classifier, dataset)
 
+            show = display.search(classifier.method.name, _planned(classifier))
+
             def listen(step: Step) -> None:
                 journal.append(step)
-                display.step(step)
+                show(step)
 
             classifier.fit(dataset, listen=listen, progress=display.encoding, warn=display.warn)
-            rival = None
+            beside = []
             if yardstick and yardstick != classifier.method.name:
-                rival = classifier.sibling(yardstick)
-                rival.fit(dataset, encoded=classifier.encoded_)
+                beside = [classifier.sibling(yardstick)]
+                beside[0].fit(dataset, encoded=classifier.encoded_)
             tests = {"test": dataset.test, "shifted": shifted and (shifted.test or shifted.train)}
-            rows = _evaluate(classifier, rival, tests, display)
-        report = _report(classifier, folder, rows) | dataset.remarks()
+            rows = measure(classifier, tests, beside, display)
+        report = report_of(classifier, folder, rows[-1], rows) | dataset.remarks()
         classifier.save(folder, claimed=True)
     except BaseException as error:
         artifact.release(folder, error)
@@ -86,22 +87,28 @@ def _introduce(screen: Screen, classifier: PromptClassifier, dataset: Dataset) -
         screen.say(f"note: {note}")
 
 
-def _evaluate(
+def _planned(classifier: PromptClassifier) -> Budget:
+    """What a search will spend: the caller's budget, else its settings'."""
+    if classifier.budget != Budget():
+        return classifier.budget
+    return Budget(getattr(classifier.settings, "forwards", None))
+
+
+def measure(
     classifier: PromptClassifier,
-    rival: PromptClassifier | None,
     tests: dict[str, LabelledPhotos | None],
+    beside: list[PromptClassifier],
     display: Display,
 ) -> list[dict[str, Any]]:
-    """One row per method: zero-shot, the baseline, the fitted one (last); the only test reading.
+    """One row per method: zero-shot, those beside, the fitted one (last); the only test reading.
 
     A test set of some of the classes is classified among these, as is the custom for ImageNet-A.
     """
     fitted: list[tuple[str, Head, int, float]] = [("zero-shot", classifier.zero_shot_, 1, 0.0)]
     if classifier.method.name == "zero-shot" and classifier.settings == classifier.method.settings:
         fitted = []  # the fitted one is this row
-    for one in (rival, classifier):
-        if one is not None:
-            fitted.append((one.method.name, one.fit_.head, one.fit_.forwards, one.fit_.seconds))
+    for one in (*beside, classifier):
+        fitted.append((one.method.name, one.fit_.head, one.fit_.forwards, one.fit_.seconds))
     validation = classifier.encoded_.get("validation")
     found = {
         split: classifier.encode(photos, progress=display.encoding)
@@ -119,11 +126,14 @@ def _evaluate(
     return rows
 
 
-def _report(
-    classifier: PromptClassifier, folder: Path, rows: list[dict[str, Any]]
+def report_of(
+    classifier: PromptClassifier,
+    folder: Path,
+    tuned: dict[str, Any],
+    rows: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    """The JSON document; the run's record learns its test figures here."""
-    zero_shot, tuned = next(row for row in rows if row["method"] == "zero-shot"), rows[-1]
+    """The JSON document about a run, its row and the others; its record learns its test figures."""
+    zero_shot = next(row for row in rows if row["method"] == "zero-shot")
     split = "validation" if tuned["test"] is None else "test"
     record = classifier.record_
     record["validation"]["zero_shot_accuracy"] = zero_shot["validation"]
@@ -182,7 +192,7 @@ def _show(
     )
     if classifier.fit_.reason is not Reason.CLOSED_FORM:
         screen.say(f"Stopped because {classifier.fit_.reason.value}.")
-    screen.say(_peak(classifier))
+    screen.say(peak_of(classifier))
     better = [row for row in rows[:-1] if (row["validation"] or 0) > (rows[-1]["validation"] or 0)]
     if better:
         best = max(better, key=lambda row: row["validation"])
@@ -194,12 +204,12 @@ def _show(
     screen.say(f"The run is in {run}. Classify photos with it:  sharpzo predict {run} PHOTO.jpg")
 
 
-def _peak(classifier: PromptClassifier) -> str:
+def peak_of(classifier: PromptClassifier, of: str = "Peak memory") -> str:
     """A sentence about memory, also when it went past what was allowed."""
     peak, limit = classifier.record_["peak_memory_mb"], classifier.memory_limit
     if peak is None:
         return "This system does not say how much memory the run took."
-    sentence = f"Peak memory: {peak:,.0f} MB"
+    sentence = f"{of}: {peak:,.0f} MB"
     if limit is None:
         return f"{sentence}."
     allowed = f"{limit / MB:,.0f} MB"

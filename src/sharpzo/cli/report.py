@@ -60,7 +60,7 @@ def report(
         else:
             Screen().say(f"The report is in {quoted(file)}.")
         return
-    with Display(forwards=None, silent=as_json) as display:
+    with Display(silent=as_json) as display:
         made = report_run(
             run,
             data=data,

@@ -46,7 +46,7 @@ class ImageProcess:
         self._width = checkpoint.image.width
         self._chunk = chunk
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `kill`)
-        memory.expect_child()
+        memory.watch_anew()
         # Read by the libraries that NumPy may have been built with, when they are loaded.
         allowed = dict.fromkeys(_THREADS, str(threads or cores()))
         self._process = subprocess.Popen(

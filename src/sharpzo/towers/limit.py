@@ -16,7 +16,7 @@ from functools import cache
 
 from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.errors import BudgetError, InputError
-from sharpzo.memory import MB, Need, add_child, expect_child, matrices, resident, trim
+from sharpzo.memory import MB, Need, add_child, matrices, resident, trim, watch_anew
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.image_process import CHUNK, ImageProcess
 from sharpzo.towers.precision import Precision
@@ -198,7 +198,7 @@ def largest(splits: Iterable[LabelledPhotos]) -> int:
 def _measure(modules: str) -> tuple[int, int]:
     """Bytes of a new interpreter that has imported modules and let go what it can, and its peak."""
     code = f"import {modules}; from sharpzo.memory import *; trim(); print(resident(), peak())"
-    expect_child()
+    watch_anew()
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
         stdout=subprocess.PIPE, check=True,

@@ -1,0 +1,142 @@
+"""The first command of a stranger: several methods on the photos inside the package."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from sharpzo import PromptClassifier
+from sharpzo.budget import Budget
+from sharpzo.cli import demo as module
+from sharpzo.cli import main
+from sharpzo.cli.console import Display
+from sharpzo.cli.options import DEFAULT
+from sharpzo.data.demo import load_demo
+from sharpzo.memory import watch_anew
+from sharpzo.types import Step
+
+METHODS = ["zero-shot", "sharpzo", "fgn-csc", DEFAULT]
+SMALL = ("--budget-forwards", "120", "--threads", "1")
+
+
+def call(*arguments):
+    main([str(argument) for argument in ("demo", *arguments)])
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_one_document_compares_the_methods_and_the_best_is_kept(elsewhere, capsys):
+    (elsewhere / "sharpzo-demo-1").mkdir()
+    with pytest.raises(SystemExit) as end:
+        call(*SMALL, "--json")
+    assert not end.value.code
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    report = json.loads(printed.out)
+    rows = {row["method"]: row for row in report["methods"]}
+    assert list(rows) == METHODS
+    for name, row in rows.items():
+        assert row["seconds"] > 0
+        assert (row["forwards"] > 20) == (name in ("sharpzo", "fgn-csc"))
+        assert row["forwards"] <= 120
+        assert 0 < row["test"] < 1
+        assert 50 < row["peak_memory_mb"] < 2000
+    # Each peak is its own: tangents take more than what comes after them.
+    if watch_anew():
+        assert rows["fgn-csc"]["peak_memory_mb"] > rows[DEFAULT]["peak_memory_mb"]
+    best = max(METHODS[1:], key=lambda name: rows[name]["validation"])
+    assert report["method"] == best
+    assert report["test_accuracy"] == rows[best]["test"]
+    assert report["zero_shot_accuracy"] == rows["zero-shot"]["test"]
+    assert report["run"] == "sharpzo-demo-2"
+    record = json.loads((elsewhere / "sharpzo-demo-2" / "run.json").read_text())
+    assert (record["method"], record["methods"]) == (best, report["methods"])
+    few = load_demo(1).test.take(np.arange(0, 500, 10))
+    again = PromptClassifier.load("sharpzo-demo-2").evaluate(few)
+    assert again.accuracy == pytest.approx(rows[best]["test"], abs=0.2)
+
+
+def test_people_see_each_search_live_one_table_and_what_to_do_next(elsewhere, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        call(*SMALL, "--out", "my demo")
+    printed = capsys.readouterr()
+    live = printed.err.splitlines()
+    for name in ("sharpzo", "fgn-csc"):
+        line = next(line for line in live if line.startswith(f"{name}: "))
+        assert all(word in line for word in (" of 120 forwards, ", "loss ", "validation "))
+    lines = printed.out.splitlines()
+    assert all(len(line) <= 80 for line in lines if "│" in line)
+    for name in METHODS:
+        assert sum(f"│ {name} " in line for line in lines) == 1
+    assert lines[-5].endswith("; its run is in 'my demo'. Use it:")
+    assert lines[-4:] == [
+        "  sharpzo predict 'my demo' PHOTO.jpg",
+        "Your own photos, in one folder per class:",
+        "  sharpzo fit PHOTOS --out my-run",
+        "  sharpzo predict my-run NEW-PHOTO.jpg",
+    ]
+
+
+@pytest.mark.parametrize("name", ["cma-es", "zero-shot"])
+def test_method_narrows_it(elsewhere, capsys, name):
+    with pytest.raises(SystemExit):
+        call(*SMALL, "--json", "--method", name)
+    report = json.loads(capsys.readouterr().out)
+    assert [row["method"] for row in report["methods"]] == list(dict.fromkeys(["zero-shot", name]))
+    assert report["method"] == name
+    with pytest.raises(SystemExit) as end:
+        call("--method", "magic", "--out", "never")
+    assert end.value.code == 2
+    assert not (elsewhere / "never").exists()
+
+
+def test_all_searches_together_take_less_than_90_seconds():
+    searches = [name for name in module.SHOWN if name != DEFAULT]
+    assert module.SECONDS * len(searches) < 90
+
+
+def test_what_a_search_says_where_there_is_no_terminal(capsys, monkeypatch):
+    """The first step of each stage, then a line now and then; the nearer of two ends counts."""
+    monkeypatch.setattr("sharpzo.cli.console.QUIET_SECONDS", -1)
+    steps = (
+        Step(1, "one", 100, 60.0, 2.0, 0.25),  # with all that came before it
+        Step(2, "one", 200, 61.0, 1.5, 0.25),
+        Step(3, "two", 500, 95.0, 1.0, None),
+    )
+    for budget, left in (
+        (Budget(1000, 100.0), (", 0:40 left", ", 0:08 left", ", 0:05 left")),
+        (Budget(1000), ("", ", 0:08 left", "")),
+        (Budget(seconds=3700.0), (", 1:00:40 left", ", 1:00:39 left", ", 1:00:05 left")),
+    ):
+        with Display() as display:
+            show = display.search("sharpzo", budget)
+            for step in steps:
+                show(step)
+        of = [f"{step.forwards} of {budget.forwards or step.forwards:,} forwards" for step in steps]
+        assert capsys.readouterr().err.splitlines() == [
+            f"sharpzo: {of[0]}, one, loss 2.000, validation 25.0 %{left[0]}",
+            f"sharpzo: {of[1]}, one, loss 1.500, validation 25.0 %{left[1]}",
+            f"sharpzo: {of[2]}, two, loss 1.000, validation n/a{left[2]}",
+        ]
+    monkeypatch.setattr("sharpzo.cli.console.QUIET_SECONDS", 1000)
+    with Display() as display:
+        show = display.search("sharpzo", Budget(1000))
+        for step in steps:
+            show(step)
+    assert [line.split(", ")[1] for line in capsys.readouterr().err.splitlines()] == ["one", "two"]
+
+
+def test_the_next_command_is_written_as_this_one_was(monkeypatch):
+    for called, name in (
+        (".venv/bin/sharpzo", ".venv/bin/sharpzo"),
+        (shutil.which("sharpzo") or "sharpzo", "sharpzo"),
+        ("pytest", "sharpzo"),
+    ):
+        monkeypatch.setattr("sys.argv", [called, "demo"])
+        assert module._own_name() == name
