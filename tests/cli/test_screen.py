@@ -17,7 +17,7 @@ from sharpzo.errors import InputError
 from sharpzo.methods import METHODS
 from sharpzo.wording import LEGIBLE, printable, quoted, some
 
-WIDTHS = (None, "120", "80", "60", "40")  # None: no terminal, and no COLUMNS
+WIDTHS = (None, "0", "x", "120", "80", "60", "40")  # None: no terminal, and no COLUMNS
 
 
 @pytest.fixture(params=WIDTHS)
@@ -69,7 +69,7 @@ def test_no_method_name_is_cut(capsys, width):
     for name in METHODS:
         assert name in words
     assert "…" not in shown.replace("/…", "").replace("with …", "")
-    if width:
+    if width and width.isdigit() and int(width):
         table = [line for line in shown.splitlines()[1:] if line.startswith(("│", "┃"))]
         assert all(len(line) <= int(width) for line in table)
 
@@ -166,3 +166,28 @@ def test_a_list_of_photos_has_a_line_for_each(monkeypatch, capsys):
     main_ends_with(2, "methods")
     lines = capsys.readouterr().err.splitlines()
     assert lines[1:] == ["  photo a\\x1b.png is bad", "  photo b.png is bad"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a Unix device")
+def test_progress_that_cannot_be_written_stops_nothing(monkeypatch, capsys):
+    def shown():
+        screen = Screen(stderr=True)
+        screen.say("1 of 2")
+        screen.say("2 of 2")
+
+    for work in (shown, lambda: main_ends_with(2, "predict", "")):  # the exit code says it alone
+        with open("/dev/full", "w", buffering=1) as full:
+            monkeypatch.setattr(sys, "stderr", full)
+            work()
+            monkeypatch.undo()
+            os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
+
+
+def test_a_folder_that_is_gone_is_told(monkeypatch, capsys, tmp_path):
+    def gone(*arguments):
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr("sharpzo.cli.methods._short", gone)
+    monkeypatch.setattr("sharpzo.cli.os.path.exists", lambda path: False)
+    main_ends_with(2, "methods")
+    assert "the current folder does not exist any more" in capsys.readouterr().err

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -305,3 +307,16 @@ def test_names_of_photos_may_be_any_bytes(tmp_path: Path):
 def test_a_split_without_class_folders_is_told(tmp_path: Path):
     tree(tmp_path, train__a=1, train__b=1, test=2)
     assert "test/ (photos in no class folder)" in read_folder(tmp_path).notes[0]
+
+
+def test_names_in_utf8_under_an_ascii_locale(tmp_path: Path):
+    tree(tmp_path, **{"ünï_猫": 1, "dog": 1})
+    code = (
+        "import sys; from sharpzo.data.folder import read_folder as read; "
+        "print(ascii(read(sys.argv[1]).class_names))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True,
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    )  # fmt: skip
+    assert done.stdout.strip() == ascii(("dog", "ünï 猫"))

@@ -42,8 +42,9 @@ def _end(sentence: str, code: int) -> None:
     )  # nobody knows the folder that one was put in
     if archives is not None:
         sentence = archives.named(sentence)
-    for line in f"sharpzo: {sentence}".split("\n"):  # a list of photos has a line for each
-        print(printable(line), file=sys.stderr)
+    with suppress(OSError):  # the exit code has to say it alone
+        for line in f"sharpzo: {sentence}".split("\n"):  # a list of photos has a line for each
+            print(printable(line), file=sys.stderr)
     sys.exit(code)
 
 
@@ -65,6 +66,8 @@ def _give_up_stdout() -> None:
 
 
 def _of_the_system(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError) and not os.path.exists(os.curdir):
+        return "the current folder does not exist any more; change to another"
     if error.filename is None:  # as of a stream
         return f"the output cannot be written: {error.strerror or error}"
     return f"cannot read or write {os.fsdecode(error.filename)}: {error.strerror or error}"

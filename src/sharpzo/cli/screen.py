@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,13 +36,26 @@ class Screen(Console):
     def __init__(self, *, stderr: bool = False, quiet: bool = False) -> None:
         self._elastic = False
         super().__init__(stderr=stderr, quiet=quiet, markup=False, emoji=False, highlight=False)
-        if not self.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
-            self.width = FILE_WIDTH
-            self._elastic = True
+        columns = os.environ.get("COLUMNS", "")
+        if columns.isdigit() and int(columns):
+            return
+        if not self.is_terminal:
+            self.width, self._elastic = FILE_WIDTH, True
+        elif columns:  # 0 would show nothing
+            self.width = shutil.get_terminal_size().columns
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Every text that is printed passes here."""
         return super().render_str(printable(text), **options)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print; progress that cannot be written does not stop the work."""
+        try:
+            super().print(*objects, **options)
+        except OSError:
+            if not self.stderr:
+                raise
+            self.quiet = True
 
     def say(self, sentence: str) -> None:
         """Print a sentence on a line of its own, however long."""

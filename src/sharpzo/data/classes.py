@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,8 @@ def class_name(text: str, where: str) -> str:
     >>> class_name("ripe_tomato ", "folder ripe_tomato")
     'ripe tomato'
     """
+    with suppress(UnicodeError):  # a process with an ASCII locale takes UTF-8 for single bytes
+        text = os.fsencode(text).decode("utf-8")
     name = " ".join(words(text).split())
     if any("\ud800" <= character <= "\udfff" for character in name):
         raise InputError(

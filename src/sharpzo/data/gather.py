@@ -30,13 +30,18 @@ def gather(
 
 
 def _photos(source: str, listed: BinaryIO | None) -> Iterator[Photo]:
-    if source == LIST and listed is not None:
-        names = _names(listed.read())
+    if source == LIST:
+        names = [] if listed is None else _names(listed.read())
         if not names:
             raise InputError("standard input names no photo; give one path a line")
         for name in names:
-            yield from _photos(name, None)
-    elif is_archive(source):
+            yield from _named(name)
+    else:
+        yield from _named(source)
+
+
+def _named(source: str) -> Iterator[Photo]:
+    if is_archive(source):
         root = unpack(source)
         yield from _below(root, source)
     elif is_folder(Path(source)):
