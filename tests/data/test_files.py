@@ -6,8 +6,10 @@ import base64
 import io
 import os
 import re
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +150,51 @@ def test_scans_are_bounded(tmp_path: Path, monkeypatch):
     assert decode(file).shape == (64, 80, 3)
     monkeypatch.setattr(files, "MAX_SCANNED", 50 * 80 * 64)
     assert "has 100 scans of 80 x 64 pixels" in refused(file)
+
+
+def test_what_surrounds_a_picture_is_bounded(tmp_path: Path):
+    buffer = io.BytesIO()
+    noise(80, 64).save(buffer, "JPEG")
+    jpeg, file = buffer.getvalue(), tmp_path / "a.jpg"
+    for between in (b"\xff\xfe\x00\x04ab" * 4000, b"\xff" * 90_000, b"\x00" * 90_000):
+        file.write_bytes(jpeg[:20] + between + jpeg[20:])
+        assert decode(file).shape == (64, 80, 3)
+    for between in (b"\xff\xfe\x00\x04ab" * 6000, b"\x00" * 110_000):
+        file.write_bytes(jpeg[:20] + between + jpeg[20:])
+        assert "has too much before its picture" in refused(file)
+    file.write_bytes(jpeg[:20] + bytes(200_000))
+    assert "remove it" in refused(file)
+    buffer = io.BytesIO()
+    noise(80, 64).save(buffer, "PNG")
+    png, file = buffer.getvalue(), tmp_path / "a.png"
+    chunk = struct.pack(">I", 0) + b"abCd" + struct.pack(">I", zlib.crc32(b"abCd"))
+    file.write_bytes(png[:33] + chunk * 4000 + png[33:])
+    assert decode(file).shape == (64, 80, 3)
+    file.write_bytes(png[:33] + chunk * 6000 + png[33:])
+    assert "has too much beside its picture" in refused(file)
+
+
+def test_a_header_that_asks_for_more_than_any_telephone(tmp_path: Path):
+    buffer = io.BytesIO()
+    noise(80, 64).save(buffer, "JPEG")
+    content = bytearray(buffer.getvalue())
+    place = content.index(b"\xff\xc0") + 5
+    content[place : place + 4] = struct.pack(">HH", 65535, 65535)
+    (tmp_path / "a.jpg").write_bytes(content)
+    assert "is too large (65535 x 65535 pixels" in refused(tmp_path / "a.jpg")
+
+
+def test_the_library_says_nothing_by_itself(tmp_path: Path):
+    file = tmp_path / "a.tif"
+    tags = [(256, 4, 10), (257, 4, 10), (258, 3, 8), (259, 3, 1), (262, 3, 1), (273, 4, 8),
+            (277, 3, 60000), (279, 4, 100)]  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    file.write_bytes(b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + bytes(1000))
+    code = "import sys; from sharpzo.data import decode; decode(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, check=False)
+    said = done.stderr.decode()
+    assert "PhotoError" in said
+    assert "More samples" not in said
 
 
 def test_a_baseline_jpeg_has_one_scan_whatever_its_thumbnail_has(tmp_path: Path):

@@ -7,7 +7,9 @@ is decided by the size of the file and its markers, before a pixel is decoded.
 from __future__ import annotations
 
 import hashlib
+import logging
 import mmap
+import os
 import re
 import stat
 import threading
@@ -41,6 +43,8 @@ REDUCED_SIDE = 4 * 518
 MAX_SCANS = 500
 MAX_SCANNED = 12 * MAX_PIXELS
 
+# Before the picture, where hundreds are usual in photos with depth maps and the like.
+MAX_SEGMENTS, MAX_JUNK = 5000, 100_000
 MANY_BITS = "has 32 bits a pixel; convert it to 8 bits a channel"
 
 _HEVC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
@@ -48,6 +52,7 @@ _AV1 = (b"avif", b"avis")
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # in coded data 0xff is followed by 0 or RST
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 _CHUNK = 1 << 20
+_log, _SILENT = logging.getLogger("PIL"), logging.NullHandler()  # its errors name no file
 _FILTERS = threading.Lock()  # the warning filters of Python belong to the whole process
 
 
@@ -64,7 +69,7 @@ def opened(path: Path, *, smallest: bool = False) -> Iterator[PILImage]:
     try:
         with _file(path) as file, _image(path, file) as image:
             if _is_jpeg(image):
-                _bound_jpeg(path, image, smallest)
+                _bound_jpeg(path, image, _scans(image), smallest)
             else:
                 _check_pixels(path, *image.size, MAX_PIXELS)
             if has_32_bits(image):
@@ -77,7 +82,11 @@ def opened(path: Path, *, smallest: bool = False) -> Iterator[PILImage]:
             path, f"is not a readable {READ} file; convert it to JPEG, or remove it"
         ) from error
     except Image.DecompressionBombError as error:
-        raise PhotoError(path, f"is too large ({error}); make it smaller, or remove it") from error
+        raise PhotoError(
+            path,
+            f"is too large (more than {2 * MAX_PIXELS:,} pixels, the limit is {MAX_PIXELS:,}); "
+            "make it smaller, or remove it",
+        ) from error
     except MemoryError as error:
         raise PhotoError(path, "needs more memory than there is; make it smaller") from error
     # Pillow's readers raise nearly anything on damaged files: OSError, SyntaxError, struct.error
@@ -167,6 +176,12 @@ def _image(path: Path, file: BinaryIO) -> PILImage:
 
     kind = _kind(file.read(64))
     file.seek(0)
+    if kind == "JPEG":
+        _check_segments(path, file)
+    elif kind == "PNG":
+        _check_chunks(path, file)
+        file.seek(0)
+    _log.addHandler(_SILENT)
     with quiet():
         if kind == "JPEG":  # not Image.open: it refuses 200 megapixels, and takes MPO for an album
             return JpegImagePlugin.JpegImageFile(file)
@@ -178,9 +193,11 @@ def _image(path: Path, file: BinaryIO) -> PILImage:
 
 
 def _kind(head: bytes) -> str | None:
-    """JPEG, HEIF or AVIF by the first bytes, as names often lie; None: one of the others."""
+    """JPEG, PNG, HEIF or AVIF by the first bytes, as names often lie; None: one of the others."""
     if head[:3] == b"\xff\xd8\xff":
         return "JPEG"
+    if head[:8] == b"\x89PNG\r\n\x1a\n":
+        return "PNG"
     if head[4:8] != b"ftyp":
         return None
     brands = [head[8:12], *(head[i : i + 4] for i in range(16, len(head) - 3, 4))]
@@ -223,9 +240,10 @@ def _check_pixels(path: Path, width: int, height: int, limit: int) -> None:
         )
 
 
-def _bound_jpeg(path: Path, image: PILImage, smallest: bool) -> None:
+def _bound_jpeg(path: Path, image: PILImage, scans: int, smallest: bool) -> None:
     """Bound the work and the memory of a JPEG, and choose the scale of what is large."""
-    full, scans = image.width * image.height, _scans(image)
+    full = image.width * image.height
+    _check_pixels(path, *image.size, MAX_JPEG_PIXELS)
     if scans > 1:  # all coefficients are in memory, at whatever scale
         _check_pixels(path, *image.size, MAX_PIXELS)
     if scans > MAX_SCANS or scans * full > MAX_SCANNED:
@@ -234,7 +252,6 @@ def _bound_jpeg(path: Path, image: PILImage, smallest: bool) -> None:
             f"has {'more than ' if scans > MAX_SCANS else ''}{min(scans, MAX_SCANS)} scans of "
             f"{image.width} x {image.height} pixels, which take too long; save it anew",
         )
-    _check_pixels(path, *image.size, MAX_JPEG_PIXELS)
     scale = 1
     if full > MAX_PIXELS:
         scale = max(by for by in (1, 2, 4, 8) if by == 1 or min(image.size) >= by * REDUCED_SIDE)
@@ -243,6 +260,34 @@ def _bound_jpeg(path: Path, image: PILImage, smallest: bool) -> None:
         scale = 8
     if scale > 1:
         image.draft(None, (max(image.width // scale, 1), max(image.height // scale, 1)))
+
+
+def _check_segments(path: Path, file: BinaryIO) -> None:
+    """Bound what lies before the picture of a JPEG: Pillow reads it in Python, byte by byte where
+    no segment begins."""
+    segments, place, junk = 0, 2, 0
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        while found := _MARKER.search(content, place):
+            junk += found.start() - place
+            segments += 1
+            if segments > MAX_SEGMENTS or junk > MAX_JUNK:
+                raise PhotoError(path, "has too much before its picture; save it anew")
+            if content[found.start() + 1] in (_START_OF_SCAN, _END_OF_IMAGE):
+                return
+            place = found.end() + int.from_bytes(content[found.end() : found.end() + 2], "big")
+        if len(content) - place > MAX_JUNK:
+            raise PhotoError(path, "has no picture; copy it again, or remove it")
+
+
+def _check_chunks(path: Path, file: BinaryIO) -> None:
+    """Bound the chunks of a PNG beside those of the picture, which Pillow reads one by one."""
+    file.seek(8)
+    others = 0
+    while len(head := file.read(8)) == 8 and head[4:] != b"IEND":
+        others += head[4:] not in (b"IDAT", b"fcTL", b"fdAT")
+        if others > MAX_SEGMENTS:
+            raise PhotoError(path, "has too much beside its picture; save it anew")
+        file.seek(int.from_bytes(head[:4], "big") + 4, os.SEEK_CUR)
 
 
 def _scans(image: PILImage) -> int:
