@@ -62,8 +62,8 @@ CELLS: dict[str, tuple[str, dict[str, Any]]] = {
     "fgn, dim 512": ("fgn", {"dim": 512}),
     "fgn, 12 steps kept": ("fgn", {"search.history": 12}),
     "fgn, differences": ("fgn", {"difference": 0.01}),
-    "sharpzo": ("sharpzo", {}),
-    "sharpzo, the last point": ("sharpzo", {"choose": False}),
+    "sharpzo, projected": ("sharpzo", {}),
+    "sharpzo, projected, the last point": ("sharpzo", {"choose": False}),
 }  # fmt: skip
 
 
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace, dataset: str, cell: str, seed: int) -> dict[st
     checkpoint, drawn = Checkpoint.open(resolve(None)), draw(args, dataset, seed)
     name, changes = CELLS[cell]
     method = find(name)
-    settings = method.configure(None, changes)
+    settings = method.configure("projected" if "projected" in cell else None, changes)
     judged_on = drawn.test if args.test else others(args, dataset, seed)
     splits = {"train": drawn.train, "val": drawn.val, "judged": judged_on}
     splits |= wanted_views(checkpoint, drawn.train, settings, seed)

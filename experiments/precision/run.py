@@ -25,7 +25,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 RESULTS = Path(__file__).parent / "results.jsonl"
 EMULATED = "bfloat16 (emulated)"
 PRECISIONS = ("float32", "float16", "int8", "int4", EMULATED)
-METHODS = ("fgn", "sharpzo", "cma-es", "zo-sgd")
+METHODS = ("fgn", "sharpzo", "sharpzo, projected", "cma-es", "zo-sgd")  # a preset after the comma
 # What a tower's graph computes; the rest moves numbers or counts.
 _COMPUTED = {"Add", "Erf", "Exp", "Gelu", "Gemm", "LayerNormalization", "MatMul", "Mul",
              "ReduceMean", "ReduceSum", "Sigmoid", "Softmax", "Sub"}  # fmt: skip
@@ -70,8 +70,10 @@ def compute(data: Path, method: str, precision: str, seed: int, cache: Path) -> 
     from sharpzo.data.intake import load
 
     photos = load(data / "eurosat", dataset="eurosat", shots=16, seed=seed)
+    name, _, preset = method.partition(", ")
     classifier = PromptClassifier(
-        method,
+        name,
+        preset=preset or None,
         seed=seed,
         budget=Budget(5000),
         threads=1,

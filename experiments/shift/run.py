@@ -74,7 +74,7 @@ CELLS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "fgn-csc, 4 views": ("fgn-csc", None, {"views": 4}),
     "cma-es": ("cma-es", None, {}),
     "sharp-cma-es": ("sharp-cma-es", None, {}),
-    "sharpzo": ("sharpzo", None, {}),
+    "sharpzo, projected": ("sharpzo", "projected", {}),
     "coop as published": ("coop", "published", {}),
 }
 # what is compared, paired by seed: others with the default, augmented views with none, and
@@ -86,7 +86,7 @@ PAIRS = (
     ("fgn, rho 1", "fgn"),
     ("fgn-csc, rho 1", "fgn-csc"),
     ("sharp-cma-es", "cma-es"),
-    ("sharpzo", "cma-es"),
+    ("sharpzo, projected", "cma-es"),
 )
 
 
