@@ -5,7 +5,7 @@
     python experiments/defaults/run.py --table
 
 DATASETS holds ``eurosat/`` and ``caltech-101/`` in CoOp's layout; Fashion-MNIST is the
-demo set. 16 shots, the embedded model, seeds 1 to 3, the last point. Accuracy is that on held-out
+demo set. 16 shots, the embedded model, seeds 1 to 3. Accuracy is that on held-out
 development photos: those that the draws of the other seeds hold and this draw does not. The test
 split is not read. A line of ``results.jsonl`` beside this file is one run, lines that are there are
 skipped. A cell is the default with one thing changed.
@@ -42,6 +42,7 @@ DENSE = {"search.zo.score": "dense", "search.zo.keep": 1.0}
 CELLS: dict[str, dict[str, Any]] = {
     "default": {},
     "projected": {},
+    "validation chooses": {"choose": True},
     "stage 2 alone": {"search.switch.generation": 0},
     "40 generations": {"search.switch.generation": 40},
     "population 24": {"search.cma.population_size": 24},
@@ -135,7 +136,7 @@ def main() -> None:
             tower = OnnxTextTower(checkpoint, drawn.class_names, threads=1)
             for cell in todo:
                 preset = cell if cell in method.presets else None
-                settings = method.configure(preset, {"choose": False} | CELLS[cell])
+                settings = method.configure(preset, CELLS[cell])
                 begin = time.perf_counter()
                 fitted = fit(
                     method,
