@@ -3,10 +3,13 @@
 import re
 from pathlib import Path
 
+from sharpzo.data import files
 from sharpzo.data.archive import MOST_BYTES, MOST_GROWTH
+from sharpzo.data.dataset import REMARKS
 from sharpzo.data.entries import passed_over
 from sharpzo.data.label_file import LABELS, PATHS
 from sharpzo.data.split_names import role
+from sharpzo.memory import MB
 
 PAGE = " ".join((Path(__file__).parents[2] / "docs" / "your-photos.md").read_text().split())
 
@@ -41,3 +44,12 @@ def test_columns_and_limits():
     assert f"more than {MOST_BYTES >> 30} GiB" in PAGE
     assert MOST_GROWTH == 100
     assert "a hundred times its size" in PAGE
+
+
+def test_the_bounds_of_files_are_the_readers():
+    assert f"files above {files.MAX_BYTES // MB} MB" in PAGE
+    assert f"more than {files.MAX_PIXELS:,} pixels (a JPEG may have four times" in PAGE
+    assert files.MAX_JPEG_PIXELS == 4 * files.MAX_PIXELS
+    assert f"more than {files.MAX_SCANS} scans" in PAGE
+    assert all(name in PAGE for name in re.findall("[A-Za-z]{3,}", files.READ))
+    assert f"the first {REMARKS:,}" in PAGE
