@@ -15,6 +15,8 @@ LAYERS = [
     {"report"},
     {"bench", "testing"},
     {"classifier"},
+    {"fitting"},
+    {"trained"},
     {"methods"},
     {"run"},
     {"evaluate", "objective"},

@@ -152,7 +152,7 @@ def warm(args: argparse.Namespace, dataset: str) -> None:
     heads, splits = [], {}
     for seed in args.seeds:
         drawn = draw(args, dataset, seed)
-        heads.append(tuned(args, "ladder+image", drawn, seed).head_)
+        heads.append(tuned(args, "ladder+image", drawn, seed).fit_.head)
         splits = judged(drawn.test)
 
     def report(what: str, done: int, total: int) -> None:

@@ -103,6 +103,15 @@ def _clear(folder: Path) -> None:
         file.unlink(missing_ok=True)
 
 
+def remove(folder: Path) -> None:
+    """Take a claimed folder away again, with whatever of a run was written into it."""
+    _clear(folder)
+    for name in (RECORD, HISTORY):
+        (folder / name).unlink(missing_ok=True)
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
 def write(folder: Path, arrays: dict[str, Array], record: dict[str, Any]) -> None:
     """Write arrays, then the record that carries their hash."""
     import numpy as np

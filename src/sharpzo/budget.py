@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 from sharpzo.errors import BudgetError
 from sharpzo.types import Reason
@@ -27,8 +28,9 @@ class Budget:
     def __post_init__(self) -> None:
         for name in ("forwards", "seconds", "steps"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise BudgetError(f"budget of {name} is {value}; give a number above 0")
+            kind, what = (Real, "a number") if name == "seconds" else (Integral, "an integer")
+            if value is not None and (not isinstance(value, kind) or not float(value) > 0):
+                raise BudgetError(f"budget of {name} is {value!r}; give {what} above 0")
 
     def exhausted(
         self, *, forwards: int, seconds: float, steps: int, wanted: int = 1

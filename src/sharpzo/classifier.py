@@ -2,61 +2,68 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import inspect
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from copy import copy
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from sharpzo import __version__, artifact
 from sharpzo.budget import Budget
 from sharpzo.data.dataset import TEMPLATE
-from sharpzo.errors import ArtifactError, InputError
-from sharpzo.evaluate import Evaluation, evaluate
-from sharpzo.heads.by_detour import detours
-from sharpzo.journal import Journal
-from sharpzo.memory import parse_size, peak_memory_mb
-from sharpzo.methods import METHODS, Fit, Images, Task, find, fit
-from sharpzo.methods.chance import cautions
-from sharpzo.methods.zero_shot import zero_shot_head
-from sharpzo.metrics import softmax
-from sharpzo.settings import as_dict
-from sharpzo.towers.runtime import Arithmetic, Engine, Runtime
-from sharpzo.types import Array, Detour, Features, Head, Step
+from sharpzo.errors import ArtifactError, InputError, NotFittedError
+from sharpzo.evaluate import Evaluation
+from sharpzo.settings import changes
+from sharpzo.towers.features import Progress
+from sharpzo.towers.runtime import Arithmetic, Engine
+from sharpzo.types import Array, Head, Step
 
 if TYPE_CHECKING:
     from sharpzo.data.dataset import Dataset, LabelledPhotos
-    from sharpzo.towers.opening import Towers
-
-Progress = Callable[[str, int, int], None]  # what is being encoded, photos done, photos in all
+    from sharpzo.methods import Fit
+    from sharpzo.trained import Trained
 
 
 class PromptClassifier:
-    """Tune a frozen vision-language model on a few photos a class and classify with it.
+    """Tune a frozen vision-language model on a few photos per class and classify with it.
 
     ``method`` is a name of ``sharpzo.methods`` with an optional ``preset`` and ``settings``
     (dotted names, such as ``{"search.zo.keep": 0.1}``); ``model`` is a checkpoint folder or a hub
     id (None: the embedded model); ``template`` holds ``{}`` where the class name goes; ``cache``
     is a folder that keeps image features (None: they are computed again each time). ``engine``
-    and ``precision`` are the text tower's (see `Runtime`); image features are always float32.
-    ``memory_limit``, such as "600MB", binds what this process and its children have in memory:
-    towers are then computed block by block, photos in a process of its own, and what cannot fit
-    raises BudgetError before work begins.
+    and ``precision`` are the text tower's while it is tuned (see `Runtime`); image features are
+    always float32. ``memory_limit``, such as "600MB", binds what this process and its children
+    have in memory: towers are then computed block by block, photos in a process of its own, and
+    what cannot fit raises BudgetError before work begins.
 
-    Photos are paths, PIL images or uint8 arrays (height, width, 3). After ``fit``:
-    ``classes_`` (names), ``fit_`` (what it cost and why it stopped), ``zero_shot_`` (the head of
-    the untuned model), ``history_`` (journalled steps) and ``encoded_`` (features by split).
+    Photos are paths, PIL images, arrays (height, width, 3) of uint8 or of floats from 0 to 1, or
+    an array (N, height, width, 3); a single photo counts as a list of one. Labels are class names,
+    which the model reads with spaces for underscores.
+
+    The class follows the conventions of scikit-learn without needing it: parameters are kept as
+    they are given and checked by ``fit``; ``clone``, ``cross_val_score``, ``GridSearchCV`` and
+    ``Pipeline`` work; it can be copied and pickled. After ``fit`` or ``load``: ``classes_`` (the
+    labels), ``record_`` (what ``run.json`` will say) and ``history_`` (journalled steps); after
+    ``fit`` also ``fit_`` (what it cost and why it stopped) and ``zero_shot_`` (the head of the
+    untuned model).
 
     >>> from sharpzo.data.demo import load_demo
     >>> photos = load_demo(seed=1)
     >>> classifier = PromptClassifier().fit(photos)
-    >>> classifier.predict([photos.test.photos[0].decode()]).shape
+    >>> classifier.predict(photos.test.photos[0].decode()).shape
     (1,)
+    >>> classifier.evaluate(photos.test).accuracy > classifier.evaluate(photos.test).n / 1000
+    True
     """
+
+    _estimator_type = "classifier"
+
+    classes_: Array
+    record_: dict[str, Any]
+    history_: list[Step]
+    fit_: Fit
+    zero_shot_: Head
 
     def __init__(
         self,
@@ -74,235 +81,160 @@ class PromptClassifier:
         cache: str | Path | None = None,
         memory_limit: str | int | None = None,
     ) -> None:
-        self.method = find(method)
-        self.settings = self.method.configure(preset, settings)
+        self.method = method
         self.preset = preset
+        self.settings = settings
         self.model = model
         self.template = template
         self.seed = seed
-        self.budget = budget or Budget()
-        self.runtime = Runtime(engine, precision, threads)
-        self.cache = None if cache is None else Path(cache)
-        self.memory_limit = None if memory_limit is None else parse_size(memory_limit)
-        if self.memory_limit is not None and self.method.need is None:
-            raise InputError(
-                f"method {self.method.name} needs more than the towers block by block; choose "
-                "another method, or leave out the memory limit"
-            )
-        self.head_: Head | None = None
-        self.arrays_: dict[str, Array] = {}
-        self.history_: list[Step] = []
-        self.record_: dict[str, Any] = {}
-        self._opened: Towers | None = None
+        self.budget = budget
+        self.threads = threads
+        self.engine = engine
+        self.precision = precision
+        self.cache = cache
+        self.memory_limit = memory_limit
 
-    # --- fitting -----------------------------------------------------------------------------
+    # --- parameters -------------------------------------------------------------------------------
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The parameters of the constructor by name; none of them has parameters of its own."""
+        return {name: getattr(self, name) for name in _parameters(type(self))}
+
+    def set_params(self, **params: Any) -> PromptClassifier:
+        """Change parameters for the next fit; an unknown name raises InputError."""
+        known = _parameters(type(self))
+        for name in params:
+            if name not in known:
+                raise InputError(f"there is no parameter '{name}'; known: {', '.join(known)}")
+        for name, value in params.items():
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self) -> str:
+        changed = [
+            f"{name}={getattr(self, name)!r}"
+            for name, default in _parameters(type(self)).items()
+            if getattr(self, name) != default
+        ]
+        return f"{type(self).__name__}({', '.join(changed)})"
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
+
+        return Tags(
+            estimator_type="classifier",
+            target_tags=TargetTags(required=False),  # folders name their classes
+            classifier_tags=ClassifierTags(),
+            input_tags=InputTags(two_d_array=False, string=True),
+        )
+
+    # --- fitting ----------------------------------------------------------------------------------
 
     def fit(
         self,
-        photos: Dataset | str | Path | Sequence[Any],
-        labels: Sequence[Any] | None = None,
+        photos: Any,
+        labels: Any = None,
         *,
         shots: int | None = None,
-        encoded: Mapping[str, Features] | None = None,
-        milestones: Sequence[int] = (),
         listen: Callable[[Step], None] = lambda step: None,
         progress: Progress = lambda what, done, total: None,
-        warn: Callable[[str], None] | None = None,
     ) -> PromptClassifier:
-        """Tune on a data set, a folder with one subfolder a class, or photos with labels.
+        """Tune on a folder with one subfolder per class, photos with labels, or a data set.
 
-        From a folder or a list, ``shots`` photos a class are drawn (None: all) and up to four
-        more are set aside for validation, which alone chooses. A data set is taken as it is; its
-        test split is never read here. ``encoded`` is the ``encoded_`` of a classifier of the same
-        photos, which are then not encoded again. A search keeps its choice at ``milestones`` of
-        forwards in ``fit_.milestones``. ``listen`` hears every validated step, ``progress`` the
-        photos encoded, ``warn`` (None: Python's warnings) why the method can hardly help.
+        From a folder or from photos, ``shots`` per class are drawn (None: all) and up to four more
+        are set aside for validation, which alone chooses. A data set is taken as it is. The test
+        split of either is never read here. ``listen`` hears every validated step, ``progress`` how
+        many photos are encoded; Python's warnings say if the method can hardly help. A fit that
+        fails leaves the classifier as it was.
+
+        Raises InputError for parameters, photos or labels that cannot be used.
         """
-        from sharpzo.towers.features import wanted_views
+        from sharpzo.fitting import Fitter
 
-        dataset = self._dataset(photos, labels, shots)
-        checkpoint, splits = self._towers().checkpoint, {"training": dataset.training()}
-        splits |= {"validation": dataset.val} if dataset.val else {}
-        splits |= wanted_views(checkpoint, splits["training"], self.settings, self.seed)
-        # The text tower comes first: its complaints about class names come before the work.
-        tower = self._towers().text(
-            dataset.class_names,
-            self.template,
-            before=[*splits.values()],
-            after=[dataset.test] if dataset.test else [],
-            need=self.method.need and partial(self.method.need, self.settings),
-        )
-        self.encoded_ = dict(encoded or {})
-        self.encoded_ |= self._encode(
-            {name: split for name, split in splits.items() if name not in self.encoded_}, progress
-        )
-        self.history_ = []
+        ours = _parameters(PromptClassifier)  # a subclass may have more
+        fitter = Fitter.of(**{name: getattr(self, name) for name in ours})
+        dataset, classes = _dataset(photos, labels, shots, fitter.seed)
 
-        def heard(step: Step) -> None:
-            self.history_.append(step)
-            listen(step)
+        def warn(sentence: str) -> None:
+            warnings.warn(sentence, stacklevel=5)  # at the caller of this method
 
-        begin = time.perf_counter()  # before the text tower is compiled, at its first forward
-        self.zero_shot_ = zero_shot_head(tower)
-        self.warnings_ = cautions(self.method, self.zero_shot_, self.encoded_, warn)
-        self.fit_: Fit = fit(
-            self.method,
-            self.settings,
-            Task(
-                train=self.encoded_["training"],
-                validation=self.encoded_.get("validation"),
-                tower=tower,
-                seed=self.seed,
-                budget=self.budget,
-                listen=heard,
-                views=self.encoded_.get("views"),
-                images=Images(
-                    splits["training"], dataset.val, self._towers().image, splits.get("views")
-                ),
-                milestones=tuple(milestones),
-                begin=begin,
-            ),
-        )
-        self.head_ = self.fit_.head
-        self.arrays_ = dict(self.fit_.arrays)
-        if dataset.val and self._detours():  # what is evaluated on it needs them taken
-            self.encoded_ |= self._encode({"validation": dataset.val}, progress, self._detours())
-        self.classes_ = np.array(dataset.class_names)
-        self.record_ = self._record(dataset, tower.fingerprint)
-        tower.close()
+        fitted = fitter.fit(dataset, listen=listen, progress=progress, warn=warn)
+        if classes is not None and classes.tolist() != list(dataset.class_names):
+            fitted.record["labels"] = classes.tolist()
+        fitted.measure()
+        self._adopt(fitted)
+        self.fit_, self.zero_shot_ = fitted.fit, fitted.zero_shot
         return self
 
-    def _dataset(self, photos: Any, labels: Sequence[Any] | None, shots: int | None) -> Dataset:
-        from sharpzo.data.dataset import Dataset
-        from sharpzo.data.intake import label, load
+    def _adopt(self, trained: Trained) -> None:
+        self._trained = trained
+        self.classes_ = trained.classes
+        self.record_ = trained.record
+        self.history_ = list(trained.history)
 
-        if isinstance(photos, Dataset):
-            return photos
-        if isinstance(photos, str | Path):
-            return load(photos, shots=shots, seed=self.seed)
-        return label(photos, labels or (), shots, self.seed)
+    def _fitted(self) -> Trained:
+        if "_trained" not in vars(self):
+            raise not_fitted("this classifier has not been fitted; call fit, or load a run")
+        return self._trained
 
-    def _encode(
-        self,
-        splits: Mapping[str, LabelledPhotos],
-        progress: Progress = lambda *_: None,
-        by: Sequence[Detour] = (),
-    ) -> dict[str, Features]:
-        return self._towers().encode(splits, progress, self.cache, by)
-
-    def _detours(self) -> list[Detour]:
-        """The ways that photos take before the fitted heads see them: nearly always none."""
-        milestones = getattr(getattr(self, "fit_", None), "milestones", {}).values()
-        return detours([self.head_, *(chosen.judged.head for chosen in milestones)])
-
-    def _towers(self) -> Towers:
-        from sharpzo.towers.opening import Towers
-
-        if self._opened is None:
-            self._opened = Towers(self.model, self.runtime, self.memory_limit)
-        return self._opened
-
-    def sibling(self, method: str) -> PromptClassifier:
-        """Return an unfitted classifier by another method, otherwise like this one."""
-        other = PromptClassifier(
-            method, model=self.model, template=self.template, seed=self.seed,
-            cache=self.cache, memory_limit=self.memory_limit, **vars(self.runtime),
-        )  # fmt: skip
-        other._opened = self._opened
-        return other
-
-    def rename(self, class_names: Sequence[str]) -> PromptClassifier:
+    def rename(self, names: Iterable[str]) -> PromptClassifier:
         """Return a classifier among other names, which training may never have seen.
 
         What was tuned (a prompt, a projection) is shared by all class names; a method without
         that raises InputError.
         """
-        head = self._fitted()
-        if self.method.rename is None:
-            able = ", ".join(method.name for method in METHODS.values() if method.rename)
-            raise InputError(
-                f"method {self.method.name} knows only the classes that it was trained on; "
-                f"methods that can name others: {able}"
-            )
+        from sharpzo.data.given import label_list
+
+        given = label_list(names, "class name", "give strings")
+        trained = self._fitted().rename(given)
         other = copy(self)
-        other.classes_ = np.array([str(name) for name in class_names])
-        arrays = {**self.arrays_, **head.arrays()}
-        tower = self._towers().text(class_names, self.template)
-        try:
-            other.head_ = self.method.rename(arrays, tower)
-        finally:
-            tower.close()
+        for name in ("fit_", "zero_shot_"):  # they speak of the names that were fitted
+            vars(other).pop(name, None)
+        other._adopt(trained)
         return other
 
-    # --- using -------------------------------------------------------------------------------
+    # --- using ------------------------------------------------------------------------------------
 
-    def predict_proba(self, photos: Iterable[Any]) -> Array:
+    def predict_proba(self, photos: Any) -> Array:
         """Class probabilities (N, K), columns in the order of ``classes_``."""
-        from sharpzo.data.dataset import LabelledPhotos
-        from sharpzo.data.photos import as_photo
+        from sharpzo.data import given
 
-        head = self._fitted()
-        many = tuple(as_photo(photo, f"photo {i}") for i, photo in enumerate(photos))
-        if not many:
-            return np.zeros((0, len(self.classes_)))
-        split = LabelledPhotos(many, np.zeros(len(many), np.int64), tuple(self.classes_))
-        encoded = self._encode({"photos": split}, by=self._detours())["photos"]
-        return softmax(head.scores(encoded).astype(np.float64))
+        return self._fitted().probabilities(given.photos(photos))
 
-    def predict(self, photos: Iterable[Any]) -> Array:
-        """Most probable class names (N,)."""
-        return self.classes_[self.predict_proba(photos).argmax(axis=1)]
+    def predict(self, photos: Any) -> Array:
+        """Most probable labels (N,)."""
+        rows = self.predict_proba(photos).argmax(axis=1)
+        return self.classes_[rows]
 
-    def score(self, photos: Sequence[Any], labels: Sequence[Any]) -> float:
-        """Accuracy on photos with class names as labels."""
-        return float((self.predict(photos) == np.array([str(label) for label in labels])).mean())
-
-    def encode(
-        self, split: LabelledPhotos, *, progress: Progress = lambda *_: None
-    ) -> tuple[Features, Array]:
-        """Return features of labelled photos, and which class of this classifier each name is.
-
-        Names are matched by their letters; one that the classifier lacks raises InputError.
-        """
-        names = [str(name) for name in self.classes_]
-        unknown = [name for name in split.class_names if name not in names]
-        if unknown:
-            raise InputError(
-                f"the photos have a class '{unknown[0]}' that this run does not know; it knows: "
-                f"{', '.join(names)}"
-            )
-        rows = np.array([names.index(name) for name in split.class_names])
-        return self._encode({"test": split}, progress, self._detours())["test"], rows
+    def score(self, photos: Any, labels: Any = None) -> float:
+        """Accuracy on labelled photos, as `evaluate` has it."""
+        return self.evaluate(photos, labels).accuracy
 
     def evaluate(
-        self, split: LabelledPhotos, *, progress: Progress = lambda *_: None
+        self,
+        photos: Any,
+        labels: Any = None,
+        *,
+        progress: Progress = lambda what, done, total: None,
     ) -> Evaluation:
-        """Evaluate on labelled photos among all classes of this classifier."""
-        photos, rows = self.encode(split, progress=progress)
-        return evaluate(self._fitted(), replace(
-            photos, labels=rows[photos.labels], class_names=tuple(map(str, self.classes_))
-        ))  # fmt: skip
+        """Evaluate on labelled photos among all classes of this classifier.
 
-    def _fitted(self) -> Head:
-        if self.head_ is None:
-            raise InputError("this classifier has not been fitted; call fit or load a run")
-        return self.head_
-
-    # --- keeping -----------------------------------------------------------------------------
-
-    def save(self, run: str | Path, *, claimed: bool = False) -> Path:
-        """Write a run folder (kilobytes, no pickle); raises ArtifactError if it exists.
-
-        ``claimed``: the caller made the folder and journals into it already.
+        ``photos`` come with ``labels``, or are a split of a data set, or a folder, whose test
+        split is taken, or all of it if there are no splits. A label that the classifier does not
+        know raises InputError. Evaluated on the test split of what it was fitted on, the
+        classifier keeps the accuracy in its record.
         """
-        head = self._fitted()
-        folder = Path(run) if claimed else artifact.claim(run)
-        if not claimed:
-            with Journal(folder / artifact.HISTORY) as journal:
-                for step in self.history_:
-                    journal.append(step)
-        artifact.write(folder, {**self.arrays_, **head.arrays()}, self.record_)
-        return folder
+        trained = self._fitted()
+        split = _split(trained, photos, labels)
+        if not len(split):
+            raise InputError("there are no photos to evaluate on; give at least one")
+        return trained.evaluate(split, progress=progress)
+
+    # --- keeping ----------------------------------------------------------------------------------
+
+    def save(self, run: str | Path) -> Path:
+        """Write a run folder (kilobytes, no pickle); raises ArtifactError if it exists."""
+        return self._fitted().save(run)
 
     @classmethod
     def load(
@@ -315,86 +247,96 @@ class PromptClassifier:
     ) -> PromptClassifier:
         """Read a run folder; ``model`` says where the checkpoint lies now, if it has moved.
 
-        Raises ArtifactError if the run is damaged or was made with another model.
+        The classifier has the parameters of the run, so that fitting it again to the same photos
+        gives the same. Raises ArtifactError if the run is damaged or was made with another model.
         """
-        found = artifact.read(run)
-        record = found.record
+        from sharpzo.trained import load
+
+        trained = load(run, model=model, cache=cache, memory_limit=memory_limit)
+        record, method = trained.record, trained.method
         try:
+            preset, budget = record["preset"], Budget(**record.get("budget", {}))
+            base = method.presets.get(preset, method.settings)
             classifier = cls(
-                record["method"],
-                preset=record["preset"],
+                method.name,
+                preset=preset,
+                settings=changes(base, record["settings"]) or None,
                 model=model or record["model"]["id"],
                 template=record["template"],
                 seed=record["seed"],
+                budget=None if budget == Budget() else budget,
+                threads=record.get("threads"),
+                engine=record["engine"],
+                precision=record["precision"],
                 cache=cache,
                 memory_limit=memory_limit,
             )
-            classifier.classes_ = np.array(record["class_names"])
-            expected = record["model"]["sha256"]
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise ArtifactError(f"{run} has an incomplete record ({error}); fit again") from None
-        classifier.arrays_ = found.arrays
-        classifier.head_ = classifier.method.load(found.arrays)
-        if classifier.head_.n_classes != len(classifier.classes_):
-            raise ArtifactError(
-                f"{run} has a classifier of {classifier.head_.n_classes} classes for "
-                f"{len(classifier.classes_)} class names; fit again"
-            )
-        classifier.record_ = record
-        if (actual := classifier._towers().checkpoint.fingerprint) != expected:
-            raise ArtifactError(
-                f"{run} was made with another model (sha256 {expected[:12]}…) than "
-                f"{model or record['model']['id'] or 'the embedded one'} ({actual[:12]}…); give "
-                "the right one as model, or fit again"
-            )
+        classifier._adopt(trained)
         return classifier
 
-    def _record(self, dataset: Dataset, text_fingerprint: str) -> dict[str, Any]:
-        from sharpzo.towers.preprocess import Preprocessing
 
-        checkpoint = self._towers().checkpoint
-        fitted = self.fit_
-        return {
-            "sharpzo_version": __version__,
-            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "model": {
-                "id": _model_id(self.model),
-                "sha256": checkpoint.fingerprint,
-                "text_sha256": text_fingerprint,
-            },
-            "class_names": list(dataset.class_names),
-            "template": self.template,
-            "preprocessing": as_dict(Preprocessing.open(checkpoint)),
-            "method": self.method.name,
-            "preset": self.preset,
-            "settings": as_dict(self.settings),
-            "seed": self.seed,
-            "engine": self.runtime.engine,
-            "precision": self.runtime.precision,
-            "data": {
-                "source": dataset.source,
-                "shots": dataset.shots,
-                "training_photos": len(dataset.train),
-                "training_sha256": self.encoded_["training"].fingerprint,
-                "validation_photos": len(dataset.val) if dataset.val else 0,
-                "test_photos": len(dataset.test) if dataset.test else 0,
-                **dataset.remarks(),
-            },
-            "stopped": fitted.reason.value,
-            "forwards": fitted.forwards,
-            "image_passes": fitted.image_passes,
-            "steps": fitted.steps,
-            "seconds": round(fitted.seconds, 3),
-            "peak_memory_mb": peak_memory_mb(),
-            "notes": dict(fitted.notes),
-            "warnings": self.warnings_,
-            "validation": {"accuracy": fitted.validation_accuracy},
-            "test": {"accuracy": None},
-        }
+def not_fitted(sentence: str) -> NotFittedError:
+    """Make the error, which is scikit-learn's NotFittedError, too, where scikit-learn is loaded."""
+    theirs = getattr(sys.modules.get("sklearn.exceptions"), "NotFittedError", None)
+    if theirs is None:
+        return NotFittedError(sentence)
+    both = type(
+        "NotFittedError",
+        (NotFittedError, theirs),
+        {"__reduce__": lambda self: (not_fitted, self.args), "__module__": __name__},
+    )
+    return both(sentence)
 
 
-def _model_id(model: str | Path | None) -> str | None:
-    """What finds the checkpoint again from any working directory; None is the embedded model."""
-    if model is None:
-        return None
-    return str(Path(model).resolve()) if Path(model).is_dir() else str(model)
+def _parameters(cls: type) -> dict[str, Any]:
+    """Names of the constructor's parameters and their defaults."""
+    found = inspect.signature(cls).parameters.values()
+    return {parameter.name: parameter.default for parameter in found}
+
+
+def _dataset(
+    photos: Any, labels: Any, shots: int | None, seed: int
+) -> tuple[Dataset, Array | None]:
+    """What to fit, and the labels (K,) that stand for its class names, if labels were given."""
+    from sharpzo.data import given
+    from sharpzo.data.dataset import Dataset, LabelledPhotos
+    from sharpzo.data.draw import draw
+    from sharpzo.data.intake import load
+
+    if isinstance(photos, Dataset | LabelledPhotos | str | Path):
+        what = f"the folder {photos}" if isinstance(photos, str | Path) else "a data set"
+        if labels is not None:
+            raise InputError(f"there are labels beside {what}, which has its own; leave them out")
+        if isinstance(photos, LabelledPhotos):
+            whole = Dataset(photos.class_names, photos, None, None, source="photos in memory")
+            return draw(whole, shots, seed), None
+        if not isinstance(photos, Dataset):
+            return load(photos, shots=shots, seed=seed), None
+        if shots is not None:
+            raise InputError(f"shots is {shots}, but {what} is taken as it is; draw from it before")
+        return photos, None
+    return given.labelled(given.photos(photos), labels, shots, seed)
+
+
+def _split(trained: Trained, photos: Any, labels: Any) -> LabelledPhotos:
+    from sharpzo.data import given
+    from sharpzo.data.dataset import LabelledPhotos
+    from sharpzo.data.intake import read
+
+    if isinstance(photos, LabelledPhotos):
+        if labels is not None:
+            raise InputError("there are labels beside labelled photos; leave them out")
+        return photos
+    if labels is None and isinstance(photos, str | Path) and Path(photos).is_dir():
+        found = read(photos)
+        whole = found.train if found.val is None else None
+        split = found.test or whole
+        if split is None:
+            raise InputError(f"{photos} has no test split; give photos with labels")
+        return split
+    many, values = given.photos(photos), given.label_list(labels)
+    if len(values) != len(many):
+        raise InputError(f"there are {len(many)} photos and {len(values)} labels; give one each")
+    return LabelledPhotos(many, trained.rows(values), trained.class_names)

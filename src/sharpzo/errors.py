@@ -51,6 +51,10 @@ class PhotosError(InputError):
         return "\n".join(self.lines)
 
 
+class NotFittedError(InputError, AttributeError):
+    """A classifier was used before it was fitted; scikit-learn's error of this name is alike."""
+
+
 class CheckpointError(SharpzoError):
     """A model folder is incomplete, inconsistent or of an unknown architecture."""
 

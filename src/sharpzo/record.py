@@ -46,6 +46,20 @@ def _names(value: Any) -> bool:
     return all(map(_text, value)) and all(map(str.strip, value)) and len({*value}) == len(value)
 
 
+def _labels(value: Any) -> bool:
+    """What stands for the class names in Python: texts, or numbers, or truths, none twice."""
+    if not isinstance(value, list) or not value or len({type(label) for label in value}) > 1:
+        return False
+    return isinstance(value[0], str | int) and len({*value}) == len(value)
+
+
+def _budget(value: Any) -> bool:
+    """Limits by name, all above 0."""
+    return _table(value) and all(
+        limit is None or (_number(limit) and limit > 0) for limit in value.values()
+    )
+
+
 def _scalars(value: Any) -> bool:
     """Numbers (a search may note an infinite one), texts and the like by name."""
     return _table(value) and not any(isinstance(one, dict | list) for one in value.values())
@@ -73,6 +87,10 @@ _FIELDS: Mapping[str, Check] = {
     "template": _template,
     "seed": _whole,
     "class_names": _names,
+    "trained_class_names": _names,
+    "labels": _labels,
+    "budget": _budget,
+    "threads": _or_none(_whole),
     "engine": _text,
     "precision": _text,
     "model": _table,

@@ -56,6 +56,31 @@ def override(settings: S, changes: Mapping[str, Any]) -> S:
     return settings
 
 
+def changes(settings: Any, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """What `override` has to change to make settings those that `as_dict` recorded."""
+    now = dict(flat(as_dict(settings)))
+    return {
+        name: value
+        for name, value in flat(recorded)
+        if name not in now or now[name] != value or type(now[name]) is not type(value)
+    }
+
+
+def flat(nested: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested dictionaries as dotted names and values.
+
+    >>> flat({"views": 0, "search": {"rho": 0.5}})
+    [('views', 0), ('search.rho', 0.5)]
+    """
+    rows: list[tuple[str, Any]] = []
+    for name, value in nested.items():
+        if isinstance(value, Mapping):
+            rows += flat(value, f"{prefix}{name}.")
+        else:
+            rows.append((prefix + name, value))
+    return rows
+
+
 def _change(settings: S, name: str, whole: str, value: Any) -> S:
     head, _, rest = name.partition(".")
     if not is_dataclass(settings) or head not in {f.name for f in fields(settings)}:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import sharpzo
+from sharpzo import fitting
 from sharpzo.cli import main
 from sharpzo.cli.options import DEFAULT
 from sharpzo.data.demo import load_demo
@@ -365,7 +366,7 @@ def test_the_demo_and_what_follows_run_without_torch(photos, tmp_path):
 
 
 def test_python_and_the_command_line_have_one_default():
-    assert sharpzo.PromptClassifier().method.name == DEFAULT
+    assert sharpzo.PromptClassifier().method == DEFAULT == fitting.DEFAULT
 
 
 @pytest.mark.filterwarnings("ignore:the untuned model is right")  # on so few photos
@@ -388,7 +389,7 @@ def test_fitting_never_reads_the_test_split(method):
         )
         for test in (broken, None)
     ]
-    assert np.array_equal(fitted[0].head_.weight, fitted[1].head_.weight)
+    assert np.array_equal(fitted[0].fit_.head.weight, fitted[1].fit_.head.weight)
     with pytest.raises(sharpzo.SharpzoError, match="does not exist"):
         fitted[0].evaluate(broken)
 

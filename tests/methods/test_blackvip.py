@@ -159,4 +159,4 @@ def test_predictions_survive_the_artefact(tmp_path):
     plain.fit(list(photos), labels, shots=2)
     assert np.abs(plain.predict_proba(photos) - before).max() > 1e-3
     # What is evaluated on the validation photos finds them prompted.
-    assert made.encoded_["validation"].detours.keys() == {made.head_.detour.digest}
+    assert made._trained.features["validation"].detours.keys() == {made.fit_.head.detour.digest}

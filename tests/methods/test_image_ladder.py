@@ -10,6 +10,7 @@ import pytest
 
 from sharpzo.classifier import PromptClassifier
 from sharpzo.errors import ArtifactError, InputError
+from sharpzo.fitting import Fitter
 from sharpzo.heads import image_ladder
 from sharpzo.heads.image_ladder import TunedHead
 from sharpzo.heads.linear import LinearHead
@@ -133,7 +134,7 @@ def test_features_alone_are_not_enough():
 
 def test_a_memory_limit_is_refused():
     with pytest.raises(InputError, match=r"ladder\+image needs more than the towers"):
-        PromptClassifier("ladder+image", memory_limit="600MB")
+        Fitter.of("ladder+image", memory_limit="600MB")
 
 
 @pytest.mark.parametrize("name", ["tuned", "image_query_low", "image_fc2_high", "unseen_text"])
@@ -169,7 +170,7 @@ def test_predictions_survive_the_artefact(family, tmp_path, monkeypatch):
         "ladder+image", settings=settings, model=tmp_path / "model", threads=1,
         cache=tmp_path / "cache",
     ).fit(photos, names, shots=8)  # fmt: skip
-    assert isinstance(made.head_, TunedHead)
+    assert isinstance(made.fit_.head, TunedHead)
     before = made.predict_proba(photos)
     run = made.save(tmp_path / "run")
     loaded = PromptClassifier.load(run, cache=tmp_path / "cache")
@@ -178,9 +179,9 @@ def test_predictions_survive_the_artefact(family, tmp_path, monkeypatch):
     np.testing.assert_allclose(fresh.predict_proba(photos), before, rtol=1e-3, atol=1e-5)
     others = loaded.rename(["the cat", "photo of a dog", "dog"]).predict_proba(photos)
     assert others.shape == (24, 3)
-    assert made.encoded_["validation"].detours.keys() == {made.head_.detour.digest}
+    assert made._trained.features["validation"].detours.keys() == {made.fit_.head.detour.digest}
     again = PromptClassifier(
         "ladder+image", settings=settings, model=tmp_path / "model", threads=1
     ).fit(photos, names, shots=8)  # fmt: skip
-    for name, array in made.head_.arrays().items():
-        assert np.array_equal(array, again.head_.arrays()[name]), name
+    for name, array in made.fit_.head.arrays().items():
+        assert np.array_equal(array, again.fit_.head.arrays()[name]), name

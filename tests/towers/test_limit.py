@@ -20,6 +20,7 @@ from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.data.demo import load_demo
 from sharpzo.data.photos import as_photo
 from sharpzo.errors import BudgetError, CheckpointError, EngineError, InputError
+from sharpzo.fitting import Fitter
 from sharpzo.memory import MB, Need, resident
 from sharpzo.methods import find
 from sharpzo.towers.checkpoint import Checkpoint, resolve
@@ -157,8 +158,8 @@ def test_fitting_and_predicting_are_the_same_under_a_limit():
         PromptClassifier("projection", threads=1, memory_limit=limit).fit(photos, labels, shots=2)
         for limit in ("2GB", None)
     )
-    for name, features in free.encoded_.items():
-        assert relative(bounded.encoded_[name].vectors, features.vectors) <= 5e-5
+    for name, features in free._trained.features.items():
+        assert relative(bounded._trained.features[name].vectors, features.vectors) <= 5e-5
     found, wanted = (c.predict_proba(photos[:4]) for c in (bounded, free))
     assert relative(found, wanted) <= 1e-3  # the penalty is chosen by a grid; scores are scaled
     names = ["otter", "hazel tree"]
@@ -173,15 +174,14 @@ def test_searches_with_tangents_go_the_same_way_under_a_limit(method):
     demo = load_demo(1)
     few = replace(demo, train=demo.train.take(range(0, 160, 8)), val=None, test=None)
     how = {"threads": 1, "settings": {"search.directions": 8}, "budget": Budget(60)}
-    free = PromptClassifier(method, **how).fit(few)
-    bounded = PromptClassifier(method, memory_limit="2GB", **how)
-    bounded.fit(few, encoded=free.encoded_)
-    assert bounded.fit_.forwards == free.fit_.forwards > 20
-    found, wanted = (c.fit_.notes["training_loss"] for c in (bounded, free))
+    free = Fitter.of(method, **how).fit(few)
+    bounded = Fitter.of(method, memory_limit="2GB", **how).fit(few, encoded=free.features)
+    assert bounded.fit.forwards == free.fit.forwards > 20
+    found, wanted = (c.fit.notes["training_loss"] for c in (bounded, free))
     assert abs(found - wanted) <= 2e-3 * wanted
-    for name, array in free.arrays_.items():
-        assert relative(bounded.arrays_[name], array) <= 2e-2
-    text = [next(iter(c.head_.arrays().values())) for c in (bounded, free)]
+    for name, array in free.fit.arrays.items():
+        assert relative(bounded.fit.arrays[name], array) <= 2e-2
+    text = [next(iter(c.head.arrays().values())) for c in (bounded, free)]
     assert relative(*text) <= 2e-2
 
 
@@ -217,7 +217,7 @@ def test_tangents_are_planned_for(checkpoint):
 
 def test_a_method_that_cannot_be_bounded_says_so():
     with pytest.raises(InputError, match="coop needs more"):
-        PromptClassifier("coop", memory_limit="1GB")
+        Fitter.of("coop", memory_limit="1GB")
 
 
 @linux

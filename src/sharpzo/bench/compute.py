@@ -15,10 +15,10 @@ from sharpzo import __version__
 from sharpzo.bench.cell import FORMAT, Cell, tested
 from sharpzo.bench.sources import Sources
 from sharpzo.budget import Budget
-from sharpzo.classifier import PromptClassifier
 from sharpzo.data.dataset import Dataset, LabelledPhotos
 from sharpzo.errors import SharpzoError
 from sharpzo.evaluate import AmongSome, evaluate
+from sharpzo.fitting import Fitted, Fitter
 from sharpzo.memory import peak_memory_mb
 from sharpzo.methods import load_plugin
 from sharpzo.settings import as_dict
@@ -66,7 +66,7 @@ def compute(cell: Cell, cache: Path | None = None, heard: Heard = lambda done: N
         load_plugin(plugin)
     sources = Sources(cell.root, cell.beside)
     photos = sources.drawn(cell.data_set, cell.shots, cell.seed)
-    classifier = PromptClassifier(
+    fitter = Fitter.of(
         cell.method,
         preset=cell.preset,
         settings=cell.changes,
@@ -79,8 +79,8 @@ def compute(cell: Cell, cache: Path | None = None, heard: Heard = lambda done: N
         cache=cache,
     )
     points = tuple(sorted({*cell.budgets, *cell.milestones}))
-    watched = _validation(classifier, photos, cache)
-    classifier.fit(
+    watched = _validation(fitter, photos)
+    fitted = fitter.fit(
         photos,
         encoded=watched,
         milestones=points,
@@ -88,29 +88,28 @@ def compute(cell: Cell, cache: Path | None = None, heard: Heard = lambda done: N
         warn=lambda sentence: None,  # a bench is asked to compare
     )
     memory = peak_memory_mb()  # of the fit: the test photos are not its own
-    rows = _rows(cell, classifier, points)
-    fitted = classifier.fit_
+    rows = _rows(fitted, points)
     whole = {"": tested(sources.whole(cell.data_set), cell.data_set)}
     whole |= {name: tested(sources.whole(name), name) for name in cell.test_on}
     tests = {
-        name: _test(classifier, split, [head for _, head in rows]) for name, split in whole.items()
+        name: _test(fitted, split, [head for _, head in rows]) for name, split in whole.items()
     }
     return {
         "format": FORMAT,
         "key": cell.key,
         "cell": cell.as_record(),
         "sharpzo": __version__,
-        "settings": as_dict(classifier.settings),
-        "model_sha256": classifier.record_["model"]["sha256"],
+        "settings": as_dict(fitter.settings),
+        "model_sha256": fitted.record["model"]["sha256"],
         "class_names": list(photos.class_names),
         "photos": {"train": len(photos.train), "val": len(photos.val or ())},
         "points": [row for row, _ in rows],
         "tests": tests,
         "peak_memory_mb": memory,
-        "stopped": fitted.reason.value,
-        "notes": dict(fitted.notes),
-        "tuning": _tuning(classifier, watched.get("validation"), photos),
-        "curve": [_point(step) for step in classifier.history_],
+        "stopped": fitted.fit.reason.value,
+        "notes": dict(fitted.fit.notes),
+        "tuning": _tuning(fitter, watched.get("validation"), photos),
+        "curve": [_point(step) for step in fitted.history],
     }
 
 
@@ -143,14 +142,14 @@ def warm(jobs: list[dict[str, Any]], cache: str, heard: Heard = lambda done: Non
         return {"error": str(error)}
 
 
-def _validation(
-    classifier: PromptClassifier, photos: Dataset, cache: Path | None
-) -> dict[str, Features]:
+def _validation(fitter: Fitter, photos: Dataset) -> dict[str, Features]:
     if photos.val is None:
         return {}
-    checkpoint = Checkpoint.open(resolve(classifier.model))
     found = encode(
-        checkpoint, {"validation": photos.val}, threads=classifier.runtime.threads, cache=cache
+        fitter.towers.checkpoint,
+        {"validation": photos.val},
+        threads=fitter.runtime.threads,
+        cache=fitter.cache,
     )["validation"]
     return {
         "validation": Watched(
@@ -159,17 +158,15 @@ def _validation(
     }
 
 
-def _rows(
-    cell: Cell, classifier: PromptClassifier, points: tuple[int, ...]
-) -> list[tuple[dict[str, Any], Head]]:
+def _rows(classifier: Fitted, points: tuple[int, ...]) -> list[tuple[dict[str, Any], Head]]:
     """What each point had cost and chosen, and its classifier; the last one is the whole run."""
-    fitted = classifier.fit_
-    views = len(classifier.encoded_["views"]) if "views" in classifier.encoded_ else 0
+    fitted = classifier.fit
+    views = len(classifier.features["views"]) if "views" in classifier.features else 0
     # A method without a search has no milestones: it runs once and has one row.
     kept = {m: fitted.milestones[m] for m in points[:-1] if m in fitted.milestones}
     rows: list[tuple[dict[str, Any], Head]] = []
     for milestone, chosen in kept.items():
-        spent = [s for s in classifier.history_ if s.forwards <= milestone]
+        spent = [s for s in classifier.history if s.forwards <= milestone]
         rows.append((
             {
                 "budget": milestone,
@@ -192,7 +189,7 @@ def _rows(
     return [*rows, (last, fitted.head)]
 
 
-def _test(classifier: PromptClassifier, split: LabelledPhotos, heads: list[Head]) -> dict[str, Any]:
+def _test(classifier: Fitted, split: LabelledPhotos, heads: list[Head]) -> dict[str, Any]:
     """Accuracies on one test split, whose photos are read here and nowhere else.
 
     Where it has some of the classes only, the choice is among these, as in CoOp's protocol.
@@ -208,13 +205,13 @@ def _test(classifier: PromptClassifier, split: LabelledPhotos, heads: list[Head]
                 "per_class": found.per_class,
             }
         )
-    zero_shot = evaluate(AmongSome(classifier.zero_shot_, rows), photos).accuracy
+    zero_shot = evaluate(AmongSome(classifier.zero_shot, rows), photos).accuracy
     return {"n": len(photos), "zero_shot_accuracy": zero_shot, "points": results}
 
 
-def _tuning(classifier: PromptClassifier, validation: Features | None, photos: Dataset) -> str:
+def _tuning(fitter: Fitter, validation: Features | None, photos: Dataset) -> str:
     """How the settings or the point of a method were chosen, by what was seen of it."""
-    if getattr(classifier.settings, "choose", True) is False:
+    if getattr(fitter.settings, "choose", True) is False:
         return "last iterate"
     # Every fit is measured on the validation photos once; who looks more often chooses by them.
     if isinstance(validation, Watched) and validation.looks > 1 and photos.val is not None:

@@ -8,17 +8,17 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from sharpzo.cli import options
 
 if TYPE_CHECKING:
-    from sharpzo.classifier import PromptClassifier
     from sharpzo.cli.console import Display
     from sharpzo.cli.screen import Screen
     from sharpzo.data.dataset import Dataset
+    from sharpzo.fitting import Fitted, Fitter, Row
 
 SHOWN = ("sharpzo", "fgn-csc", options.DEFAULT)
 # Of each search: equal for all, and together below 90 seconds on a slow machine, too.
@@ -29,20 +29,20 @@ FORWARDS, SECONDS = 5000, 40.0
 class Measured:
     """A fit, and the most memory in MB of this process while it lasted (``alone``), or so far."""
 
-    classifier: PromptClassifier
+    fitted: Fitted
     peak_mb: float | None
     alone: bool
 
     @property
     def name(self) -> str:
         """Of the method."""
-        return self.classifier.method.name
+        return self.fitted.method.name
 
     @property
     def rank(self) -> tuple[float, int]:
         """The higher the better: accuracy on validation photos, then fewer forwards."""
-        fitted = self.classifier.fit_
-        return fitted.validation_accuracy or 0.0, -fitted.forwards
+        fit = self.fitted.fit
+        return fit.validation_accuracy or 0.0, -fit.forwards
 
 
 def demo(
@@ -75,17 +75,17 @@ def demo(
     """
     from sharpzo import artifact
     from sharpzo.budget import Budget
-    from sharpzo.classifier import PromptClassifier
     from sharpzo.cli.console import Display
     from sharpzo.cli.fitting import report_of
     from sharpzo.cli.screen import Screen
     from sharpzo.data.demo import load_demo
+    from sharpzo.fitting import Fitter
     from sharpzo.journal import Journal
 
     budget = Budget(FORWARDS, SECONDS) if budget_forwards is None else Budget(budget_forwards)
     names = dict.fromkeys(("zero-shot", *(SHOWN if method is None else (method,))))
-    classifiers = [
-        PromptClassifier(
+    fitters = [
+        Fitter.of(
             name, seed=seed, budget=budget, threads=threads,
             cache=options.feature_cache(cache, no_cache), memory_limit=memory_limit,
         )
@@ -95,27 +95,24 @@ def demo(
     folder = artifact.claim(out or _free("sharpzo-demo"))
     try:
         with Display(silent=as_json) as display:
-            measured = _fit(classifiers, photos, display)
+            measured = _fit(fitters, photos, display)
             best = max(measured[1:] or measured, key=lambda one: one.rank)
             rows = _rows(measured, best, photos, display)
-        tuned = next(row for row in rows if row["method"] == best.name)
-        report = report_of(best.classifier, folder, tuned, rows)
+        report = report_of(best.fitted, fitters[0].memory_limit, folder, rows)
         with Journal(folder / artifact.HISTORY) as journal:
-            for step in best.classifier.history_:
+            for step in best.fitted.history:
                 journal.append(step)
-        best.classifier.save(folder, claimed=True)
+        best.fitted.write(folder)
     except BaseException as error:
         artifact.release(folder, error)
         raise
     if as_json:
         print(json.dumps(report))
     else:
-        _show(Screen(), photos, measured, best, rows, folder)
+        _show(Screen(), photos, measured, best, rows, folder, fitters[0].memory_limit)
 
 
-def _fit(
-    classifiers: Sequence[PromptClassifier], photos: Dataset, display: Display
-) -> list[Measured]:
+def _fit(fitters: Sequence[Fitter], photos: Dataset, display: Display) -> list[Measured]:
     """Encode the photos once, then fit method by method, each from as little memory as can be."""
     from sharpzo.memory import MB, peak, trim, watch_anew
 
@@ -123,38 +120,35 @@ def _fit(
         f"{photos.source}: {len(photos.class_names)} classes, {len(photos.train)} training and "
         f"{len(photos.val or ())} validation photos"
     )
-    for one in classifiers:
+    for one in fitters:
         display.console.say(f"  {one.method.name:<10}  {one.method.summary}")
-    features = classifiers[0].fit(photos, progress=display.encoding).encoded_
+    features = fitters[0].fit(photos, progress=display.encoding).features
     measured = []
-    for one in classifiers:
+    for one in fitters:
         trim()
         alone = watch_anew()
-        one.fit(
+        fitted = one.fit(
             photos,
             encoded=features,
             listen=display.search(one.method.name, one.budget),
             warn=display.warn,
         )
         most = peak()
-        measured.append(Measured(one, None if most is None else most / MB, alone))
+        measured.append(Measured(fitted, None if most is None else most / MB, alone))
     return measured
 
 
 def _rows(
     measured: Sequence[Measured], best: Measured, photos: Dataset, display: Display
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """A row per method in the order of the table; the test photos are read here."""
-    from sharpzo.cli.fitting import measure
-
-    others = [one.classifier for one in measured[1:] if one is not best]
-    tests = {"test": photos.test, "shifted": None}
-    rows = measure(best.classifier, tests, others, display)
+    others = [one.fitted for one in measured[1:] if one is not best]
+    rows = best.fitted.measure({"test": photos.test}, others, display.encoding)
     order = {one.name: one for one in measured}
     rows.sort(key=lambda row: list(order).index(row["method"]))
     for row in rows:
         one = order[row["method"]]
-        row |= {"seconds": one.classifier.fit_.seconds, "peak_memory_mb": one.peak_mb}
+        row |= {"seconds": one.fitted.fit.seconds, "peak_memory_mb": one.peak_mb}
     return rows
 
 
@@ -163,8 +157,9 @@ def _show(
     photos: Dataset,
     measured: Sequence[Measured],
     best: Measured,
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[Row],
     folder: Path,
+    limit: int | None,
 ) -> None:
     from sharpzo.cli.console import percent
     from sharpzo.cli.fitting import peak_of
@@ -188,9 +183,10 @@ def _show(
     )  # fmt: skip
     if not all(one.alone for one in measured):
         screen.say("Memory is that of the process so far: this system does not count it anew.")
-    screen.say(peak_of(best.classifier, "Peak memory, with the encoding of the photos"))
+    memory = best.fitted.record["peak_memory_mb"]
+    screen.say(peak_of(memory, limit, "Peak memory, with the encoding of the photos"))
     for one in measured:
-        if one.classifier.fit_.reason is Reason.SECONDS:
+        if one.fitted.fit.reason is Reason.SECONDS:
             screen.say(
                 f"{one.name} was stopped after the demo's {SECONDS:.0f} seconds; "
                 "--budget-forwards N lets it go on."

@@ -81,7 +81,7 @@ def evaluate(
             result = classifier.evaluate(photos, progress=display.encoding)
     for error in [] if as_json else errors:
         print(printable(f"sharpzo: {error}"), file=sys.stderr)
-    names = [str(name) for name in classifier.classes_]
+    names = [str(name) for name in result.per_class]
     if as_json:
         print(json.dumps({
             "run": str(run),

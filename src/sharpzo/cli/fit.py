@@ -61,12 +61,12 @@ def fit(
 ) -> None:
     """Tune the model on your photos and write a run folder that 'predict' uses."""
     from sharpzo.budget import Budget
-    from sharpzo.classifier import PromptClassifier
     from sharpzo.cli.fitting import fit_and_write
     from sharpzo.data.intake import load, read
+    from sharpzo.fitting import Fitter
     from sharpzo.settings import parse_assignments
 
-    classifier = PromptClassifier(
+    fitter = Fitter.of(
         method,
         preset=preset,
         settings=parse_assignments(change),
@@ -85,7 +85,7 @@ def fit(
         photos = half.of(photos)
     shifted = None if test_on is None else read(test_on, test_on_dataset)
     fit_and_write(
-        classifier,
+        fitter,
         photos,
         out,
         yardstick=options.DEFAULT,

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from sharpzo.data.archive import innermost, is_archive, unpack
 from sharpzo.data.coop import find_coop, read_coop
@@ -16,7 +12,6 @@ from sharpzo.data.dataset import Dataset, LabelledPhotos
 from sharpzo.data.draw import draw
 from sharpzo.data.folder import check_folder, read_folder
 from sharpzo.data.labels import find_metadata, read_labels, read_metadata
-from sharpzo.data.photos import as_photo
 from sharpzo.errors import InputError
 
 
@@ -81,27 +76,3 @@ def _read(data: Path, dataset: str | None, labels: str | os.PathLike[str] | None
     check_folder(data)
     metadata = find_metadata(data)
     return read_metadata(data, metadata) if metadata else read_folder(data)
-
-
-def label(
-    photos: Sequence[Any], labels: Sequence[Any], shots: int | None = None, seed: int = 1
-) -> Dataset:
-    """Draw ``shots`` photos a class (None: all) from photos with one label, a class name, each.
-
-    Raises `InputError` if the lengths differ or the labels name fewer than two classes.
-    """
-    if len(labels) != len(photos):
-        raise InputError(
-            f"there are {len(photos)} photos and {len(labels)} labels; give one label "
-            "(a class name) for each photo"
-        )
-    names = tuple(sorted({str(label) for label in labels}))
-    if len(names) < 2:
-        raise InputError(f"the labels name {len(names)} class; give photos of at least two")
-    index = {name: k for k, name in enumerate(names)}
-    many = LabelledPhotos(
-        tuple(as_photo(photo, f"photo {i}") for i, photo in enumerate(photos)),
-        np.array([index[str(label)] for label in labels]),
-        names,
-    )
-    return draw(Dataset(names, many, None, None, source="photos in memory"), shots, seed)

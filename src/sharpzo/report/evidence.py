@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from sharpzo.classifier import PromptClassifier
 from sharpzo.data.dataset import Dataset, LabelledPhotos
 from sharpzo.errors import InputError
 from sharpzo.evaluate import Evaluation, evaluate
 from sharpzo.metrics import softmax
+from sharpzo.trained import Trained, among
 from sharpzo.types import Array, Features, Head
 
 Progress = Callable[[str, int, int], None]
@@ -77,28 +77,24 @@ def of_run(split: LabelledPhotos, names: tuple[str, ...], source: str) -> Labell
 
 
 def gather(
-    classifier: PromptClassifier, zero_shot: Head, dataset: Dataset, progress: Progress
+    trained: Trained, zero_shot: Head, dataset: Dataset, progress: Progress
 ) -> Evidence | None:
     """Evaluate on the test split, or on the validation split where there is none; else None."""
-    names = tuple(str(name) for name in classifier.classes_)
     for split, photos in (("test", dataset.test), ("validation", dataset.val)):
         if not photos:
             continue
-        photos = of_run(photos, names, dataset.source)
+        photos = of_run(photos, trained.class_names, dataset.source)
         if not photos:
             continue
-        features = encoded(classifier, photos, progress)
-        heads = (zero_shot, classifier.head_)
-        before, after = (evaluate(head, features) for head in heads if head is not None)
-        untuned, tuned = (
-            softmax(head.scores(features).astype(np.float64)) for head in heads if head is not None
-        )
+        features = encoded(trained, photos, progress)
+        heads = (zero_shot, trained.head)
+        before, after = (evaluate(head, features) for head in heads)
+        untuned, tuned = (softmax(head.scores(features).astype(np.float64)) for head in heads)
         return Evidence(split, photos, features.labels, before, after, untuned, tuned)
     return None
 
 
-def encoded(classifier: PromptClassifier, photos: LabelledPhotos, progress: Progress) -> Features:
+def encoded(trained: Trained, photos: LabelledPhotos, progress: Progress) -> Features:
     """Features of photos with labels into the run's own class names."""
-    features, places = classifier.encode(photos, progress=progress)
-    names = tuple(str(name) for name in classifier.classes_)
-    return replace(features, labels=places[features.labels], class_names=names)
+    features, places = trained.encode(photos, progress=progress)
+    return among(features, places, trained.class_names)

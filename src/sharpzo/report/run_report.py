@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from sharpzo import artifact
-from sharpzo.classifier import PromptClassifier
 from sharpzo.data.checking import check, without
 from sharpzo.data.dataset import Dataset
 from sharpzo.errors import ArtifactError, PhotosError
@@ -25,6 +24,7 @@ from sharpzo.report.landscape import (
 )
 from sharpzo.report.mistakes import worst_mistakes
 from sharpzo.report.page import render
+from sharpzo.trained import Trained, load
 from sharpzo.types import Features, TextTower
 from sharpzo.wording import quoted
 
@@ -54,10 +54,10 @@ def drawn_again(
     record: Mapping[str, Any], data: str | Path, dataset: str | None, labels: str | Path | None
 ) -> Dataset:
     """The data set of a run with the run's own draw of training photos."""
-    from sharpzo.data.intake import load
+    from sharpzo.data import intake
 
     shots = record["data"].get("shots")
-    return load(data, dataset, shots=shots, seed=record["seed"], labels=labels)
+    return intake.load(data, dataset, shots=shots, seed=record["seed"], labels=labels)
 
 
 def report_run(
@@ -76,11 +76,11 @@ def report_run(
     Without ``data`` (a folder of photos, ``dataset`` and ``labels`` as in `data.intake.load`) a
     run of the demo is shown with its own photos and any other without them. The landscape, ``side``
     points a direction, needs the run's own training photos: others are recognised and refused in a
-    sentence. Raises what `PromptClassifier.load` and the readers of photos raise.
+    sentence. Raises what `trained.load` and the readers of photos raise.
     """
     found = artifact.read(run)
     record = found.record
-    classifier = PromptClassifier.load(run, model=model)
+    trained = load(run, model=model)
     try:
         photos = demo_of(record) if data is None else drawn_again(record, data, dataset, labels)
         left_out: list[str] = []
@@ -95,12 +95,12 @@ def report_run(
                 f"sharpzo report {quoted(run)} --data FOLDER"
             )
         else:
-            tower = _tower(classifier)
+            tower = _tower(trained)
             try:
-                evidence = _evidence(classifier, tower, photos, progress)
+                evidence = _evidence(trained, tower, photos, progress)
                 spent += 1
                 if landscape:
-                    train, why = _training(classifier, record, photos, progress)
+                    train, why = _training(trained, record, photos, progress)
                     if train is not None:
                         surfaces, why = _landscapes(
                             found.arrays, tower, train, record["seed"], side, progress
@@ -122,7 +122,7 @@ def report_run(
             "mistakes": worst_mistakes(evidence) if evidence else [],
             **sections.landscapes(surfaces, len(photos.train) if photos else 0),
             "cost": sections.cost(found),
-            "settings": sections.settings(record, classifier.method),
+            "settings": sections.settings(record, trained.method),
             "remarks": sections.remarks(record),
             "foot": sections.foot(record),
             "left_out": left_out,
@@ -144,25 +144,22 @@ def _usable(photos: Dataset) -> tuple[Dataset, list[str]]:
     return without(photos, errors), [" ".join(lines)]
 
 
-def _tower(classifier: PromptClassifier) -> TextTower:
-    from sharpzo.towers.checkpoint import Checkpoint, resolve
+def _tower(trained: Trained) -> TextTower:
     from sharpzo.towers.tower import OnnxTextTower
 
-    checkpoint = Checkpoint.open(resolve(classifier.model))
-    names = [str(name) for name in classifier.classes_]
-    return OnnxTextTower(checkpoint, names, template=classifier.template)
+    return OnnxTextTower(trained.towers.checkpoint, trained.class_names, template=trained.template)
 
 
 def _evidence(
-    classifier: PromptClassifier, tower: TextTower, photos: Dataset, progress: Progress
+    trained: Trained, tower: TextTower, photos: Dataset, progress: Progress
 ) -> Evidence | None:
     from sharpzo.methods.zero_shot import zero_shot_head
 
-    return gather(classifier, zero_shot_head(tower), photos, progress)
+    return gather(trained, zero_shot_head(tower), photos, progress)
 
 
 def _training(
-    classifier: PromptClassifier, record: Mapping[str, Any], photos: Dataset, progress: Progress
+    trained: Trained, record: Mapping[str, Any], photos: Dataset, progress: Progress
 ) -> tuple[Features | None, str]:
     """Features of the run's training photos; or None, and why these are not they."""
     expected = record["data"].get("training_sha256")
@@ -171,8 +168,8 @@ def _training(
             "The loss landscape is left out: the run does not say which photos it was trained on; "
             "fit again"
         )
-    names = tuple(str(name) for name in classifier.classes_)
-    train = encoded(classifier, of_run(photos.train, names, photos.source), progress)
+    photos_of_run = of_run(photos.train, trained.class_names, photos.source)
+    train = encoded(trained, photos_of_run, progress)
     if train.fingerprint != expected:
         return None, (
             "The loss landscape is left out: a draw from these photos with the run's shots and "

@@ -15,7 +15,7 @@ from sharpzo.report.figures import class_bars, heat_map, reliability
 from sharpzo.report.landscape import RADIUS, Landscape
 from sharpzo.report.surface import colour_bar, shared_range, surface
 from sharpzo.report.svg import percent
-from sharpzo.settings import as_dict
+from sharpzo.settings import as_dict, flat
 from sharpzo.types import Array, Reason, Step
 
 SHOWN = 40  # classes of the bars; of more, those that moved most
@@ -219,10 +219,10 @@ def cost(found: Artifact) -> list[tuple[str, str, str]]:
 
 def settings(record: Mapping[str, Any], method: Method) -> list[tuple[str, str, str | None]]:
     """Dotted name, value, and the default where it differs."""
-    usual = dict(_flat(as_dict(method.settings)))
+    usual = dict(flat(as_dict(method.settings)))
     return [
         (name, _value(value), _value(usual[name]) if usual.get(name, value) != value else None)
-        for name, value in _flat(record["settings"])
+        for name, value in flat(record["settings"])
     ]
 
 
@@ -251,16 +251,6 @@ def remarks(record: Mapping[str, Any]) -> dict[str, Any] | None:
     skipped = [one for one in data.get("skipped", []) if one["reason"] != HIDDEN]
     notes = data.get("notes", [])
     return {"notes": notes, "skipped": skipped} if notes or skipped else None
-
-
-def _flat(nested: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    rows: list[tuple[str, Any]] = []
-    for name, value in nested.items():
-        if isinstance(value, Mapping):
-            rows += _flat(value, f"{prefix}{name}.")
-        else:
-            rows.append((prefix + name, value))
-    return rows
 
 
 def _value(value: Any) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.memory import Need
@@ -23,17 +24,31 @@ class Towers:
 
     With a ``limit``, bytes of this process and its children, both towers are computed block by
     block, photos in a process of its own, and the first text tower makes a plan for all that
-    follows (`limit.py`); a limit that is too small raises BudgetError there.
+    follows (`limit.py`); a limit that is too small raises BudgetError there. The checkpoint is
+    opened on first use; pickles hold where it is, not what is in it.
     """
 
     def __init__(
         self, model: str | Path | None, runtime: Runtime, limit: int | None = None
     ) -> None:
-        self.checkpoint = Checkpoint.open(resolve(model))
+        self.model = model
         self._runtime = runtime
         self._threads = runtime.threads
         self._bytes = limit
         self._plan: Plan | None = None
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        """The model's files, opened; raises what `resolve` and `Checkpoint.open` raise."""
+        return Checkpoint.open(resolve(self.model))
+
+    def plain(self) -> Towers:
+        """The same model in float32 by the default engine: no search reads its text tower."""
+        return Towers(self.model, Runtime(threads=self._threads), self._bytes)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"model": self.model, "_runtime": self._runtime, "_threads": self._threads,
+                "_bytes": self._bytes, "_plan": None}  # fmt: skip
 
     def text(
         self,

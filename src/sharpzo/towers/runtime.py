@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 from sharpzo.errors import InputError
@@ -62,8 +63,9 @@ class Runtime:
             raise InputError(
                 f"precision is {self.precision!r}; engine {self.engine} has {', '.join(able)}{hint}"
             )
-        if self.threads is not None and self.threads < 1:
-            raise InputError(f"threads is {self.threads}; give 1 or more, or nothing for all cores")
+        threads = self.threads
+        if threads is not None and (not isinstance(threads, Integral) or threads < 1):
+            raise InputError(f"threads is {threads!r}; give 1 or more, or nothing for all cores")
 
     @property
     def weights(self) -> Precision:

@@ -1,0 +1,290 @@
+"""What classifies photos: a fitted head with its class names and its model, as a run folder keeps
+it. Photos go in, probabilities and accuracies come out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sharpzo import artifact
+from sharpzo.data.classes import class_name
+from sharpzo.data.dataset import LabelledPhotos
+from sharpzo.data.photos import Photo
+from sharpzo.errors import ArtifactError, InputError
+from sharpzo.evaluate import Evaluation, evaluate
+from sharpzo.heads.by_detour import detours
+from sharpzo.journal import Journal, read_journal
+from sharpzo.memory import parse_size
+from sharpzo.methods import METHODS, Method, find
+from sharpzo.metrics import normalise, softmax
+from sharpzo.towers.features import Progress
+from sharpzo.towers.opening import Towers
+from sharpzo.towers.runtime import Runtime
+from sharpzo.types import Array, Detour, Features, Head, Step
+
+_ORIGIN = "trained/"  # before the names of arrays that a renamed run was made from
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Progress that nobody watches."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A method's ``head`` among ``class_names``, and what a run folder keeps of it.
+
+    ``arrays`` rebuild the head, ``record`` is what ``run.json`` says, ``history`` are the steps of
+    a search. Copies and pickles leave out what the towers hold and open them again when needed.
+    """
+
+    method: Method
+    towers: Towers
+    cache: Path | None
+    class_names: tuple[str, ...]
+    head: Head
+    arrays: Mapping[str, Array]
+    record: dict[str, Any]
+    history: Sequence[Step] = field(default_factory=list)
+
+    @property
+    def classes(self) -> Array:
+        """The labels (K,) that stand for the class names: the names, or what was given for them."""
+        return np.array(self.record.get("labels") or self.class_names)
+
+    @property
+    def template(self) -> str:
+        """The sentence with {} in place of the class name."""
+        return self.record["template"]
+
+    # --- classifying ------------------------------------------------------------------------------
+
+    def probabilities(self, photos: Sequence[Photo]) -> Array:
+        """Class probabilities (N, K) of N photos."""
+        if not photos:
+            return np.zeros((0, len(self.class_names)))
+        split = LabelledPhotos(tuple(photos), np.zeros(len(photos), np.int64), self.class_names)
+        features = self._encode({"photos": split})["photos"]
+        return softmax(self.head.scores(features).astype(np.float64))
+
+    def encode(
+        self,
+        split: LabelledPhotos,
+        *,
+        progress: Progress = silent,
+        ways: Sequence[Detour] | None = None,
+    ) -> tuple[Features, Array]:
+        """Return features of labelled photos, and which class of this one each of their names is.
+
+        Names are matched by their letters, an underscore for a space; one that is not among
+        ``class_names`` raises InputError. ``ways`` are the detours that the photos take, those of
+        this head if not given.
+        """
+        places = self.places(split.class_names)
+        return self._encode({"test": split}, progress, ways)["test"], places
+
+    def places(self, names: Iterable[str]) -> Array:
+        """Which class each name is, int64; InputError for one that is none."""
+        known = {name: k for k, name in enumerate(self.class_names)}
+        found = [(name, known.get(class_name(name, f"the class {name!r}"))) for name in names]
+        unknown = [name for name, place in found if place is None]
+        if unknown:
+            raise InputError(
+                f"the photos have a class '{unknown[0]}' that this run does not know; it knows: "
+                f"{', '.join(self.class_names)}"
+            )
+        return np.array([place for _, place in found], np.int64)
+
+    def rows(self, labels: Sequence[Any]) -> Array:
+        """Which class each label is, int64; InputError for one that is none."""
+        known = self.classes.tolist()
+        if isinstance(known[0], str) and all(isinstance(label, str) for label in labels):
+            return self.places(labels)
+        for label in labels:  # 1 is no True, and neither is "1"
+            if label not in known or type(label) is not type(known[0]):
+                raise InputError(
+                    f"the photos have a label {label!r} that this run does not know; it knows: "
+                    f"{', '.join(map(repr, known))}"
+                )
+        return np.array([known.index(label) for label in labels], np.int64)
+
+    def evaluate(self, split: LabelledPhotos, *, progress: Progress = silent) -> Evaluation:
+        """Evaluate on labelled photos among all classes of this one."""
+        photos, places = self.encode(split, progress=progress)
+        return evaluate(self.head, among(photos, places, self.class_names))
+
+    def _encode(
+        self,
+        splits: Mapping[str, LabelledPhotos],
+        progress: Progress = silent,
+        ways: Sequence[Detour] | None = None,
+    ) -> dict[str, Features]:
+        self._verified  # noqa: B018  (raises)
+        ways = self._detours() if ways is None else ways
+        return self.towers.encode(splits, progress, self.cache, ways)
+
+    def _detours(self) -> list[Detour]:
+        """The ways that photos take before the head sees them: nearly always none."""
+        return detours([self.head])
+
+    @cached_property
+    def _verified(self) -> bool:
+        """Whether the model is the one that this was made with; raises ArtifactError if not."""
+        expected, actual = self.record["model"]["sha256"], self.towers.checkpoint.fingerprint
+        if actual != expected:
+            raise ArtifactError(
+                f"the run was made with another model (sha256 {expected[:12]}…) than "
+                f"{self.towers.model or 'the embedded one'} ({actual[:12]}…); give the right one "
+                "as model, or fit again"
+            )
+        return True
+
+    # --- other names ------------------------------------------------------------------------------
+
+    def rename(self, names: Sequence[Any]) -> Trained:
+        """Return the same among other class names, which training may never have seen.
+
+        What was tuned (a prompt, a projection) is shared by all class names; a method without
+        that raises InputError. Renaming starts from what was trained, however often it is done.
+        """
+        if self.method.rename is None:
+            able = ", ".join(method.name for method in METHODS.values() if method.rename)
+            raise InputError(
+                f"method {self.method.name} knows only the classes that it was trained on; "
+                f"methods that can name others: {able}"
+            )
+        self._verified  # noqa: B018
+        origin = {name: array for name, array in self.arrays.items() if _ORIGIN not in name}
+        origin |= {
+            name.removeprefix(_ORIGIN): array
+            for name, array in self.arrays.items()
+            if name.startswith(_ORIGIN)
+        }
+        labels = list(names)
+        class_names = tuple(class_name(str(label), f"the name {label!r}") for label in labels)
+        towers = self.towers.plain()
+        tower = towers.text(class_names, self.template)
+        try:
+            head = self.method.rename(origin, tower)
+        finally:
+            tower.close()
+        own = head.arrays()
+        kept = {name: array for name, array in origin.items() if name not in own}
+        kept |= {_ORIGIN + name: array for name, array in origin.items() if name in own}
+        none = {"accuracy": None, "zero_shot_accuracy": None}
+        record = {
+            **{n: v for n, v in self.record.items() if n not in ("labels", "methods", "shifted")},
+            "class_names": list(class_names),
+            "trained_class_names": self.record.get("trained_class_names", list(self.class_names)),
+            "validation": dict(none),
+            "test": dict(none),
+        }
+        record |= {"labels": labels} if tuple(labels) != class_names else {}
+        other = Trained(
+            self.method, towers, self.cache, class_names, head, {**kept, **own}, record,
+            self.history,
+        )  # fmt: skip
+        vars(other)["_verified"] = True
+        return other
+
+    # --- keeping ----------------------------------------------------------------------------------
+
+    def save(self, run: str | Path) -> Path:
+        """Write a run folder (kilobytes, no pickle); raises ArtifactError if it exists."""
+        folder = artifact.claim(run)
+        try:
+            with Journal(folder / artifact.HISTORY) as journal:
+                for step in self.history:
+                    journal.append(step)
+            self.write(folder)
+        except BaseException:
+            artifact.remove(folder)  # nothing is lost: all of it is in memory
+            raise
+        return folder
+
+    def write(self, folder: Path) -> None:
+        """Write arrays and record into a folder that has its journal already."""
+        artifact.write(folder, dict(self.arrays), self.record)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {**vars(self), "method": self.method.name}
+        state.pop("_verified", None)  # the model may change meanwhile
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, method=find(state["method"]))
+
+
+def among(photos: Features, places: Array, class_names: tuple[str, ...]) -> Features:
+    """Features whose labels are places in other class names."""
+    return replace(photos, labels=places[photos.labels], class_names=class_names)
+
+
+def load(
+    run: str | Path,
+    *,
+    model: str | Path | None = None,
+    cache: str | Path | None = None,
+    memory_limit: str | int | None = None,
+) -> Trained:
+    """Read a run folder; ``model`` says where the checkpoint lies now, if it has moved.
+
+    Raises ArtifactError if the run is damaged or was made with another model.
+    """
+    found = artifact.read(run)
+    record = found.record
+    try:
+        method, names = find(record["method"]), tuple(record["class_names"])
+        labels = record.get("labels", names)
+        where, threads = record["model"]["id"], record.get("threads")
+        limit = None if memory_limit is None else parse_size(memory_limit)
+        head = method.load(found.arrays)
+        history = Path(run) / artifact.HISTORY
+        trained = Trained(
+            method,
+            Towers(model or where, Runtime(threads=threads), limit),
+            None if cache is None else Path(cache),
+            names,
+            head,
+            found.arrays,
+            record,
+            read_journal(history) if history.is_file() else [],
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{run} has an incomplete record ({error}); fit again") from None
+    if len(labels) != len(names):
+        raise ArtifactError(
+            f"{run} has {len(labels)} labels for {len(names)} class names; fit again"
+        )
+    if head.n_classes != len(names):
+        raise ArtifactError(
+            f"{run} has a classifier of {head.n_classes} classes for {len(names)} class names; "
+            "fit again"
+        )
+    trained._verified  # noqa: B018
+    _check(trained, run)
+    return trained
+
+
+def _check(trained: Trained, run: str | Path) -> None:
+    """Raise ArtifactError for arrays that cannot classify a photo of the model."""
+    image = trained.towers.checkpoint.image
+    vectors = normalise(np.ones((1, image.projection), np.float32))
+    photo = Features(
+        vectors, np.zeros(1, np.int64), trained.class_names,
+        states=np.ones((1, image.width), np.float32),
+        detours={way.digest: vectors for way in detours([trained.head])},
+    )  # fmt: skip
+    try:
+        sound = np.isfinite(trained.head.scores(photo)).all()
+    except (ValueError, IndexError):  # shapes that do not fit
+        sound = False
+    if not sound:
+        raise ArtifactError(
+            f"{run} has arrays that cannot classify a photo of its model (non-finite numbers or "
+            "wrong shapes); fit again"
+        )
