@@ -13,7 +13,9 @@ from safetensors.numpy import load_file, save
 
 from sharpzo import artifact
 from sharpzo.cli import main
+from sharpzo.cli.console import Display
 from sharpzo.data.demo import load_demo
+from sharpzo.journal import Journal
 
 CLASSES = ("sandal", "dress", "bag")
 FAST = ("--method", "projection")
@@ -162,14 +164,16 @@ def test_an_interrupt_says_what_there_is(photos, tmp_path, capsys, monkeypatch, 
         raise KeyboardInterrupt
 
     if place == "a search":
-        steps = []
-        monkeypatch.setattr(
-            "sharpzo.cli.console.Display.step",
-            lambda self, step: steps.append(step) or (len(steps) == 2 and stop()),
-        )
+        append = Journal.append
+
+        def twice(journal, step):
+            append(journal, step)
+            if step.step:
+                stop()
+
+        monkeypatch.setattr(Journal, "append", twice)
     elif place == "photos":
-        monkeypatch.setattr("sharpzo.towers.features._read", stop)
-        monkeypatch.setattr("sharpzo.data.photos.Photo.digest", stop)
+        monkeypatch.setattr(Display, "__enter__", stop)
     else:
         monkeypatch.setattr(artifact, "write", stop)
     sentence = told(capsys, 130, "fit", photos, "--out", out, *SEARCH)
