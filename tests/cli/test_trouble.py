@@ -95,7 +95,7 @@ def test_a_changed_record_ends_in_a_sentence(run, photos, capsys):
     assert not (run / "report.html").exists()
 
 
-@pytest.mark.parametrize("kind", ["nan"])
+@pytest.mark.parametrize("kind", ["nan", "wide", "flat", "few", "empty"])
 def test_changed_arrays_end_in_a_sentence(run, photos, capsys, kind):
     array = load_file(run / "arrays.safetensors")["weight"]
     changed = {
