@@ -60,6 +60,17 @@ def _budget(value: Any) -> bool:
     )
 
 
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_text, value))
+
+
+def _skipped(value: Any) -> bool:
+    """Files that were left out, each with why."""
+    return isinstance(value, list) and all(
+        _table(one) and _text(one.get("path")) and _text(one.get("reason")) for one in value
+    )
+
+
 def _scalars(value: Any) -> bool:
     """Numbers (a search may note an infinite one), texts and the like by name."""
     return _table(value) and not any(isinstance(one, dict | list) for one in value.values())
@@ -101,6 +112,8 @@ _FIELDS: Mapping[str, Check] = {
     "data": _table,
     "data.source": _text,
     "data.shots": _or_none(_whole),
+    "data.notes": _texts,
+    "data.skipped": _skipped,
     "data.training_sha256": _text,
     **{f"data.{split}_photos": _whole for split in ("training", "validation", "test")},
     "stopped": _text,
