@@ -192,9 +192,13 @@ def test_what_methods_need(checkpoint):
         method = find(name)
         needs[name] = method.need(method.settings, tower)
     assert needs["gda"] == Need()
-    assert needs["sharpzo"].bytes > 8 * 512**2
-    assert not needs["sharpzo"].tangents
-    assert needs["sharpzo-fast"] == replace(needs["sharpzo"], tangents=True)
+    assert needs["sharpzo"] == Need()  # variances, and no random map
+    sharpzo = find("sharpzo")
+    full = sharpzo.need(sharpzo.configure(None, {"search.cma.diagonal": False}), tower)
+    assert full.bytes > 8 * tower.start.size**2
+    projected = sharpzo.need(sharpzo.presets["projected"], tower)
+    assert full.bytes > projected.bytes > 8 * 512**2
+    assert needs["sharpzo-fast"] == replace(projected, tangents=True)
     assert needs["fgn"].tangents
     assert needs["fgn"].tokens == 0
     d = tower.start.size

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from sharpzo.errors import InputError
+from sharpzo.memory import Need, matrices
 from sharpzo.methods.contexts import (
     ContextSettings,
     context_fit,
@@ -79,6 +80,13 @@ def fit(settings: PromptSettings, task: Task) -> Fit:
     result = search_until_spent(stages, objective, settings, task)
     mu, failures = search.zo.mu, objective.failures
     return context_fit(result, contexts, stages.handed_over, failures=failures, mu=mu)
+
+
+def need(settings: PromptSettings, tower: TextTower) -> Need:
+    """The random map, float32, and the covariance of CMA-ES unless it is diagonal."""
+    numbers = settings.dim or 0
+    side = 0 if settings.search.cma.diagonal else numbers or tower.start.size
+    return Need(4 * tower.start.size * numbers + matrices(side))
 
 
 def bbt_std(tower: TextTower, alpha: float, dim: int, sigma: float) -> float:
@@ -170,6 +178,7 @@ register(
         fit,
         _family("bbt", "craft/"),
         rename=rename,
+        need=need,
         shared_context=True,
     )
 )
@@ -180,6 +189,7 @@ register(
         _PROJECTED,
         fit,
         rename=rename,
+        need=need,
         shared_context=True,
     )
 )
@@ -191,6 +201,7 @@ register(
         fit,
         {"projected": _PROJECTED_STAGES, **_family("paper/", "release")},
         rename=rename,
+        need=need,
         shared_context=True,
     )
 )

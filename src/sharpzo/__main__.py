@@ -1,0 +1,6 @@
+"""``python -m sharpzo``: the command line, where its script is not on the path."""
+
+from sharpzo.cli import main
+
+if __name__ == "__main__":
+    main()
