@@ -21,6 +21,9 @@ covariance is estimated with:
 One photo a class tells nothing of a class's covariance, and the expert is silent; with many photos
 it decides. K counts the classes that have photos and N those photos.
 
+The logits are divided by a temperature; `temperature.py` says which. The spread that it needs is
+that of the training photos, times what leaving each of them out does to the spread of (1).
+
 A class without a photo has d_k = 0, and for the expert it is the average class (the mean of the
 means): where no class has a photo, (2) orders the classes exactly as their texts do.
 """
@@ -36,7 +39,7 @@ from sharpzo.heads.arrays import require_arrays
 from sharpzo.heads.cached import logspace, require, require_numbers
 from sharpzo.heads.gda import gaussian
 from sharpzo.heads.linear import LinearHead
-from sharpzo.metrics import cross_entropy
+from sharpzo.heads.temperature import centre, choose_temperature, spread
 from sharpzo.types import Array, Features
 
 
@@ -46,7 +49,8 @@ class LadderSettings:
 
     ``penalties`` are tried on the validation photos (by squared error), without these on the
     training photos left out one by one; where no class has two photos, ``penalty`` is used.
-    ``temperatures`` divide the logits; validation photos choose by cross-entropy, else it is 1.
+    ``temperatures`` divide the logits: validation photos choose one, with a log-normal prior that
+    is ``prior`` wide; without these it is the prior's centre, within their range.
     """
 
     gaussian: float = 0.0
@@ -54,12 +58,14 @@ class LadderSettings:
     penalties: tuple[float, ...] = logspace(-1, 1, 9)
     penalty: float = 0.5
     temperatures: tuple[float, ...] = logspace(-0.6, 1.4, 21)
+    prior: float = 0.2
 
     def __post_init__(self) -> None:
         require_numbers("gaussian", (self.gaussian,))
         require_numbers("penalty", (self.penalty,), 1e-9)
         for name in ("penalties", "temperatures"):
             require_numbers(name, getattr(self, name), 1e-9)
+        require_numbers("prior", (self.prior,), 1e-9)
         require(self.sharpness > 0, "sharpness", self.sharpness, "a number above 0")
 
 
@@ -99,20 +105,23 @@ def fit_ladder(
         residual = np.eye(len(text))[validation.labels]
         residual -= factor * (validation.vectors @ text.T) + shift
         held = validation.vectors, residual
-    penalty, offsets = _offsets(vectors, left, train.labels, held, settings)
+    penalty, offsets, hat = _offsets(vectors, left, train.labels, held, settings)
 
-    share = settings.gaussian * max(0.0, 1 - len(np.unique(train.labels)) / len(train))
+    rarity = len(np.unique(train.labels)) / len(train)  # K / N
+    share = settings.gaussian * (1 - rarity)
     # The row after the last class has no photo: it is the average class.
     weight, bias = gaussian(vectors, train.labels, len(text) + 1, len(vectors))
     rows = settings.sharpness * (factor * text + offsets) + share * weight[:-1]
     biases = settings.sharpness * shift + share * bias[:-1]
 
-    temperature = 1.0
+    scores = factor * cosines + shift + vectors @ offsets.T
+    left_out = scores - (left - vectors @ offsets.T) * (hat / (1 - hat))[:, None]
+    as_new = spread(left_out) / max(spread(scores), 1e-12)
+    middle = centre(as_new * spread(vectors @ rows.T + biases), 1 / rarity)
+    held_out = None
     if validation is not None:
-        logits = validation.vectors @ rows.T + biases
-        temperature = min(
-            settings.temperatures, key=lambda t: float(cross_entropy(logits / t, validation.labels))
-        )
+        held_out = validation.vectors @ rows.T + biases, validation.labels
+    temperature = choose_temperature(settings.temperatures, middle, settings.prior, held_out)
     head = LinearHead(
         (rows / temperature).astype(np.float32), (biases / temperature).astype(np.float32), 1.0
     )
@@ -149,8 +158,9 @@ def _offsets(
     labels: Array,
     validation: tuple[Array, Array] | None,
     settings: LadderSettings,
-) -> tuple[float, Array]:
-    """Penalty and offsets (K, D). One decomposition of X'X serves every penalty."""
+) -> tuple[float, Array, Array]:
+    """Penalty, offsets (K, D), and the diagonal (N,) of H. One decomposition of X'X serves every
+    penalty."""
     latent, basis = np.linalg.eigh(vectors.T @ vectors)
     latent, turned = np.maximum(latent, 0), vectors @ basis
     along = turned.T @ left
@@ -158,10 +168,12 @@ def _offsets(
     def offsets(penalty: float) -> Array:
         return (basis @ (along / (latent[:, None] + penalty))).T
 
+    def hat(penalty: float) -> Array:
+        return (turned**2 / (latent + penalty)).sum(axis=1)
+
     def left_out(penalty: float) -> float:
-        hat = (turned**2 / (latent + penalty)).sum(axis=1)
         residual = left - turned @ (along / (latent[:, None] + penalty))
-        return float(((residual / (1 - hat)[:, None]) ** 2).sum())
+        return float(((residual / (1 - hat(penalty))[:, None]) ** 2).sum())
 
     def held_out(penalty: float) -> float:
         assert validation is not None
@@ -172,4 +184,4 @@ def _offsets(
         penalty = min(settings.penalties, key=held_out)
     elif np.bincount(labels).max() > 1:
         penalty = min(settings.penalties, key=left_out)
-    return penalty, offsets(penalty)
+    return penalty, offsets(penalty), hat(penalty)
