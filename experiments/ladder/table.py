@@ -65,6 +65,27 @@ def few_shots(lines: list[Line], field: str, validated: bool) -> str:
     return "\n".join(parts)
 
 
+def prior(lines: list[Line]) -> str:
+    rows = []
+    for dataset in names(lines, "dataset"):
+        for classes in names([x for x in lines if x["dataset"] == dataset], "classes"):
+            for shots in names(lines, "shots"):
+                row = [dataset, str(classes), str(shots)]
+                for validated in (True, False):
+                    for field in ("calibration_error", "strangers"):
+                        where = {"dataset": dataset, "classes": classes, "shots": shots,
+                                 "validated": validated}  # fmt: skip
+                        means = [
+                            100 * statistics.mean(values(lines, field, rule=rule, **where))
+                            for rule in ("flat", "prior")
+                        ]
+                        row.append(" → ".join(f"{mean:.1f}" for mean in means))
+                rows.append(row)
+    head = ["data set", "classes", "photos", "calibration error", "strangers", "no validation",
+            "strangers"]  # fmt: skip
+    return table(head, rows)
+
+
 def cost(lines: list[Line]) -> str:
     lines = [x for x in lines if x["protocol"] == "all" and x["shots"] == 16 and x["validated"]]
     rows = []
@@ -189,6 +210,8 @@ def main() -> None:
         "accuracy": few_shots(results, "test_accuracy", True),
         "no-validation": few_shots(results, "test_accuracy", False),
         "calibration": few_shots(results, "calibration_error", True),
+        "calibration-alone": few_shots(results, "calibration_error", False),
+        "prior": prior(read("temperature.jsonl")),
         "cost": cost(results),
         "halves": halves(results),
         "unseen": unseen(halved),
