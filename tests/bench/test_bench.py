@@ -104,7 +104,7 @@ def test_a_bench_has_a_row_a_cell_and_point_and_all_its_files(recipe, tmp_path):
     assert zero_shot.test_accuracy == zero_shot.zero_shot_accuracy == search.zero_shot_accuracy
     # What was seen of the methods, not what they say of themselves.
     assert zero_shot.tuning == "fixed settings"
-    assert projection.tuning == search.tuning == "validation, 2 photos a class"
+    assert projection.tuning == search.tuning == "validation, 2 photos per class"
     result = Store(out).read(search.key)
     counts = [test["per_class"].values() for test in result["tests"][""]["points"]]
     assert np.mean(list(counts[-1])) == pytest.approx(search.test_accuracy)

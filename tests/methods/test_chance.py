@@ -35,7 +35,7 @@ def photos(labels, answers, classes):
 
 
 def balanced(classes, each, right):
-    """``each`` photos a class, ``right`` of all recognised, the others taken for the next class."""
+    """``each`` photos per class, ``right`` recognised, the others taken for the next class."""
     labels = np.repeat(np.arange(classes), each)
     order = np.random.default_rng(1).permutation(len(labels))
     answers = (labels + 1) % classes

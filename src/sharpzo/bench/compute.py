@@ -217,7 +217,7 @@ def _tuning(fitter: Fitter, validation: Features | None, photos: Dataset) -> str
     if isinstance(validation, Watched) and validation.looks > 1 and photos.val is not None:
         counts = photos.val.counts()
         each = f"{counts.min()}" if (counts == counts[0]).all() else f"up to {counts.max()}"
-        return f"validation, {each} photos a class"
+        return f"validation, {each} photos per class"
     return "fixed settings"
 
 

@@ -23,7 +23,7 @@ def fit(
     model: options.Model = None,
     shots: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(help="Training photos a class.", show_default="all"),
+        typer.Option(help="Training photos per class.", show_default="all"),
     ] = None,
     seed: options.Seed = 1,
     method: options.Method = options.DEFAULT,

@@ -95,7 +95,7 @@ class Dataset:
     draw carves one; ``test`` is for the evaluation alone. ``source`` says in a few words where the
     photos come from, ``template`` is the hand-made prompt, ``skipped`` lists the files that were
     left out and ``notes`` are sentences that the user should see.
-    ``shots`` is how many photos a class a draw was asked for (None: all of them).
+    ``shots`` is how many photos per class a draw was asked for (None: all of them).
     """
 
     class_names: tuple[str, ...]

@@ -28,7 +28,7 @@ CLASS_NAMES = (
 
 
 def load_demo(seed: int = 1) -> Dataset:
-    """Return a draw of Fashion-MNIST: 16 training, 4 validation and 50 test photos a class.
+    """Return a draw of Fashion-MNIST: 16 training, 4 validation and 50 test photos per class.
 
     The photos are greyscale on black, handed out as RGB: uint8 (28, 28, 3). The test photos are
     the same for each seed. `sharpzo.data.draw.draw` takes fewer shots from it.

@@ -15,7 +15,7 @@ Groups = dict[int, list[int]]  # label -> rows
 
 
 def draw(dataset: Dataset, shots: int | None, seed: int) -> Dataset:
-    """Return ``dataset`` with ``shots`` training photos a class and a small validation split.
+    """Return ``dataset`` with ``shots`` training photos per class and a small validation split.
 
     CoOp's rule: with Python's generator seeded once, group ``train`` by label in the order of
     first appearance, sample ``shots`` of each group (all of a group that has fewer), go on in the
@@ -35,7 +35,7 @@ def draw(dataset: Dataset, shots: int | None, seed: int) -> Dataset:
     if shots is not None:
         shots = _integer("shots", shots)
         if shots < 1:
-            raise InputError(f"shots is {shots}; give 1 or more photos a class")
+            raise InputError(f"shots is {shots}; give 1 or more photos per class")
     rng = random.Random(_integer("seed", seed))
     whole = dataset.training()
     if dataset.val is None:

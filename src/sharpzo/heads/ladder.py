@@ -18,8 +18,8 @@ covariance is estimated with:
 
     logits_k(x) = sharpness score_k(x) + weight (1 - K / N) (x . w_k + c_k)           (2)
 
-One photo a class tells nothing of a class's covariance, and the expert is silent; with many photos
-it decides. K counts the classes that have photos and N those photos.
+One photo per class tells nothing of a class's covariance, and the expert is silent; with many
+photos it decides. K counts the classes that have photos and N those photos.
 
 The logits are divided by a temperature; `temperature.py` says which. The spread that it needs is
 that of the training photos, times what leaving each of them out does to the spread of (1).

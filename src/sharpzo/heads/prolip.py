@@ -7,7 +7,7 @@ logit scale (100 in the paper). Adam with a cosine schedule, one full batch a st
 augmented view (j + 1) mod views. Because no class has parameters of its own, names that training
 never saw keep a classifier.
 
-Without a search the penalty is 1 / K**power for K photos a class: the paper's 1 / K or 1 / K**2.
+Without a search the penalty is 1 / K**power for K photos per class: the paper's 1 / K or 1 / K**2.
 """
 
 from __future__ import annotations

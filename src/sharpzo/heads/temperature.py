@@ -8,7 +8,7 @@ for the errors that few photos per class make:
 
 The spread is the standard deviation of a photo's logits over the classes, averaged over photos that
 training did not see. Both numbers, and the width of the prior, were chosen on three data sets with
-1 to 16 photos per class, on photos of other draws.
+1 to 16 photos per class, on held-out development photos.
 """
 
 from __future__ import annotations

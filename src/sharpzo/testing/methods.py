@@ -100,14 +100,14 @@ def budgets_are_respected(method: Method, setting: Setting = toy_setting) -> Non
 
 
 def few_photos_are_enough(method: Method, setting: Setting = toy_setting) -> None:
-    """One photo a class, duplicated photos, a class without a photo, no validation photos."""
+    """One photo per class, duplicated photos, a class without a photo, no validation photos."""
     task = toy_task(method, setting)
     first = np.flatnonzero(np.diff(task.train.labels, prepend=-1))
     present = np.flatnonzero(task.train.labels != 1)
     doubled = np.repeat(np.arange(len(task.train)), 2)
     cases = {
-        "one photo a class": replace(task, train=task.train.take(first)),
-        "one photo a class and none to validate": replace(
+        "one photo per class": replace(task, train=task.train.take(first)),
+        "one photo per class and none to validate": replace(
             task, train=task.train.take(first), validation=None
         ),
         "photos that all stand there twice": replace(task, train=task.train.take(doubled)),
