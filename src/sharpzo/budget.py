@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from numbers import Integral, Real
 
@@ -29,8 +30,12 @@ class Budget:
         for name in ("forwards", "seconds", "steps"):
             value = getattr(self, name)
             kind, what = (Real, "a number") if name == "seconds" else (Integral, "an integer")
-            if value is not None and (not isinstance(value, kind) or not float(value) > 0):
+            if value is None:
+                continue
+            if not isinstance(value, kind) or not value > 0:
                 raise BudgetError(f"budget of {name} is {value!r}; give {what} above 0")
+            if value > sys.float_info.max:  # what is left of it could not be told
+                raise BudgetError(f"budget of {name} is not finite; leave it out for no limit")
 
     def exhausted(
         self, *, forwards: int, seconds: float, steps: int, wanted: int = 1

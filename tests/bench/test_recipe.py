@@ -104,6 +104,11 @@ BAD = {
     "no data sets": ({"data_sets": ""}, "", "names no data_sets"),
     "two labels": ({"methods": '["zero-shot", "zero-shot"]'}, "", "two methods called 'zero-shot'"),
     "method of no kind": ({"methods": "[3]", "baseline": ""}, "", "method 1 is 3"),
+    "time without an end": (
+        {"methods": "[{ method = 'cma-es', seconds = inf }]", "baseline": ""},
+        "",
+        "seconds is inf; give a finite number above 0",
+    ),
     "nameless method": ({"methods": "[{ label = 'x' }]"}, "", "method 1 has no method"),
     "unknown method": ({"methods": '["zero-shto"]', "baseline": ""}, "", "no method 'zero-shto'"),
     "unknown preset": (

@@ -112,3 +112,11 @@ def test_time_ends_a_run(pieces):
 def test_budgets_must_be_positive():
     with pytest.raises(BudgetError, match="forwards is 0"):
         Budget(forwards=0)
+    with pytest.raises(BudgetError, match="seconds is nan"):
+        Budget(seconds=float("nan"))
+
+
+@pytest.mark.parametrize("limit", [{"seconds": float("inf")}, {"forwards": 10**400}])
+def test_a_budget_without_an_end_is_left_out(limit):
+    with pytest.raises(BudgetError, match="not finite; leave it out"):
+        Budget(**limit)

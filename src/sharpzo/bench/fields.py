@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from sharpzo.errors import InputError
 
 T = TypeVar("T")
+LARGEST = sys.float_info.max
 
 
 class Fields:
@@ -38,8 +40,9 @@ class Fields:
         return self._one(key, default, lambda v: isinstance(v, str) and bool(v), "a string")
 
     def number(self, key: str, default: T) -> float | T:
-        """A number above 0."""
-        found = self._one(key, default, lambda v: _is_number(v) and v > 0, "a number above 0")
+        """A finite number above 0."""
+        kind = "a finite number above 0"
+        found = self._one(key, default, lambda v: _is_number(v) and 0 < v <= LARGEST, kind)
         return float(found) if _is_number(found) else found  # type: ignore[arg-type]
 
     def integer(self, key: str, default: T) -> int | T:
