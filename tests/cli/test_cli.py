@@ -310,6 +310,8 @@ def test_a_hub_id_without_network(photos, tmp_path, capsys, monkeypatch):
         (("--engine", "torch"), "openvino"),
         (("--precision", "bfloat16"), "needs engine openvino"),
         (("--threads", "0"), "threads is 0"),
+        (("--template", "caf\udce9 {}"), "no UTF-8"),
+        (("--budget-seconds", "inf"), "not finite"),
     ],
 )
 def test_bad_options(photos, tmp_path, capsys, arguments, word):

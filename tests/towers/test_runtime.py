@@ -162,6 +162,7 @@ def test_cuda_is_refused_without_it(models):
         ({"precision": "bfloat16"}, "bfloat16 needs engine openvino"),
         ({"engine": "openvino", "precision": "int8"}, "int8 needs engine onnxruntime"),
         ({"threads": 0}, "threads is 0"),
+        ({"threads": 2**31}, "threads is 2,147,483,648, more than"),
     ],
 )
 def test_what_an_engine_cannot_do(how, sentence):

@@ -24,6 +24,8 @@ _PRECISIONS: dict[str, tuple[str, ...]] = {
     "cuda": ("float32",),
 }
 
+MOST_THREADS = 1024  # of the largest machines; far more take minutes to start, and then fail
+
 
 class Running(Protocol):
     """A compiled graph of any engine."""
@@ -64,8 +66,15 @@ class Runtime:
                 f"precision is {self.precision!r}; engine {self.engine} has {', '.join(able)}{hint}"
             )
         threads = self.threads
-        if threads is not None and (not isinstance(threads, Integral) or threads < 1):
+        if threads is None:
+            return
+        if not isinstance(threads, Integral) or threads < 1:
             raise InputError(f"threads is {threads!r}; give 1 or more, or nothing for all cores")
+        if threads > MOST_THREADS:
+            raise InputError(
+                f"threads is {threads:,}, more than the {MOST_THREADS:,} that can be of use; give "
+                "the number of cores, or nothing for all"
+            )
 
     @property
     def weights(self) -> Precision:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sharpzo.errors import CheckpointError
+from sharpzo.errors import CheckpointError, InputError
 from sharpzo.towers.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
@@ -57,7 +57,12 @@ class Tokenizer:
         return cls(core, sos_id, eos_id)
 
     def tokenize(self, words: str) -> list[int]:
-        """Return the ids of words, without the ids that begin and end a sentence."""
+        """Return the ids of words, without the ids that begin and end a sentence.
+
+        Raises `InputError` for bytes of an argument or a file name that are no UTF-8.
+        """
+        if any("\ud800" <= character <= "\udfff" for character in words):
+            raise InputError(f"{words!r} is no UTF-8, so the model cannot read it; write it anew")
         return list(self._core.encode(words, add_special_tokens=False).ids)
 
     def text(self, token: int) -> str:
