@@ -216,6 +216,9 @@ def test_gather_files_folders_zips_and_lists(tmp_path: Path, monkeypatch):
         "none.jpg", *folder, f"{file}/x/1.png", "mine/z.png", " caf\udce9 .png ", *folder, "-",
     ]  # fmt: skip
     assert [p.name for p in gather(["-"], io.BytesIO(b"a\nb\0c\0"))] == ["a\nb", "c"]
+    assert [p.name for p in gather(["-"], io.BytesIO(b"\xef\xbb\xbfa\n"))] == ["a"]
+    with pytest.raises(InputError, match="given twice"):
+        gather(["-", "none.jpg", "-"], io.BytesIO(listed))
     with pytest.raises(InputError, match="standard input names no photo"):
         gather([Path("-")])
 

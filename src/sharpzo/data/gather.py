@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -24,9 +25,12 @@ def gather(
     of sharpzo are passed over. ``-`` stands for the paths in ``listed``, one a line, or separated
     by NUL bytes; blank lines mean nothing. A file is taken whatever its name.
 
-    Raises `InputError` for a folder or a list without photos.
+    Raises `InputError` for a folder or a list without photos, and for ``-`` given twice.
     """
-    return [photo for source in sources for photo in _photos(os.fspath(source), listed)]
+    given = [os.fspath(source) for source in sources]
+    if given.count(LIST) > 1:
+        raise InputError(f"{LIST} is given twice, but standard input is read once; give it once")
+    return [photo for source in given for photo in _photos(source, listed)]
 
 
 def _photos(source: str, listed: BinaryIO | None) -> Iterator[Photo]:
@@ -59,6 +63,7 @@ def _below(root: Path, source: str) -> Iterator[Photo]:
 
 
 def _names(content: bytes) -> list[str]:
+    content = content.removeprefix(codecs.BOM_UTF8)  # some editors begin a text file with it
     separator = b"\0" if b"\0" in content else b"\n"
     lines = (line.removesuffix(b"\r") for line in content.split(separator))
     return [os.fsdecode(line) for line in lines if line.strip()]
