@@ -278,13 +278,23 @@ def test_no_advice_says_to_remove_a_folder(tmp_path: Path):
 
 
 def test_links_that_lead_back_do_not_matter(tmp_path: Path):
-    tree(tmp_path, cat=1, dog=1)
-    (tmp_path / "self").symlink_to(tmp_path, target_is_directory=True)
-    (tmp_path / "cat" / "up").symlink_to("..", target_is_directory=True)
-    (tmp_path / "cat" / "loop").symlink_to("loop")
-    (tmp_path / "cat" / "gone.jpg").symlink_to("nowhere.jpg")
-    out = read_folder(tmp_path)
-    assert (out.class_names, len(out.train)) == (("cat", "dog"), 2)
+    root = tree(tmp_path / "photos", cat=1, dog=1)
+    (root / "self").symlink_to(root, target_is_directory=True)
+    (root / "cat" / "up").symlink_to("..", target_is_directory=True)
+    (root / "cat" / "loop").symlink_to("loop")
+    (root / "cat" / "gone.jpg").symlink_to("nowhere.jpg")
+    (root / "disk").symlink_to("not mounted")
+    (tmp_path / "linked").symlink_to("photos", target_is_directory=True)
+    for data in (root, tmp_path / "linked"):
+        out = read_folder(data)
+        assert (out.class_names, len(out.train)) == (("cat", "dog"), 2)
+        assert {one.path: one.reason for one in out.skipped} == {
+            "self/": "a link to a folder above",
+            "cat/up/": "a link to a folder above",
+            "cat/loop": "a link to nothing",
+            "cat/gone.jpg": "a link to nothing",
+            "disk": "a link to nothing",
+        }
 
 
 def test_names_of_classes(tmp_path: Path):

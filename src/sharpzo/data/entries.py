@@ -45,8 +45,10 @@ def passed_over(entry: Path) -> str | None:
         return OF_A_PROGRAM
     if is_own(entry):
         return OWN
-    if entry.is_symlink() and entry.resolve() in entry.absolute().parents:
-        return LOOP
+    if entry.is_symlink():
+        home = entry.parent.resolve()  # DATA itself may be a link, too
+        if entry.resolve() in (home, *home.parents, *entry.absolute().parents):
+            return LOOP
     return None
 
 

@@ -196,6 +196,8 @@ def _split_notes(splits: dict[str, Path]) -> list[str]:
 def _why_not(entry: Path, misplaced: str) -> str:
     if is_folder(entry) or is_photo(entry):
         return misplaced
+    if entry.is_symlink() and not os.path.exists(entry):
+        return "a link to nothing"
     return "no file" if entry.suffix.lower() in SUFFIXES else "not a photo by its name"
 
 
