@@ -275,7 +275,9 @@ def test_a_renamed_run_says_the_same_after_it_is_read_again(demo, cache, tmp_pat
     assert loaded.record_["test"]["accuracy"] is None
 
 
-@pytest.mark.parametrize("names", ["otter", None, ["otter", "otter"], ["a_b", "a b"], [], [1.5]])
+@pytest.mark.parametrize(
+    "names", ["otter", None, ["otter", "otter"], ["a_b", "a b"], [], ["otter"], [1.5]]
+)
 def test_names_that_cannot_be_taken(fitted, demo, cache, names):
     with pytest.raises(InputError):
         make(cache, "zero-shot").fit(*demo).rename(names)

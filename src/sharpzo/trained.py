@@ -149,7 +149,8 @@ class Trained:
         """Return the same among other class names, which training may never have seen.
 
         What was tuned (a prompt, a projection) is shared by all class names; a method without
-        that raises InputError. Renaming starts from what was trained, however often it is done.
+        that raises InputError, as do fewer than two names: every photo would be of the only one.
+        Renaming starts from what was trained, however often it is done.
         """
         if self.method.rename is None:
             able = ", ".join(method.name for method in METHODS.values() if method.rename)
@@ -165,6 +166,11 @@ class Trained:
             if name.startswith(_ORIGIN)
         }
         labels = list(names)
+        if len(labels) < 2:
+            raise InputError(
+                f"{f'the only class is {labels[0]!r}' if labels else 'there is no class'}; give "
+                "two or more to choose among"
+            )
         class_names = tuple(class_name(str(label), f"the name {label!r}") for label in labels)
         towers = self.towers.plain()
         tower = towers.text(class_names, self.template)

@@ -138,6 +138,8 @@ def _load(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise InputError(f"recipe {path} cannot be read ({reason}); give a TOML file") from None
+    except RecursionError:
+        raise InputError(f"recipe {path} has tables or lists in too many others") from None
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"recipe {path} is not TOML: {error}; mend that line") from None
 
