@@ -115,7 +115,9 @@ def _fits(current: Any, value: Any) -> bool:
     if isinstance(current, bool) or isinstance(value, bool):
         return isinstance(current, bool) and isinstance(value, bool)
     if isinstance(current, int | float):
-        return isinstance(value, int | float)
+        return isinstance(value, int | float) and value == value  # not NaN
+    if isinstance(current, tuple) and isinstance(value, tuple):
+        return not current or all(_fits(current[0], item) for item in value)
     return isinstance(value, type(current))
 
 

@@ -484,6 +484,13 @@ def test_a_plugin_adds_a_method_from_one_file(photos, tmp_path, capsys):
     broken = tmp_path / "broken.py"
     broken.write_text("1 / 0")
     assert "ZeroDivisionError" in refused(capsys, "methods", "--plugin", broken)
+    broken.write_text("exit()")  # else the command would end well, with nothing done
+    assert "SystemExit" in refused(capsys, "methods", "--plugin", broken)
+    broken.write_text("print('hello')")
+    assert call("methods", "--plugin", broken, "--json") == 0
+    captured = capsys.readouterr()
+    assert captured.err == "hello\n"
+    assert json.loads(captured.out)
     assert "no plugin file" in refused(capsys, "methods", "--plugin", tmp_path / "none.py")
     assert "there is no method 'my-own'" in refused(capsys, "evaluate", tmp_path / "run", photos)
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +155,18 @@ def test_a_run_is_whole_when_its_table_cannot_be_printed(photos, tmp_path, capsy
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     monkeypatch.undo()
     assert call("predict", tmp_path / "run", photos) == 0
+
+
+def test_an_interrupt_while_the_commands_are_loaded(capsys, monkeypatch):
+    class Interrupted:
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            if name == "sharpzo.cli.app":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "sharpzo.cli.app", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Interrupted, *sys.meta_path])
+    assert told(capsys, 130, "methods") == "sharpzo: stopped"
 
 
 @pytest.mark.parametrize("place", ["a search", "photos", "the record"])

@@ -14,7 +14,6 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; errors a person can mend end with one sentence and exit code 2."""
-    from sharpzo.cli.app import app
     from sharpzo.errors import SharpzoError
 
     _settle_streams()
@@ -22,6 +21,8 @@ def main(arguments: list[str] | None = None) -> None:
         # A folder of that name would be the current one: wrong photos, and nothing said.
         _end("an argument is empty, as a variable of the shell that is not set; leave it out", 2)
     try:
+        from sharpzo.cli.app import app  # takes long enough for an interrupt
+
         app(arguments)
     except SharpzoError as error:
         _end(str(error), 2)

@@ -8,8 +8,10 @@ arrays worth keeping, and what it cost. None of them sees a file or the test spl
 from __future__ import annotations
 
 import importlib.util
+import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -160,7 +162,11 @@ def find(name: str) -> Method:
 
 
 def load_plugin(path: str | Path) -> None:
-    """Run a Python file of the user's that registers methods; again is harmless."""
+    """Run a Python file of the user's that registers methods; again is harmless.
+
+    Raises `InputError` whatever stops it, ``exit()`` too. What it prints is no result of a command,
+    so it goes to standard error.
+    """
     file = Path(path).resolve()
     if not file.is_file():
         raise InputError(f"there is no plugin file {path}; give a Python file that registers")
@@ -171,10 +177,11 @@ def load_plugin(path: str | Path) -> None:
         raise InputError(f"plugin {path} is not a Python file; its name must end with .py")
     known = set(METHODS)
     try:
-        spec.loader.exec_module(importlib.util.module_from_spec(spec))
-    except InputError:
+        with redirect_stdout(sys.stderr):
+            spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    except (InputError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:
         for name in set(METHODS) - known:
             del METHODS[name]
         raise InputError(f"plugin {path} failed: {type(error).__name__}: {error}") from error
