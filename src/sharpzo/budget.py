@@ -32,7 +32,8 @@ class Budget:
             kind, what = (Real, "a number") if name == "seconds" else (Integral, "an integer")
             if value is None:
                 continue
-            if not isinstance(value, kind) or not value > 0:
+            of_kind = isinstance(getattr(self, name), kind)
+            if not (of_kind and value > 0):
                 raise BudgetError(f"budget of {name} is {value!r}; give {what} above 0")
             if value > sys.float_info.max:  # what is left of it could not be told
                 raise BudgetError(f"budget of {name} is not finite; leave it out for no limit")

@@ -188,6 +188,9 @@ def test_a_folder_that_is_gone_is_told(monkeypatch, capsys, tmp_path):
         raise FileNotFoundError(2, "No such file or directory")
 
     monkeypatch.setattr("sharpzo.cli.methods._short", gone)
-    monkeypatch.setattr("sharpzo.cli.os.path.exists", lambda path: False)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()  # "." exists all the same
     main_ends_with(2, "methods")
     assert "the current folder does not exist any more" in capsys.readouterr().err

@@ -139,6 +139,13 @@ def test_files_that_are_no_text(flat: Path):
         read(flat, "eurosat", labels=file)
 
 
+def test_a_device_without_an_end_is_refused(flat: Path, monkeypatch):
+    monkeypatch.setattr("sharpzo.data.label_file.LARGEST", 1 << 20)
+    (flat / "zero.csv").symlink_to("/dev/zero")  # its size is 0, as that of a pipe
+    with pytest.raises(InputError, match="larger than 1 MiB"):
+        read(flat, labels=flat / "zero.csv")
+
+
 def test_a_line_again_is_told(flat: Path):
     out = read_labels(flat, labels(flat, "path,label\n1.png,x\n2.png,y\nin/../1.png,x\n"))
     assert len(out.train) == 2

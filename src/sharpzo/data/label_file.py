@@ -78,9 +78,10 @@ _FORM = "a CSV file with the columns path and label, or JSON Lines with file_nam
 
 def _text(file: Path) -> str:
     try:
-        if file.stat().st_size > LARGEST:
+        with file.open("rb") as opened:  # the size of a pipe or a device is not known before
+            content = opened.read(LARGEST + 1)
+        if len(content) > LARGEST:
             raise InputError(f"file {file} is larger than {LARGEST >> 20} MiB; split it up")
-        content = file.read_bytes()
         utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))  # as Excel saves "Unicode text"
         return content.decode("utf-16" if utf16 else "utf-8-sig")
     except OSError as error:
