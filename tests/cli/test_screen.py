@@ -190,7 +190,8 @@ def test_a_folder_that_is_gone_is_told(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr("sharpzo.cli.methods._short", gone)
     folder = tmp_path / "folder"
     folder.mkdir()
-    monkeypatch.chdir(folder)
-    folder.rmdir()  # "." exists all the same
-    main_ends_with(2, "methods")
+    with monkeypatch.context() as moved:
+        moved.chdir(folder)
+        folder.rmdir()  # "." exists all the same
+        main_ends_with(2, "methods")
     assert "the current folder does not exist any more" in capsys.readouterr().err

@@ -223,6 +223,16 @@ def test_gather_files_folders_zips_and_lists(tmp_path: Path, monkeypatch):
         gather([Path("-")])
 
 
+def test_a_zip_is_named_where_the_current_folder_is_gone(tmp_path: Path, monkeypatch):
+    file = zipped(tmp_path / "b.zip", ["x/1.png"])
+    root = archive.unpack(file)
+    (tmp_path / "folder").mkdir()
+    with monkeypatch.context() as moved:
+        moved.chdir(tmp_path / "folder")
+        (tmp_path / "folder").rmdir()
+        assert archive.named(f"{root}/x") == f"{file}/x"
+
+
 @pytest.mark.parametrize("content", [b"", b"\n\r\n", b"\0"])
 def test_nothing_to_gather(tmp_path: Path, content: bytes):
     with pytest.raises(InputError, match="standard input names no photo"):

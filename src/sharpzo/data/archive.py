@@ -66,7 +66,10 @@ def named(text: str) -> str:
 
 
 def _is_below(file: str) -> bool:
-    return Path(file).is_relative_to(Path.cwd())
+    try:
+        return Path(file).is_relative_to(Path.cwd())
+    except FileNotFoundError:  # the current folder was removed
+        return False
 
 
 def innermost(root: Path) -> Path:
