@@ -112,6 +112,8 @@ def test_many_photos_in_any_order_of_things(demo, fitted, folder):
         (None, "the photos are None"),
         (3, "the photos are 3"),
         (b"a.jpg", "of type bytes"),
+        (memoryview(np.zeros((28, 28, 3), np.uint8)), "of type memoryview"),
+        (np.ma.masked_greater(np.arange(12, dtype=np.uint8).reshape(2, 2, 3), 9), "masked entries"),
         ({"a.jpg": 1}, "of type dict"),
         ({"a.jpg"}, "of type set"),
         (np.zeros((28, 28), np.uint8), r"shape \(28, 28\)"),
@@ -120,6 +122,7 @@ def test_many_photos_in_any_order_of_things(demo, fitted, folder):
         (np.zeros((2, 28, 28, 4), np.uint8), r"photo 0 .*\(28, 28, 4\)"),
         (np.zeros((1, 1, 28, 28, 3), np.uint8), r"shape \(1, 1, 28, 28, 3\)"),
         (np.full((2, 28, 28, 3), 255.0), "floats from 255"),
+        (np.full((2, 28, 28, 3), 1.0000001), r"floats from 1\.0000001"),
         (np.full((2, 28, 28, 3), np.nan), "nan"),
         (np.array([["a.jpg", "b.jpg"]]), "give one column"),
         ([[1, 2, 3]], "photo 0 is a list"),
@@ -177,6 +180,7 @@ def test_labels_of_every_kind_give_the_same_fit(demo, cache, fitted):
         (["sandal"] * 17 + ["_"], "the label '_' has no name"),
         (np.repeat([[0, 1]], 18, axis=0), r"shape \(18, 2\)"),
         ([0.0, 1.0] * 9, "label 0 is 0.0, a float"),
+        (np.ma.array([0, 1] * 9, mask=[False] * 17 + [True]), "labels have masked entries"),
         ([b"sandal", b"bag"] * 9, "label 0 is b'sandal'"),
         ([1, "1"] * 9, "label 0 is 1 and label 1 is '1': types are mixed"),
         ([1, True] * 9, "types are mixed"),
@@ -213,6 +217,21 @@ def test_integers_stay_integers(demo, cache, tmp_path):
         for unknown in (numbers.astype(str), [True] * 18, [12] * 18):
             with pytest.raises(InputError, match="that this run does not know"):
                 one.score(photos, unknown)
+
+
+def test_labels_that_an_array_would_change_stay_as_given(demo, cache, tmp_path):
+    photos, _ = demo
+    for classes in ([-1, 0, 2**63], ["a", "b\0", "c"]):  # NumPy: floats; a NUL at the end goes
+        labels = [label for label in classes for _ in range(6)]
+        made = make(cache, "zero-shot").fit(photos, labels)
+        loaded = PromptClassifier.load(made.save(tmp_path / type(classes[0]).__name__))
+        for one in (made, loaded):
+            assert one.classes_.tolist() == classes
+            assert [type(label) for label in one.classes_.tolist()] == [type(n) for n in classes]
+            found = one.predict(photos).tolist()
+            assert one.score(photos, labels) == np.mean(
+                [a == b for a, b in zip(found, labels, strict=True)]
+            )
 
 
 def test_underscores_follow_one_rule(demo, cache, tmp_path):

@@ -14,6 +14,7 @@ import numpy as np
 from sharpzo import artifact
 from sharpzo.data.classes import class_name
 from sharpzo.data.dataset import LabelledPhotos
+from sharpzo.data.given import as_array
 from sharpzo.data.photos import Photo
 from sharpzo.errors import ArtifactError, InputError
 from sharpzo.evaluate import Evaluation, evaluate
@@ -54,7 +55,7 @@ class Trained:
     @property
     def classes(self) -> Array:
         """The labels (K,) that stand for the class names: the names, or what was given for them."""
-        return np.array(self.record.get("labels") or self.class_names)
+        return as_array(self.record.get("labels") or self.class_names)
 
     @property
     def template(self) -> str:

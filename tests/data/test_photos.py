@@ -61,11 +61,70 @@ def test_transparent_palette_entries_are_laid_on_white(tmp_path: Path):
     assert decode(tmp_path / "a.png").tolist() == [[[255] * 3, [10, 20, 30]]]
 
 
+@pytest.mark.parametrize(
+    ("bits", "colour", "rows", "second"),
+    [
+        (1, 0, [0b01000000], [1]),
+        (2, 1, [0b01100000], [2]),
+        (4, 5, [0x59], [9]),
+        (8, 5, [5, 9], [9]),
+        (16, 5 * 257, [5, 5, 9, 9], [9]),
+        (8, (5, 6, 7), [5, 6, 7, 5, 6, 8], [5, 6, 8]),
+        (16, (1285, 6, 7), [5, 5, 0, 6, 0, 7, 9, 9, 0, 6, 0, 7], [9, 0, 0]),
+    ],
+)
+def test_a_transparent_colour_of_any_depth_is_laid_on_white(
+    tmp_path: Path, bits: int, colour: int | tuple, rows: list[int], second: list[int]
+):
+    """Two pixels, of which the first has the colour that the PNG calls transparent."""
+    kind, parts = (2, colour) if isinstance(colour, tuple) else (0, (colour,))
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", 2, 1, bits, kind, 0, 0, 0),
+        b"tRNS": b"".join(struct.pack(">H", part) for part in parts),
+        b"IDAT": zlib.compress(bytes([0, *rows])),
+        b"IEND": b"",
+    }
+    blob = b"\x89PNG\r\n\x1a\n"
+    for name, data in chunks.items():
+        blob += struct.pack(">I", len(data)) + name + data
+        blob += struct.pack(">I", zlib.crc32(name + data))
+    (tmp_path / "a.png").write_bytes(blob)
+    top = 1 if bits in (8, 16) else 255 // (2**bits - 1)
+    wanted = [[[255] * 3, np.broadcast_to(np.array(second) * top, 3).tolist()]]
+    assert decode(tmp_path / "a.png").tolist() == wanted
+    with Image.open(tmp_path / "a.png") as image:
+        before = dict(image.info)
+        assert as_photo(image).decode().tolist() == wanted
+        assert image.info == before
+
+
 def test_16_bit_greyscale_is_scaled_not_clipped(tmp_path: Path):
     grey = np.array([[0, 257 * 100, 65535]], np.uint16)
     for name in ("a.png", "a.tiff"):
         Image.fromarray(grey).save(tmp_path / name)
         assert decode(tmp_path / name)[0, :, 0].tolist() == [0, 100, 255]
+
+
+def test_16_bit_greyscale_whose_zero_is_white_is_no_negative(tmp_path: Path):
+    grey = np.array([[0, 257 * 100, 65535]], np.uint16)
+    Image.fromarray(grey).save(tmp_path / "a.tif")
+    blob = (tmp_path / "a.tif").read_bytes()
+    entry = struct.pack("<HHIHH", 262, 3, 1, 1, 0)
+    assert entry in blob
+    (tmp_path / "a.tif").write_bytes(blob.replace(entry, struct.pack("<HHIHH", 262, 3, 1, 0, 0)))
+    assert decode(tmp_path / "a.tif")[0, :, 0].tolist() == [255, 155, 0]
+
+
+def test_a_look_finds_what_decoding_finds(tmp_path: Path):
+    """A palette PNG without its palette can be loaded, and not be shown."""
+    Image.new("P", (4, 4), 1).save(tmp_path / "a.png")
+    blob = (tmp_path / "a.png").read_bytes()
+    start = blob.index(b"PLTE") - 4
+    end = start + 12 + int.from_bytes(blob[start : start + 4], "big")
+    (tmp_path / "a.png").write_bytes(blob[:start] + blob[end:])
+    for look in (Photo.decode, Photo.check):
+        with pytest.raises(InputError, match=r"a\.png cannot be read"):
+            look(as_photo(tmp_path / "a.png"))
 
 
 def test_32_bit_photos_are_refused(tmp_path: Path):

@@ -58,7 +58,9 @@ def photos(source: Any) -> tuple[Photo, ...]:
                     f"an array of shape {array.shape} is no photo and no row of photos; {_PHOTOS}"
                 )
         many = list(array)
-    elif isinstance(source, bytes | bytearray | Mapping | Set) or hasattr(source, "read"):
+    elif isinstance(source, bytes | bytearray | memoryview | Mapping | Set) or hasattr(
+        source, "read"
+    ):
         raise InputError(f"the photos are of type {type(source).__name__}; {_PHOTOS}")
     elif not isinstance(source, Iterable):
         raise InputError(f"the photos are {source!r}; {_PHOTOS}")
@@ -100,7 +102,18 @@ def labels(source: Any, many: int) -> Labels:
         alike[name] = label
     index = {label: k for k, label in enumerate(classes)}
     rows = np.array([index[label] for label in values], np.int64)
-    return Labels(np.array(classes), names, rows)
+    return Labels(as_array(classes), names, rows)
+
+
+def as_array(labels: Sequence[Any]) -> Array:
+    """Return labels of one type as an array (K,), of objects where NumPy would change a label.
+
+    >>> as_array(["a", "b"]).dtype.kind, as_array([-1, 2**63]).tolist()
+    ('U', [-1, 9223372036854775808])
+    """
+    found = np.array(labels)
+    kept = [(type(one), one) for one in found.tolist()] == [(type(one), one) for one in labels]
+    return found if kept else np.array(labels, object)
 
 
 def label_list(source: Any, what: str = "label", hint: str = _LABELS) -> list[Any]:
@@ -168,6 +181,8 @@ def _photo(source: Any, name: str) -> Photo:
 
 
 def _array(source: Any, name: str) -> Array:
+    if np.ma.is_masked(source):  # NumPy would take what lies under the mask
+        raise InputError(f"{name} have masked entries; leave these out, or fill them")
     try:
         return np.asarray(source)
     except Exception as error:  # a tensor on another device, a lazy array that fails

@@ -29,6 +29,8 @@ _UNDO = {  # value of the tag -> the transposition that makes the photo upright
     7: "TRANSVERSE",
     8: "ROTATE_90",
 }
+_PHOTOMETRIC = 262  # the TIFF tag
+_GREY_BITS = {"1": 1, "L;2": 2, "L;4": 4}  # Pillow's names of the rows of a PNG
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +60,7 @@ class Photo:
         """Read the photo without keeping it, faster than `decode`; raises what that raises."""
         if self.path is not None:
             with self._named(), files.opened(self.path, smallest=True) as image:
-                image.load()
+                _to_rgb(image)
 
     def memory(self) -> int:
         """Return about how many bytes decoding takes at most; of a file only the header is read,
@@ -136,6 +138,7 @@ def decode(path: str | os.PathLike[str]) -> Array:
 def _to_rgb(image: PILImage) -> Array:
     from PIL import Image
 
+    key = _transparent_colour(image)
     image.load()
     try:
         with files.quiet():
@@ -144,8 +147,15 @@ def _to_rgb(image: PILImage) -> Array:
         turn = None
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
         # Pillow would clip at 255 and show a white square.
-        image = Image.fromarray(np.rint(np.asarray(image) / 257.0).astype(np.uint8))
+        values = np.asarray(image)
+        grey = np.where(values == key, 255.0, np.rint(values / 257.0))
+        if image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == 0:  # type: ignore[attr-defined]
+            grey = 255.0 - grey  # 0 is white, which Pillow minds at 8 bits only
+        image = Image.fromarray(grey.astype(np.uint8))
     elif image.has_transparency_data:
+        if key is not None:
+            image = image.copy()
+            image.info = {**image.info, "transparency": key}
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     if image.mode != "RGB":
@@ -153,6 +163,20 @@ def _to_rgb(image: PILImage) -> Array:
     if turn is not None:
         image = image.transpose(Image.Transpose[turn])
     return np.asarray(image, dtype=np.uint8)
+
+
+def _transparent_colour(image: PILImage) -> int | tuple[int, ...] | bytes | None:
+    """The colour that a file calls transparent, if it does, as it will be among the pixels: Pillow
+    brings those of a PNG to 8 bits, and leaves this colour as it is in the file."""
+    key = image.info.get("transparency")
+    tiles = getattr(image, "tile", ()) if image.format == "PNG" else ()
+    raw = tiles[0].args if tiles else None  # a picture that was loaded has none left
+    if isinstance(key, int) and raw in _GREY_BITS:
+        top = 2 ** _GREY_BITS[raw] - 1
+        return (key & top) * (255 // top)
+    if isinstance(key, tuple) and raw == "RGB;16B":
+        return tuple(value >> 8 for value in key)
+    return key
 
 
 def _from_array(array: Array, name: str) -> Array:
@@ -171,7 +195,8 @@ def _from_array(array: Array, name: str) -> Array:
         low, high = float(array.min()), float(array.max())
         if not 0.0 <= low <= high <= 1.0:
             raise InputError(
-                f"{name} holds floats from {low:g} to {high:g}; give uint8, or floats from 0 to 1"
+                f"{name} holds floats from {low:.17g} to {high:.17g}; give uint8, or floats "
+                "from 0 to 1"
             )
         array = np.rint(array * 255.0).astype(np.uint8)
     if array.dtype != np.uint8:
