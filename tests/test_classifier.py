@@ -192,6 +192,23 @@ def test_bad_labels_are_one_sentence(demo, cache, labels, sentence):
         make(cache).fit(demo[0], labels)
 
 
+def test_a_folder_may_be_any_path(fitted, folder):
+    class Entry:
+        def __fspath__(self):
+            return str(folder)
+
+    assert fitted.score(Entry()) == fitted.score(folder)
+
+
+def test_a_relative_cache_stays_where_it_was(demo, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    made = make("kept", "zero-shot").fit(*demo)
+    monkeypatch.chdir("elsewhere")
+    made.predict(demo[0])
+    assert [entry.name for entry in tmp_path.rglob("kept")] == ["kept"]
+
+
 def test_labels_beside_what_has_its_own(demo, cache, folder, fitted):
     whole = load_demo(1)
     for photos in (folder, str(folder), whole):
@@ -396,6 +413,18 @@ def test_arrays_that_cannot_classify_are_refused(fitted, tmp_path):
             PromptClassifier.load(run)
 
 
+def test_numbers_of_numpy_are_numbers(demo, cache, tmp_path):
+    """As a grid of `np.arange` has them; a run keeps them, and a loaded one has them again."""
+    how = {"seed": np.int64(3), "threads": np.int64(1), "settings": {"alpha": np.float32(0.5)}}
+    budget = Budget(forwards=np.int64(20), seconds=np.float32(60), steps=np.uint8(9))
+    made = PromptClassifier("gda", cache=cache, budget=budget, **how).fit(*demo)
+    loaded = PromptClassifier.load(made.save(tmp_path / "run"), cache=cache)
+    assert (loaded.budget, loaded.seed) == (Budget(20, 60.0, 9), 3)
+    assert loaded.settings == {"alpha": 0.5}
+    changed = override(METHODS["sharpzo"].settings, {"search.cma.sigma": np.int64(1)})
+    assert json.dumps(as_dict(changed))
+
+
 # --- scikit-learn's conventions -------------------------------------------------------------------
 
 
@@ -412,11 +441,12 @@ def test_parameters_are_kept_as_given_and_checked_by_fit(demo, cache):
         with pytest.raises(InputError):
             PromptClassifier(**{"method": "gda", name: value}).fit(*demo)
     for odd in ({"threads": "2"}, {"threads": 1.5}, {"method": []}, {"preset": []}, {"engine": []},
-                {"template": None}, {"seed": "1"}, {"settings": "rho=1"}):  # fmt: skip
+                {"seed": True}, {"threads": True}, {"threads": 10**6}, {"template": None},
+                {"template": "\udcff{}"}, {"seed": "1"}, {"settings": "rho=1"}):  # fmt: skip
         with pytest.raises(InputError, match=next(iter(odd))):
             PromptClassifier(**odd).fit(*demo)
     for name in ("forwards", "seconds", "steps"):
-        for value in ("5", 0, -1, float("nan"), [5]):
+        for value in ("5", 0, -1, float("nan"), float("inf"), 10**400, True, [5]):
             with pytest.raises(SharpzoError, match=f"budget of {name}"):
                 Budget(**{name: value})
     with pytest.raises(ValueError, match="there is no parameter 'shots'; known: method"):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import Any
 
 from sharpzo.errors import BudgetError
 from sharpzo.types import Reason
+
+_LIMIT = 2**63  # None is no limit; this is more than any run.json may hold
 
 
 @dataclass(frozen=True)
@@ -28,15 +30,17 @@ class Budget:
 
     def __post_init__(self) -> None:
         for name in ("forwards", "seconds", "steps"):
-            value = getattr(self, name)
-            kind, what = (Real, "a number") if name == "seconds" else (Integral, "an integer")
+            value: Any = getattr(self, name)
             if value is None:
                 continue
-            of_kind = isinstance(getattr(self, name), kind)
-            if not (of_kind and value > 0):
+            kind, what = (Real, "a number") if name == "seconds" else (Integral, "an integer")
+            if isinstance(value, bool) or not (isinstance(value, kind) and value > 0):
                 raise BudgetError(f"budget of {name} is {value!r}; give {what} above 0")
-            if value > sys.float_info.max:  # what is left of it could not be told
+            if value >= _LIMIT:
                 raise BudgetError(f"budget of {name} is not finite; leave it out for no limit")
+            # NumPy's numbers as Python's: run.json keeps them
+            plain = int(value) if isinstance(value, Integral) else float(value)
+            object.__setattr__(self, name, plain)
 
     def exhausted(
         self, *, forwards: int, seconds: float, steps: int, wanted: int = 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -305,8 +306,12 @@ def _dataset(
     from sharpzo.data.draw import draw
     from sharpzo.data.intake import load
 
-    if isinstance(photos, Dataset | LabelledPhotos | str | Path):
-        what = f"the folder {photos}" if isinstance(photos, str | Path) else "a data set"
+    if isinstance(photos, Dataset | LabelledPhotos | str | os.PathLike):
+        what = (
+            f"the folder {os.fspath(photos)}"
+            if isinstance(photos, str | os.PathLike)
+            else "a data set"
+        )
         if labels is not None:
             raise InputError(f"there are labels beside {what}, which has its own; leave them out")
         if isinstance(photos, LabelledPhotos):
@@ -329,7 +334,7 @@ def _split(trained: Trained, photos: Any, labels: Any) -> LabelledPhotos:
         if labels is not None:
             raise InputError("there are labels beside labelled photos; leave them out")
         return photos
-    if labels is None and isinstance(photos, str | Path) and Path(photos).is_dir():
+    if labels is None and isinstance(photos, str | os.PathLike) and Path(photos).is_dir():
         found = read(photos)
         whole = found.train if found.val is None else None
         split = found.test or whole

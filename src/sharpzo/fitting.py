@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import operator
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,7 @@ from sharpzo.memory import parse_size, peak_memory_mb
 from sharpzo.methods import Fit, Images, Method, Task, find, fit
 from sharpzo.methods.chance import cautions
 from sharpzo.methods.zero_shot import zero_shot_head
-from sharpzo.settings import as_dict
+from sharpzo.settings import as_dict, integer
 from sharpzo.towers.features import Progress, wanted_views
 from sharpzo.towers.opening import Towers
 from sharpzo.towers.preprocess import Preprocessing
@@ -153,6 +152,8 @@ class Fitter:
         for name, value in (words | ({} if preset is None else {"preset": preset})).items():
             if not isinstance(value, str):
                 raise InputError(f"{name} is {value!r}; give a string")
+        if any("\ud800" <= character <= "\udfff" for character in template):
+            raise InputError(f"template is {template!r}, which is no UTF-8; write it anew")
         for name, value in (("model", model), ("cache", cache)):
             if not isinstance(value, str | Path | None):
                 raise InputError(f"{name} is {value!r}; give a path, or None")
@@ -164,9 +165,9 @@ class Fitter:
                 "method, or leave out the memory limit"
             )
         return cls(
-            found, found.configure(preset, settings), preset, template, _integer("seed", seed),
+            found, found.configure(preset, settings), preset, template, integer("seed", seed),
             budget or Budget(), Runtime(engine, precision, threads), model,
-            None if cache is None else Path(cache), limit,
+            None if cache is None else Path(cache).absolute(), limit,
         )  # fmt: skip
 
     @cached_property
@@ -316,13 +317,6 @@ def _same(split: LabelledPhotos, other: LabelledPhotos) -> bool:
             for one, two in zip(split.photos, other.photos, strict=True)
         )
     )
-
-
-def _integer(name: str, value: Any) -> int:
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise InputError(f"{name} is {value!r}; give an integer") from None
 
 
 def _model_id(model: str | Path | None) -> str | None:

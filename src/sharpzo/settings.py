@@ -9,11 +9,23 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass, replace
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
 from sharpzo.errors import InputError
 
 S = TypeVar("S")
+
+
+def integer(name: str, value: Any) -> int:
+    """Return an integer of any kind as Python's; InputError, with its ``name``, for others.
+
+    >>> integer("shots", 16)
+    16
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise InputError(f"{name} is {value!r}; give an integer")
+    return int(value)
 
 
 def as_dict(settings: Any) -> dict[str, Any]:
@@ -95,6 +107,8 @@ def _change(settings: S, name: str, whole: str, value: Any) -> S:
         )
     if isinstance(value, list):
         value = tuple(value)
+    elif isinstance(value, Real) and not isinstance(value, bool):  # NumPy's as well
+        value = int(value) if isinstance(value, Integral) else float(value)
     if not _fits(current, value):
         raise InputError(
             f"the setting '{whole}' is {value!r}; expected {_kind(current)} as in the default "

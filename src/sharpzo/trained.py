@@ -254,7 +254,7 @@ def load(
         trained = Trained(
             method,
             Towers(model or where, Runtime(threads=threads), limit),
-            None if cache is None else Path(cache),
+            None if cache is None else Path(cache).absolute(),
             names,
             head,
             found.arrays,

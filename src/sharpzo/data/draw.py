@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 import random
 from collections.abc import Mapping
 from dataclasses import replace
 
 from sharpzo.data.dataset import Dataset, LabelledPhotos
 from sharpzo.errors import InputError
+from sharpzo.settings import integer
 
 VALIDATION_SHOTS = 4  # a class, as in CoOp: min(shots, 4)
 Groups = dict[int, list[int]]  # label -> rows
@@ -33,10 +33,10 @@ def draw(dataset: Dataset, shots: int | None, seed: int) -> Dataset:
     training photos.
     """
     if shots is not None:
-        shots = _integer("shots", shots)
+        shots = integer("shots", shots)
         if shots < 1:
             raise InputError(f"shots is {shots}; give 1 or more photos per class")
-    rng = random.Random(_integer("seed", seed))
+    rng = random.Random(integer("seed", seed))
     whole = dataset.training()
     if dataset.val is None:
         drawn, held = _carve(_groups(whole), shots, rng)
@@ -50,13 +50,6 @@ def draw(dataset: Dataset, shots: int | None, seed: int) -> Dataset:
         few = replace(dataset, train=train, val=val)
     notes = (*dataset.notes, *_notes(few, shots, dataset.val is None))
     return replace(few, notes=notes, shots=shots)
-
-
-def _integer(name: str, value: int) -> int:
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise InputError(f"{name} is {value!r}; give an integer") from None
 
 
 def _groups(split: LabelledPhotos) -> Groups:

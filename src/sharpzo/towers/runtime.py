@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 from sharpzo.errors import InputError
+from sharpzo.settings import integer
 from sharpzo.towers.precision import Precision
 from sharpzo.types import SINGLE, Array
 
@@ -68,13 +68,15 @@ class Runtime:
         threads = self.threads
         if threads is None:
             return
-        if not isinstance(threads, Integral) or threads < 1:
-            raise InputError(f"threads is {threads!r}; give 1 or more, or nothing for all cores")
+        threads = integer("threads", threads)
+        if threads < 1:
+            raise InputError(f"threads is {threads}; give 1 or more, or nothing for all cores")
         if threads > MOST_THREADS:
             raise InputError(
                 f"threads is {threads:,}, more than the {MOST_THREADS:,} that can be of use; give "
                 "the number of cores, or nothing for all"
             )
+        object.__setattr__(self, "threads", threads)
 
     @property
     def weights(self) -> Precision:
