@@ -371,6 +371,25 @@ def test_python_and_the_command_line_write_one_record(folder, cache, tmp_path):
         assert {**mine, "seconds": 0} == {**one, "seconds": 0}
 
 
+@pytest.mark.parametrize("odd", [None, 3, b"run", "run\0", ["run"], "x" * 5000])
+def test_what_is_no_path_is_no_run_folder(fitted, odd):
+    for act in (fitted.save, PromptClassifier.load):
+        with pytest.raises(ArtifactError, match="run folder"):
+            act(odd)
+
+
+def test_what_is_no_path_is_no_model_and_no_cache(fitted, tmp_path):
+    run = fitted.save(tmp_path / "run")
+    for odd in ({"model": 3}, {"model": b"x"}, {"cache": 3}):
+        with pytest.raises(InputError, match=f"{next(iter(odd))} is .*; give a path, or None"):
+            PromptClassifier.load(run, **odd)
+    record = json.loads((run / "run.json").read_text())
+    del record["model"]["sha256"]
+    (run / "run.json").write_text(json.dumps(record))
+    with pytest.raises(ArtifactError, match="incomplete record"):
+        PromptClassifier.load(run)
+
+
 def test_a_save_that_fails_leaves_nothing_behind(fitted, tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")

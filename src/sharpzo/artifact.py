@@ -43,7 +43,7 @@ def claim(out: str | Path) -> Path:
     What a run left that was stopped, and that no process writes, is taken over; its journal is kept
     as `STOPPED`.
     """
-    folder = Path(out)
+    folder = _folder(out)
     try:
         there = {entry.name for entry in folder.iterdir()} if folder.is_dir() else None
         if there is not None and not there:
@@ -61,6 +61,13 @@ def claim(out: str | Path) -> Path:
     except OSError as error:
         raise ArtifactError(f"cannot make the run folder {folder}: {error.strerror}") from None
     return folder
+
+
+def _folder(run: Any) -> Path:
+    """The path that was given; ArtifactError for what can be none."""
+    if isinstance(run, str | os.PathLike) and "\0" not in str(run):
+        return Path(run)
+    raise ArtifactError(f"the run folder is {run!r}; give a path")
 
 
 def release(folder: Path, why: BaseException | None = None) -> None:
@@ -131,8 +138,8 @@ def read(run: str | Path) -> Artifact:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    folder = Path(run)
-    if not folder.is_dir():
+    folder = _folder(run)
+    if not os.path.isdir(folder):  # a name that is too long is none; pathlib raises
         raise ArtifactError(f"there is no run folder {folder}; 'sharpzo fit' makes one")
     if not is_finished(folder):
         unfinished = (folder / HISTORY).exists()

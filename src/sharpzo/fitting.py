@@ -20,7 +20,7 @@ from sharpzo.memory import parse_size, peak_memory_mb
 from sharpzo.methods import Fit, Images, Method, Task, find, fit
 from sharpzo.methods.chance import cautions
 from sharpzo.methods.zero_shot import zero_shot_head
-from sharpzo.settings import as_dict, integer
+from sharpzo.settings import as_dict, check_path, integer
 from sharpzo.towers.features import Progress, wanted_views
 from sharpzo.towers.opening import Towers
 from sharpzo.towers.preprocess import Preprocessing
@@ -155,8 +155,7 @@ class Fitter:
         if any("\ud800" <= character <= "\udfff" for character in template):
             raise InputError(f"template is {template!r}, which is no UTF-8; write it anew")
         for name, value in (("model", model), ("cache", cache)):
-            if not isinstance(value, str | Path | None):
-                raise InputError(f"{name} is {value!r}; give a path, or None")
+            check_path(name, value)
         found = find(method)
         limit = None if memory_limit is None else parse_size(memory_limit)
         if limit is not None and found.need is None:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass, replace
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, TypeVar
 
 from sharpzo.errors import InputError
@@ -26,6 +27,12 @@ def integer(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise InputError(f"{name} is {value!r}; give an integer")
     return int(value)
+
+
+def check_path(name: str, value: Any) -> None:
+    """Raise InputError, with its ``name``, for what is no path and not None."""
+    if not isinstance(value, str | Path | None):
+        raise InputError(f"{name} is {value!r}; give a path, or None")
 
 
 def as_dict(settings: Any) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from sharpzo.journal import Journal, read_journal
 from sharpzo.memory import parse_size
 from sharpzo.methods import METHODS, Method, find
 from sharpzo.metrics import normalise, softmax
+from sharpzo.settings import check_path
 from sharpzo.towers.features import Progress
 from sharpzo.towers.opening import Towers
 from sharpzo.towers.runtime import Runtime
@@ -242,18 +243,21 @@ def load(
 
     Raises ArtifactError if the run is damaged or was made with another model.
     """
+    check_path("model", model)
+    check_path("cache", cache)
     found = artifact.read(run)
     record = found.record
     try:
         method, names = find(record["method"]), tuple(record["class_names"])
         labels = record.get("labels", names)
-        where, threads = record["model"]["id"], record.get("threads")
+        where, _ = record["model"]["id"], record["model"]["sha256"]
+        threads = record.get("threads")
         limit = None if memory_limit is None else parse_size(memory_limit)
         head = method.load(found.arrays)
         history = Path(run) / artifact.HISTORY
         trained = Trained(
             method,
-            Towers(model or where, Runtime(threads=threads), limit),
+            Towers(where if model is None else model, Runtime(threads=threads), limit),
             None if cache is None else Path(cache).absolute(),
             names,
             head,

@@ -275,7 +275,7 @@ def test_an_interrupt_is_told_what_is_left(tmp_path):
 @pytest.mark.parametrize("out", ["x" * 300, "file/run", "a\0b"])
 def test_folders_that_cannot_be_made(tmp_path, out):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises((ArtifactError, ValueError), match=r"cannot make|null"):
+    with pytest.raises(ArtifactError, match=r"cannot make|give a path"):
         artifact.claim(tmp_path / out)
 
 
