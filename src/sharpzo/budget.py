@@ -34,12 +34,13 @@ class Budget:
             if value is None:
                 continue
             kind, what = (Real, "a number") if name == "seconds" else (Integral, "an integer")
-            if isinstance(value, bool) or not (isinstance(value, kind) and value > 0):
+            number = isinstance(value, kind) and not isinstance(value, bool)
+            # NumPy's numbers as Python's: run.json keeps them.
+            plain = (int(value) if isinstance(value, Integral) else float(value)) if number else 0
+            if not plain > 0:
                 raise BudgetError(f"budget of {name} is {value!r}; give {what} above 0")
-            if value >= _LIMIT:
+            if plain >= _LIMIT:
                 raise BudgetError(f"budget of {name} is not finite; leave it out for no limit")
-            # NumPy's numbers as Python's: run.json keeps them
-            plain = int(value) if isinstance(value, Integral) else float(value)
             object.__setattr__(self, name, plain)
 
     def exhausted(
