@@ -1,4 +1,4 @@
-"""Frozen settings as data: nested dataclasses to plain dictionaries, and changed by dotted names.
+"""Frozen settings: their fields' types are their checks, and dotted names change them.
 
 Command line, recipes and Python all go through ``override``, so they build the same object and
 meet the same checks.
@@ -7,15 +7,104 @@ meet the same checks.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from functools import cache
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
 
 from sharpzo.errors import InputError
 
 S = TypeVar("S")
+
+# The kinds of fields; the description is what an error asks for. All numbers are finite.
+Positive = Annotated[float, Meta(gt=0, description="a finite number above 0")]
+NotNegative = Annotated[float, Meta(ge=0, description="a finite number of at least 0")]
+Share = Annotated[float, Meta(gt=0, le=1, description="a number above 0 and at most 1")]
+Fraction = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
+Decay = Annotated[float, Meta(ge=0, lt=1, description="a number of at least 0 and below 1")]
+Count = Annotated[int, Meta(ge=1, description="an integer of at least 1")]
+CountOrZero = Annotated[int, Meta(ge=0, description="an integer of at least 0")]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A frozen dataclass that checks its fields by their types when it is made.
+
+    A number is read as its field's kind (1 as 1.0, a list as a tuple, NumPy's numbers as Python's);
+    anything that does not fit raises InputError. What concerns several fields is checked by
+    ``check``, which a subclass may define.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class Descent(Settings):
+    ...     rate: Positive = 0.1
+    ...     steps: Count | None = None
+    >>> Descent(rate=1)
+    Descent(rate=1.0, steps=None)
+    >>> Descent(steps=0)
+    Traceback (most recent call last):
+        ...
+    sharpzo.errors.InputError: steps is 0; give an integer of at least 1, or null
+    """
+
+    def __post_init__(self) -> None:
+        for name, kind in _kinds(type(self)):
+            value = getattr(self, name)
+            try:
+                found = msgspec.convert(_plain(value), kind)
+            except msgspec.ValidationError:
+                raise InputError(f"{name} is {value!r}; give {describe(kind)}") from None
+            object.__setattr__(self, name, found)
+        self.check()
+
+    def check(self) -> None:
+        """Raise InputError where fields do not fit each other."""
+
+
+@cache
+def _kinds(settings: type[Settings]) -> list[tuple[str, Any]]:
+    """The fields that have a kind of their own; groups of settings have checked themselves."""
+    hints = get_type_hints(settings, include_extras=True)
+    kinds = [(field.name, hints[field.name]) for field in fields(settings)]
+    return [(name, kind) for name, kind in kinds if not is_dataclass(kind)]
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers as Python's, at any depth; ValidationError for one that is not finite."""
+    if isinstance(value, list | tuple):
+        return tuple(map(_plain, value))
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return value
+    if not math.isfinite(value):
+        raise msgspec.ValidationError
+    return int(value) if isinstance(value, Integral) else float(value)
+
+
+def describe(kind: Any) -> str:
+    """What a kind of field takes, in words.
+
+    >>> describe(tuple[Positive, ...] | None)
+    'a list, each a finite number above 0, or null'
+    """
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        found = next((m.description for m in inner[1:] if getattr(m, "description", None)), None)
+        return found or describe(inner[0])
+    if origin is Literal:
+        return "one of " + ", ".join(map(repr, inner))
+    if origin is tuple:
+        many = "a list" if ... in inner else f"a list of {len(inner)}"
+        return f"{many}, each {describe(inner[0])}"
+    if type(None) in inner:
+        return describe(Union[tuple(i for i in inner if i is not type(None))]) + ", or null"  # noqa: UP007
+    names = {bool: "true or false", int: "an integer", float: "a finite number", str: "a word"}
+    return names.get(kind, str(kind))
 
 
 def integer(name: str, value: Any) -> int:
@@ -107,47 +196,13 @@ def _change(settings: S, name: str, whole: str, value: Any) -> S:
         raise InputError(f"there is no setting '{whole}'; known: {known}")
     current = getattr(settings, head)
     if rest:
-        return replace(settings, **{head: _change(current, rest, whole, value)})  # type: ignore[type-var]
-    if is_dataclass(current):
+        value = _change(current, rest, whole, value)
+    elif is_dataclass(current):
         raise InputError(
             f"'{whole}' is a group; set one of its members: {', '.join(_names(current))}"
         )
-    if isinstance(value, list):
-        value = tuple(value)
-    elif isinstance(value, Real) and not isinstance(value, bool):  # NumPy's as well
-        value = int(value) if isinstance(value, Integral) else float(value)
-    if not _fits(current, value):
-        raise InputError(
-            f"the setting '{whole}' is {value!r}; expected {_kind(current)} as in the default "
-            f"{current!r}"
-        )
-    if isinstance(current, float) and isinstance(value, int):
-        value = float(value)
     return replace(settings, **{head: value})  # type: ignore[type-var]
 
 
 def _names(settings: Any) -> list[str]:
     return sorted(f.name for f in fields(settings)) if is_dataclass(settings) else []
-
-
-def _fits(current: Any, value: Any) -> bool:
-    if current is None or value is None:  # optional settings check themselves
-        return True
-    if isinstance(current, bool) or isinstance(value, bool):
-        return isinstance(current, bool) and isinstance(value, bool)
-    if isinstance(current, int | float):
-        return isinstance(value, int | float) and value == value  # not NaN
-    if isinstance(current, tuple) and isinstance(value, tuple):
-        return not current or all(_fits(current[0], item) for item in value)
-    return isinstance(value, type(current))
-
-
-def _kind(current: Any) -> str:
-    names = {
-        bool: "true or false",
-        int: "a number",
-        float: "a number",
-        str: "a word",
-        tuple: "a list",
-    }
-    return names.get(type(current), "a list")

@@ -3,11 +3,11 @@ from dataclasses import dataclass, field
 import pytest
 
 from sharpzo.errors import InputError
-from sharpzo.settings import as_dict, override, parse_assignments
+from sharpzo.settings import Count, Settings, as_dict, override, parse_assignments
 
 
 @dataclass(frozen=True)
-class Inner:
+class Inner(Settings):
     rho: float = 0.1
     name: str = "z"
     grid: tuple[float, ...] = (1.0,)
@@ -16,9 +16,9 @@ class Inner:
 
 
 @dataclass(frozen=True)
-class Outer:
+class Outer(Settings):
     inner: Inner = field(default_factory=Inner)
-    steps: int = 3
+    steps: Count = 3
 
 
 def test_dotted_names_change_nested_settings_and_leave_the_original():
@@ -38,11 +38,14 @@ def test_dotted_names_change_nested_settings_and_leave_the_original():
     [
         ("inner.rh=1", "no setting 'inner.rh'; known: active, bound, grid, name, rho"),
         ("inner=1", "is a group"),
-        ("inner.rho=high", "expected a number"),
-        ("inner.rho=NaN", "expected a number"),
-        ("inner.grid=[1, NaN]", "expected a list"),
-        ('inner.grid=["a"]', "expected a list"),
-        ("inner.active=1", "expected true or false"),
+        ("inner.rho=high", "rho is 'high'; give a finite number"),
+        ("inner.rho=NaN", "rho is nan; give a finite number"),
+        ("inner.grid=[1, NaN]", "give a list, each a finite number"),
+        ('inner.grid=["a"]', "give a list, each a finite number"),
+        ("inner.active=1", "active is 1; give true or false"),
+        ("steps=0", "steps is 0; give an integer of at least 1"),
+        ("steps=true", "steps is True; give an integer of at least 1"),
+        ("inner.bound=Infinity", "bound is inf"),
         ("steps.x=1", "no setting 'steps.x'"),
         ("steps", "write NAME=VALUE"),
     ],
