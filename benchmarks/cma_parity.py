@@ -23,7 +23,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 
-from sharpzo.search import Cma, CmaSettings
+from sharpzo.optim import Cma, CmaSettings
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

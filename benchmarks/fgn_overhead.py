@@ -25,7 +25,7 @@ from tangents import class_names, random_tower
 
 from sharpzo.metrics import normalise
 from sharpzo.objective import FeatureLoss, FeatureObjective, WholeContext
-from sharpzo.search import GaussNewton
+from sharpzo.optim import GaussNewton
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.tower import OnnxTextTower
 from sharpzo.types import Features

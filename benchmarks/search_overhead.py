@@ -28,7 +28,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 from tangents import class_names, random_tower
 
-from sharpzo.search import Cma, CmaSettings, EvolutionSettings, LmMa, SepCma
+from sharpzo.optim import Cma, CmaSettings, EvolutionSettings, LmMa, SepCma
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.tower import OnnxTextTower
 from sharpzo.types import Array, Search

@@ -20,7 +20,7 @@ LAYERS = [
     {"methods"},
     {"run"},
     {"evaluate", "objective"},
-    {"search", "heads"},
+    {"optim", "heads"},
     {"towers"},
     {"data"},
     {"artifact"},

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sharpzo.search import (
+from sharpzo.optim import (
     Cma,
     CmaSettings,
     EvolutionSettings,

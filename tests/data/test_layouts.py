@@ -298,7 +298,7 @@ def test_a_class_list_lying_in_the_parent_misleads_nobody(tmp_path: Path):
 
 
 def test_fifteen_data_sets_and_their_short_names():
-    from sharpzo.search.presets import PRESETS
+    from sharpzo.optim.presets import PRESETS
 
     short = {name.removeprefix("paper/") for name in PRESETS if name.startswith("paper/")}
     shifted = {"imagenetv2", "imagenet-sketch", "imagenet-a", "imagenet-r"}

@@ -25,7 +25,7 @@ from sharpzo.methods.searching import SearchingSettings
 from sharpzo.methods.text import read_text
 from sharpzo.methods.zero_shot import zero_shot_head
 from sharpzo.metrics import cross_entropy
-from sharpzo.search.sharpzo import SwitchSettings
+from sharpzo.optim.sharpzo import SwitchSettings
 from sharpzo.testing.methods import toy_task
 from sharpzo.testing.toys import ToyTower
 

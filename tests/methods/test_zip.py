@@ -6,7 +6,7 @@ from sharpzo.errors import InputError
 from sharpzo.methods import Task, find, fit
 from sharpzo.methods.zip import ZipSettings
 from sharpzo.methods.zip_contexts import Fastfood, ZipContexts, walsh_hadamard
-from sharpzo.search import Spsa
+from sharpzo.optim import Spsa
 from sharpzo.testing.toys import ToyTower, make_features
 
 

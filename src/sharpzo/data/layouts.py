@@ -143,7 +143,7 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType({
     ),
 })  # fmt: skip
 
-# The short names of the published presets (search/presets.py), and a common spelling.
+# The short names of the published presets (optim/presets.py), and a common spelling.
 ALIASES: Mapping[str, str] = MappingProxyType({
     "caltech": "caltech101",
     "pets": "oxford_pets",

@@ -18,7 +18,7 @@ from sharpzo.methods.pixels import PixelObjective
 from sharpzo.methods.registry import Fit, Images, Method, Task, register
 from sharpzo.methods.searching import SearchingSettings, search_until_spent
 from sharpzo.methods.zero_shot import zero_shot_head
-from sharpzo.search.spsa import Spsa, SpsaSettings
+from sharpzo.optim.spsa import Spsa, SpsaSettings
 from sharpzo.types import Array, TextTower
 
 

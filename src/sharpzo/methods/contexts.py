@@ -13,7 +13,7 @@ from sharpzo.methods.registry import Fit, Task
 from sharpzo.methods.searching import SearchingSettings
 from sharpzo.metrics import normalise
 from sharpzo.objective import ContextMap, Contexts, PromptObjective, WholeContext, unit_std
-from sharpzo.search.checks import at_least, positive
+from sharpzo.optim.checks import at_least, positive
 from sharpzo.types import Array, Features, Result, TextTower
 
 LEAST_TO_MEASURE = 500  # forwards: below, the forwards that measure step sizes are too many

@@ -20,8 +20,8 @@ from sharpzo.methods.contexts import context_fit, rename
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.methods.searching import SearchingSettings, search_until_spent
 from sharpzo.objective import PromptObjective
+from sharpzo.optim import checks
 from sharpzo.rng import generator
-from sharpzo.search import checks
 from sharpzo.types import Array, Features, Reason, Result, State, TextTower
 
 if TYPE_CHECKING:

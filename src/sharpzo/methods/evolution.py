@@ -13,9 +13,9 @@ from sharpzo.methods.contexts import context_fit, linear_contexts, rename
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.methods.searching import SearchingSettings, search_until_spent
 from sharpzo.objective import PromptObjective
-from sharpzo.search.evolution import Evolution, EvolutionSettings
-from sharpzo.search.lm_ma import LmMa
-from sharpzo.search.sep_cma import SepCma
+from sharpzo.optim.evolution import Evolution, EvolutionSettings
+from sharpzo.optim.lm_ma import LmMa
+from sharpzo.optim.sep_cma import SepCma
 
 Strategy = Callable[[int, EvolutionSettings, int], Evolution]
 

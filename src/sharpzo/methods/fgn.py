@@ -10,8 +10,8 @@ from sharpzo.methods.contexts import context_fit, linear_contexts, rename
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.methods.searching import SearchingSettings, search_until_spent
 from sharpzo.objective import TANGENT_COST, FeatureLoss, FeatureObjective
-from sharpzo.search.gauss_newton import GaussNewton
-from sharpzo.search.gauss_newton_settings import GaussNewtonSettings
+from sharpzo.optim.gauss_newton import GaussNewton
+from sharpzo.optim.gauss_newton_settings import GaussNewtonSettings
 from sharpzo.types import TextTower
 
 

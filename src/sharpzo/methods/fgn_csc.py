@@ -16,9 +16,9 @@ from sharpzo.methods.contexts import wanted_views
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.methods.searching import SearchingSettings, search_until_spent
 from sharpzo.objective import TANGENT_COST, FeatureLoss, FeatureObjective, WholeContext
-from sharpzo.search import checks
-from sharpzo.search.gauss_newton import GaussNewton
-from sharpzo.search.gauss_newton_settings import GaussNewtonSettings
+from sharpzo.optim import checks
+from sharpzo.optim.gauss_newton import GaussNewton
+from sharpzo.optim.gauss_newton_settings import GaussNewtonSettings
 from sharpzo.types import Features, TextTower
 
 

@@ -18,12 +18,12 @@ from sharpzo.methods.contexts import (
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.methods.searching import search_until_spent
 from sharpzo.objective import measure_smoothing
+from sharpzo.optim.cma import CmaSettings
+from sharpzo.optim.presets import PRESETS
+from sharpzo.optim.sharp import SharpnessSettings
+from sharpzo.optim.sharpzo import SharpZo, SharpZoSettings, SwitchSettings
+from sharpzo.optim.zo import ZoSettings
 from sharpzo.rng import generator
-from sharpzo.search.cma import CmaSettings
-from sharpzo.search.presets import PRESETS
-from sharpzo.search.sharp import SharpnessSettings
-from sharpzo.search.sharpzo import SharpZo, SharpZoSettings, SwitchSettings
-from sharpzo.search.zo import ZoSettings
 from sharpzo.types import Objective, TextTower
 
 

@@ -9,9 +9,9 @@ from sharpzo.methods.contexts import context_fit, linear_contexts, rename, wante
 from sharpzo.methods.registry import Fit, Method, Task, map_and_covariance, register
 from sharpzo.methods.searching import SearchingSettings, search_until_spent
 from sharpzo.objective import TANGENT_COST, SlopeObjective
-from sharpzo.search.presets import PRESETS
-from sharpzo.search.sharpzo import SwitchSettings
-from sharpzo.search.sharpzo_fast import (
+from sharpzo.optim.presets import PRESETS
+from sharpzo.optim.sharpzo import SwitchSettings
+from sharpzo.optim.sharpzo_fast import (
     FastSharpnessSettings,
     FastZoSettings,
     SharpZoFast,

@@ -17,8 +17,8 @@ from sharpzo.methods.contexts import (
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.methods.searching import search_until_spent
 from sharpzo.objective import measure_smoothing
+from sharpzo.optim.mezo import MeZo, MeZoSettings, Variant
 from sharpzo.rng import generator
-from sharpzo.search.mezo import MeZo, MeZoSettings, Variant
 
 
 @dataclass(frozen=True)

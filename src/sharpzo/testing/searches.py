@@ -223,7 +223,7 @@ SEARCH_CHECKS = (
 def check_search(make: Make, restore: Restore, answer: Answer = losses) -> None:
     """Run every check.
 
-    >>> from sharpzo.search import Cma, CmaSettings
+    >>> from sharpzo.optim import Cma, CmaSettings
     >>> settings = CmaSettings(population_size=6)
     >>> check_search(
     ...     make=lambda dim, seed: Cma(dim, settings, seed),

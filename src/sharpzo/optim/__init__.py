@@ -1,0 +1,44 @@
+"""Ask / tell searches over vectors; they never see a model, a photo or a file."""
+
+from sharpzo.optim.cma import Cma, CmaSettings
+from sharpzo.optim.evolution import EvolutionSettings
+from sharpzo.optim.gauss_newton import GaussNewton
+from sharpzo.optim.gauss_newton_settings import GaussNewtonSettings
+from sharpzo.optim.lm_ma import LmMa
+from sharpzo.optim.mezo import MeZo, MeZoSettings
+from sharpzo.optim.sep_cma import SepCma
+from sharpzo.optim.sharp import SharpCma, SharpnessSettings
+from sharpzo.optim.sharpzo import SharpZo, SharpZoSettings, SwitchSettings
+from sharpzo.optim.sharpzo_fast import (
+    FastSharpnessSettings,
+    FastZoSettings,
+    SharpZoFast,
+    SharpZoFastSettings,
+)
+from sharpzo.optim.spsa import Spsa, SpsaSettings
+from sharpzo.optim.zo import SparseZo, ZoSettings
+
+__all__ = [
+    "Cma",
+    "CmaSettings",
+    "EvolutionSettings",
+    "FastSharpnessSettings",
+    "FastZoSettings",
+    "GaussNewton",
+    "GaussNewtonSettings",
+    "LmMa",
+    "MeZo",
+    "MeZoSettings",
+    "SepCma",
+    "SharpCma",
+    "SharpZo",
+    "SharpZoFast",
+    "SharpZoFastSettings",
+    "SharpZoSettings",
+    "SharpnessSettings",
+    "SparseZo",
+    "Spsa",
+    "SpsaSettings",
+    "SwitchSettings",
+    "ZoSettings",
+]

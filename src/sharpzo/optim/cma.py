@@ -1,0 +1,170 @@
+"""CMA-ES: full covariance, cumulative step-size adaptation, weighted recombination.
+
+N. Hansen, The CMA Evolution Strategy: A Tutorial, arXiv 1604.00772; "eq." below means it. Tested
+against pycma: from equal samples mean, C and sigma stay equal.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from sharpzo.optim.checks import at_least, positive
+from sharpzo.optim.evolution import Evolution
+from sharpzo.types import Array, State
+
+
+@dataclass(frozen=True)
+class CmaSettings:
+    """Settings of CMA-ES.
+
+    ``population_size`` None means 4 + floor(3 ln d); ``bound`` b keeps candidates inside
+    [-b, b]^d (``box``); ``active`` gives bad candidates negative weights; ``laziness`` multiplies
+    the generations between eigendecompositions, 1 for Hansen's 1 / (10 d (c_1 + c_mu)).
+    ``diagonal``, in stage 1 of SharpZO, takes separable CMA-ES (`SepCma`) instead: d variances in
+    place of d^2 covariances, no negative weights, no decomposition.
+    The search has converged when losses vary by less than ``tol_fun`` over the recent
+    generations, no coordinate's deviation exceeds ``tol_x`` sigma_0, or C's condition number
+    exceeds ``max_condition``.
+    """
+
+    population_size: int | None = None
+    sigma: float = 0.3
+    bound: float | None = None
+    active: bool = True
+    laziness: float = 1.0
+    tol_fun: float = 1e-11
+    tol_x: float = 1e-12
+    max_condition: float = 1e14
+    diagonal: bool = False
+
+    def __post_init__(self) -> None:
+        if self.population_size is not None:
+            at_least("population_size", self.population_size, 2)
+        positive("sigma", self.sigma)
+        positive("max_condition", self.max_condition)
+        positive("laziness", self.laziness)
+        if self.bound is not None:
+            positive("bound", self.bound)
+
+
+class Cma(Evolution):
+    """CMA-ES over R^d as a ``Search``: ``ask() -> (P, d)``, ``tell(losses)``.
+
+    Samples are theta + sigma N(0, C).
+
+    >>> search = Cma(3, CmaSettings(sigma=0.5), seed=1, start=np.ones(3))
+    >>> while search.stopped is None:
+    ...     search.tell(np.sum(search.ask() ** 2, axis=1))
+    >>> search.stopped.name, bool(search.best[1] < 1e-10)
+    ('CONVERGED', True)
+    """
+
+    stage = "cma"
+    ARRAYS = ("mean", "covariance", "lengths", "path_sigma", "path_c", "history")
+
+    def __init__(
+        self,
+        dim: int,
+        settings: CmaSettings | None = None,
+        seed: int = 0,
+        start: Array | None = None,
+    ) -> None:
+        self.settings = settings = settings or CmaSettings()
+        super().__init__(dim, settings, settings.active, seed, start)
+        self._covariance = np.eye(dim)
+        self._axes: Array | None = None  # B, eigenvectors in columns; None: the identity
+        self._lengths = np.ones(dim)  # diagonal of D, roots of the eigenvalues
+        self._decomposed = 0  # generation of the last eigendecomposition
+
+    @property
+    def notes(self) -> Mapping[str, float]:
+        """Step size and the condition number of C at its last decomposition."""
+        return {"sigma": self._sigma, "condition": self._condition()}
+
+    def _update(self, z: Array, y: Array) -> None:
+        """Adapt the distribution to steps ``y`` = C^(1/2) ``z`` (P, d), best first."""
+        c, dim = self._constants, self.dim
+        parents = c.weights[: c.mu]
+        y_w, z_w = parents @ y[: c.mu], parents @ z[: c.mu]
+        self._mean = self._mean + self._sigma * y_w  # eqs. 41, 42 with c_m = 1
+
+        # Eq. 43: C^(-1/2) y_w = B z_w, so no inverse is needed.
+        whitened = z_w if self._axes is None else self._axes @ z_w
+        squared = self._advance_path_sigma(whitened)
+        h_sigma = not self._jumped(squared)  # stalls eq. 45 after a long jump
+        self._path_c = (1 - c.c_c) * self._path_c
+        if h_sigma:
+            self._path_c += math.sqrt(c.c_c * (2 - c.c_c) * c.mu_eff) * y_w  # eq. 45
+
+        # Eqs. 46, 47: rank-one and rank-mu as one product. Negative weights are scaled by
+        # d / ||C^(-1/2) y||^2 = d / ||z||^2, which keeps C positive definite.
+        weights = c.weights.copy()
+        bad = weights < 0
+        weights[bad] *= dim / (np.linalg.norm(z[bad], axis=1) + 1e-9) ** 2
+        c_1 = c.c_1 if h_sigma else c.c_1 * (1 - c.c_c * (2 - c.c_c))
+        vectors = np.concatenate([self._path_c[None], y])
+        rates = np.concatenate([[c.c_1], c.c_mu * weights])
+        self._covariance *= 1 - c_1 - c.c_mu * c.weights.sum()
+        self._covariance += (vectors.T * rates) @ vectors
+
+        self._adapt_sigma(squared)
+
+    # -- sampling -----------------------------------------------------------------------------
+
+    def _transform(self, z: Array) -> Array:
+        """Return C^(1/2) z = B D z for rows ``z`` (P, d) (eq. 39)."""
+        self._decompose_if_due()
+        return z if self._axes is None else (z * self._lengths) @ self._axes.T
+
+    def _whiten(self, y: Array) -> Array:
+        return y if self._axes is None else (y @ self._axes) / self._lengths
+
+    def _decompose_if_due(self) -> None:
+        """Renew B and D if C has moved far enough since they were made (appendix B.2)."""
+        gap = self.settings.laziness * self._constants.eigen_gap
+        if self._generation == self._decomposed or self._generation < self._decomposed + gap:
+            return
+        self._covariance = (self._covariance + self._covariance.T) / 2
+        values, vectors = np.linalg.eigh(self._covariance)
+        lowest = 1e-16 * max(float(values[-1]), np.finfo(float).tiny)
+        if values[0] < lowest:  # rounding error: repair C to what is sampled
+            values = np.maximum(values, lowest)
+            self._covariance = (vectors * values) @ vectors.T
+        # One memory layout, so that a restored search multiplies bit for bit the same.
+        self._axes = np.ascontiguousarray(vectors)
+        self._lengths = np.sqrt(values)
+        self._decomposed = self._generation
+
+    # -- termination --------------------------------------------------------------------------
+
+    def _deviations(self) -> Array:
+        return np.sqrt(np.maximum(np.diag(self._covariance), 0))
+
+    def _condition(self) -> float:
+        return float((self._lengths.max() / self._lengths.min()) ** 2)
+
+    def _still(self) -> bool:
+        return super()._still() or self._condition() > self.settings.max_condition
+
+    # -- state --------------------------------------------------------------------------------
+
+    def state(self) -> State:
+        """Return copies of everything the next steps depend on; flat, see ``types.State``."""
+        state = super().state()
+        state["decomposed"] = self._decomposed
+        if self._axes is not None:
+            state["axes"] = self._axes.copy()
+        return state
+
+    @classmethod
+    def from_state(cls, settings: CmaSettings, state: State) -> Cma:
+        """Rebuild a search that goes on bit for bit as the one ``state`` was taken from."""
+        search = cls(len(state["mean"]), settings).restore(state)
+        search._decomposed = int(state["decomposed"])
+        if "axes" in state:
+            search._axes = np.array(state["axes"], dtype=np.float64, order="C")
+        return search
