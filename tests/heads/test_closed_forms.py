@@ -164,10 +164,13 @@ def test_kernel_head_refuses_incomplete_and_misshapen_arrays():
     ("make", "message"),
     [
         (lambda: GdaSettings(alphas=()), r"alphas is \(\)"),
-        (lambda: GdaSettings(ridge_views=0), "ridge_views is 0; give 1 or more"),
-        (lambda: GdaSettings(templates="all"), "templates is 'all'; give run or ensemble or both"),
+        (lambda: GdaSettings(ridge_views=0), "ridge_views is 0; give an integer of at least 1"),
+        (
+            lambda: GdaSettings(templates="all"),
+            "templates is 'all'; give one of 'run', 'ensemble', 'both'",
+        ),
         (lambda: GdaSettings(view_scale=(1.0, 0.5)), "view_scale is"),
-        (lambda: TipSettings(views=-1), "views is -1; give 0 or more"),
+        (lambda: TipSettings(views=-1), "views is -1; give an integer of at least 0"),
         (lambda: TipSettings(alpha=float("nan")), "alpha is nan"),
         (lambda: ProKeRSettings(penalty=0.0), "penalty is 0.0"),
     ],

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import Annotated, Literal, get_args
 
 import numpy as np
+from msgspec import Meta
 
 from sharpzo.errors import InputError
+from sharpzo.settings import CountOrZero, NotNegative, Settings, Share
 from sharpzo.types import Array
 
-TEMPLATES = ("run", "ensemble", "both")
+Templates = Literal["run", "ensemble", "both"]
+TEMPLATES: tuple[Templates, ...] = get_args(Templates)
+# A penalty that something is divided by, and grids to choose from.
+Penalty = Annotated[float, Meta(ge=1e-9, description="a finite number of at least 1e-9")]
+Grid = Annotated[
+    tuple[NotNegative, ...],
+    Meta(min_length=1, description="a list, not empty, of finite numbers of at least 0"),
+]
+PenaltyGrid = Annotated[
+    tuple[Penalty, ...],
+    Meta(min_length=1, description="a list, not empty, of finite numbers of at least 1e-9"),
+]
 
 
 @dataclass(frozen=True)
-class CachedSettings:
+class CachedSettings(Settings):
     """Which text and which photos a head reads.
 
     ``templates``: the run's template ("run"), ImageNet's seven ("ensemble") or all eight ("both").
@@ -22,29 +35,14 @@ class CachedSettings:
     0 the head reads the photos as they are.
     """
 
-    templates: str = "run"
-    views: int = 0
-    view_scale: tuple[float, float] = (0.5, 1.0)
+    templates: Templates = "run"
+    views: CountOrZero = 0
+    view_scale: tuple[Share, Share] = (0.5, 1.0)
 
-    def __post_init__(self) -> None:
-        require(self.templates in TEMPLATES, "templates", self.templates, " or ".join(TEMPLATES))
-        require(self.views >= 0, "views", self.views, "0 or more")
-        scale = self.view_scale
-        ordered = len(scale) == 2 and 0 < scale[0] <= scale[1] <= 1
-        require(ordered, "view_scale", scale, "two shares, the lower first, above 0 and at most 1")
-
-
-def require(right: bool, name: str, value: object, wanted: str) -> None:
-    """Raise InputError unless a setting is right."""
-    if not right:
-        raise InputError(f"{name} is {value!r}; give {wanted}")
-
-
-def require_numbers(name: str, values: tuple[float, ...], least: float = 0.0) -> None:
-    """Raise InputError unless there are values, all finite and at least ``least``."""
-    fine = bool(values) and all(math.isfinite(v) and v >= least for v in values)
-    shown = values[0] if len(values) == 1 else values
-    require(fine, name, shown, f"finite numbers of at least {least:g}")
+    def check(self) -> None:
+        """Raise InputError unless the lower share comes first."""
+        if self.view_scale[0] > self.view_scale[1]:
+            raise InputError(f"view_scale is {self.view_scale}; give the lower share first")
 
 
 def logspace(low: float, high: float, many: int) -> tuple[float, ...]:

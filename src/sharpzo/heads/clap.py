@@ -18,14 +18,16 @@ A class without a photo keeps to its text with lambda_c = 1.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from sharpzo.heads.cached import CachedSettings, class_means, require
+from sharpzo.heads.cached import CachedSettings, class_means
 from sharpzo.heads.descent import Sgd, cosine
 from sharpzo.heads.linear import LinearHead
 from sharpzo.metrics import cross_entropy, normalise, softmax
 from sharpzo.rng import generator
+from sharpzo.settings import Count, Decay, Positive
 from sharpzo.types import Array, Features
 
 
@@ -36,23 +38,13 @@ class ClapSettings(CachedSettings):
     ``constraint``: "l2" (CLAP) or "none" (ZS-LP). The first epoch runs at the rate ``warm_up``.
     """
 
-    constraint: str = "l2"
-    epochs: int = 300
-    batch: int = 256
-    rate: float = 0.1
-    momentum: float = 0.9
-    warm_up: float = 1e-5
-    text_length: float | None = 0.5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.constraint in ("l2", "none"), "constraint", self.constraint, "l2 or none")
-        require(self.epochs >= 1, "epochs", self.epochs, "1 or more")
-        require(self.batch >= 1, "batch", self.batch, "1 or more")
-        require(self.rate > 0 and self.warm_up > 0, "rate", self.rate, "rates above 0")
-        require(0 <= self.momentum < 1, "momentum", self.momentum, "0 or more and less than 1")
-        length = self.text_length
-        require(length is None or length > 0, "text_length", length, "null or a number above 0")
+    constraint: Literal["l2", "none"] = "l2"
+    epochs: Count = 300
+    batch: Count = 256
+    rate: Positive = 0.1
+    momentum: Decay = 0.9
+    warm_up: Positive = 1e-5
+    text_length: Positive | None = 0.5
 
 
 def fit_clap(

@@ -21,9 +21,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sharpzo.heads.cached import CachedSettings, class_means, logspace, require, require_numbers
+from sharpzo.heads.cached import CachedSettings, Grid, class_means, logspace
 from sharpzo.heads.choose import choose
 from sharpzo.heads.linear import LinearHead
+from sharpzo.settings import Count, NotNegative
 from sharpzo.types import Array, Features
 
 
@@ -34,15 +35,9 @@ class GdaSettings(CachedSettings):
     ``ridge_views``: n counts that many views of each photo, whether they were made or not.
     """
 
-    alphas: tuple[float, ...] = logspace(-4, 2, 7)
-    alpha: float = 3.0
-    ridge_views: int = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_numbers("alphas", self.alphas)
-        require_numbers("alpha", (self.alpha,))
-        require(self.ridge_views >= 1, "ridge_views", self.ridge_views, "1 or more")
+    alphas: Grid = logspace(-4, 2, 7)
+    alpha: NotNegative = 3.0
+    ridge_views: Count = 1
 
 
 def fit_gda(

@@ -17,13 +17,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from sharpzo.errors import InputError
 from sharpzo.heads.arrays import require_arrays
 from sharpzo.heads.by_detour import vectors_by
-from sharpzo.heads.cached import require, require_numbers
+from sharpzo.heads.cached import Penalty
 from sharpzo.heads.ladder import Ladder, LadderSettings, fit_ladder, line
 from sharpzo.heads.tail import Seen
 from sharpzo.heads.tuned import Factors, tune
 from sharpzo.metrics import accuracy, cross_entropy, normalise
+from sharpzo.settings import Count, NotNegative, Positive
 from sharpzo.types import Array, Features, ImageTower
 
 
@@ -36,21 +38,17 @@ class ImageLadderSettings(LadderSettings):
     Adam's, ``offset_penalty`` that of `tuned.py`.
     """
 
-    gaussian: float = 0.25
-    rank: int = 4
-    rate: float = 0.01
-    steps: tuple[int, ...] = (5, 10, 20, 40)
-    evidence: int = 40
-    offset_penalty: float = 0.01
+    gaussian: NotNegative = 0.25
+    rank: Count = 4
+    rate: Positive = 0.01
+    steps: tuple[Count, ...] = (5, 10, 20, 40)
+    evidence: Count = 40
+    offset_penalty: Penalty = 0.01
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.rank >= 1, "rank", self.rank, "1 or more")
-        require(self.rate > 0, "rate", self.rate, "a number above 0")
-        rising = all(a < b for a, b in zip((0, *self.steps), self.steps, strict=False))
-        require(rising and bool(self.steps), "steps", self.steps, "rising numbers above 0")
-        require(self.evidence >= 1, "evidence", self.evidence, "1 or more")
-        require_numbers("offset_penalty", (self.offset_penalty,), 1e-9)
+    def check(self) -> None:
+        """Raise InputError unless there are steps and they rise."""
+        if not self.steps or list(self.steps) != sorted(set(self.steps)):
+            raise InputError(f"steps is {self.steps}; give rising numbers above 0")
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,15 +36,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from sharpzo.heads.arrays import require_arrays
-from sharpzo.heads.cached import logspace, require, require_numbers
+from sharpzo.heads.cached import Penalty, PenaltyGrid, logspace
 from sharpzo.heads.gda import gaussian
 from sharpzo.heads.linear import LinearHead
 from sharpzo.heads.temperature import centre, choose_temperature, spread
+from sharpzo.settings import NotNegative, Positive, Settings
 from sharpzo.types import Array, Features
 
 
 @dataclass(frozen=True)
-class LadderSettings:
+class LadderSettings(Settings):
     """``gaussian`` is the expert's weight in equation 2; 0 leaves the corrected text alone.
 
     ``penalties`` are tried on the validation photos (by squared error), without these on the
@@ -53,20 +54,12 @@ class LadderSettings:
     is ``prior`` wide; without these it is the prior's centre, within their range.
     """
 
-    gaussian: float = 0.0
-    sharpness: float = 20.0
-    penalties: tuple[float, ...] = logspace(-1, 1, 9)
-    penalty: float = 0.5
-    temperatures: tuple[float, ...] = logspace(-0.6, 1.4, 21)
-    prior: float = 0.2
-
-    def __post_init__(self) -> None:
-        require_numbers("gaussian", (self.gaussian,))
-        require_numbers("penalty", (self.penalty,), 1e-9)
-        for name in ("penalties", "temperatures"):
-            require_numbers(name, getattr(self, name), 1e-9)
-        require_numbers("prior", (self.prior,), 1e-9)
-        require(self.sharpness > 0, "sharpness", self.sharpness, "a number above 0")
+    gaussian: NotNegative = 0.0
+    sharpness: Positive = 20.0
+    penalties: PenaltyGrid = logspace(-1, 1, 9)
+    penalty: Penalty = 0.5
+    temperatures: PenaltyGrid = logspace(-0.6, 1.4, 21)
+    prior: Penalty = 0.2
 
 
 @dataclass(frozen=True, eq=False)

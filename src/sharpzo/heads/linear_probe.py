@@ -11,25 +11,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sharpzo.errors import InputError
-from sharpzo.heads.cached import logspace
+from sharpzo.heads.cached import Grid, logspace
 from sharpzo.heads.choose import choose_penalty
 from sharpzo.heads.linear import LinearHead
 from sharpzo.lbfgs import minimise
 from sharpzo.metrics import softmax
+from sharpzo.settings import NotNegative, Settings
 from sharpzo.types import Array, Features
 
 
 @dataclass(frozen=True)
-class LinearProbeSettings:
+class LinearProbeSettings(Settings):
     """Penalties tried, strongest first; without validation photos ``penalty`` is used."""
 
-    penalties: tuple[float, ...] = logspace(-1, -6, 11)
-    penalty: float = 1e-4
-
-    def __post_init__(self) -> None:
-        if not self.penalties or min(*self.penalties, self.penalty) < 0:
-            raise InputError(f"penalties are {self.penalties}; give numbers of at least 0")
+    penalties: Grid = logspace(-1, -6, 11)
+    penalty: NotNegative = 1e-4
 
 
 def fit_linear_probe(

@@ -20,16 +20,17 @@ A class without a photo has w_c = 0 and the share alpha of the others to begin w
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from sharpzo.heads.cached import CachedSettings, class_means, require
+from sharpzo.heads.cached import CachedSettings, class_means
 from sharpzo.heads.choose import rank
 from sharpzo.heads.descent import Sgd
 from sharpzo.heads.linear import LinearHead
 from sharpzo.metrics import cross_entropy, softmax
 from sharpzo.rng import generator
+from sharpzo.settings import Count, Decay
 from sharpzo.types import Array, Features
 
 
@@ -42,26 +43,13 @@ class LpPlusPlusSettings(CachedSettings):
     ``text_share``: alpha starts at this times the mean cosine of a photo with its class's text.
     """
 
-    epochs: int = 300
-    alpha_every: int = 10
-    alpha_gradient: str = "fresh"
-    momentum: float = 0.9
+    epochs: Count = 300
+    alpha_every: Count = 10
+    alpha_gradient: Literal["fresh", "accumulated"] = "fresh"
+    momentum: Decay = 0.9
     text_share: float = 250.0
-    bias_start: str = "zero"
-    ties: str = "loss"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.epochs >= 1, "epochs", self.epochs, "1 or more")
-        require(self.alpha_every >= 1, "alpha_every", self.alpha_every, "1 or more")
-        require(0 <= self.momentum < 1, "momentum", self.momentum, "0 or more and less than 1")
-        words = {
-            "alpha_gradient": ("fresh", "accumulated"),
-            "bias_start": ("zero", "random"),
-            "ties": ("loss", "later"),
-        }
-        for name, known in words.items():
-            require(getattr(self, name) in known, name, getattr(self, name), " or ".join(known))
+    bias_start: Literal["zero", "random"] = "zero"
+    ties: Literal["loss", "later"] = "loss"
 
 
 class Parameters(NamedTuple):

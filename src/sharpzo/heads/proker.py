@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sharpzo.heads.cached import CachedSettings, logspace, require_numbers
+from sharpzo.heads.cached import CachedSettings, Penalty, PenaltyGrid, logspace
 from sharpzo.heads.choose import choose
 from sharpzo.heads.kernel import KernelHead, kernel
 from sharpzo.types import Array, Features
@@ -33,18 +33,11 @@ class ProKeRSettings(CachedSettings):
     Without validation photos ``beta`` and ``penalty`` are used.
     """
 
-    betas: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0)
-    penalties: tuple[float, ...] = logspace(-3, 1, 9)
-    beta: float = 2.0
-    penalty: float = 0.1
+    betas: PenaltyGrid = (0.5, 1.0, 2.0, 4.0, 8.0)
+    penalties: PenaltyGrid = logspace(-3, 1, 9)
+    beta: Penalty = 2.0
+    penalty: Penalty = 0.1
     divide: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("betas", "penalties"):
-            require_numbers(name, getattr(self, name), 1e-9)
-        for name in ("beta", "penalty"):
-            require_numbers(name, (getattr(self, name),), 1e-9)
 
 
 def fit_proker(

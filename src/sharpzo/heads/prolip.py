@@ -19,10 +19,11 @@ import numpy as np
 
 from sharpzo.errors import ArtifactError, InputError
 from sharpzo.heads.arrays import require_arrays
-from sharpzo.heads.cached import CachedSettings, require, require_numbers
+from sharpzo.heads.cached import CachedSettings
 from sharpzo.heads.choose import choose
 from sharpzo.heads.descent import Adam, cosine
 from sharpzo.metrics import cross_entropy, normalise, softmax
+from sharpzo.settings import Count, CountOrZero, NotNegative, Positive
 from sharpzo.types import Array, Features
 
 
@@ -33,22 +34,12 @@ class ProLipSettings(CachedSettings):
     Fixed are ``rate`` and the penalty 1 / K**``power``; without validation photos both are.
     """
 
-    steps: int = 300
-    rates: tuple[float, ...] = ()
-    penalties: tuple[float, ...] = (0.1, 0.01, 1e-3, 1e-4)
-    rate: float = 1e-3
-    power: int = 1
-    eps: float = 1e-4
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.steps >= 1, "steps", self.steps, "1 or more")
-        require(self.power >= 0, "power", self.power, "0 or more")
-        require_numbers("rate", (self.rate,))
-        for name in ("rates", "penalties"):
-            if getattr(self, name):
-                require_numbers(name, getattr(self, name))
-        require(self.eps > 0, "eps", self.eps, "a number above 0")
+    steps: Count = 300
+    rates: tuple[NotNegative, ...] = ()
+    penalties: tuple[NotNegative, ...] = (0.1, 0.01, 1e-3, 1e-4)
+    rate: NotNegative = 1e-3
+    power: CountOrZero = 1
+    eps: Positive = 1e-4
 
 
 @dataclass(frozen=True, eq=False)

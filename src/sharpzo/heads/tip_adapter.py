@@ -19,12 +19,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sharpzo.heads.cached import CachedSettings, logspace, require, require_numbers
+from sharpzo.errors import InputError
+from sharpzo.heads.cached import CachedSettings, Grid, logspace
 from sharpzo.heads.choose import choose, rank
 from sharpzo.heads.descent import Adam, cosine
 from sharpzo.heads.kernel import KernelHead, kernel
 from sharpzo.metrics import cross_entropy, softmax
 from sharpzo.rng import generator
+from sharpzo.settings import Count, CountOrZero, NotNegative, Positive
 from sharpzo.types import Array, Features
 
 
@@ -35,17 +37,10 @@ class TipSettings(CachedSettings):
     Without validation photos the latter are used.
     """
 
-    betas: tuple[float, ...] = logspace(-0.5, 1.5, 9)
-    alphas: tuple[float, ...] = logspace(-1, 2, 10)
-    beta: float = 5.0
-    alpha: float = 30.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("betas", "alphas"):
-            require_numbers(name, getattr(self, name))
-        for name in ("beta", "alpha"):
-            require_numbers(name, (getattr(self, name),))
+    betas: Grid = logspace(-0.5, 1.5, 9)
+    alphas: Grid = logspace(-1, 2, 10)
+    beta: NotNegative = 5.0
+    alpha: NotNegative = 30.0
 
 
 @dataclass(frozen=True)
@@ -57,24 +52,22 @@ class TipFSettings(TipSettings):
     photos by heart: so ``alpha`` and ``beta`` are lower here than where nothing is trained.
     """
 
-    beta: float = 1.0
-    alpha: float = 2.0
-    epochs: int = 50
-    batch: int = 256
-    rate: float = 1e-2
-    decay: float = 0.01
-    eps: float = 1e-4
-    key_views: int = 0
+    beta: NotNegative = 1.0
+    alpha: NotNegative = 2.0
+    epochs: Count = 50
+    batch: Count = 256
+    rate: Positive = 1e-2
+    decay: NotNegative = 0.01
+    eps: Positive = 1e-4
+    key_views: CountOrZero = 0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.epochs >= 1, "epochs", self.epochs, "1 or more")
-        require(self.batch >= 1, "batch", self.batch, "1 or more")
-        require(self.rate > 0, "rate", self.rate, "a number above 0")
-        require(self.eps > 0, "eps", self.eps, "a number above 0")
-        require(self.decay >= 0, "decay", self.decay, "0 or more")
-        fits = 0 <= self.key_views <= self.views
-        require(fits, "key_views", self.key_views, f"0 to {self.views}, the number of views")
+    def check(self) -> None:
+        """Raise InputError where the keys want more views than there are."""
+        super().check()
+        if self.key_views > self.views:
+            raise InputError(
+                f"key_views is {self.key_views}; give 0 to {self.views}, the number of views"
+            )
 
 
 def fit_tip_adapter(

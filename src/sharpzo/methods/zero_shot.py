@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from sharpzo.heads.cached import TEMPLATES, require
+from sharpzo.heads.cached import Templates
 from sharpzo.heads.linear import LinearHead
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.methods.text import read_text, record_templates, recorded_templates
+from sharpzo.settings import Settings
 from sharpzo.types import Array, Reason, TextTower
 
 
 @dataclass(frozen=True)
-class ZeroShotSettings:
+class ZeroShotSettings(Settings):
     """``templates``: the run's ("run"), ImageNet's seven ("ensemble") or all eight ("both")."""
 
-    templates: str = "run"
-
-    def __post_init__(self) -> None:
-        require(self.templates in TEMPLATES, "templates", self.templates, " or ".join(TEMPLATES))
+    templates: Templates = "run"
 
 
 def zero_shot_head(tower: TextTower, templates: str = "run") -> LinearHead:
