@@ -22,7 +22,7 @@ from sharpzo.methods.chance import cautions
 from sharpzo.methods.zero_shot import zero_shot_head
 from sharpzo.settings import as_dict, check_path, integer
 from sharpzo.towers.features import Progress, wanted_views
-from sharpzo.towers.opening import Towers
+from sharpzo.towers.open import Towers
 from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.towers.runtime import Arithmetic, Engine, Runtime
 from sharpzo.trained import Trained, among, silent

@@ -25,7 +25,7 @@ from sharpzo.methods import METHODS, Method, find
 from sharpzo.metrics import normalise, softmax
 from sharpzo.settings import check_path
 from sharpzo.towers.features import Progress
-from sharpzo.towers.opening import Towers
+from sharpzo.towers.open import Towers
 from sharpzo.towers.runtime import Runtime
 from sharpzo.types import Array, Detour, Features, Head, Step
 

@@ -19,7 +19,7 @@ from sharpzo.bench.table import MEASURED
 from sharpzo.cli import main
 from sharpzo.errors import ArtifactError
 from sharpzo.methods import METHODS
-from sharpzo.towers.store import FeatureStore
+from sharpzo.towers.feature_store import FeatureStore
 
 PLUGIN = """
 import os, signal

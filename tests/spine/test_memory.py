@@ -55,7 +55,7 @@ print(memory.peak_memory_mb(), memory.peak() / 1e6)
 def test_interpreters_that_are_measured_for_a_plan_count():
     code = """
 from sharpzo import memory
-from sharpzo.towers.limit import _measure
+from sharpzo.towers.lowmem.plan import _measure
 now, most = _measure("json")
 print(memory.peak_memory_mb() * memory.MB - memory.resident() - most, memory.MB)
 """

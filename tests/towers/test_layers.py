@@ -12,7 +12,7 @@ from sharpzo.errors import CheckpointError
 from sharpzo.towers import reference
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.image import build_image
-from sharpzo.towers.layers import LayeredImage, activate
+from sharpzo.towers.lowmem.layers import LayeredImage, activate
 from sharpzo.towers.session import Session
 
 LIMIT = 5e-6

@@ -22,7 +22,7 @@ def cache(
     """
     from sharpzo.cli.screen import Screen
     from sharpzo.memory import MB
-    from sharpzo.towers.store import FeatureStore
+    from sharpzo.towers.feature_store import FeatureStore
 
     chosen = options.feature_cache(cache)
     assert chosen is not None  # it is not off

@@ -9,7 +9,7 @@ from sharpzo.cli.console import Display
 from sharpzo.data.checking import check, twins, without
 from sharpzo.data.dataset import Dataset, LabelledPhotos
 from sharpzo.errors import PhotosError
-from sharpzo.towers.store import FeatureStore
+from sharpzo.towers.feature_store import FeatureStore
 
 
 def usable(

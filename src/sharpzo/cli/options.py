@@ -181,7 +181,7 @@ def feature_cache(folder: Path | None, off: bool = False) -> Path | None:
     The user's own may turn out to be unusable, which is then said, but is no reason to stop.
     """
     from sharpzo.errors import InputError
-    from sharpzo.towers.store import FILE
+    from sharpzo.towers.feature_store import FILE
 
     if off:
         if folder is not None:

@@ -14,8 +14,8 @@ from sharpzo.data.dataset import LabelledPhotos, combined
 from sharpzo.errors import PhotoError, PhotosError
 from sharpzo.metrics import normalise
 from sharpzo.towers.checkpoint import Checkpoint
+from sharpzo.towers.feature_store import FeatureStore
 from sharpzo.towers.preprocess import Preprocessing
-from sharpzo.towers.store import FeatureStore
 from sharpzo.types import Array, Detour, Features, Sight
 
 if TYPE_CHECKING:

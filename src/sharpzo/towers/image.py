@@ -2,8 +2,8 @@
 (B, D).
 
 Two families: CLIP's vision transformer and DINOv2. Both are read at the class token, so the last
-block computes queries, output projection and MLP for that token alone. `layers.py` computes the
-same from the same weights without a graph.
+block computes queries, output projection and MLP for that token alone. `lowmem/layers.py` computes
+the same from the same weights without a graph.
 """
 
 from __future__ import annotations

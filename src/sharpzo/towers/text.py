@@ -81,7 +81,7 @@ class TextWriter:
     """Two streams of rows through the blocks: ``context`` (P * n, H) and ``suffix`` (P * T, H).
 
     Blocks are added in order. Between two of them ``build`` may be another builder, if ``context``
-    and ``suffix`` are then the names of these rows there (see `streaming.py`).
+    and ``suffix`` are then the names of these rows there (see `lowmem/streaming.py`).
     """
 
     def __init__(self, build: Builder, checkpoint: Checkpoint, prompts: Prompts) -> None:
@@ -261,7 +261,8 @@ class TextWriter:
         """Undo `_cut`; after the last block, rows are those of EOS alone.
 
         Chunks meet after every block, so a runtime computes one block after the other: matrices of
-        fewer bits are made float32 once for all chunks, and `streaming.py` carries one stream.
+        fewer bits are made float32 once for all chunks, and `lowmem/streaming.py` carries one
+        stream.
         """
         if len(parts) == 1:
             return parts[0]

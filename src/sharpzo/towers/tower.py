@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from sharpzo.towers.graph import Graph
+    from sharpzo.towers.lowmem.streaming import Kept
     from sharpzo.towers.precision import Precision
-    from sharpzo.towers.streaming import Kept
 
 # Tokens of one call. Measured at width 256: below 500 the matrix products are too flat, above 2,000
 # activations leave the cache (100 classes: 29 ms a forward at 800 tokens, 36 at 13,000).
@@ -40,8 +40,8 @@ class OnnxTextTower:
     ``batch`` candidates are computed at a time, which bounds the memory and may be set anew; by
     default as many as make about 1,000 tokens. ``threads`` is the number of cores, all by default;
     ``engine`` and ``precision`` are those of `Runtime`. With ``streamed`` one block's weights are
-    in memory at a time (`streaming.py`), and no more directions of derivatives than candidates;
-    raises `InputError` where that cannot be.
+    in memory at a time (`lowmem/streaming.py`), and no more directions of derivatives than
+    candidates; raises `InputError` where that cannot be.
 
     Graphs are compiled on first use: what is wrong with class names is said at once, but nothing
     large is in memory before it has work to do.
@@ -240,7 +240,7 @@ class OnnxTextTower:
 
     def _open(self, tangents: bool = False) -> Running:
         if self._streamed:
-            from sharpzo.towers.streaming import StreamedText
+            from sharpzo.towers.lowmem.streaming import StreamedText
 
             threads, precision = self._runtime.threads, self._runtime.weights
             return StreamedText(

@@ -50,7 +50,7 @@ class ImageProcess:
         # Read by the libraries that NumPy may have been built with, when they are loaded.
         allowed = dict.fromkeys(_THREADS, str(threads or cores()))
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "sharpzo.towers.image_worker"],
+            [sys.executable, "-m", "sharpzo.towers.lowmem.image_worker"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
             env={**os.environ, **allowed},
         )  # fmt: skip

@@ -15,11 +15,11 @@ import pytest
 from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.data.photos import as_photo
 from sharpzo.errors import InputError, PhotosError
-from sharpzo.towers import store as module
+from sharpzo.towers import feature_store as module
 from sharpzo.towers.checkpoint import Checkpoint, resolve
+from sharpzo.towers.feature_store import FILE, FeatureStore
 from sharpzo.towers.features import encode
-from sharpzo.towers.image_process import ImageProcess
-from sharpzo.towers.store import FILE, FeatureStore
+from sharpzo.towers.lowmem.image_process import ImageProcess
 from sharpzo.towers.tower import OnnxImageTower
 
 WAY, OTHER = "ab" * 32, "cd" * 32
@@ -178,7 +178,7 @@ def test_what_others_lock_for_long_is_left_alone(store, monkeypatch, caplog):
 
 def test_processes_write_at_the_same_time(store):
     code = (
-        "import sys, numpy as np; from sharpzo.towers.store import FeatureStore\n"
+        "import sys, numpy as np; from sharpzo.towers.feature_store import FeatureStore\n"
         "store, who = FeatureStore(sys.argv[1]), int(sys.argv[2])\n"
         "for i in range(20):\n"
         f"    one = {{f'{{100 * who + i:064x}}': np.full({WIDTH}, 100 * who + i, np.float32)}}\n"

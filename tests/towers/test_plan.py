@@ -25,8 +25,8 @@ from sharpzo.memory import MB, Need, resident
 from sharpzo.methods import find
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.features import encode
-from sharpzo.towers.image_process import ImageProcess
-from sharpzo.towers.limit import MemoryLimit, arena_bytes, image_bytes, text_bytes
+from sharpzo.towers.lowmem.image_process import ImageProcess
+from sharpzo.towers.lowmem.plan import MemoryLimit, arena_bytes, image_bytes, text_bytes
 from sharpzo.towers.prompts import layout
 from sharpzo.towers.tower import OnnxImageTower, OnnxTextTower
 
@@ -63,7 +63,7 @@ def test_this_process_needs_no_runtime():
     code = """
 import sys
 from sharpzo.data.demo import load_demo
-from sharpzo.towers.opening import Towers
+from sharpzo.towers.open import Towers
 from sharpzo.towers.runtime import Runtime
 towers = Towers(None, Runtime(threads=1), limit=10**9)
 photos = load_demo(1).train.take([0, 20])

@@ -18,14 +18,14 @@ from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.errors import BudgetError, InputError
 from sharpzo.memory import MB, Need, add_child, matrices, resident, trim, watch_anew
 from sharpzo.towers.checkpoint import Checkpoint
-from sharpzo.towers.image_process import CHUNK, ImageProcess
+from sharpzo.towers.lowmem.image_process import CHUNK, ImageProcess
 from sharpzo.towers.precision import Precision
 from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.towers.prompts import Prompts
 from sharpzo.towers.text import CHUNK as TEXT_CHUNK
 
-_WORKER = "sharpzo.towers.image_worker"
-_ENGINE = "sharpzo.towers.streaming, onnxruntime"
+_WORKER = "sharpzo.towers.lowmem.image_worker"
+_ENGINE = "sharpzo.towers.lowmem.streaming, onnxruntime"
 # Compiled graphs, what the runtime keeps beside the tensors, and pages of libraries that come back.
 _SESSIONS = 12 * MB
 _GRAPHS = 10 * MB  # compiled graphs of tangents, or of one more tower: 6 MB, and to write them

@@ -20,7 +20,7 @@ import numpy as np
 from sharpzo.errors import SharpzoError
 from sharpzo.memory import peak, trim
 from sharpzo.towers.checkpoint import Checkpoint
-from sharpzo.towers.layers import LayeredImage
+from sharpzo.towers.lowmem.layers import LayeredImage
 from sharpzo.towers.preprocess import Preprocessing
 
 

@@ -15,7 +15,7 @@ from sharpzo.towers.runtime import Runtime
 from sharpzo.types import Detour, Features, TextTower
 
 if TYPE_CHECKING:
-    from sharpzo.towers.limit import MemoryLimit, Plan
+    from sharpzo.towers.lowmem.plan import MemoryLimit, Plan
     from sharpzo.towers.tower import OnnxImageTower, OnnxTextTower
 
 
@@ -24,8 +24,8 @@ class Towers:
 
     With a ``limit``, bytes of this process and its children, both towers are computed block by
     block, photos in a process of its own, and the first text tower makes a plan for all that
-    follows (`limit.py`); a limit that is too small raises BudgetError there. The checkpoint is
-    opened on first use; pickles hold where it is, not what is in it.
+    follows (`lowmem/plan.py`); a limit that is too small raises BudgetError there. The checkpoint
+    is opened on first use; pickles hold where it is, not what is in it.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Towers:
         )
 
     def _limit(self) -> MemoryLimit:
-        from sharpzo.towers.limit import MemoryLimit
+        from sharpzo.towers.lowmem.plan import MemoryLimit
 
         assert self._bytes is not None
         return MemoryLimit(self._bytes, self.checkpoint, self._threads)

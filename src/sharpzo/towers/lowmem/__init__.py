@@ -1,0 +1,1 @@
+"""Both towers block by block, for a process that may take little memory; `plan` says what fits."""
