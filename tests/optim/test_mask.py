@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from sharpzo.errors import InputError
+from sharpzo.optim import ZoSettings
 from sharpzo.optim.mask import kept, mask, scores
 
 W = np.array([0.5, -2.0, 1.0, 0.1])
@@ -47,7 +48,7 @@ def test_a_score_that_needs_a_gradient_says_so():
 @pytest.mark.parametrize("keep", [0.0, -0.1, 1.1, np.nan])
 def test_keep_is_a_share(keep):
     with pytest.raises(InputError, match="keep is"):
-        mask(W, keep)
+        ZoSettings(keep=keep)
 
 
 @given(

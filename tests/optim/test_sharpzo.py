@@ -293,9 +293,9 @@ def test_loss_falls_in_both_stages(sharp, score):
 def test_settings_are_checked():
     with pytest.raises(InputError, match="hand_over is 'last'"):
         SharpZoSettings(hand_over="last")
-    with pytest.raises(InputError, match="switch generation is -1"):
+    with pytest.raises(InputError, match="generation is -1"):
         SwitchSettings(generation=-1)
-    with pytest.raises(InputError, match="switch patience is 0"):
+    with pytest.raises(InputError, match="patience is 0"):
         SwitchSettings(patience=0)
     with pytest.raises(InputError, match="start_std is nan"):
         SharpZoSettings(start_std=np.nan)

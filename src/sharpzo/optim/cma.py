@@ -12,43 +12,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sharpzo.optim.checks import at_least, positive
-from sharpzo.optim.evolution import Evolution
+from sharpzo.optim.evolution import Evolution, EvolutionSettings
+from sharpzo.settings import Positive
 from sharpzo.types import Array, State
 
 
 @dataclass(frozen=True)
-class CmaSettings:
-    """Settings of CMA-ES.
+class CmaSettings(EvolutionSettings):
+    """Settings of CMA-ES, on top of those of every strategy.
 
-    ``population_size`` None means 4 + floor(3 ln d); ``bound`` b keeps candidates inside
-    [-b, b]^d (``box``); ``active`` gives bad candidates negative weights; ``laziness`` multiplies
+    ``active`` gives bad candidates negative weights; ``laziness`` multiplies
     the generations between eigendecompositions, 1 for Hansen's 1 / (10 d (c_1 + c_mu)).
     ``diagonal``, in stage 1 of SharpZO, takes separable CMA-ES (`SepCma`) instead: d variances in
     place of d^2 covariances, no negative weights, no decomposition.
-    The search has converged when losses vary by less than ``tol_fun`` over the recent
-    generations, no coordinate's deviation exceeds ``tol_x`` sigma_0, or C's condition number
-    exceeds ``max_condition``.
+    The search has converged, too, when C's condition number exceeds ``max_condition``.
     """
 
-    population_size: int | None = None
-    sigma: float = 0.3
-    bound: float | None = None
     active: bool = True
-    laziness: float = 1.0
-    tol_fun: float = 1e-11
-    tol_x: float = 1e-12
-    max_condition: float = 1e14
+    laziness: Positive = 1.0
+    max_condition: Positive = 1e14
     diagonal: bool = False
-
-    def __post_init__(self) -> None:
-        if self.population_size is not None:
-            at_least("population_size", self.population_size, 2)
-        positive("sigma", self.sigma)
-        positive("max_condition", self.max_condition)
-        positive("laziness", self.laziness)
-        if self.bound is not None:
-            positive("bound", self.bound)
 
 
 class Cma(Evolution):

@@ -11,57 +11,41 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Annotated, Any
 
 import numpy as np
+from msgspec import Meta
 
 from sharpzo.errors import InputError
 from sharpzo.optim.box import into_box, out_of_box
-from sharpzo.optim.checks import at_least, checked_losses, checked_vector, positive
+from sharpzo.optim.checks import at_least, checked_losses, checked_vector
 from sharpzo.optim.constants import constants, default_population
 from sharpzo.optim.record import Best, nest, part
 from sharpzo.rng import generator
+from sharpzo.settings import NotNegative, Positive, Settings
 from sharpzo.types import Array, Reason, State
 
 SIGMA_LIMIT = 1e32  # beyond it float64 products overflow
 
 
-class Sampling(Protocol):
-    """What every strategy's settings have."""
-
-    @property
-    def population_size(self) -> int | None: ...
-    @property
-    def sigma(self) -> float: ...
-    @property
-    def bound(self) -> float | None: ...
-    @property
-    def tol_fun(self) -> float: ...
-    @property
-    def tol_x(self) -> float: ...
+# What is ranked needs a second one.
+Population = Annotated[int, Meta(ge=2, description="an integer of at least 2")]
 
 
 @dataclass(frozen=True)
-class EvolutionSettings:
-    """Settings of a strategy that has no others.
+class EvolutionSettings(Settings):
+    """What every evolution strategy can be told.
 
     ``population_size`` None means 4 + floor(3 ln d); ``bound`` b keeps candidates inside
     [-b, b]^d (``box``). The search has converged when losses vary by less than ``tol_fun`` over
     the recent generations or no coordinate's deviation exceeds ``tol_x`` sigma_0.
     """
 
-    population_size: int | None = None
-    sigma: float = 0.3
-    bound: float | None = None
-    tol_fun: float = 1e-11
-    tol_x: float = 1e-12
-
-    def __post_init__(self) -> None:
-        if self.population_size is not None:
-            at_least("population_size", self.population_size, 2)
-        positive("sigma", self.sigma)
-        if self.bound is not None:
-            positive("bound", self.bound)
+    population_size: Population | None = None
+    sigma: Positive = 0.3
+    bound: Positive | None = None
+    tol_fun: NotNegative = 1e-11
+    tol_x: NotNegative = 1e-12
 
 
 class Evolution(ABC):
@@ -75,7 +59,7 @@ class Evolution(ABC):
     ARRAYS: tuple[str, ...] = ("mean", "path_sigma", "history")  # of the state
 
     def __init__(
-        self, dim: int, settings: Sampling, active: bool, seed: int, start: Array | None
+        self, dim: int, settings: EvolutionSettings, active: bool, seed: int, start: Array | None
     ) -> None:
         at_least("dim", dim, 1)
         self._sampling = settings

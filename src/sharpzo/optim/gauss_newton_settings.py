@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from sharpzo.optim.checks import at_least, between, positive
+from msgspec import Meta
+
+from sharpzo.settings import Count, CountOrZero, Fraction, NotNegative, Positive, Settings
 
 NUMBERS = 2**26  # of slopes kept at most: 256 MB
+Factor = Annotated[float, Meta(ge=1, description="a finite number of at least 1")]
 
 
 @dataclass(frozen=True)
-class GaussNewtonSettings:
+class GaussNewtonSettings(Settings):
     """Settings of FGN; lengths are in the units of w.
 
     ``directions`` p of a linearisation; ``history`` of them are the last accepted steps and one is
@@ -24,33 +28,19 @@ class GaussNewtonSettings:
     so many observations without a gain of ``min_gain``.
     """
 
-    directions: int = 32
-    window: int = 0
-    reuse: int = 2
-    history: int = 1
-    memory: float = 0.9
-    candidates: int = 2
-    ladder: float = 4.0
-    damping: float = 0.01
-    radius: float = 2.0
-    inner_steps: int = 20
-    rho: float = 0.0
-    patience: int | None = None
-    min_gain: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("directions", "reuse", "candidates", "inner_steps"):
-            at_least(name, getattr(self, name), 1)
-        for name in ("window", "history"):
-            at_least(name, getattr(self, name), 0)
-        for name in ("damping", "radius"):
-            positive(name, getattr(self, name))
-        between("memory", self.memory, 0, 1)
-        between("rho", self.rho, 0, 1e6)
-        between("ladder", self.ladder, 1, 1e6)
-        between("min_gain", self.min_gain, 0, 1)
-        if self.patience is not None:
-            at_least("patience", self.patience, 1)
+    directions: Count = 32
+    window: CountOrZero = 0
+    reuse: Count = 2
+    history: CountOrZero = 1
+    memory: Fraction = 0.9
+    candidates: Count = 2
+    ladder: Factor = 4.0
+    damping: Positive = 0.01
+    radius: Positive = 2.0
+    inner_steps: Count = 20
+    rho: NotNegative = 0.0
+    patience: Count | None = None
+    min_gain: Fraction = 0.0
 
     def bytes(self, dim: int, features: int, groups: int = 1) -> int:
         """What a search over ``dim`` numbers has in memory, for so many numbers of features.

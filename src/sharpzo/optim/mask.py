@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
 from sharpzo.errors import InputError
-from sharpzo.optim.checks import share
 from sharpzo.types import Array
 
 Score = Literal["z", "z-running", "magnitude", "dense", "release"]
-SCORES: tuple[str, ...] = get_args(Score)
 
 
 def needs_gradient(score: Score) -> bool:
@@ -62,7 +60,6 @@ def kept(keep: float, dim: int) -> int:
     >>> kept(0.5, 5), kept(0.7, 10)
     (3, 7)
     """
-    share("keep", keep)
     return math.ceil(keep * dim - 1e-9)  # 0.7 * 10 is a little above 7 in floating point
 
 

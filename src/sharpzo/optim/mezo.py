@@ -9,28 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
-from sharpzo.optim.checks import (
-    at_least,
-    between,
-    checked_losses,
-    checked_vector,
-    one_of,
-    positive,
-)
+from sharpzo.optim.checks import at_least, checked_losses, checked_vector
 from sharpzo.optim.estimate import rge_candidates, slopes
 from sharpzo.optim.record import Best, nest, part
 from sharpzo.rng import generator
+from sharpzo.settings import Count, Fraction, Positive, Settings
 from sharpzo.types import Array, Reason, State
 
 Variant = Literal["plain", "sign", "momentum", "conservative", "adam"]
 
 
 @dataclass(frozen=True)
-class MeZoSettings:
+class MeZoSettings(Settings):
     """Settings of zeroth-order descent.
 
     ``variant``: ``plain`` w <- w - eta g (MeZO); ``sign`` takes sign(p) z for p z, as ZO-Bench's
@@ -41,20 +35,12 @@ class MeZoSettings:
     """
 
     variant: Variant = "plain"
-    learning_rate: float = 1e-3
-    mu: float = 1e-3
-    queries: int = 1
-    momentum: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-
-    def __post_init__(self) -> None:
-        one_of("variant", self.variant, get_args(Variant))
-        for name in ("learning_rate", "mu", "epsilon"):
-            positive(name, getattr(self, name))
-        at_least("queries", self.queries, 1)
-        between("momentum", self.momentum, 0, 1)
-        between("beta2", self.beta2, 0, 1)
+    learning_rate: Positive = 1e-3
+    mu: Positive = 1e-3
+    queries: Count = 1
+    momentum: Fraction = 0.9
+    beta2: Fraction = 0.999
+    epsilon: Positive = 1e-8
 
 
 class MeZo:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from sharpzo.optim.evolution import Evolution, EvolutionSettings, Sampling
+from sharpzo.optim.evolution import Evolution, EvolutionSettings
 from sharpzo.types import Array, State
 
 
@@ -32,7 +32,7 @@ class SepCma(Evolution):
     def __init__(
         self,
         dim: int,
-        settings: Sampling | None = None,
+        settings: EvolutionSettings | None = None,
         seed: int = 0,
         start: Array | None = None,
     ) -> None:
@@ -73,6 +73,6 @@ class SepCma(Evolution):
         return np.sqrt(self._variances)
 
     @classmethod
-    def from_state(cls, settings: Sampling, state: State) -> SepCma:
+    def from_state(cls, settings: EvolutionSettings, state: State) -> SepCma:
         """Rebuild a search that goes on bit for bit as the one ``state`` was taken from."""
         return cls(len(state["mean"]), settings).restore(state)

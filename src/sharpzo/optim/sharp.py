@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
-from sharpzo.optim.checks import at_least, checked_losses, one_of, positive
+from sharpzo.optim.checks import checked_losses
 from sharpzo.optim.cma import Cma, CmaSettings
 from sharpzo.optim.estimate import (
     cge_candidates,
@@ -26,6 +26,7 @@ from sharpzo.optim.estimate import (
 from sharpzo.optim.record import nest, part
 from sharpzo.optim.sep_cma import SepCma
 from sharpzo.rng import generator
+from sharpzo.settings import Count, Positive, Settings
 from sharpzo.types import Array, Reason, State
 
 Estimator = Literal["cge", "rge", "samples", "none"]
@@ -35,7 +36,7 @@ Recorded = Literal["samples", "shifted"]
 
 
 @dataclass(frozen=True)
-class SharpnessSettings:
+class SharpnessSettings(Settings):
     """How stage 1 looks for flat minima.
 
     ``rho`` radius of the shift eps* = rho g / ||g|| (eq. 2); ``estimator`` of g: ``cge`` (2d
@@ -49,24 +50,14 @@ class SharpnessSettings:
     generation 0 are uniform in [0, 1). ``centre`` ``best`` is the candidate of lowest loss.
     """
 
-    rho: float = 0.1
+    rho: Positive = 0.1
     estimator: Estimator = "rge"
-    mu: float = 1e-3
-    refresh_every: int = 10
-    directions: int = 20
+    mu: Positive = 1e-3
+    refresh_every: Count = 10
+    directions: Count = 20
     normalise: Average = "mean"
     centre: Centre = "mean"
     recorded: Recorded = "samples"
-
-    def __post_init__(self) -> None:
-        one_of("estimator", self.estimator, get_args(Estimator))
-        one_of("normalise", self.normalise, get_args(Average))
-        one_of("centre", self.centre, get_args(Centre))
-        one_of("recorded", self.recorded, get_args(Recorded))
-        positive("rho", self.rho)
-        positive("mu", self.mu)
-        at_least("refresh_every", self.refresh_every, 1)
-        at_least("directions", self.directions, 1)
 
 
 class SharpCma:

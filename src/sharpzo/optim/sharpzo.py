@@ -7,39 +7,33 @@ decide which it is (``presets``).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
-from sharpzo.optim.checks import at_least, between, checked_vector, one_of
+from sharpzo.optim.checks import at_least, checked_vector
 from sharpzo.optim.cma import CmaSettings
 from sharpzo.optim.record import Patience, nest, part
 from sharpzo.optim.sharp import SharpCma, SharpnessSettings
 from sharpzo.optim.zo import SparseZo, ZoSettings
 from sharpzo.rng import generator
+from sharpzo.settings import Count, CountOrZero, Fraction, NotNegative, Settings
 from sharpzo.types import Array, Reason, State
 
 HandOver = Literal["mean", "population", "best", "validated"]
 
 
 @dataclass(frozen=True)
-class SwitchSettings:
+class SwitchSettings(Settings):
     """When stage 1 ends: after ``generation`` generations, or once validation accuracy has not
     beaten its best by more than ``min_gain`` for ``patience`` observations in a row (SharpZO
     section 3.3), whichever is first. Both None: never.
     """
 
-    generation: int | None = None
-    patience: int | None = 10
-    min_gain: float = 0.01
-
-    def __post_init__(self) -> None:
-        if self.generation is not None:
-            at_least("switch generation", self.generation, 0)
-        if self.patience is not None:
-            at_least("switch patience", self.patience, 1)
-        between("min_gain", self.min_gain, 0, 1)
+    generation: CountOrZero | None = None
+    patience: Count | None = 10
+    min_gain: Fraction = 0.01
 
     @property
     def never(self) -> bool:
@@ -48,7 +42,7 @@ class SwitchSettings:
 
 
 @dataclass(frozen=True)
-class SharpZoSettings:
+class SharpZoSettings(Settings):
     """Settings of SharpZO, nested by stage.
 
     ``start_std``: without a start, w ~ N(0, start_std^2), the paper's 0.02, or zeros for 0.
@@ -62,18 +56,12 @@ class SharpZoSettings:
 
     # Ten times lazier than Hansen: no more evaluations on ellipsoids (benchmarks/cma_parity.py),
     # and at d = 512 a tenth of the eigendecompositions, the bulk of a generation's overhead.
-    cma: CmaSettings = field(
-        default_factory=lambda: CmaSettings(population_size=40, sigma=0.4, laziness=10.0)
-    )
-    sharpness: SharpnessSettings = field(default_factory=SharpnessSettings)
-    switch: SwitchSettings = field(default_factory=SwitchSettings)
-    zo: ZoSettings = field(default_factory=ZoSettings)
+    cma: CmaSettings = CmaSettings(population_size=40, sigma=0.4, laziness=10.0)
+    sharpness: SharpnessSettings = SharpnessSettings()
+    switch: SwitchSettings = SwitchSettings()
+    zo: ZoSettings = ZoSettings()
     hand_over: HandOver = "mean"
-    start_std: float = 0.0
-
-    def __post_init__(self) -> None:
-        one_of("hand_over", self.hand_over, get_args(HandOver))
-        between("start_std", self.start_std, 0, 1e6)
+    start_std: NotNegative = 0.0
 
 
 class SharpZo:

@@ -8,12 +8,12 @@ differences (eq. 4) become slopes; the mask's scores (eq. 5) come from an estima
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
+from msgspec import Meta
 
-from sharpzo.optim.checks import at_least
 from sharpzo.optim.cma import CmaSettings
 from sharpzo.optim.estimate import frame, read_slopes
 from sharpzo.optim.mask import Score
@@ -21,11 +21,15 @@ from sharpzo.optim.sharp import Recorded, SharpCma, SharpnessSettings
 from sharpzo.optim.sharpzo import SharpZo, SharpZoSettings, SwitchSettings
 from sharpzo.optim.zo import SparseZo, ZoSettings
 from sharpzo.rng import generator
+from sharpzo.settings import Count, Fraction, NotNegative, Positive, Settings, Share
 from sharpzo.types import Array, Linearise, Reason, State
+
+# The last estimate is one of them.
+Two = Annotated[int, Meta(ge=2, description="an integer of at least 2")]
 
 
 @dataclass(frozen=True)
-class FastSharpnessSettings:
+class FastSharpnessSettings(Settings):
     """How stage 1 looks for flat minima.
 
     ``rho`` radius of the shift eps* = rho g / ||g||, ``directions`` p >= 2 of an estimate of g (at
@@ -33,14 +37,10 @@ class FastSharpnessSettings:
     `SharpnessSettings`.
     """
 
-    rho: float = 0.1
-    directions: int = 16
-    refresh_every: int = 1
+    rho: Positive = 0.1
+    directions: Two = 16
+    refresh_every: Count = 1
     recorded: Recorded = "samples"
-
-    def __post_init__(self) -> None:
-        at_least("directions", self.directions, 2)
-        self.published()
 
     def published(self) -> SharpnessSettings:
         """The same as settings of the published stage."""
@@ -53,7 +53,7 @@ class FastSharpnessSettings:
 
 
 @dataclass(frozen=True)
-class FastZoSettings:
+class FastZoSettings(Settings):
     """The descent of stage 2.
 
     ``learning_rate`` eta, ``queries`` q directions a step, ``keep`` the share of coordinates moved,
@@ -61,16 +61,16 @@ class FastZoSettings:
     estimated along ``directions`` p >= 2. ``momentum`` b: V <- b V + g, w <- w - eta V.
     """
 
-    learning_rate: float = 1e-3
-    queries: int = 1
-    keep: float = 0.5
+    learning_rate: Positive = 1e-3
+    queries: Count = 1
+    keep: Share = 0.5
     score: Score = "z"
-    refresh: int = 200
-    directions: int = 32
-    momentum: float = 0.0
+    refresh: Count = 200
+    directions: Two = 32
+    momentum: Fraction = 0.0
 
-    def __post_init__(self) -> None:
-        at_least("directions", self.directions, 2)
+    def check(self) -> None:
+        """Raise InputError for a score of the published stage that has no place here."""
         self.published()
 
     def published(self) -> ZoSettings:
@@ -86,19 +86,14 @@ class FastZoSettings:
 
 
 @dataclass(frozen=True)
-class SharpZoFastSettings:
+class SharpZoFastSettings(Settings):
     """Settings of SharpZO with exact slopes, nested by stage as those of `SharpZoSettings`."""
 
-    cma: CmaSettings = field(
-        default_factory=lambda: CmaSettings(population_size=40, sigma=0.4, laziness=10.0)
-    )
-    sharpness: FastSharpnessSettings = field(default_factory=FastSharpnessSettings)
-    switch: SwitchSettings = field(default_factory=SwitchSettings)
-    zo: FastZoSettings = field(default_factory=FastZoSettings)
-    start_std: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.published()
+    cma: CmaSettings = CmaSettings(population_size=40, sigma=0.4, laziness=10.0)
+    sharpness: FastSharpnessSettings = FastSharpnessSettings()
+    switch: SwitchSettings = SwitchSettings()
+    zo: FastZoSettings = FastZoSettings()
+    start_std: NotNegative = 0.0
 
     def published(self) -> SharpZoSettings:
         """The same as settings of the published search."""

@@ -13,16 +13,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sharpzo.errors import InputError
-from sharpzo.optim.checks import at_least, between, checked_losses, checked_vector, positive
+from sharpzo.optim.checks import at_least, checked_losses, checked_vector
 from sharpzo.optim.estimate import rge_candidates, slopes
 from sharpzo.optim.record import Best, nest, part
 from sharpzo.rng import generator
+from sharpzo.settings import Count, Fraction, NotNegative, Positive, Settings
 from sharpzo.types import Array, Reason, State
 
 
 @dataclass(frozen=True)
-class SpsaSettings:
+class SpsaSettings(Settings):
     """Settings of SPSA; the defaults are ZIP's.
 
     In step k = 1, 2, ... the gain is a_k = ``a`` / (k + ``o``)**``alpha`` and the perturbation
@@ -30,23 +30,14 @@ class SpsaSettings:
     sqrt(d); ``momentum`` b of SPSA-GC, 0 for none.
     """
 
-    directions: int = 5
-    a: float = 0.01
-    alpha: float = 0.4
-    o: float = 1.0
-    c: float = 0.01
-    gamma: float = 0.1
+    directions: Count = 5
+    a: Positive = 0.01
+    alpha: Fraction = 0.4
+    o: NotNegative = 1.0
+    c: Positive = 0.01
+    gamma: Fraction = 0.1
     clip: bool = True
-    momentum: float = 0.0
-
-    def __post_init__(self) -> None:
-        at_least("directions", self.directions, 1)
-        positive("a", self.a)
-        positive("c", self.c)
-        for name in ("alpha", "gamma", "momentum"):
-            between(name, getattr(self, name), 0, 1)
-        if not self.o >= 0 or not math.isfinite(self.o):
-            raise InputError(f"o is {self.o}; give a finite number of at least 0")
+    momentum: Fraction = 0.0
 
 
 class Spsa:

@@ -14,15 +14,7 @@ from typing import Any
 import numpy as np
 
 from sharpzo.errors import InputError
-from sharpzo.optim.checks import (
-    at_least,
-    between,
-    checked_losses,
-    checked_vector,
-    one_of,
-    positive,
-    share,
-)
+from sharpzo.optim.checks import at_least, checked_losses, checked_vector
 from sharpzo.optim.estimate import (
     cge_candidates,
     cge_gradient,
@@ -31,14 +23,15 @@ from sharpzo.optim.estimate import (
     rge_candidates,
     slopes,
 )
-from sharpzo.optim.mask import SCORES, Score, kept, mask, needs_gradient, scores
+from sharpzo.optim.mask import Score, kept, mask, needs_gradient, scores
 from sharpzo.optim.record import Best, Patience, nest, part
 from sharpzo.rng import generator
+from sharpzo.settings import Count, Decay, Fraction, Positive, Settings, Share
 from sharpzo.types import Array, Reason, State
 
 
 @dataclass(frozen=True)
-class ZoSettings:
+class ZoSettings(Settings):
     """Settings of stage 2; the defaults are SharpZO's Table 8.
 
     ``learning_rate`` eta and ``mu`` the smoothing of eq. 4, ``queries`` q pairs a step. ``keep``
@@ -55,37 +48,25 @@ class ZoSettings:
     ``patience`` ends the search after so many observations without a gain of ``min_gain``.
     """
 
-    learning_rate: float = 1e-3
-    mu: float = 1e-3
-    queries: int = 1
-    keep: float = 0.5
+    learning_rate: Positive = 1e-3
+    mu: Positive = 1e-3
+    queries: Count = 1
+    keep: Share = 0.5
     score: Score = "z"
-    refresh: int = 200
-    mu_refresh: float = 1e-5
-    momentum: float = 0.0
-    rows: int = 1
+    refresh: Count = 200
+    mu_refresh: Positive = 1e-5
+    momentum: Fraction = 0.0
+    rows: Count = 1
     inherit: bool = False
-    patience: int | None = None
-    min_gain: float = 0.0
+    patience: Count | None = None
+    min_gain: Fraction = 0.0
     one_sided: bool = False
-    decay: float | None = None
-    slow_after: int | None = None
+    decay: Decay | None = None
+    slow_after: Count | None = None
 
-    def __post_init__(self) -> None:
-        for name in ("learning_rate", "mu", "mu_refresh"):
-            positive(name, getattr(self, name))
-        for name in ("queries", "refresh", "rows"):
-            at_least(name, getattr(self, name), 1)
-        share("keep", self.keep)
-        one_of("score", self.score, SCORES)
-        between("momentum", self.momentum, 0, 1)
-        between("min_gain", self.min_gain, 0, 1)
-        for name in ("patience", "slow_after"):
-            if getattr(self, name) is not None:
-                at_least(name, getattr(self, name), 1)
-        if self.decay is not None:
-            between("decay", self.decay, 0, 0.999999)
-        elif self.score == "z-running":
+    def check(self) -> None:
+        """Raise InputError for a running score without a running mean."""
+        if self.score == "z-running" and self.decay is None:
             raise InputError(
                 "score 'z-running' reads a running mean of g^2; give its decay, such as 0.99"
             )
