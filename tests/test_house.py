@@ -25,7 +25,7 @@ LAYERS = [
     {"data"},
     {"artifact"},
     {"journal", "record"},
-    {"budget", "lbfgs", "metrics", "settings", "memory", "rng"},
+    {"budget", "lbfgs", "metrics", "settings", "memory", "process", "rng"},
     {"types"},
     {"errors", "wording"},
 ]

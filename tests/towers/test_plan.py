@@ -56,7 +56,7 @@ def test_states_equal_those_of_the_tower_here(checkpoint):
     assert relative(found, wanted) <= 1e-5
     assert relative(again, wanted[3:4]) <= 1e-5
     assert heard == [2, 4, 5]
-    assert process._process.poll() is not None
+    assert not process.running
 
 
 def test_this_process_needs_no_runtime():
@@ -83,7 +83,7 @@ def test_a_photo_that_cannot_be_read_ends_the_process(checkpoint, tmp_path):
     process = ImageProcess(checkpoint, threads=1, chunk=1)
     with pytest.raises(InputError, match=re.escape(str(bad))):
         encode(checkpoint, {"training": photos}, open_tower=lambda: process)
-    assert process._process.poll() is not None
+    assert not process.running
 
 
 def test_stopping_ends_the_process(checkpoint):
@@ -93,7 +93,7 @@ def test_stopping_ends_the_process(checkpoint):
     process = ImageProcess(checkpoint, threads=1, chunk=1)
     with pytest.raises(KeyboardInterrupt):
         process.states(split(3).decoded(), stop)
-    assert process._process.poll() is not None
+    assert not process.running
 
 
 def test_errors_of_the_process_keep_their_kind_and_sentence(tmp_path):
@@ -106,13 +106,13 @@ def test_errors_of_the_process_keep_their_kind_and_sentence(tmp_path):
     process = ImageProcess(checkpoint, threads=1)
     with pytest.raises(CheckpointError, match=re.escape(name)):
         process.states(split(1).decoded())
-    assert process._process.poll() is not None
+    assert not process.running
 
 
 def test_a_process_that_was_killed_is_told(checkpoint):
     process = ImageProcess(checkpoint, threads=1)
-    process._process.kill()
-    process._process.wait()
+    process._child.kill()
+    process._child._process.wait()
     with pytest.raises(EngineError, match=r"killed by signal 9"):
         process.states(split(1).decoded())
 

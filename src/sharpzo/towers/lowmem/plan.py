@@ -24,7 +24,7 @@ from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.towers.prompts import Prompts
 from sharpzo.towers.text import CHUNK as TEXT_CHUNK
 
-_WORKER = "sharpzo.towers.lowmem.image_worker"
+_WORKER = ImageProcess.__module__
 _ENGINE = "sharpzo.towers.lowmem.streaming, onnxruntime"
 # Compiled graphs, what the runtime keeps beside the tensors, and pages of libraries that come back.
 _SESSIONS = 12 * MB
