@@ -33,6 +33,20 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
     return (normaliser - chosen).mean(axis=-1, dtype=np.float64)
 
 
+def loss_and_error(logits: Array, labels: Array) -> tuple[float, Array]:
+    """Mean cross-entropy of logits (N, K), and softmax minus one-hot labels (N, K).
+
+    The second, divided by N, is the loss's derivative by the logits, in their dtype.
+
+    >>> import numpy as np
+    >>> loss_and_error(np.zeros((1, 2)), np.array([1]))[1].tolist()
+    [[0.5, -0.5]]
+    """
+    error = softmax(logits)
+    error[np.arange(len(labels)), labels] -= 1
+    return float(cross_entropy(logits, labels)), error
+
+
 def accuracy(logits: Array, labels: Array) -> float:
     """Fraction of photos (N, K) whose largest logit is at the label."""
     return float((logits.argmax(axis=-1) == labels).mean())
@@ -89,6 +103,14 @@ def confusion(predicted: Array, labels: Array, n_classes: int) -> Array:
     counts = np.zeros((n_classes, n_classes), dtype=np.int64)
     np.add.at(counts, (labels, predicted), 1)
     return counts
+
+
+def through_norm(slope: Array, unit: Array, length: Array) -> Array:
+    """The derivative by rows (N, D) from that by the ``unit`` rows that `normalise` makes of them.
+
+    ``length`` (N, 1) is what they were divided by.
+    """
+    return (slope - (slope * unit).sum(axis=1, keepdims=True) * unit) / length
 
 
 def normalise(vectors: Array) -> Array:

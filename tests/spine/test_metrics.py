@@ -3,7 +3,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sharpzo.metrics import calibration_error, harmonic_mean, softmax
+from sharpzo.metrics import (
+    calibration_error,
+    cross_entropy,
+    harmonic_mean,
+    loss_and_error,
+    softmax,
+)
 
 
 @given(st.integers(1, 200), st.integers(2, 6), st.integers(0, 100))
@@ -27,3 +33,12 @@ def test_certain_and_wrong_is_as_bad_as_it_gets():
 def test_harmonic_mean():
     assert harmonic_mean(0.5, 0.5) == 0.5
     assert harmonic_mean(0.9, 0.0) == harmonic_mean(0.0, 0.0) == 0
+
+
+def test_the_error_is_the_derivative_of_the_loss():
+    logits, labels = np.random.default_rng(1).normal(size=(5, 3)), np.array([0, 2, 1, 1, 0])
+    moved = np.random.default_rng(2).normal(size=(5, 3))
+    loss, error = loss_and_error(logits, labels)
+    ahead, behind = (cross_entropy(logits + mu * moved, labels) for mu in (1e-5, -1e-5))
+    assert loss == cross_entropy(logits, labels)
+    assert (error * moved).sum() / 5 == pytest.approx((ahead - behind) / 2e-5, rel=1e-7)

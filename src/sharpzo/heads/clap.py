@@ -25,7 +25,7 @@ import numpy as np
 from sharpzo.heads.cached import CachedSettings, class_means
 from sharpzo.heads.descent import Sgd, cosine
 from sharpzo.heads.linear import LinearHead
-from sharpzo.metrics import cross_entropy, normalise, softmax
+from sharpzo.metrics import loss_and_error, normalise, softmax, through_norm
 from sharpzo.rng import generator
 from sharpzo.settings import Count, Decay, Positive
 from sharpzo.types import Array, Features
@@ -89,10 +89,8 @@ def loss_and_gradient(
     """Return cross-entropy + mean_c hold_c |w_c - t_c|**2 and its gradient (K, D), float64."""
     length = np.linalg.norm(weight, axis=1, keepdims=True)
     unit = weight / length
-    logits = scale * vectors @ unit.T
-    error = (softmax(logits) - np.eye(len(weight))[labels]) * scale / len(vectors)
-    along = error.T @ vectors
-    turn = (along - (along * unit).sum(axis=1, keepdims=True) * unit) / length
+    loss, error = loss_and_error(scale * vectors @ unit.T, labels)
+    along = (error * scale / len(vectors)).T @ vectors
     away = weight - text
-    loss = cross_entropy(logits, labels) + (hold * (away**2).sum(axis=1)).mean()
-    return float(loss), turn + 2 * hold[:, None] * away / len(weight)
+    loss += float((hold * (away**2).sum(axis=1)).mean())
+    return loss, through_norm(along, unit, length) + 2 * hold[:, None] * away / len(weight)

@@ -15,7 +15,7 @@ from sharpzo.heads.cached import Grid, logspace
 from sharpzo.heads.choose import choose_penalty
 from sharpzo.heads.linear import LinearHead
 from sharpzo.lbfgs import minimise
-from sharpzo.metrics import softmax
+from sharpzo.metrics import loss_and_error
 from sharpzo.settings import NotNegative, Settings
 from sharpzo.types import Array, Features
 
@@ -34,16 +34,14 @@ def fit_linear_probe(
     """Return the fitted head and the penalty that the validation photos chose."""
     classes, width = len(train.class_names), train.vectors.shape[1]
     vectors = train.vectors.astype(np.float64)
-    one_hot = np.eye(classes)[train.labels]
 
     def fit(penalty: float, start: Array) -> tuple[Array, LinearHead]:
         def loss(parameters: Array) -> tuple[float, Array]:
             weight, bias = parameters[:, :width], parameters[:, width]
-            probabilities = softmax(vectors @ weight.T + bias)
-            log_likelihood = np.log((probabilities * one_hot).sum(axis=1) + 1e-300).mean()
-            error = (probabilities - one_hot) / len(vectors)
+            fit_loss, error = loss_and_error(vectors @ weight.T + bias, train.labels)
+            error /= len(vectors)
             gradient = np.column_stack([error.T @ vectors + 2 * penalty * weight, error.sum(0)])
-            return float(penalty * (weight**2).sum() - log_likelihood), gradient
+            return float(penalty * (weight**2).sum() + fit_loss), gradient
 
         parameters = minimise(loss, start)
         return parameters, LinearHead(

@@ -28,7 +28,7 @@ from sharpzo.heads.cached import CachedSettings, class_means
 from sharpzo.heads.choose import rank
 from sharpzo.heads.descent import Sgd
 from sharpzo.heads.linear import LinearHead
-from sharpzo.metrics import cross_entropy, softmax
+from sharpzo.metrics import loss_and_error
 from sharpzo.rng import generator
 from sharpzo.settings import Count, Decay
 from sharpzo.types import Array, Features
@@ -125,9 +125,7 @@ def loss_and_gradient(
 ) -> tuple[float, Parameters]:
     """Return the mean cross-entropy and its gradient, float64."""
     logits = vectors @ (at.weight + at.alpha[:, None] * text).T + at.bias
-    error = softmax(logits)
-    error[np.arange(len(labels)), labels] -= 1
+    loss, error = loss_and_error(logits, labels)
     error /= len(labels)
     along = error.T @ vectors
-    slope = Parameters(along, error.sum(axis=0), (along * text).sum(axis=1))
-    return float(cross_entropy(logits, labels)), slope
+    return loss, Parameters(along, error.sum(axis=0), (along * text).sum(axis=1))

@@ -26,7 +26,7 @@ from sharpzo.heads.cached import Grid, logspace
 from sharpzo.heads.choose import choose_penalty
 from sharpzo.heads.linear import LinearHead
 from sharpzo.lbfgs import minimise
-from sharpzo.metrics import softmax
+from sharpzo.metrics import loss_and_error
 from sharpzo.settings import NotNegative, Settings
 from sharpzo.types import Array, Features
 
@@ -73,15 +73,14 @@ def fit_projection(
     basis = rows[singular > 1e-6 * singular[0]].T  # Q (H, r)
     unit, coordinates = base / lengths, gain * (states @ basis) / lengths
     vectors = train.vectors.astype(np.float64)
-    one_hot = np.eye(len(states))[train.labels]
 
     def fit(penalty: float, start: Array) -> tuple[Array, LinearHead]:
         def loss(tuned: Array) -> tuple[float, Array]:
-            probabilities = softmax(logit_scale * vectors @ (unit + coordinates @ tuned.T).T)
-            log_likelihood = np.log((probabilities * one_hot).sum(axis=1) + 1e-300).mean()
-            error = logit_scale / len(vectors) * (probabilities - one_hot)
+            logits = logit_scale * vectors @ (unit + coordinates @ tuned.T).T
+            fit_loss, error = loss_and_error(logits, train.labels)
+            error *= logit_scale / len(vectors)
             gradient = (error.T @ vectors).T @ coordinates + 2 * penalty * tuned
-            return float(penalty * (tuned**2).sum() - log_likelihood), gradient
+            return float(penalty * (tuned**2).sum() + fit_loss), gradient
 
         tuned = minimise(loss, start)
         return tuned, LinearHead.of_text(unit + coordinates @ tuned.T, logit_scale)

@@ -22,7 +22,7 @@ from sharpzo.heads.arrays import require_arrays
 from sharpzo.heads.cached import CachedSettings
 from sharpzo.heads.choose import choose
 from sharpzo.heads.descent import Adam, cosine
-from sharpzo.metrics import cross_entropy, normalise, softmax
+from sharpzo.metrics import loss_and_error, normalise, through_norm
 from sharpzo.settings import Count, CountOrZero, NotNegative, Positive
 from sharpzo.types import Array, Features
 
@@ -144,11 +144,8 @@ def loss_and_gradient(
     projected = states @ tuned.T
     length = np.linalg.norm(projected, axis=1, keepdims=True)
     unit = projected / length
-    logits = scale * unit @ text.T
-    error = softmax(logits)
-    error[np.arange(len(labels)), labels] -= 1
-    along = error @ text * (scale / len(labels))
-    slope = (along - (along * unit).sum(axis=1, keepdims=True) * unit) / length
+    fit_loss, error = loss_and_error(scale * unit @ text.T, labels)
+    slope = through_norm(error @ text * (scale / len(labels)), unit, length)
     away = tuned - base
-    loss = cross_entropy(logits, labels) + penalty * (away**2).sum()
-    return float(loss), (slope.T @ states + 2 * penalty * away).astype(tuned.dtype)
+    loss = fit_loss + float(penalty * (away**2).sum())
+    return loss, (slope.T @ states + 2 * penalty * away).astype(tuned.dtype)

@@ -24,7 +24,7 @@ from sharpzo.heads.cached import CachedSettings, Grid, logspace
 from sharpzo.heads.choose import choose, rank
 from sharpzo.heads.descent import Adam, cosine
 from sharpzo.heads.kernel import KernelHead, kernel
-from sharpzo.metrics import cross_entropy, softmax
+from sharpzo.metrics import loss_and_error
 from sharpzo.rng import generator
 from sharpzo.settings import Count, CountOrZero, NotNegative, Positive
 from sharpzo.types import Array, Features
@@ -140,8 +140,7 @@ def loss_and_gradient(cache: KernelHead, vectors: Array, labels: Array) -> tuple
     """Return the mean cross-entropy of a batch and its gradient with respect to the keys (N, D)."""
     near = kernel(vectors, cache.keys, cache.beta)
     logits = cache.scale * (vectors @ cache.text.T) + cache.strength * (near @ cache.values)
-    error = softmax(logits)
-    error[np.arange(len(labels)), labels] -= 1
+    loss, error = loss_and_error(logits, labels)
     error /= len(labels)
     inner = cache.strength * cache.beta * near * (error @ cache.values.T)
-    return float(cross_entropy(logits, labels)), (inner.T @ vectors).astype(cache.keys.dtype)
+    return loss, (inner.T @ vectors).astype(cache.keys.dtype)

@@ -27,7 +27,7 @@ from sharpzo.errors import ArtifactError
 from sharpzo.heads.descent import Adam
 from sharpzo.heads.tail import Seen, forward, gradient
 from sharpzo.lbfgs import minimise
-from sharpzo.metrics import normalise, softmax
+from sharpzo.metrics import loss_and_error, normalise, through_norm
 from sharpzo.rng import generator
 from sharpzo.types import Array, Sight, Tail
 
@@ -147,13 +147,12 @@ def least_offsets(
     vectors: Array, labels: Array, text: Array, scale: float, penalty: float
 ) -> Array:
     """The offsets (K, D) for which (2) is least while features (N, D) stay as they are."""
-    vectors, one_hot = vectors.astype(np.float64), np.eye(len(text))[labels]
+    vectors = vectors.astype(np.float64)
 
     def loss(offsets: Array) -> tuple[float, Array]:
-        chances = softmax(scale * vectors @ (text + offsets).T)
-        error = scale / len(vectors) * (chances - one_hot)
-        right = np.maximum((chances * one_hot).sum(axis=1), 1e-300)
-        value = penalty * (offsets**2).sum() - np.log(right).mean()
+        fit_loss, error = loss_and_error(scale * vectors @ (text + offsets).T, labels)
+        error *= scale / len(vectors)
+        value = penalty * (offsets**2).sum() + fit_loss
         return float(value), error.T @ vectors + 2 * penalty * offsets
 
     return minimise(loss, np.zeros(text.shape)).astype(np.float32)
@@ -167,12 +166,9 @@ def error_slopes(
     raw = states @ projection.T
     length = np.linalg.norm(raw, axis=1, keepdims=True)
     unit = raw / length
-    error = softmax(scale * unit @ text.T)
-    error[np.arange(len(labels)), labels] -= 1
+    _, error = loss_and_error(scale * unit @ text.T, labels)
     error *= scale / many
-    along = error @ text
-    along = (along - (along * unit).sum(axis=1, keepdims=True) * unit) / length
-    return along @ projection, error.T @ unit
+    return through_norm(error @ text, unit, length) @ projection, error.T @ unit
 
 
 def _start(tail: Tail, part: str, rank: int, seed: int) -> tuple[Array, Array]:
