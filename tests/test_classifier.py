@@ -15,7 +15,7 @@ from PIL import Image
 
 from sharpzo import Budget, PromptClassifier, SharpzoError
 from sharpzo.cli import main
-from sharpzo.data import given
+from sharpzo.data import arguments
 from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.data.demo import load_demo
 from sharpzo.errors import ArtifactError, InputError, NotFittedError
@@ -102,7 +102,7 @@ def test_many_photos_in_any_order_of_things(demo, fitted, folder):
     ):  # fmt: skip
         assert np.array_equal(fitted.predict_proba(many), wanted)
     assert fitted.predict_proba([]).shape == (0, 3)
-    split = LabelledPhotos(given.photos(paths[:2]), np.zeros(2, int), ("a",))
+    split = LabelledPhotos(arguments.photos(paths[:2]), np.zeros(2, int), ("a",))
     assert np.allclose(fitted.predict_proba(split), wanted[:2], atol=1e-6)
 
 
@@ -156,7 +156,7 @@ def test_a_folder_or_a_file_object_is_no_photo(fitted, folder):
 def test_labels_of_every_kind_give_the_same_fit(demo, cache, fitted):
     photos, names = demo
     for labels in (names.tolist(), names.astype(object), Column(names), tuple(names), iter(names)):
-        found = given.labels(labels, 18)
+        found = arguments.labels(labels, 18)
         assert found.classes.tolist() == list(found.names) == sorted(NAMES)
         assert found.rows.tolist() == np.unique(names, return_inverse=True)[1].tolist()
     again = make(cache).fit(list(photos), Column(names))
@@ -481,9 +481,9 @@ def test_before_the_fit_is_not_fitted(demo, tmp_path):
         "predict": (demo[0],), "predict_proba": (demo[0],), "score": demo, "evaluate": demo,
         "save": (tmp_path / "run",), "rename": (["a"],),
     }  # fmt: skip
-    for name, arguments in calls.items():
+    for name, given in calls.items():
         with pytest.raises(NotFittedError, match="has not been fitted") as found:
-            getattr(new, name)(*arguments)
+            getattr(new, name)(*given)
         assert isinstance(found.value, SharpzoError | ValueError | AttributeError)
         assert str(pickle.loads(pickle.dumps(found.value))) == str(found.value)
     assert not (tmp_path / "run").exists()

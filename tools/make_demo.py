@@ -18,8 +18,8 @@ from safetensors.numpy import save
 
 from sharpzo.data.dataset import Dataset, LabelledPhotos
 from sharpzo.data.demo import CLASS_NAMES, SEEDS
-from sharpzo.data.draw import draw
-from sharpzo.data.photos import as_photo
+from sharpzo.data.few_shot import draw
+from sharpzo.data.photo import as_photo
 
 SHOTS = 16
 TESTS = 50  # a class

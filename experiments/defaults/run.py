@@ -28,7 +28,7 @@ import numpy as np
 from sharpzo import Budget
 from sharpzo.data.dataset import Dataset, LabelledPhotos
 from sharpzo.data.demo import load_demo
-from sharpzo.data.intake import load
+from sharpzo.data.loading import load
 from sharpzo.methods import Task, find, fit
 from sharpzo.metrics import accuracy
 from sharpzo.towers.checkpoint import Checkpoint, resolve

@@ -32,7 +32,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as f
 
-from sharpzo.data.photos import Photo
+from sharpzo.data.photo import Photo
 from sharpzo.heads.ladder import LadderSettings, fit_ladder
 from sharpzo.lbfgs import minimise
 from sharpzo.metrics import accuracy, softmax

@@ -24,8 +24,8 @@ import numpy as np
 
 from sharpzo.data.dataset import Dataset
 from sharpzo.data.demo import load_demo
-from sharpzo.data.draw import draw
-from sharpzo.data.intake import load
+from sharpzo.data.few_shot import draw
+from sharpzo.data.loading import load
 from sharpzo.evaluate import evaluate
 from sharpzo.methods import Task, find, fit
 from sharpzo.metrics import accuracy

@@ -67,7 +67,7 @@ def compute(data: Path, method: str, precision: str, seed: int, cache: Path) -> 
     if precision == EMULATED:
         emulate_bfloat16()
     from sharpzo import Budget, PromptClassifier
-    from sharpzo.data.intake import load
+    from sharpzo.data.loading import load
 
     photos = load(data / "eurosat", dataset="eurosat", shots=16, seed=seed)
     name, _, preset = method.partition(", ")

@@ -40,8 +40,8 @@ from sharpzo.bench.statistics import interval
 from sharpzo.classifier import PromptClassifier
 from sharpzo.data.dataset import Dataset, LabelledPhotos
 from sharpzo.data.demo import load_demo
-from sharpzo.data.intake import load
-from sharpzo.data.photos import Photo
+from sharpzo.data.loading import load
+from sharpzo.data.photo import Photo
 from sharpzo.heads.by_detour import detours
 from sharpzo.rng import generator
 from sharpzo.towers.checkpoint import Checkpoint, resolve

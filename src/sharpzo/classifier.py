@@ -184,7 +184,7 @@ class PromptClassifier:
         What was tuned (a prompt, a projection) is shared by all class names; a method without
         that raises InputError.
         """
-        from sharpzo.data.given import label_list
+        from sharpzo.data.arguments import label_list
 
         given = label_list(names, "class name", "give strings")
         trained = self._fitted().rename(given)
@@ -198,9 +198,9 @@ class PromptClassifier:
 
     def predict_proba(self, photos: Any) -> Array:
         """Class probabilities (N, K), columns in the order of ``classes_``."""
-        from sharpzo.data import given
+        from sharpzo.data import arguments
 
-        return self._fitted().probabilities(given.photos(photos))
+        return self._fitted().probabilities(arguments.photos(photos))
 
     def predict(self, photos: Any) -> Array:
         """Most probable labels (N,)."""
@@ -301,10 +301,10 @@ def _dataset(
     photos: Any, labels: Any, shots: int | None, seed: int
 ) -> tuple[Dataset, Array | None]:
     """What to fit, and the labels (K,) that stand for its class names, if labels were given."""
-    from sharpzo.data import given
+    from sharpzo.data import arguments
     from sharpzo.data.dataset import Dataset, LabelledPhotos
-    from sharpzo.data.draw import draw
-    from sharpzo.data.intake import load
+    from sharpzo.data.few_shot import draw
+    from sharpzo.data.loading import load
 
     if isinstance(photos, Dataset | LabelledPhotos | str | os.PathLike):
         what = (
@@ -322,13 +322,13 @@ def _dataset(
         if shots is not None:
             raise InputError(f"shots is {shots}, but {what} is taken as it is; draw from it before")
         return photos, None
-    return given.labelled(given.photos(photos), labels, shots, seed)
+    return arguments.labelled(arguments.photos(photos), labels, shots, seed)
 
 
 def _split(trained: Trained, photos: Any, labels: Any) -> LabelledPhotos:
-    from sharpzo.data import given
+    from sharpzo.data import arguments
     from sharpzo.data.dataset import LabelledPhotos
-    from sharpzo.data.intake import read
+    from sharpzo.data.loading import read
 
     if isinstance(photos, LabelledPhotos):
         if labels is not None:
@@ -341,7 +341,7 @@ def _split(trained: Trained, photos: Any, labels: Any) -> LabelledPhotos:
         if split is None:
             raise InputError(f"{photos} has no test split; give photos with labels")
         return split
-    many, values = given.photos(photos), given.label_list(labels)
+    many, values = arguments.photos(photos), arguments.label_list(labels)
     if len(values) != len(many):
         raise InputError(f"there are {len(many)} photos and {len(values)} labels; give one each")
     return LabelledPhotos(many, trained.rows(values), trained.class_names)

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from sharpzo import artifact
+from sharpzo.data.arguments import as_array
 from sharpzo.data.classes import class_name
 from sharpzo.data.dataset import LabelledPhotos
-from sharpzo.data.given import as_array
-from sharpzo.data.photos import Photo
+from sharpzo.data.photo import Photo
 from sharpzo.errors import ArtifactError, InputError
 from sharpzo.evaluate import Evaluation, evaluate
 from sharpzo.heads.by_detour import detours

@@ -378,8 +378,8 @@ def test_fitting_never_reads_the_test_split(method):
     from dataclasses import replace
 
     from sharpzo.data.dataset import LabelledPhotos
-    from sharpzo.data.draw import draw
-    from sharpzo.data.photos import as_photo
+    from sharpzo.data.few_shot import draw
+    from sharpzo.data.photo import as_photo
 
     few = draw(load_demo(1), shots=1, seed=1)
     broken = LabelledPhotos(

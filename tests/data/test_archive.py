@@ -14,7 +14,7 @@ from PIL import Image
 
 from sharpzo.data import archive
 from sharpzo.data.gather import gather
-from sharpzo.data.intake import load, read
+from sharpzo.data.loading import load, read
 from sharpzo.errors import InputError
 
 from .trees import photo, tree

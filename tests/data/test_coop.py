@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sharpzo.data.coop import read_coop
-from sharpzo.data.draw import draw
+from sharpzo.data.coop_layout import read_coop
+from sharpzo.data.few_shot import draw
 from sharpzo.errors import InputError
 
 from .trees import coop_tree, names

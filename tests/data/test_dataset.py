@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sharpzo.data.dataset import LabelledPhotos
-from sharpzo.data.photos import as_photo
+from sharpzo.data.photo import as_photo
 from sharpzo.errors import InputError
 
 from .trees import dataset, names

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sharpzo.data.intake import load, read
 from sharpzo.data.labels import read_labels
+from sharpzo.data.loading import load, read
 from sharpzo.errors import InputError
 
 from .trees import photo, tree

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from sharpzo.data.coop import read_coop
-from sharpzo.data.draw import draw
-from sharpzo.data.intake import read
+from sharpzo.data.coop_layout import read_coop
+from sharpzo.data.few_shot import draw
 from sharpzo.data.layouts import ALIASES, IMAGENET_TEMPLATES, LAYOUTS, layout
+from sharpzo.data.loading import read
 from sharpzo.errors import InputError
 
 from .test_coop import coop_draw
@@ -248,7 +248,7 @@ def test_a_subset_has_200_classes(tmp_path: Path, name: str):
 
 def test_data_sets_for_testing_only_cannot_be_tuned_on(tmp_path: Path):
     from sharpzo import PromptClassifier
-    from sharpzo.data.intake import load
+    from sharpzo.data.loading import load
 
     subset(tmp_path, "imagenet-a", 200)
     out = read_coop(tmp_path, "imagenet-a")

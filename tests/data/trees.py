@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from sharpzo.data.dataset import Dataset, LabelledPhotos
-from sharpzo.data.photos import Photo
+from sharpzo.data.photo import Photo
 
 
 def photo(path: Path, color: tuple[int, int, int] = (200, 30, 30), size=(8, 6)) -> Path:

@@ -8,7 +8,7 @@ import pytest
 from sharpzo import PromptClassifier
 from sharpzo.budget import Budget
 from sharpzo.data.dataset import Dataset, LabelledPhotos
-from sharpzo.data.photos import as_photo
+from sharpzo.data.photo import as_photo
 from sharpzo.methods import METHODS, fit
 from sharpzo.methods.searching import SearchingSettings
 from sharpzo.testing.methods import toy_task

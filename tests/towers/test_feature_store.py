@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from sharpzo.data.dataset import LabelledPhotos
-from sharpzo.data.photos import as_photo
+from sharpzo.data.photo import as_photo
 from sharpzo.errors import InputError, PhotosError
 from sharpzo.towers import feature_store as module
 from sharpzo.towers.checkpoint import Checkpoint, resolve

@@ -18,7 +18,7 @@ from sharpzo.budget import Budget
 from sharpzo.classifier import PromptClassifier
 from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.data.demo import load_demo
-from sharpzo.data.photos import as_photo
+from sharpzo.data.photo import as_photo
 from sharpzo.errors import BudgetError, CheckpointError, EngineError, InputError
 from sharpzo.fitting import Fitter
 from sharpzo.memory import MB, Need, resident

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sharpzo.data.coop import LAYOUTS
+from sharpzo.data.coop_layout import LAYOUTS
 from sharpzo.data.dataset import Dataset
 from sharpzo.data.demo import SEEDS, load_demo
-from sharpzo.data.draw import draw
-from sharpzo.data.intake import read
+from sharpzo.data.few_shot import draw
+from sharpzo.data.loading import read
 from sharpzo.errors import InputError
 
 DEMO = "demo"

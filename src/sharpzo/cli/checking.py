@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from sharpzo.cli.console import Display
-from sharpzo.data.checking import check, twins, without
 from sharpzo.data.dataset import Dataset, LabelledPhotos
+from sharpzo.data.photo_check import check, twins, without
 from sharpzo.errors import PhotosError
 from sharpzo.towers.feature_store import FeatureStore
 

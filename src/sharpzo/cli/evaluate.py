@@ -50,7 +50,7 @@ def evaluate(
     from sharpzo.classifier import PromptClassifier
     from sharpzo.cli.console import Display, percent
     from sharpzo.cli.screen import Column, Screen
-    from sharpzo.data.intake import read
+    from sharpzo.data.loading import read
     from sharpzo.errors import InputError, PhotoError, PhotosError
     from sharpzo.wording import printable
 

@@ -62,7 +62,7 @@ def fit(
     """Tune the model on your photos and write a run folder that 'predict' uses."""
     from sharpzo.budget import Budget
     from sharpzo.cli.fitting import fit_and_write
-    from sharpzo.data.intake import load, read
+    from sharpzo.data.loading import load, read
     from sharpzo.fitting import Fitter
     from sharpzo.settings import parse_assignments
 

@@ -1,15 +1,15 @@
 """Folders, splits, draws and bounded decoding: labelled photos with names."""
 
-from sharpzo.data.coop import read_coop
+from sharpzo.data.coop_layout import read_coop
 from sharpzo.data.dataset import Dataset, LabelledPhotos
 from sharpzo.data.demo import load_demo
-from sharpzo.data.draw import draw
+from sharpzo.data.few_shot import draw
 from sharpzo.data.folder import read_folder
 from sharpzo.data.halves import halves
-from sharpzo.data.intake import load
 from sharpzo.data.inventory import Inventory, check
 from sharpzo.data.layouts import IMAGENET_TEMPLATES, LAYOUTS
-from sharpzo.data.photos import Photo, as_photo, decode
+from sharpzo.data.loading import load
+from sharpzo.data.photo import Photo, as_photo, decode
 
 __all__ = [
     "IMAGENET_TEMPLATES",

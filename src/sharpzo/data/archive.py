@@ -14,8 +14,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from sharpzo.data.decoding import SUFFIXES
 from sharpzo.data.entries import holds_photos, subfolders
-from sharpzo.data.files import SUFFIXES
 from sharpzo.data.split_names import role
 from sharpzo.errors import InputError
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sharpzo.data.dataset import LabelledPhotos
-from sharpzo.data.photos import Photo
+from sharpzo.data.photo import Photo
 from sharpzo.errors import InputError
 from sharpzo.rng import generator
 from sharpzo.types import Array

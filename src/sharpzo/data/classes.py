@@ -11,7 +11,7 @@ import numpy as np
 
 from sharpzo.data.dataset import Dataset, LabelledPhotos
 from sharpzo.data.listing import words
-from sharpzo.data.photos import Photo
+from sharpzo.data.photo import Photo
 from sharpzo.errors import InputError
 
 Rows = list[tuple[Photo, str]]  # a photo and the name of its class

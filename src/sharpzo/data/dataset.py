@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sharpzo.data.photos import Photo
+from sharpzo.data.photo import Photo
 from sharpzo.errors import InputError
 from sharpzo.types import Array
 

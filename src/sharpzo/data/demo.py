@@ -7,7 +7,7 @@ from importlib.resources import files
 import numpy as np
 
 from sharpzo.data.dataset import Dataset, LabelledPhotos
-from sharpzo.data.photos import as_photo
+from sharpzo.data.photo import as_photo
 from sharpzo.errors import InputError
 
 SEEDS = (1, 2, 3)
@@ -31,7 +31,7 @@ def load_demo(seed: int = 1) -> Dataset:
     """Return a draw of Fashion-MNIST: 16 training, 4 validation and 50 test photos per class.
 
     The photos are greyscale on black, handed out as RGB: uint8 (28, 28, 3). The test photos are
-    the same for each seed. `sharpzo.data.draw.draw` takes fewer shots from it.
+    the same for each seed. `sharpzo.data.few_shot.draw` takes fewer shots from it.
 
     Raises `InputError` for a seed other than 1, 2 and 3.
 

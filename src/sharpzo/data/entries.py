@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from sharpzo.data.files import SUFFIXES
+from sharpzo.data.decoding import SUFFIXES
 from sharpzo.errors import InputError
 
 HIDDEN = "hidden"

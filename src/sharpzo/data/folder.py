@@ -8,6 +8,7 @@ from pathlib import Path
 from sharpzo.data import advice
 from sharpzo.data.classes import Rows, class_name, dataset_of
 from sharpzo.data.dataset import Dataset, Skipped
+from sharpzo.data.decoding import SUFFIXES
 from sharpzo.data.entries import (
     HIDDEN,
     entries,
@@ -18,8 +19,7 @@ from sharpzo.data.entries import (
     passed_over,
     subfolders,
 )
-from sharpzo.data.files import SUFFIXES
-from sharpzo.data.photos import Photo
+from sharpzo.data.photo import Photo
 from sharpzo.data.split_names import PLAIN, role
 from sharpzo.errors import InputError
 from sharpzo.wording import quoted, some

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from sharpzo.data.archive import is_archive, unpack
 from sharpzo.data.entries import is_folder, photos_below
-from sharpzo.data.photos import Photo
+from sharpzo.data.photo import Photo
 from sharpzo.errors import InputError
 
 LIST = "-"

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from sharpzo.data.files import SUFFIXES
+from sharpzo.data.decoding import SUFFIXES
 from sharpzo.data.layouts import Layout
 from sharpzo.data.listing import Listing, Rows, unusable, words
 from sharpzo.errors import InputError
@@ -22,7 +22,7 @@ def list_synsets(folder: Path, layout: Layout) -> Listing:
 
     ``images/val`` of ImageNet is its test split, as in all published figures. CoOp hands it on as
     validation split too; here the test split must not choose anything, so there is none, and
-    `sharpzo.data.draw.draw` carves one from ``train``.
+    `sharpzo.data.few_shot.draw` carves one from ``train``.
 
     Raises `InputError` if classnames.txt is damaged or lacks a folder's name, or if a subset has
     too many class folders.

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sharpzo.data.coop import as_dataset, locate, read_listing
-from sharpzo.data.draw import draw
+from sharpzo.data.coop_layout import as_dataset, locate, read_listing
+from sharpzo.data.few_shot import draw
 from sharpzo.data.layouts import ALIASES, INSTRUCTIONS, Layout, layout
 from sharpzo.data.listing import Listing
 from sharpzo.errors import InputError

@@ -12,7 +12,7 @@ from sharpzo.data.entries import photos_below, subfolders
 from sharpzo.data.folder import check_folder, skip_notes
 from sharpzo.data.label_file import Line, is_label_file, read_lines
 from sharpzo.data.listing import inside
-from sharpzo.data.photos import Photo
+from sharpzo.data.photo import Photo
 from sharpzo.data.split_names import role
 from sharpzo.errors import InputError
 from sharpzo.wording import some

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from sharpzo import artifact
-from sharpzo.data.checking import check, without
 from sharpzo.data.dataset import Dataset
+from sharpzo.data.photo_check import check, without
 from sharpzo.errors import ArtifactError, PhotosError
 from sharpzo.journal import read_journal
 from sharpzo.report import sections
@@ -54,10 +54,10 @@ def drawn_again(
     record: Mapping[str, Any], data: str | Path, dataset: str | None, labels: str | Path | None
 ) -> Dataset:
     """The data set of a run with the run's own draw of training photos."""
-    from sharpzo.data import intake
+    from sharpzo.data import loading
 
     shots = record["data"].get("shots")
-    return intake.load(data, dataset, shots=shots, seed=record["seed"], labels=labels)
+    return loading.load(data, dataset, shots=shots, seed=record["seed"], labels=labels)
 
 
 def report_run(
@@ -73,7 +73,7 @@ def report_run(
 ) -> Report:
     """Report of a run folder.
 
-    Without ``data`` (a folder of photos, ``dataset`` and ``labels`` as in `data.intake.load`) a
+    Without ``data`` (a folder of photos, ``dataset`` and ``labels`` as in `data.loading.load`) a
     run of the demo is shown with its own photos and any other without them. The landscape, ``side``
     points a direction, needs the run's own training photos: others are recognised and refused in a
     sentence. Raises what `trained.load` and the readers of photos raise.

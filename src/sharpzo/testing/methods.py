@@ -17,7 +17,7 @@ import numpy as np
 
 from sharpzo.budget import Budget
 from sharpzo.data.dataset import LabelledPhotos
-from sharpzo.data.photos import as_photo
+from sharpzo.data.photo import as_photo
 from sharpzo.methods import Fit, Images, Method, Task, fit
 from sharpzo.metrics import normalise
 from sharpzo.testing.searches import demand, global_randomness, seed_global_randomness

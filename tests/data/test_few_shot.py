@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sharpzo.data.draw import draw
+from sharpzo.data.few_shot import draw
 from sharpzo.errors import InputError
 
 from .trees import dataset, names

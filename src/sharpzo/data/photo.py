@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sharpzo.data import files
+from sharpzo.data import decoding
 from sharpzo.errors import InputError, PhotoError
 from sharpzo.types import Array
 
@@ -59,7 +59,7 @@ class Photo:
     def check(self) -> None:
         """Read the photo without keeping it, faster than `decode`; raises what that raises."""
         if self.path is not None:
-            with self._named(), files.opened(self.path, smallest=True) as image:
+            with self._named(), decoding.opened(self.path, smallest=True) as image:
                 _to_rgb(image)
 
     def memory(self) -> int:
@@ -68,7 +68,7 @@ class Photo:
         if self.pixels is not None:
             return self.pixels.size
         assert self.path is not None
-        return files.bytes_to_decode(self.path)
+        return decoding.bytes_to_decode(self.path)
 
     def digest(self) -> str:
         """Return the SHA-256 of the content (file bytes, or shape and pixels), in hexadecimal."""
@@ -77,7 +77,7 @@ class Photo:
             return hashlib.sha256(shape + self.pixels.tobytes()).hexdigest()
         assert self.path is not None
         with self._named():
-            return files.digest(self.path)
+            return decoding.digest(self.path)
 
     @contextmanager
     def _named(self) -> Iterator[None]:
@@ -112,8 +112,8 @@ def as_photo(source: Any, name: str = "photo") -> Photo:
     from PIL import Image
 
     if isinstance(source, Image.Image):
-        if files.has_32_bits(source):
-            raise InputError(f"{name} {files.MANY_BITS}")
+        if decoding.has_32_bits(source):
+            raise InputError(f"{name} {decoding.MANY_BITS}")
         return Photo(name, pixels=_to_rgb(source))
     raise InputError(
         f"{name} is a {type(source).__name__}; give a path, a PIL image or a uint8 array (H, W, 3)"
@@ -131,7 +131,7 @@ def decode(path: str | os.PathLike[str]) -> Array:
     Raises `PhotoError`, naming the file, if it is missing, damaged, cut off, of another format,
     too large in pixels or bytes, or may not be read; sizes are checked before any pixel is decoded.
     """
-    with files.opened(Path(path)) as image:
+    with decoding.opened(Path(path)) as image:
         return _to_rgb(image)
 
 
@@ -141,7 +141,7 @@ def _to_rgb(image: PILImage) -> Array:
     key = _transparent_colour(image)
     image.load()
     try:
-        with files.quiet():
+        with decoding.quiet():
             turn = _UNDO.get(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # damaged metadata do not make a photo unusable
         turn = None
@@ -186,10 +186,10 @@ def _from_array(array: Array, name: str) -> Array:
         raise InputError(
             f"{name} is an array of shape {array.shape}; give (height, width, 3), RGB last"
         )
-    if array.shape[0] * array.shape[1] > files.MAX_PIXELS:
+    if array.shape[0] * array.shape[1] > decoding.MAX_PIXELS:
         raise InputError(
             f"{name} is too large ({array.shape[1]} x {array.shape[0]} pixels, the limit is "
-            f"{files.MAX_PIXELS:,}); make it smaller"
+            f"{decoding.MAX_PIXELS:,}); make it smaller"
         )
     if np.issubdtype(array.dtype, np.floating):
         low, high = float(array.min()), float(array.max())

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from sharpzo.data.demo import load_demo
-from sharpzo.data.draw import draw
+from sharpzo.data.few_shot import draw
 from sharpzo.data.folder import read_folder
-from sharpzo.data.intake import load
+from sharpzo.data.loading import load
 from sharpzo.errors import InputError
 
 from .test_coop import SIZES, split_rows
@@ -65,15 +65,15 @@ def test_examples_of_the_docstrings():
     from importlib import import_module
 
     for name in (
-        "photos",
+        "photo",
         "dataset",
         "folder",
-        "coop",
-        "draw",
+        "coop_layout",
+        "few_shot",
         "halves",
         "layouts",
         "listing",
-        "intake",
+        "loading",
         "demo",
     ):
         assert doctest.testmod(import_module(f"sharpzo.data.{name}")).failed == 0

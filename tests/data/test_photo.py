@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sharpzo.data.files import MAX_PIXELS
-from sharpzo.data.photos import Photo, as_photo, decode
+from sharpzo.data.decoding import MAX_PIXELS
+from sharpzo.data.photo import Photo, as_photo, decode
 from sharpzo.errors import InputError
 
 from .trees import photo

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from sharpzo.data.archive import innermost, is_archive, unpack
-from sharpzo.data.coop import find_coop, read_coop
+from sharpzo.data.coop_layout import find_coop, read_coop
 from sharpzo.data.dataset import Dataset, LabelledPhotos
-from sharpzo.data.draw import draw
+from sharpzo.data.few_shot import draw
 from sharpzo.data.folder import check_folder, read_folder
 from sharpzo.data.labels import find_metadata, read_labels, read_metadata
 from sharpzo.errors import InputError

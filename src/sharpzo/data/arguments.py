@@ -12,8 +12,8 @@ import numpy as np
 
 from sharpzo.data.classes import class_name
 from sharpzo.data.dataset import Dataset, LabelledPhotos
-from sharpzo.data.draw import draw
-from sharpzo.data.photos import Photo, as_photo
+from sharpzo.data.few_shot import draw
+from sharpzo.data.photo import Photo, as_photo
 from sharpzo.errors import InputError
 from sharpzo.types import Array
 

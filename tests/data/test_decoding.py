@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from sharpzo.data import files
-from sharpzo.data.photos import Photo, decode
+from sharpzo.data import decoding
+from sharpzo.data.photo import Photo, decode
 from sharpzo.errors import PhotoError
 from sharpzo.memory import resident
 
@@ -84,16 +84,16 @@ def test_a_large_file_is_refused_before_it_is_read(tmp_path: Path):
     file = tmp_path / "film.jpg"
     with file.open("wb") as sparse:
         sparse.truncate(2 * 10**9)
-    for use in (decode, files.digest):
+    for use in (decode, decoding.digest):
         with pytest.raises(PhotoError, match=r"film\.jpg is too large \(2,000 MB, the limit"):
             use(file)
 
 
 def test_a_digest_reads_chunks(tmp_path: Path, monkeypatch):
     file = photo(tmp_path / "a.png", size=(50, 60))
-    whole = files.digest(file)
-    monkeypatch.setattr(files, "_CHUNK", 7)
-    assert files.digest(file) == whole
+    whole = decoding.digest(file)
+    monkeypatch.setattr(decoding, "_CHUNK", 7)
+    assert decoding.digest(file) == whole
 
 
 def test_a_jpeg_above_the_limit_is_decoded_at_a_smaller_scale(tmp_path: Path, monkeypatch):
@@ -102,23 +102,23 @@ def test_a_jpeg_above_the_limit_is_decoded_at_a_smaller_scale(tmp_path: Path, mo
     noise(400, 300).save(small, quality=90)
     full = decode(file)
     kept = decode(small)
-    monkeypatch.setattr(files, "MAX_PIXELS", 500_000)
-    monkeypatch.setattr(files, "MAX_JPEG_PIXELS", 2_000_000)
-    monkeypatch.setattr(files, "REDUCED_SIDE", 300)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 500_000)
+    monkeypatch.setattr(decoding, "MAX_JPEG_PIXELS", 2_000_000)
+    monkeypatch.setattr(decoding, "REDUCED_SIDE", 300)
     reduced = decode(file)
     assert reduced.shape == (300, 400, 3)  # 1/4; 1/8 would leave the shorter side with 150
     means = full.reshape(300, 4, 400, 4, 3).mean(axis=(1, 3))
     assert np.abs(reduced - means).mean() < 4
     assert Photo("", path=file).memory() < 20 * 300 * 400
     np.testing.assert_array_equal(decode(small), kept)  # those below it are as they were
-    monkeypatch.setattr(files, "MAX_JPEG_PIXELS", 1_000_000)
+    monkeypatch.setattr(decoding, "MAX_JPEG_PIXELS", 1_000_000)
     assert "is too large (1600 x 1200 pixels, the limit is 1,000,000)" in refused(file)
 
 
 def test_a_thin_jpeg_above_the_limit_is_refused(tmp_path: Path, monkeypatch):
     noise(4000, 16).save(tmp_path / "thin.jpg")
-    monkeypatch.setattr(files, "MAX_PIXELS", 50_000)
-    monkeypatch.setattr(files, "REDUCED_SIDE", 300)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 50_000)
+    monkeypatch.setattr(decoding, "REDUCED_SIDE", 300)
     assert "is too large (4000 x 16 pixels" in refused(tmp_path / "thin.jpg")
 
 
@@ -126,7 +126,7 @@ def test_a_progressive_jpeg_is_never_reduced(tmp_path: Path, monkeypatch):
     """All of its coefficients would be in memory, at any scale."""
     noise(800, 600).save(tmp_path / "a.jpg", progressive=True)
     assert Photo("", path=tmp_path / "a.jpg").memory() > (2 * 3 + 10) * 800 * 600
-    monkeypatch.setattr(files, "MAX_PIXELS", 100_000)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 100_000)
     assert "is too large (800 x 600 pixels, the limit is 100,000)" in refused(tmp_path / "a.jpg")
 
 
@@ -144,11 +144,11 @@ def test_scans_are_bounded(tmp_path: Path, monkeypatch):
     usual = noise(80, 64)
     file.write_bytes(scanned(usual, 0))
     assert decode(file).shape == (64, 80, 3)
-    file.write_bytes(scanned(usual, files.MAX_SCANS))
+    file.write_bytes(scanned(usual, decoding.MAX_SCANS))
     assert "has more than 500 scans of 80 x 64 pixels, which take too long" in refused(file)
     file.write_bytes(scanned(usual, 90))
     assert decode(file).shape == (64, 80, 3)
-    monkeypatch.setattr(files, "MAX_SCANNED", 50 * 80 * 64)
+    monkeypatch.setattr(decoding, "MAX_SCANNED", 50 * 80 * 64)
     assert "has 100 scans of 80 x 64 pixels" in refused(file)
 
 
@@ -201,8 +201,8 @@ def test_a_baseline_jpeg_has_one_scan_whatever_its_thumbnail_has(tmp_path: Path)
     exif = Image.Exif()
     exif[0x927C] = scanned(noise(16, 16), 30)  # a maker's note with a preview
     noise(80, 64).save(tmp_path / "a.jpg", exif=exif)
-    with files.opened(tmp_path / "a.jpg") as image:
-        assert files._scans(image) == 1
+    with decoding.opened(tmp_path / "a.jpg") as image:
+        assert decoding._scans(image) == 1
 
 
 def test_avif(tmp_path: Path, monkeypatch):
@@ -255,7 +255,7 @@ def test_memory_is_no_less_than_what_decoding_takes(tmp_path: Path):
     noise(2400, 2000).save(file)
     code = (
         "import sys; from pathlib import Path; from sharpzo.memory import peak, resident\n"
-        "from sharpzo.data.photos import Photo\n"
+        "from sharpzo.data.photo import Photo\n"
         "photo = Photo('', path=Path(sys.argv[1])); planned = photo.memory(); before = resident()\n"
         "photo.decode(); print(planned, peak() - before)"
     )

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from sharpzo.data.dataset import Dataset, LabelledPhotos, Skipped
-from sharpzo.data.photos import Photo
+from sharpzo.data.photo import Photo
 from sharpzo.errors import InputError, PhotoError
 from sharpzo.wording import some
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sharpzo.data.checking import check, twins, without
 from sharpzo.data.dataset import Dataset, LabelledPhotos, Skipped
 from sharpzo.data.folder import read_folder
-from sharpzo.data.photos import Photo
+from sharpzo.data.photo import Photo
+from sharpzo.data.photo_check import check, twins, without
 from sharpzo.errors import InputError
 
 from .trees import photo, tree

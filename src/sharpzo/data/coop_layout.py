@@ -11,7 +11,7 @@ from sharpzo.data.dataset import Dataset, LabelledPhotos
 from sharpzo.data.imagenet import list_synsets
 from sharpzo.data.layouts import LAYOUTS, Layout, layout
 from sharpzo.data.listing import Listing, Rows
-from sharpzo.data.photos import Photo
+from sharpzo.data.photo import Photo
 from sharpzo.data.splits import list_split
 from sharpzo.data.variants import list_variants
 from sharpzo.errors import InputError
