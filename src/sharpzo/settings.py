@@ -67,6 +67,21 @@ class Settings:
         """Raise InputError where fields do not fit each other."""
 
 
+@dataclass(frozen=True)
+class ViewSettings(Settings):
+    """Augmented views of each training photo that a method wants, crops of a share ``view_scale``.
+
+    What 0 views mean is the method's to say: the photos themselves.
+    """
+
+    views: CountOrZero = 0
+    view_scale: tuple[Share, Share] = (0.5, 1.0)
+
+    def check(self) -> None:
+        if self.view_scale[0] > self.view_scale[1]:
+            raise InputError(f"view_scale is {self.view_scale}; give the lower share first")
+
+
 @cache
 def _kinds(settings: type[Settings]) -> list[tuple[str, Any]]:
     """The fields that have a kind of their own; groups of settings have checked themselves."""

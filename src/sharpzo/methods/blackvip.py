@@ -19,11 +19,12 @@ from sharpzo.methods.registry import Fit, Images, Method, Task, register
 from sharpzo.methods.searching import SearchingSettings, search_until_spent
 from sharpzo.methods.zero_shot import zero_shot_head
 from sharpzo.optim.spsa import Spsa, SpsaSettings
+from sharpzo.settings import Count, Positive, Share, ViewSettings
 from sharpzo.types import Array, TextTower
 
 
 @dataclass(frozen=True)
-class BlackVipSettings(SearchingSettings):
+class BlackVipSettings(SearchingSettings, ViewSettings):
     """BlackVIP's prompt and search (SPSA-GC).
 
     ``batch`` photos a step, each as one of ``views`` augmented views or as it is; ``epsilon`` the
@@ -32,29 +33,16 @@ class BlackVipSettings(SearchingSettings):
     minibatches that fill the training photos.
     """
 
-    forwards: int | None = None
-    validate_every: int = 100
-    image_passes: int | None = 5000
-    epochs: int | None = None
-    batch: int = 32
-    epsilon: float = 0.4
-    views: int = 0
-    view_scale: tuple[float, float] = (0.08, 1.0)
+    forwards: Count | None = None
+    validate_every: Count = 100
+    image_passes: Count | None = 5000
+    epochs: Count | None = None
+    batch: Count = 32
+    epsilon: Positive = 0.4
+    view_scale: tuple[Share, Share] = (0.08, 1.0)
     search: SpsaSettings = field(
         default_factory=lambda: SpsaSettings(c=0.005, gamma=0.2, clip=False, momentum=0.9)
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("image_passes", "epochs", "batch"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name} is {value}; give 1 or more")
-        if not self.epsilon > 0 or self.views < 0:
-            raise InputError(
-                f"epsilon is {self.epsilon} and views {self.views}; give an epsilon above 0 and "
-                "views of at least 0"
-            )
 
 
 def fit(settings: BlackVipSettings, task: Task) -> Fit:

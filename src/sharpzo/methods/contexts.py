@@ -13,50 +13,38 @@ from sharpzo.methods.registry import Fit, Task
 from sharpzo.methods.searching import SearchingSettings
 from sharpzo.metrics import normalise
 from sharpzo.objective import ContextMap, Contexts, PromptObjective, WholeContext, unit_std
-from sharpzo.optim.checks import at_least, positive
+from sharpzo.settings import Count, Positive, ViewSettings
 from sharpzo.types import Array, Features, Result, TextTower
 
 LEAST_TO_MEASURE = 500  # forwards: below, the forwards that measure step sizes are too many
 
 
 @dataclass(frozen=True)
-class ContextSettings(SearchingSettings):
+class ContextSettings(SearchingSettings, ViewSettings):
     """A search over w in R^dim, and the map from w to contexts.
 
     ``dim``: numbers of w; None moves all n * m of the context, in token distances.
     ``std``: entries of the random map A are N(0, std**2); None scales A by the tower
     (``objective.unit_std``). ``measure_mu``: the steps of all finite differences come from the
     measured noise of the losses (``objective.measure_smoothing``) instead of from ``search``.
-    ``views`` augmented views of each photo, crops of a share of ``view_scale``, stand in for the
-    photos in training; 0 trains on the photos themselves.
+    ``views`` stand in for the photos in training; 0 trains on the photos themselves.
     """
 
-    dim: int | None = 512
-    std: float | None = None
+    dim: Count | None = 512
+    std: Positive | None = None
     measure_mu: bool = True
-    views: int = 0
-    view_scale: tuple[float, float] = (0.5, 1.0)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_map(self.dim, self.std)
-        if self.views < 0:
-            raise InputError(f"views is {self.views}; give 0 (the photos themselves) or more")
+    def check(self) -> None:
+        super().check()
+        if self.dim is None and self.std is not None:
+            raise InputError(
+                f"std is {self.std} where no random map is; give a dim, too, or leave it out"
+            )
 
     def may_measure(self, task: Task) -> bool:
         """Whether step sizes are to be measured and the budget can bear it."""
         plenty = (self.budget(task).forwards or LEAST_TO_MEASURE) >= LEAST_TO_MEASURE
         return self.measure_mu and plenty
-
-
-def check_map(dim: int | None, std: float | None) -> None:
-    """Raise InputError for what is no map from w to contexts."""
-    if dim is not None:
-        at_least("dim", dim, 1)
-    if std is not None:
-        positive("std", std)
-    if dim is None and std is not None:
-        raise InputError(f"std is {std} where no random map is; give a dim, too, or leave it out")
 
 
 def linear_contexts(task: Task, dim: int | None, std: float | None = None) -> ContextMap:
@@ -65,7 +53,6 @@ def linear_contexts(task: Task, dim: int | None, std: float | None = None) -> Co
     ``dim`` None: w is the whole context, n * m numbers in token distances.
     """
     tower = task.tower
-    check_map(dim, std)
     if dim is None:
         return WholeContext(tower.start, tower.token_distance)
     std = unit_std(tower) if std is None else std

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -20,8 +20,8 @@ from sharpzo.methods.contexts import context_fit, rename
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.methods.searching import SearchingSettings, search_until_spent
 from sharpzo.objective import PromptObjective
-from sharpzo.optim import checks
 from sharpzo.rng import generator
+from sharpzo.settings import Count, CountOrZero, Fraction, Positive, Share, ViewSettings
 from sharpzo.types import Array, Features, Reason, Result, State, TextTower
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ UNIT_RATE = 0.04
 
 
 @dataclass(frozen=True)
-class CoopSettings(SearchingSettings):
+class CoopSettings(SearchingSettings, ViewSettings):
     """Stochastic gradient descent with momentum on the context, a fixed number of epochs.
 
     ``tokens`` of context, None: as many as the template has words before the name. ``start``:
@@ -47,36 +47,20 @@ class CoopSettings(SearchingSettings):
     ``steps`` or the caller's budget end it sooner; the rate does not know of that.
     """
 
-    validate_every: int = 50
-    forwards: int | None = None
-    tokens: int | None = None
-    start: str = "words"
-    std: float = 0.02
-    epochs: int | None = None
-    batch: int = 32
-    learning_rate: float | None = None
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    warmup_epochs: int = 1
-    warmup_rate: float = 1e-5
+    validate_every: Count = 50
+    forwards: Count | None = None
+    tokens: Count | None = None
+    start: Literal["words", "random"] = "words"
+    std: Positive = 0.02
+    epochs: Count | None = None
+    batch: Count = 32
+    learning_rate: Positive | None = None
+    momentum: Fraction = 0.9
+    weight_decay: Fraction = 5e-4
+    warmup_epochs: CountOrZero = 1
+    warmup_rate: Positive = 1e-5
     checkpointing: bool = False
-    views: int = 0
-    view_scale: tuple[float, float] = (0.08, 1.0)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        checks.one_of("start", self.start, ("words", "random"))
-        for name in ("batch", "tokens", "epochs"):
-            if (value := getattr(self, name)) is not None:
-                checks.at_least(name, value, 1)
-        for name in ("views", "warmup_epochs"):
-            checks.at_least(name, getattr(self, name), 0)
-        for name in ("std", "warmup_rate"):
-            checks.positive(name, getattr(self, name))
-        if self.learning_rate is not None:
-            checks.positive("learning_rate", self.learning_rate)
-        checks.between("momentum", self.momentum, 0, 1)
-        checks.between("weight_decay", self.weight_decay, 0, 1)
+    view_scale: tuple[Share, Share] = (0.08, 1.0)
 
 
 def schedule(settings: CoopSettings, epochs: int, peak: float) -> Array:

@@ -16,6 +16,7 @@ from sharpzo.objective import PromptObjective
 from sharpzo.optim.evolution import Evolution, EvolutionSettings
 from sharpzo.optim.lm_ma import LmMa
 from sharpzo.optim.sep_cma import SepCma
+from sharpzo.settings import Count
 
 Strategy = Callable[[int, EvolutionSettings, int], Evolution]
 
@@ -28,7 +29,7 @@ class EvolutionMethodSettings(SearchingSettings):
     many through a random map, as `cma-es` does.
     """
 
-    dim: int | None = None
+    dim: Count | None = None
     search: EvolutionSettings = field(default_factory=EvolutionSettings)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sharpzo.errors import InputError
 from sharpzo.memory import Need
 from sharpzo.methods.contexts import context_fit, linear_contexts, rename
 from sharpzo.methods.registry import Fit, Method, Task, register
@@ -12,6 +11,7 @@ from sharpzo.methods.searching import SearchingSettings, search_until_spent
 from sharpzo.objective import TANGENT_COST, FeatureLoss, FeatureObjective
 from sharpzo.optim.gauss_newton import GaussNewton
 from sharpzo.optim.gauss_newton_settings import GaussNewtonSettings
+from sharpzo.settings import Count, Positive
 from sharpzo.types import TextTower
 
 
@@ -25,18 +25,13 @@ class FgnSettings(SearchingSettings):
     step, for towers that have no tangents.
     """
 
-    validate_every: int = 100
+    validate_every: Count = 100
     choose: bool = False
-    forwards: int | None = 5000
-    dim: int | None = None
-    difference: float | None = None
-    tangent_cost: float = TANGENT_COST
+    forwards: Count | None = 5000
+    dim: Count | None = None
+    difference: Positive | None = None
+    tangent_cost: Positive = TANGENT_COST
     search: GaussNewtonSettings = field(default_factory=GaussNewtonSettings)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.dim is not None and self.dim < 1:
-            raise InputError(f"dim is {self.dim}; give 1 or more, or nothing for the whole context")
 
 
 def fit(settings: FgnSettings, task: Task) -> Fit:

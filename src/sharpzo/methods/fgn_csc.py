@@ -16,14 +16,14 @@ from sharpzo.methods.contexts import wanted_views
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.methods.searching import SearchingSettings, search_until_spent
 from sharpzo.objective import TANGENT_COST, FeatureLoss, FeatureObjective, WholeContext
-from sharpzo.optim import checks
 from sharpzo.optim.gauss_newton import GaussNewton
 from sharpzo.optim.gauss_newton_settings import GaussNewtonSettings
+from sharpzo.settings import Count, Positive, ViewSettings
 from sharpzo.types import Features, TextTower
 
 
 @dataclass(frozen=True)
-class FgnCscSettings(SearchingSettings):
+class FgnCscSettings(SearchingSettings, ViewSettings):
     """FGN over ``tokens`` vectors a class (None: as many as the template has words before the
     name), in token distances.
 
@@ -33,20 +33,12 @@ class FgnCscSettings(SearchingSettings):
     cost image passes and no forward.
     """
 
-    validate_every: int = 100
+    validate_every: Count = 100
     choose: bool = False
-    forwards: int | None = 5000
-    tokens: int | None = None
-    tangent_cost: float = TANGENT_COST
-    views: int = 0
-    view_scale: tuple[float, float] = (0.5, 1.0)
+    forwards: Count | None = 5000
+    tokens: Count | None = None
+    tangent_cost: Positive = TANGENT_COST
     search: GaussNewtonSettings = field(default_factory=GaussNewtonSettings)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        checks.at_least("views", self.views, 0)
-        if self.tokens is not None:
-            checks.at_least("tokens", self.tokens, 1)
 
 
 def fit(settings: FgnCscSettings, task: Task) -> Fit:

@@ -24,6 +24,7 @@ from sharpzo.optim.sharp import SharpnessSettings
 from sharpzo.optim.sharpzo import SharpZo, SharpZoSettings, SwitchSettings
 from sharpzo.optim.zo import ZoSettings
 from sharpzo.rng import generator
+from sharpzo.settings import Positive
 from sharpzo.types import Objective, TextTower
 
 
@@ -34,17 +35,13 @@ class PromptSettings(ContextSettings):
     ``alpha``: scale A as BBT does instead, to alpha std(token table) / (sqrt(dim) sigma).
     """
 
-    alpha: float | None = None
+    alpha: Positive | None = None
     search: SharpZoSettings = field(default_factory=SharpZoSettings)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.alpha is None:
-            return
-        if self.std is not None or self.dim is None or not self.alpha > 0:
-            raise InputError(
-                f"alpha is {self.alpha}; give a number above 0, and then a dim and no std"
-            )
+    def check(self) -> None:
+        super().check()
+        if self.alpha is not None and (self.std is not None or self.dim is None):
+            raise InputError(f"alpha is {self.alpha}; give a dim, too, and no std")
 
 
 def with_measured_mu(search: SharpZoSettings, objective: Objective, seed: int) -> SharpZoSettings:

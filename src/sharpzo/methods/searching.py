@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sharpzo.budget import Budget
-from sharpzo.errors import InputError
 from sharpzo.methods.registry import Task
 from sharpzo.run import run
+from sharpzo.settings import Count, Settings
 from sharpzo.types import Objective, Result, Search
 
 
 @dataclass(frozen=True)
-class SearchingSettings:
+class SearchingSettings(Settings):
     """How a search is run, whatever it searches.
 
     ``validate_every``: forwards between two validations (one forward each). ``choose``: keep the
@@ -20,14 +20,10 @@ class SearchingSettings:
     where the caller sets no budget.
     """
 
-    validate_every: int = 200
+    validate_every: Count = 200
     choose: bool = True
-    forwards: int | None = 8000
-    steps: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.validate_every < 1:
-            raise InputError(f"validate_every is {self.validate_every}; give 1 or more forwards")
+    forwards: Count | None = 8000
+    steps: Count | None = None
 
     def budget(self, task: Task) -> Budget:
         """What may be spent: the caller's budget, else these settings'."""

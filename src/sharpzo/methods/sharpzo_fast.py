@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from sharpzo.errors import InputError
 from sharpzo.methods.contexts import context_fit, linear_contexts, rename, wanted_views
 from sharpzo.methods.registry import Fit, Method, Task, map_and_covariance, register
 from sharpzo.methods.searching import SearchingSettings, search_until_spent
@@ -17,26 +16,20 @@ from sharpzo.optim.sharpzo_fast import (
     SharpZoFast,
     SharpZoFastSettings,
 )
+from sharpzo.settings import Count, Positive, ViewSettings
 
 
 @dataclass(frozen=True)
-class FastSettings(SearchingSettings):
+class FastSettings(SearchingSettings, ViewSettings):
     """SharpZO from slopes over w in R^dim; ``std`` and views as for `sharpzo`.
 
     A slope counts as ``tangent_cost`` forwards. There are no steps mu to choose or measure.
     """
 
-    dim: int = 512
-    std: float | None = None
-    views: int = 0
-    view_scale: tuple[float, float] = (0.5, 1.0)
-    tangent_cost: float = TANGENT_COST
+    dim: Count = 512
+    std: Positive | None = None
+    tangent_cost: Positive = TANGENT_COST
     search: SharpZoFastSettings = field(default_factory=SharpZoFastSettings)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.views < 0:
-            raise InputError(f"views is {self.views}; give 0 (the photos themselves) or more")
 
 
 def fit(settings: FastSettings, task: Task) -> Fit:

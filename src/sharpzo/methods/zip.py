@@ -6,18 +6,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sharpzo.errors import InputError
 from sharpzo.methods.contexts import context_fit, prompt_objective, rename
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.methods.searching import SearchingSettings, search_until_spent
 from sharpzo.methods.zip_contexts import ZipContexts
 from sharpzo.optim.spsa import Spsa, SpsaSettings
 from sharpzo.rng import generator
+from sharpzo.settings import Count, Positive, Share, ViewSettings
 from sharpzo.types import Array, TextTower
 
 
 @dataclass(frozen=True)
-class ZipSettings(SearchingSettings):
+class ZipSettings(SearchingSettings, ViewSettings):
     """ZIP's prompt and search.
 
     ``tokens`` of context with ``intrinsic`` numbers together and ``rank`` of their matrix. The
@@ -26,30 +26,15 @@ class ZipSettings(SearchingSettings):
     ``batch`` photos a step (None: all), each as one of ``views`` augmented views, or as it is.
     """
 
-    forwards: int | None = 5000
-    tokens: int = 8
-    intrinsic: int = 500
-    rank: int = 5
-    std: float | None = None
-    scale: float | None = None
-    batch: int | None = None
-    views: int = 0
-    view_scale: tuple[float, float] = (0.08, 1.0)
+    forwards: Count | None = 5000
+    tokens: Count = 8
+    intrinsic: Count = 500
+    rank: Count = 5
+    std: Positive | None = None
+    scale: Positive | None = None
+    batch: Count | None = None
+    view_scale: tuple[Share, Share] = (0.08, 1.0)
     search: SpsaSettings = field(default_factory=SpsaSettings)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.tokens < 1 or self.rank < 1 or self.views < 0:
-            raise InputError(
-                f"tokens {self.tokens} and rank {self.rank} must be at least 1, views "
-                f"{self.views} at least 0"
-            )
-        for name in ("std", "scale"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise InputError(
-                    f"{name} is {value}; give a number above 0, or null for the tower's"
-                )
 
 
 def fit(settings: ZipSettings, task: Task) -> Fit:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from sharpzo.errors import InputError
 from sharpzo.methods.contexts import (
     ContextSettings,
     context_fit,
@@ -19,6 +18,7 @@ from sharpzo.methods.searching import search_until_spent
 from sharpzo.objective import measure_smoothing
 from sharpzo.optim.mezo import MeZo, MeZoSettings, Variant
 from sharpzo.rng import generator
+from sharpzo.settings import Count
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,8 @@ class ZoSgdSettings(ContextSettings):
     ``batch`` photos (None: all) in each step, as views where ``views`` are wanted.
     """
 
-    batch: int | None = None
+    batch: Count | None = None
     search: MeZoSettings = field(default_factory=MeZoSettings)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.batch is not None and self.batch < 1:
-            raise InputError(f"batch is {self.batch}; give 1 or more photos, or null for all")
 
 
 def fit(settings: ZoSgdSettings, task: Task) -> Fit:
