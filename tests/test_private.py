@@ -7,12 +7,10 @@ import platform
 import subprocess
 import sys
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import offline
-from sharpzo.data.demo import load_demo
+from command import demo_folder
 
 COMMANDS = """
 import json, sys
@@ -40,13 +38,7 @@ def home(tmp_path):
     Telemetry is silent where it sees a test or a CI service, so no other variable is handed on.
     """
     home = tmp_path / "home"
-    demo = load_demo(1)
-    for split, photos, many in (("train", demo.train, 3), ("test", demo.test, 1)):
-        for name in ("sandal", "bag"):
-            folder = home / "photos" / split / name
-            folder.mkdir(parents=True)
-            for row in np.flatnonzero(photos.labels == demo.class_names.index(name))[:many]:
-                Image.fromarray(photos.photos[row].decode()).save(folder / f"{row}.png")
+    demo_folder(home / "photos", ("sandal", "bag"), train=3, test=1)
     (home / "recipe.toml").write_text(RECIPE)
     return home
 

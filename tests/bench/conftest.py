@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from sharpzo.data.demo import load_demo
+from command import demo_folder
 
-CLASSES = ("sandal", "dress", "bag")
 METHODS = """[
   "zero-shot",
   "projection",
@@ -22,14 +19,7 @@ METHODS = """[
 def photos(tmp_path_factory):
     """A folder with few/train (7 a class) and few/test (4 a class)."""
     root = tmp_path_factory.mktemp("bench-photos")
-    demo = load_demo(1)
-    for split, labelled, many in (("train", demo.train, 7), ("test", demo.test, 4)):
-        for name in CLASSES:
-            folder = root / "few" / split / name
-            folder.mkdir(parents=True)
-            rows = np.flatnonzero(labelled.labels == demo.class_names.index(name))[:many]
-            for row in rows:
-                Image.fromarray(labelled.photos[row].decode()).save(folder / f"{row}.png")
+    demo_folder(root / "few", train=7, test=4)
     return root
 
 

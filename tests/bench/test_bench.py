@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from bench_engines import Here, finished, log_of, start, table, wait_for
 
+from command import answer, document
 from sharpzo.bench.bench import missing, run_bench
 from sharpzo.bench.cell import expand
 from sharpzo.bench.local import LocalEngine
 from sharpzo.bench.recipe import read_recipe
 from sharpzo.bench.store import Store
 from sharpzo.bench.table import MEASURED
-from sharpzo.cli import main
 from sharpzo.errors import ArtifactError
 from sharpzo.methods import METHODS
 from sharpzo.towers.feature_store import FeatureStore
@@ -70,15 +70,6 @@ def bench(path, out, engine):
         recipe.title, expand(recipe), Store(out), engine, out / "features",
         baseline=recipe.baseline,
     )  # fmt: skip
-
-
-def called(capsys, path, out, *options):
-    """The document of the command line."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as end:
-        main(["bench", str(path), "--out", str(out), "--json", *options])
-    assert not end.value.code
-    return json.loads(capsys.readouterr().out)
 
 
 def test_a_bench_has_a_row_a_cell_and_point_and_all_its_files(recipe, tmp_path):
@@ -207,27 +198,24 @@ def test_a_cell_that_fails_stops_no_other_and_ends_with_one_sentence(
 ):
     monkeypatch.setattr("sharpzo.bench.local.LocalEngine", lambda workers: Here())
     path = recipe(methods='["class-means", "zero-shot"]', plugins=plugin("raises"), seeds="[1]")
-    with pytest.raises(SystemExit) as end:
-        main(["bench", str(path), "--out", str(tmp_path / "out"), "--json"])
-    assert end.value.code == 2
-    said = capsys.readouterr()
-    document = json.loads(said.out.splitlines()[-1])
-    assert [row["method"] for row in document["rows"]] == ["zero-shot"]
-    assert document["failed"][0]["error"] == "ZeroDivisionError: division by zero"
+    said = answer(capsys, 2, "bench", path, "--out", tmp_path / "out", "--json")
+    found = json.loads(said.out.splitlines()[-1])
+    assert [row["method"] for row in found["rows"]] == ["zero-shot"]
+    assert found["failed"][0]["error"] == "ZeroDivisionError: division by zero"
     assert "1 of 2 cells failed, the first: class-means on few" in said.err
 
 
 def test_two_workers_a_plugin_and_a_process_that_dies_once(recipe, plugin, tmp_path, capsys):
     path = recipe(methods='["class-means", "zero-shot"]', plugins=plugin("dies once"), seeds="[1]")
     out = tmp_path / "out"
-    document = called(capsys, path, out, "--workers", "2")
+    done = document(capsys, "bench", path, "--out", out, "--workers", 2)
     assert (tmp_path / "mark").exists()
-    assert document["computed"] == 2
-    assert {row["method"] for row in document["rows"]} == {"class-means", "zero-shot"}
+    assert done["computed"] == 2
+    assert {row["method"] for row in done["rows"]} == {"class-means", "zero-shot"}
     assert "class-means" in (out / "summary.md").read_text()
     # Encoding came before the fits, in a process of its own.
     assert FeatureStore(out / "features").usage().photos == 3 * (2 + 2 + 4)
-    plan = called(capsys, path, out, "--dry-run")
+    plan = document(capsys, "bench", path, "--out", out, "--dry-run")
     assert (plan["missing"], [cell["done"] for cell in plan["cells"]]) == (0, [True, True])
 
 

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from command import refused
 from sharpzo.bench.cell import Cell, expand
 from sharpzo.bench.recipe import Entry, read_recipe
-from sharpzo.cli import main
 from sharpzo.errors import InputError
 
 
@@ -150,13 +150,7 @@ BAD = {
 def test_a_bad_recipe_is_one_sentence_and_leaves_nothing(case, recipe, capsys, tmp_path):
     lines, more, sentence = BAD[case]
     path = recipe(more=more, **lines)
-    with pytest.raises(SystemExit) as end:
-        main(["bench", str(path), "--out", str(tmp_path / "out")])
-    assert end.value.code == 2
-    said = capsys.readouterr().err.strip()
-    assert said.startswith("sharpzo: ")
-    assert len(said.splitlines()) == 1
-    assert sentence in said
+    assert sentence in refused(capsys, "bench", path, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -173,7 +167,4 @@ def test_a_recipe_that_is_not_there(tmp_path):
     ],
 )
 def test_bad_options_are_one_sentence(options, sentence, recipe, capsys):
-    with pytest.raises(SystemExit) as end:
-        main(["bench", str(recipe()), *options])
-    assert end.value.code == 2
-    assert sentence in capsys.readouterr().err
+    assert sentence in refused(capsys, "bench", recipe(), *options)

@@ -3,31 +3,15 @@
 import json
 import shutil
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from sharpzo.cli import main
-from sharpzo.data.demo import load_demo
+from command import FAST, answer, call, demo_folder
 from sharpzo.towers.tower import OnnxImageTower
-
-CLASSES = ("sandal", "dress", "bag")
-FAST = ("--method", "projection")
 
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory):
-    root = tmp_path_factory.mktemp("photos")
-    demo = load_demo(1)
-    splits = (("train", demo.train, 5), ("val", demo.val, 2), ("test", demo.test, 3))
-    for split, labelled, many in splits:
-        assert labelled is not None
-        for name in CLASSES:
-            folder = root / split / name
-            folder.mkdir(parents=True)
-            for row in np.flatnonzero(labelled.labels == demo.class_names.index(name))[:many]:
-                Image.fromarray(labelled.photos[row].decode()).save(folder / f"{row}.png")
-    return root
+    return demo_folder(tmp_path_factory.mktemp("photos"), train=5, val=2, test=3)
 
 
 @pytest.fixture(scope="module")
@@ -45,20 +29,6 @@ def bad(good, tmp_path):
         (root / place / "bad.jpg").write_bytes(b"text")
     (root / "train" / "bag" / "notes.txt").touch()
     return root
-
-
-def call(*arguments):
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        return end.code or 0
-    return 0
-
-
-def answer(capsys, code, *arguments):
-    capsys.readouterr()
-    assert call(*arguments) == code
-    return capsys.readouterr()
 
 
 def test_fit_names_all_bad_photos_before_any_work(bad, tmp_path, capsys, monkeypatch):

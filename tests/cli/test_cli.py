@@ -10,12 +10,11 @@ import pytest
 from PIL import Image
 
 import sharpzo
+from command import CLASSES, call, demo_folder, document, refused
 from sharpzo import fitting
-from sharpzo.cli import main
 from sharpzo.cli.options import DEFAULT
 from sharpzo.data.demo import load_demo
 
-CLASSES = ("sandal", "dress", "bag")
 KEYS = {
     "run", "method", "seed", "forwards", "seconds", "peak_memory_mb",
     "zero_shot_accuracy", "validation_accuracy", "test_accuracy",
@@ -25,16 +24,7 @@ KEYS = {
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """A folder with train/ (6 a class) and test/ (4 a class)."""
-    root = tmp_path_factory.mktemp("photos")
-    demo = load_demo(1)
-    for split, labelled, many in (("train", demo.train, 6), ("test", demo.test, 4)):
-        for name in CLASSES:
-            folder = root / split / name
-            folder.mkdir(parents=True)
-            rows = np.flatnonzero(labelled.labels == demo.class_names.index(name))[:many]
-            for row in rows:
-                Image.fromarray(labelled.photos[row].decode()).save(folder / f"{row}.png")
-    return root
+    return demo_folder(tmp_path_factory.mktemp("photos"), train=6, test=4)
 
 
 @pytest.fixture(scope="module")
@@ -42,34 +32,6 @@ def run(photos, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "run"
     call("fit", photos, "--out", out, "--method", "projection")
     return out
-
-
-def call(*arguments):
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        return end.code or 0
-    return 0
-
-
-def document(capsys, *arguments):
-    capsys.readouterr()
-    assert call(*arguments, "--json") == 0
-    captured = capsys.readouterr()
-    assert captured.err == ""
-    return json.loads(captured.out)
-
-
-def refused(capsys, *arguments):
-    """The one sentence of an error with exit code 2."""
-    capsys.readouterr()
-    assert call(*arguments) == 2
-    captured = capsys.readouterr()
-    lines = captured.err.strip().splitlines()
-    sentences = [line for line in lines if line.startswith("sharpzo: ")]
-    assert len(sentences) == 1
-    assert "Traceback" not in captured.err
-    return sentences[0]
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ import shutil
 import numpy as np
 import pytest
 
+from command import answer, document, refused
 from sharpzo import PromptClassifier
 from sharpzo.budget import Budget
 from sharpzo.cli import demo as module
-from sharpzo.cli import main
 from sharpzo.cli.console import Display
 from sharpzo.cli.options import DEFAULT
 from sharpzo.data.demo import load_demo
@@ -20,10 +20,6 @@ METHODS = ["zero-shot", "sharpzo", "fgn-csc", DEFAULT]
 SMALL = ("--budget-forwards", "120", "--threads", "1")
 
 
-def call(*arguments):
-    main([str(argument) for argument in ("demo", *arguments)])
-
-
 @pytest.fixture
 def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -32,12 +28,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 def test_one_document_compares_the_methods_and_the_best_is_kept(elsewhere, capsys):
     (elsewhere / "sharpzo-demo-1").mkdir()
-    with pytest.raises(SystemExit) as end:
-        call(*SMALL, "--json")
-    assert not end.value.code
-    printed = capsys.readouterr()
-    assert printed.err == ""
-    report = json.loads(printed.out)
+    report = document(capsys, "demo", *SMALL)
     rows = {row["method"]: row for row in report["methods"]}
     assert list(rows) == METHODS
     for name, row in rows.items():
@@ -63,9 +54,7 @@ def test_one_document_compares_the_methods_and_the_best_is_kept(elsewhere, capsy
 
 def test_people_see_each_search_live_one_table_and_what_to_do_next(elsewhere, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    with pytest.raises(SystemExit):
-        call(*SMALL, "--out", "my demo")
-    printed = capsys.readouterr()
+    printed = answer(capsys, 0, "demo", *SMALL, "--out", "my demo")
     live = printed.err.splitlines()
     for name in ("sharpzo", "fgn-csc"):
         line = next(line for line in live if line.startswith(f"{name}: "))
@@ -85,14 +74,10 @@ def test_people_see_each_search_live_one_table_and_what_to_do_next(elsewhere, ca
 
 @pytest.mark.parametrize("name", ["cma-es", "zero-shot"])
 def test_method_narrows_it(elsewhere, capsys, name):
-    with pytest.raises(SystemExit):
-        call(*SMALL, "--json", "--method", name)
-    report = json.loads(capsys.readouterr().out)
+    report = document(capsys, "demo", *SMALL, "--method", name)
     assert [row["method"] for row in report["methods"]] == list(dict.fromkeys(["zero-shot", name]))
     assert report["method"] == name
-    with pytest.raises(SystemExit) as end:
-        call("--method", "magic", "--out", "never")
-    assert end.value.code == 2
+    refused(capsys, "demo", "--method", "magic", "--out", "never")
     assert not (elsewhere / "never").exists()
 
 

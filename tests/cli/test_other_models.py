@@ -1,12 +1,10 @@
 """A person's own CLIP checkpoint instead of the embedded model, from fit to predict."""
 
-import json
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from sharpzo.cli import main
+from command import document
 
 pytest.importorskip("transformers")
 
@@ -35,16 +33,9 @@ def photos(tmp_path):
 @pytest.mark.parametrize("method", ["projection", "sharpzo"])
 def test_fit_and_predict_with_a_clip_checkpoint(checkpoint, photos, tmp_path, capsys, method):
     out = tmp_path / "run"
-    arguments = ["--model", str(checkpoint), "--method", method, "--budget-forwards", "200"]
-    run(["fit", str(photos), "--out", str(out), "--json", *arguments])
-    report = json.loads(capsys.readouterr().out)
+    options = ("--model", checkpoint, "--method", method, "--budget-forwards", 200)
+    report = document(capsys, "fit", photos, "--out", out, *options)
     assert report["validation_accuracy"] >= report["zero_shot_accuracy"]
-    image = str(photos / "dark cat" / "0.png")
-    run(["predict", str(out), image, "--json"])  # the run remembers its model
-    assert json.loads(capsys.readouterr().out)[0]["label"] in ("dark cat", "bright dog")
-
-
-def run(arguments):
-    with pytest.raises(SystemExit) as end:
-        main(arguments)
-    assert not end.value.code
+    # The run remembers its model.
+    (row,) = document(capsys, "predict", out, photos / "dark cat" / "0.png")
+    assert row["label"] in ("dark cat", "bright dog")

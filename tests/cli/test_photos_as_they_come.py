@@ -8,30 +8,15 @@ import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from sharpzo.cli import main
-from sharpzo.data.demo import load_demo
-
-CLASSES = ("sandal", "dress", "bag")
-FAST = ("--method", "projection")
+from command import FAST, call, demo_folder, document, refused
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """A folder with train/ (4 per class) and test/ (2 per class)."""
-    root = tmp_path_factory.mktemp("photos")
-    demo = load_demo(1)
-    for split, labelled, many in (("train", demo.train, 4), ("test", demo.test, 2)):
-        for name in CLASSES:
-            folder = root / split / name
-            folder.mkdir(parents=True)
-            rows = np.flatnonzero(labelled.labels == demo.class_names.index(name))[:many]
-            for row in rows:
-                Image.fromarray(labelled.photos[row].decode()).save(folder / f"{row}.png")
-    return root
+    return demo_folder(tmp_path_factory.mktemp("photos"), train=4, test=2)
 
 
 @pytest.fixture(scope="module")
@@ -39,30 +24,6 @@ def run(photos, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "run"
     assert call("fit", photos, "--out", out, *FAST) == 0
     return out
-
-
-def call(*arguments):
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        return end.code or 0
-    return 0
-
-
-def document(capsys, *arguments):
-    capsys.readouterr()
-    assert call(*arguments, "--json") == 0, capsys.readouterr().err
-    return json.loads(capsys.readouterr().out)
-
-
-def refused(capsys, *arguments):
-    capsys.readouterr()
-    assert call(*arguments) == 2
-    lines = capsys.readouterr().err.splitlines()
-    said = [line for line in lines if line.startswith("sharpzo: ")]
-    assert len(said) == 1
-    assert "Traceback" not in "".join(lines)
-    return said[0]
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
+from command import call
 from sharpzo.bench.statistics import Interval
 from sharpzo.bench.summary import Line, Section
-from sharpzo.cli import main
 from sharpzo.cli.benching import _show_section
 from sharpzo.cli.options import names
 from sharpzo.cli.screen import Column, Screen
@@ -63,7 +63,7 @@ def test_some():
 
 
 def test_no_method_name_is_cut(capsys, width):
-    main_ends_with(0, "methods")
+    assert call("methods") == 0
     shown = capsys.readouterr().out
     words = shown.split()
     for name in METHODS:
@@ -92,7 +92,7 @@ def test_no_interval_of_a_bench_is_broken(capsys, width):
 def test_every_code_page_prints(page, monkeypatch):
     stream = io.TextIOWrapper(io.BytesIO(), encoding=page, errors="strict")
     monkeypatch.setattr(sys, "stdout", stream)
-    main_ends_with(0, "methods")
+    assert call("methods") == 0
     Screen().say("猫 81.2 ± 3.4 … caf\udce9")
     stream.flush()
     shown = stream.buffer.getvalue().decode(page)
@@ -118,7 +118,7 @@ def test_a_full_disk_under_the_output_is_one_sentence(command):
 
 def test_a_closed_output_is_no_error(monkeypatch):
     monkeypatch.setattr(sys, "stdout", None)
-    main_ends_with(0, "methods")
+    assert call("methods") == 0
     sys.stdout.close()
 
 
@@ -127,7 +127,7 @@ def test_an_interrupt_is_told(monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("sharpzo.cli.methods._short", stop)
-    main_ends_with(130, "methods")
+    assert call("methods") == 130
     assert capsys.readouterr().err == "sharpzo: stopped; nothing was written\n"
 
 
@@ -144,15 +144,9 @@ def test_class_names_are_quoted_as_in_csv():
             names(wrong)
 
 
-def main_ends_with(code, *arguments):
-    with pytest.raises(SystemExit) as end:
-        main(list(arguments))
-    assert (end.value.code or 0) == code
-
-
 def test_an_empty_argument_is_not_the_current_folder(capsys):
     for arguments in (["predict", "run", ""], ["fit", "", "--out", "run"]):
-        main_ends_with(2, *arguments)
+        assert call(*arguments) == 2
         assert "an argument is empty" in capsys.readouterr().err
 
 
@@ -163,7 +157,7 @@ def test_a_list_of_photos_has_a_line_for_each(monkeypatch, capsys):
         raise PhotosError([PhotoError("a\x1b.png", "is bad"), PhotoError("b.png", "is bad")], 3)
 
     monkeypatch.setattr("sharpzo.cli.methods._short", refuse)
-    main_ends_with(2, "methods")
+    assert call("methods") == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines[1:] == ["  photo a\\x1b.png is bad", "  photo b.png is bad"]
 
@@ -175,10 +169,10 @@ def test_progress_that_cannot_be_written_stops_nothing(monkeypatch, capsys):
         screen.say("1 of 2")
         screen.say("2 of 2")
 
-    for work in (shown, lambda: main_ends_with(2, "predict", "")):  # the exit code says it alone
+    for work in (shown, lambda: call("predict", "") == 2):  # the exit code says it alone
         with open("/dev/full", "w", buffering=1) as full:
             monkeypatch.setattr(sys, "stderr", full)
-            work()
+            assert work() is not False
             monkeypatch.undo()
             os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
 
@@ -193,5 +187,5 @@ def test_a_folder_that_is_gone_is_told(monkeypatch, capsys, tmp_path):
     with monkeypatch.context() as moved:
         moved.chdir(folder)
         folder.rmdir()  # "." exists all the same
-        main_ends_with(2, "methods")
+        assert call("methods") == 2
     assert "the current folder does not exist any more" in capsys.readouterr().err

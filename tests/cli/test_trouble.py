@@ -9,30 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from safetensors.numpy import load_file, save
 
+from command import FAST, call, demo_folder, told
 from sharpzo import artifact
-from sharpzo.cli import main
 from sharpzo.cli.console import Display
-from sharpzo.data.demo import load_demo
 from sharpzo.journal import Journal
 
-CLASSES = ("sandal", "dress", "bag")
-FAST = ("--method", "projection")
 SEARCH = ("--method", "cma-es", "--budget-forwards", "120")
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    root = tmp_path_factory.mktemp("photos")
-    demo = load_demo(1)
-    for name in CLASSES:
-        folder = root / name
-        folder.mkdir()
-        for row in np.flatnonzero(demo.train.labels == demo.class_names.index(name))[:4]:
-            Image.fromarray(demo.train.photos[row].decode()).save(folder / f"{row}.png")
-    return root
+    return demo_folder(tmp_path_factory.mktemp("photos"), train=4) / "train"
 
 
 @pytest.fixture(scope="module")
@@ -45,25 +34,6 @@ def fitted(photos, tmp_path_factory):
 @pytest.fixture
 def run(fitted, tmp_path):
     return Path(shutil.copytree(fitted, tmp_path / "run"))
-
-
-def call(*arguments):
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        return end.code or 0
-    return 0
-
-
-def told(capsys, code, *arguments):
-    """The one sentence that a command ends with."""
-    capsys.readouterr()
-    assert call(*arguments) == code
-    captured = capsys.readouterr()
-    assert "Traceback" not in captured.err
-    said = [line for line in captured.err.splitlines() if line.startswith("sharpzo: ")]
-    assert len(said) == 1
-    return said[0]
 
 
 def change(run, **changes):

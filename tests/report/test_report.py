@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from command import call, demo_folder, refused
 from sharpzo.artifact import read
-from sharpzo.cli import main
 from sharpzo.data.demo import load_demo
 from sharpzo.report.run_report import demo_of, report_run
 
@@ -45,23 +45,6 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-def call(*arguments):
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        return end.code or 0
-    return 0
-
-
-def refused(capsys, *arguments):
-    capsys.readouterr()
-    assert call(*arguments) == 2
-    sentences = capsys.readouterr().err.strip().splitlines()
-    assert len(sentences) == 1
-    assert sentences[0].startswith("sharpzo: ")
-    return sentences[0]
-
-
 def checked(html):
     page = Page(html)
     assert not page.open
@@ -76,16 +59,8 @@ def checked(html):
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """train/ (8 a class), test/ (5 a class); the name of a class has letters that HTML needs."""
-    root = tmp_path_factory.mktemp("photos")
-    demo = load_demo(1)
-    for split, labelled, many in (("train", demo.train, 8), ("test", demo.test, 5)):
-        for k, name in enumerate(("shirt", EVIL, "pullover")):
-            folder = root / split / name
-            folder.mkdir(parents=True)
-            source = demo.class_names.index(("shirt", "bag", "pullover")[k])
-            for row in np.flatnonzero(labelled.labels == source)[:many]:
-                Image.fromarray(labelled.photos[row].decode()).save(folder / f"{row}.png")
-    return root
+    names = {"shirt": "shirt", EVIL: "bag", "pullover": "pullover"}
+    return demo_folder(tmp_path_factory.mktemp("photos"), names, train=8, test=5)
 
 
 @pytest.fixture(scope="module")

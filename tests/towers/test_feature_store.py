@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from command import answer
 from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.data.photo import as_photo
 from sharpzo.errors import InputError, PhotosError
@@ -295,13 +296,8 @@ def test_long_work_is_kept_as_it_goes(checkpoint, tmp_path, monkeypatch, passes)
 
 
 def test_the_command_shows_and_clears(store, capsys, monkeypatch):
-    from sharpzo.cli import main
-
     def call(*arguments):
-        with pytest.raises(SystemExit) as end:
-            main(["cache", "--cache", str(store.folder), *arguments])
-        assert end.value.code == 0
-        return capsys.readouterr().out
+        return answer(capsys, 0, "cache", "--cache", store.folder, *arguments).out
 
     store.write(WAY, rows(1, 2))
     found = json.loads(call("--json"))
