@@ -11,10 +11,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sharpzo.bench.bench import write_outcome
 from sharpzo.bench.cell import expand
+from sharpzo.bench.driver import write_outcome
 from sharpzo.bench.recipe import read_recipe
-from sharpzo.bench.store import Store
+from sharpzo.bench.results import Store
 from sharpzo.bench.summary import show, summarise
 from sharpzo.bench.table import tabulate
 

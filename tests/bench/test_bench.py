@@ -11,11 +11,11 @@ import pytest
 from bench_engines import Here, finished, log_of, start, table, wait_for
 
 from command import answer, document
-from sharpzo.bench.bench import missing, run_bench
 from sharpzo.bench.cell import expand
-from sharpzo.bench.local import LocalEngine
+from sharpzo.bench.driver import missing, run_bench
+from sharpzo.bench.engines import LocalEngine
 from sharpzo.bench.recipe import read_recipe
-from sharpzo.bench.store import Store
+from sharpzo.bench.results import Store
 from sharpzo.bench.table import MEASURED
 from sharpzo.errors import ArtifactError
 from sharpzo.methods import METHODS
@@ -196,7 +196,7 @@ def test_what_a_plugin_does_is_part_of_its_cells_name(recipe, plugin):
 def test_a_cell_that_fails_stops_no_other_and_ends_with_one_sentence(
     recipe, plugin, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr("sharpzo.bench.local.LocalEngine", lambda workers: Here())
+    monkeypatch.setattr("sharpzo.bench.engines.LocalEngine", lambda workers: Here())
     path = recipe(methods='["class-means", "zero-shot"]', plugins=plugin("raises"), seeds="[1]")
     said = answer(capsys, 2, "bench", path, "--out", tmp_path / "out", "--json")
     found = json.loads(said.out.splitlines()[-1])

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from bench_engines import Here, finished, log_of, start, table
 
-from sharpzo.bench.bench import run_bench
 from sharpzo.bench.cell import expand
+from sharpzo.bench.driver import run_bench
 from sharpzo.bench.ray import RayEngine
 from sharpzo.bench.recipe import read_recipe
-from sharpzo.bench.store import Store
+from sharpzo.bench.results import Store
 from sharpzo.errors import EngineError
 
 RAY = Path(sys.executable).with_name("ray")

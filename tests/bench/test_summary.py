@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from sharpzo.bench.curves import plot
+from sharpzo.bench.plots import plot
 from sharpzo.bench.published import figures, find_published, sources
 from sharpzo.bench.summary import as_markdown, summarise
 from sharpzo.bench.table import COLUMNS, Row, write_parquet, write_table

@@ -9,9 +9,9 @@ import pytest
 from command import answer, document, refused
 from sharpzo import PromptClassifier
 from sharpzo.budget import Budget
-from sharpzo.cli import demo as module
-from sharpzo.cli.console import Display
+from sharpzo.cli import demo_run as module
 from sharpzo.cli.options import DEFAULT
+from sharpzo.cli.progress import Display
 from sharpzo.data.demo import load_demo
 from sharpzo.memory import watch_anew
 from sharpzo.types import Step
@@ -88,7 +88,7 @@ def test_all_searches_together_take_less_than_90_seconds():
 
 def test_what_a_search_says_where_there_is_no_terminal(capsys, monkeypatch):
     """The first step of each stage, then a line now and then; the nearer of two ends counts."""
-    monkeypatch.setattr("sharpzo.cli.console.QUIET_SECONDS", -1)
+    monkeypatch.setattr("sharpzo.cli.progress.QUIET_SECONDS", -1)
     steps = (
         Step(1, "one", 100, 60.0, 2.0, 0.25),  # with all that came before it
         Step(2, "one", 200, 61.0, 1.5, 0.25),
@@ -109,7 +109,7 @@ def test_what_a_search_says_where_there_is_no_terminal(capsys, monkeypatch):
             f"sharpzo: {of[1]}, one, loss 1.500, validation 25.0 %{left[1]}",
             f"sharpzo: {of[2]}, two, loss 1.000, validation n/a{left[2]}",
         ]
-    monkeypatch.setattr("sharpzo.cli.console.QUIET_SECONDS", 1000)
+    monkeypatch.setattr("sharpzo.cli.progress.QUIET_SECONDS", 1000)
     with Display() as display:
         show = display.search("sharpzo", Budget(1000))
         for step in steps:

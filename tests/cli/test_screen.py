@@ -126,7 +126,7 @@ def test_an_interrupt_is_told(monkeypatch, capsys):
     def stop(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sharpzo.cli.methods._short", stop)
+    monkeypatch.setattr("sharpzo.cli.listings._short", stop)
     assert call("methods") == 130
     assert capsys.readouterr().err == "sharpzo: stopped; nothing was written\n"
 
@@ -156,7 +156,7 @@ def test_a_list_of_photos_has_a_line_for_each(monkeypatch, capsys):
     def refuse(*arguments):
         raise PhotosError([PhotoError("a\x1b.png", "is bad"), PhotoError("b.png", "is bad")], 3)
 
-    monkeypatch.setattr("sharpzo.cli.methods._short", refuse)
+    monkeypatch.setattr("sharpzo.cli.listings._short", refuse)
     assert call("methods") == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines[1:] == ["  photo a\\x1b.png is bad", "  photo b.png is bad"]
@@ -181,7 +181,7 @@ def test_a_folder_that_is_gone_is_told(monkeypatch, capsys, tmp_path):
     def gone(*arguments):
         raise FileNotFoundError(2, "No such file or directory")
 
-    monkeypatch.setattr("sharpzo.cli.methods._short", gone)
+    monkeypatch.setattr("sharpzo.cli.listings._short", gone)
     folder = tmp_path / "folder"
     folder.mkdir()
     with monkeypatch.context() as moved:

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save
 
 from command import FAST, call, demo_folder, told
 from sharpzo import artifact
-from sharpzo.cli.console import Display
+from sharpzo.cli.progress import Display
 from sharpzo.journal import Journal
 
 SEARCH = ("--method", "cma-es", "--budget-forwards", "120")

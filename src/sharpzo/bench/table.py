@@ -12,7 +12,7 @@ from typing import Any
 
 from sharpzo.artifact import write_atomically
 from sharpzo.bench.cell import Cell
-from sharpzo.bench.store import Store
+from sharpzo.bench.results import Store
 from sharpzo.errors import EngineError
 from sharpzo.wording import utf8
 

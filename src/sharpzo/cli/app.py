@@ -9,13 +9,13 @@ import typer
 from typer.core import TyperGroup
 
 from sharpzo import __version__
+from sharpzo.cli.apply import evaluate
 from sharpzo.cli.bench import bench
 from sharpzo.cli.cache import cache
 from sharpzo.cli.data import data
-from sharpzo.cli.demo import demo
-from sharpzo.cli.evaluate import evaluate
+from sharpzo.cli.demo_run import demo
 from sharpzo.cli.fit import fit
-from sharpzo.cli.methods import methods
+from sharpzo.cli.listings import methods
 from sharpzo.cli.predict import predict
 from sharpzo.cli.report import report
 from sharpzo.wording import printable

@@ -55,10 +55,10 @@ def bench(
 
     Each finished cell is kept: the same command after an interruption computes what is missing.
     """
-    from sharpzo.bench.bench import missing, run_bench
     from sharpzo.bench.cell import expand
+    from sharpzo.bench.driver import missing, run_bench
     from sharpzo.bench.recipe import read_recipe
-    from sharpzo.bench.store import Store
+    from sharpzo.bench.results import Store
     from sharpzo.cli.benching import Bars, show, show_plan
     from sharpzo.errors import EngineError
 
@@ -95,7 +95,7 @@ def bench(
 
 
 def _engine(engine: EngineName, address: str | None, workers: int | None) -> Any:
-    from sharpzo.bench.local import LocalEngine
+    from sharpzo.bench.engines import LocalEngine
     from sharpzo.bench.ray import RayEngine
     from sharpzo.errors import InputError
 

@@ -10,13 +10,13 @@ from types import TracebackType
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sharpzo.bench.bench import Outcome
 from sharpzo.bench.cell import Cell
+from sharpzo.bench.driver import Outcome
 from sharpzo.bench.estimate import estimate
-from sharpzo.bench.store import Store
+from sharpzo.bench.results import Store
 from sharpzo.bench.summary import Line, Section
 from sharpzo.bench.summary import show as interval
-from sharpzo.cli.console import QUIET_SECONDS
+from sharpzo.cli.progress import QUIET_SECONDS
 from sharpzo.cli.screen import Column, Screen
 
 OVERHEAD = 500  # forwards that a cell's process costs beside its own: makes bars of heads move

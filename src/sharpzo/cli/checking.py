@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from sharpzo.cli.console import Display
+from sharpzo.cli.progress import Display
 from sharpzo.data.dataset import Dataset, LabelledPhotos
 from sharpzo.data.photo_check import check, twins, without
 from sharpzo.errors import PhotosError

@@ -9,7 +9,7 @@ from typing import Any
 from sharpzo import artifact
 from sharpzo.budget import Budget
 from sharpzo.cli.checking import usable
-from sharpzo.cli.console import Display, percent
+from sharpzo.cli.progress import Display, percent
 from sharpzo.cli.screen import Column, Screen
 from sharpzo.data.dataset import Dataset
 from sharpzo.fitting import Fitted, Fitter, Row

@@ -45,7 +45,7 @@ def report(
 
     The file needs no network and no other file.
     """
-    from sharpzo.cli.console import Display
+    from sharpzo.cli.progress import Display
     from sharpzo.cli.screen import Screen
     from sharpzo.report.bench_report import report_bench
     from sharpzo.report.kind import kind_of

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sharpzo.bench.cell import Cell
-from sharpzo.bench.store import Store
+from sharpzo.bench.results import Store
 from sharpzo.bench.summary import Line, Section, cells_of, heading, summarise
 from sharpzo.bench.table import Row, tabulate
 from sharpzo.errors import ArtifactError

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from sharpzo.artifact import write_atomically
 from sharpzo.bench.cell import Cell
-from sharpzo.bench.curves import plot, write_curves
-from sharpzo.bench.store import Store
+from sharpzo.bench.plots import plot, write_curves
+from sharpzo.bench.results import Store
 from sharpzo.bench.summary import Section, as_markdown, summarise
 from sharpzo.bench.table import Row, tabulate, write_parquet, write_table
 from sharpzo.errors import EngineError

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sharpzo.bench.cell import Cell
-from sharpzo.bench.store import Store
+from sharpzo.bench.results import Store
 from sharpzo.bench.table import EMBEDDED, Row, write_csv
 from sharpzo.errors import EngineError
 

@@ -48,7 +48,7 @@ def evaluate(
     and the exit code is then 1.
     """
     from sharpzo.classifier import PromptClassifier
-    from sharpzo.cli.console import Display, percent
+    from sharpzo.cli.progress import Display, percent
     from sharpzo.cli.screen import Column, Screen
     from sharpzo.data.loading import read
     from sharpzo.errors import InputError, PhotoError, PhotosError

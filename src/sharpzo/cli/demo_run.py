@@ -15,7 +15,7 @@ import typer
 from sharpzo.cli import options
 
 if TYPE_CHECKING:
-    from sharpzo.cli.console import Display
+    from sharpzo.cli.progress import Display
     from sharpzo.cli.screen import Screen
     from sharpzo.data.dataset import Dataset
     from sharpzo.fitting import Fitted, Fitter, Row
@@ -75,8 +75,8 @@ def demo(
     """
     from sharpzo import artifact
     from sharpzo.budget import Budget
-    from sharpzo.cli.console import Display
     from sharpzo.cli.fitting import report_of
+    from sharpzo.cli.progress import Display
     from sharpzo.cli.screen import Screen
     from sharpzo.data.demo import load_demo
     from sharpzo.fitting import Fitter
@@ -161,8 +161,8 @@ def _show(
     folder: Path,
     limit: int | None,
 ) -> None:
-    from sharpzo.cli.console import percent
     from sharpzo.cli.fitting import peak_of
+    from sharpzo.cli.progress import percent
     from sharpzo.cli.screen import Column
     from sharpzo.types import Reason
     from sharpzo.wording import quoted
