@@ -125,7 +125,7 @@ BAD = {
     "bad setting": (
         {"methods": '["zero-shot", { method = "sharpzo", settings = { dim = "wide" } }]'},
         "",
-        "dim is 'wide'; give a whole number",
+        "dim is 'wide'; give an integer",
     ),
     "unknown precision": (
         {"methods": '["zero-shot", { method = "fgn", precision = "int2" }]'},
