@@ -23,8 +23,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 from tangents import class_names, random_tower
 
+from sharpzo.contexts import WholeContext
 from sharpzo.metrics import normalise
-from sharpzo.objective import FeatureLoss, FeatureObjective, WholeContext
+from sharpzo.objective import FeatureLoss, FeatureObjective
 from sharpzo.optim import GaussNewton
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.tower import OnnxTextTower

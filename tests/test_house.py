@@ -20,7 +20,7 @@ LAYERS = [
     {"methods"},
     {"run"},
     {"evaluate", "objective"},
-    {"optim", "heads"},
+    {"contexts", "optim", "heads"},
     {"towers"},
     {"data"},
     {"artifact"},

@@ -1,18 +1,18 @@
 """Candidates to losses: the one place where the search's vectors meet a text tower.
 
-A candidate w of dimension d becomes a context p0 + reshape(A w) (SharpZO section 3.1: a fixed
-random A, the template's own words as p0); the context becomes text features; the features become
-the mean cross-entropy over all cached training photos. One candidate is one forward.
+A candidate becomes a context (``contexts``), the context text features, and the features the mean
+cross-entropy over all cached training photos. One candidate is one forward.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from sharpzo.contexts import ContextMap, Contexts
 from sharpzo.errors import InputError
 from sharpzo.heads.linear import LinearHead
 from sharpzo.metrics import accuracy, cross_entropy, loss_and_error, normalise, through_norm
@@ -28,76 +28,6 @@ from sharpzo.types import (
 )
 
 BATCH = 32  # candidates a call of the tower: enough to feed two cores, little memory
-
-
-class Contexts(Protocol):
-    """A fixed map, linear or not, from candidates (P, dim) to contexts float32 (P, n, m)."""
-
-    @property
-    def dim(self) -> int: ...
-
-    def __call__(self, candidates: Array) -> Array: ...
-
-
-class ContextMap:
-    """Fixed random affine map from candidates (P, d) to contexts (P, n, m).
-
-    ``A`` has independent entries N(0, std**2), is rebuilt from (seed, d, std) and never stored.
-    ``std=None`` scales it by the tower: a w of length 1 then moves each context token by one
-    typical distance between two token embeddings, so one sigma suits every checkpoint.
-
-    >>> import numpy as np
-    >>> contexts = ContextMap(np.zeros((4, 8), np.float32), dim=6, std=1.0, seed=1)
-    >>> contexts(np.zeros((3, 6))).shape
-    (3, 4, 8)
-    """
-
-    def __init__(self, start: Array, *, dim: int, std: float, seed: int) -> None:
-        if start.ndim != 2 or not start.size:
-            raise InputError(
-                f"the context to tune has shape {start.shape}; give a template with words before "
-                "the class name, such as 'a photo of a {}.'"
-            )
-        self.start = start
-        self.dim = dim
-        draws = generator(seed, "context-map")
-        self.matrix = np.empty((start.size, dim), np.float32)
-        for rows in np.array_split(self.matrix, max(1, start.size // 64)):  # views
-            rows[:] = std * draws.standard_normal(rows.shape)
-
-    def __call__(self, candidates: Array) -> Array:
-        return self.start + self.move(candidates)
-
-    def move(self, vectors: Array) -> Array:
-        """What vectors (P, d) add to the context, (P, n, m)."""
-        shift = vectors.astype(np.float32) @ self.matrix.T
-        return shift.reshape(len(vectors), *self.start.shape)
-
-
-class WholeContext(ContextMap):
-    """All n * m numbers of the context, in units of ``scale``.
-
-    With the typical token distance as scale, a w of length 1 moves the context by that much.
-
-    >>> import numpy as np
-    >>> contexts = WholeContext(np.zeros((4, 8), np.float32), scale=2.0)
-    >>> contexts.dim, float(contexts(np.ones((1, 32))).max())
-    (32, 2.0)
-    """
-
-    def __init__(self, start: Array, scale: float) -> None:
-        super().__init__(start, dim=0, std=0.0, seed=0)
-        self.dim = start.size
-        self.scale = np.float32(scale)
-
-    def move(self, vectors: Array) -> Array:
-        """What vectors (P, n * m) add to the context, (P, n, m)."""
-        return self.scale * vectors.astype(np.float32).reshape(len(vectors), *self.start.shape)
-
-
-def unit_std(tower: TextTower) -> float:
-    """Scale of A at which a w of length 1 moves a token by the typical token distance."""
-    return tower.token_distance / float(np.sqrt(tower.start.shape[1]))
 
 
 class PromptObjective:

@@ -5,15 +5,14 @@ import pytest
 
 from fakes import FakeTower, make_features
 from sharpzo.budget import Budget
+from sharpzo.contexts import ContextMap, WholeContext
 from sharpzo.errors import InputError
 from sharpzo.methods import Task, find, fit
 from sharpzo.objective import (
-    ContextMap,
     FeatureLoss,
     FeatureObjective,
     PromptObjective,
     SlopeObjective,
-    WholeContext,
 )
 from sharpzo.types import Linearise, Reason
 

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from fakes import FakeTower, make_features
+from sharpzo.contexts import ContextMap, unit_std
 from sharpzo.errors import InputError
 from sharpzo.metrics import cross_entropy, normalise, softmax
-from sharpzo.objective import BATCH, ContextMap, PromptObjective, measure_smoothing, unit_std
+from sharpzo.objective import BATCH, PromptObjective, measure_smoothing
 
 
 @pytest.fixture

@@ -3,8 +3,9 @@ import pytest
 
 from fakes import FakeTower, make_features
 from sharpzo.budget import Budget
+from sharpzo.contexts import ContextMap
 from sharpzo.errors import BudgetError
-from sharpzo.objective import ContextMap, PromptObjective
+from sharpzo.objective import PromptObjective
 from sharpzo.run import run
 from sharpzo.types import Reason
 

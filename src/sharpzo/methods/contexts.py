@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sharpzo.contexts import ContextMap, Contexts, WholeContext, unit_std
 from sharpzo.errors import InputError
 from sharpzo.heads.linear import LinearHead
 from sharpzo.methods.registry import Fit, Task
 from sharpzo.methods.searching import SearchingSettings
 from sharpzo.metrics import normalise
-from sharpzo.objective import ContextMap, Contexts, PromptObjective, WholeContext, unit_std
+from sharpzo.objective import PromptObjective
 from sharpzo.settings import Count, Positive, ViewSettings
 from sharpzo.types import Array, Features, Result, TextTower
 
@@ -25,7 +26,7 @@ class ContextSettings(SearchingSettings, ViewSettings):
 
     ``dim``: numbers of w; None moves all n * m of the context, in token distances.
     ``std``: entries of the random map A are N(0, std**2); None scales A by the tower
-    (``objective.unit_std``). ``measure_mu``: the steps of all finite differences come from the
+    (``contexts.unit_std``). ``measure_mu``: the steps of all finite differences come from the
     measured noise of the losses (``objective.measure_smoothing``) instead of from ``search``.
     ``views`` stand in for the photos in training; 0 trains on the photos themselves.
     """

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from sharpzo.contexts import WholeContext
 from sharpzo.memory import Need
 from sharpzo.methods.contexts import wanted_views
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.methods.searching import SearchingSettings, search_until_spent
-from sharpzo.objective import TANGENT_COST, FeatureLoss, FeatureObjective, WholeContext
+from sharpzo.objective import TANGENT_COST, FeatureLoss, FeatureObjective
 from sharpzo.optim.gauss_newton import GaussNewton
 from sharpzo.optim.gauss_newton_settings import GaussNewtonSettings
 from sharpzo.settings import Count, Positive, ViewSettings

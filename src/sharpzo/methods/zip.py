@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from sharpzo.contexts import ZipContexts
 from sharpzo.methods.contexts import context_fit, prompt_objective, rename
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.methods.searching import SearchingSettings, search_until_spent
-from sharpzo.methods.zip_contexts import ZipContexts
 from sharpzo.optim.spsa import Spsa, SpsaSettings
 from sharpzo.rng import generator
 from sharpzo.settings import Count, Positive, Share, ViewSettings

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sharpzo.contexts import ContextMap
 from sharpzo.errors import InputError
 from sharpzo.metrics import cross_entropy
-from sharpzo.objective import BATCH, ContextMap, PromptObjective
+from sharpzo.objective import BATCH, PromptObjective
 from sharpzo.rng import generator
 from sharpzo.types import Array, Features, TextTower
 
