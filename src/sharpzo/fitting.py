@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from sharpzo.data.dataset import TEMPLATE, Dataset, LabelledPhotos
 from sharpzo.errors import InputError
 from sharpzo.evaluate import AmongSome, Evaluation, evaluate
 from sharpzo.heads.by_detour import detours
-from sharpzo.memory import parse_size, peak_memory_mb
+from sharpzo.memory import Need, parse_size, peak_memory_mb
 from sharpzo.methods import Fit, Images, Method, Task, find, fit
 from sharpzo.methods.chance import cautions
 from sharpzo.methods.zero_shot import zero_shot_head
@@ -203,13 +203,15 @@ class Fitter:
         splits |= {"validation": dataset.val} if dataset.val else {}
         splits |= wanted_views(towers.checkpoint, splits["training"], self.settings, self.seed)
         # The text tower comes first: its complaints about class names come before the work.
-        tower = towers.text(
-            dataset.class_names,
-            self.template,
-            before=[*splits.values()],
-            after=[dataset.test] if dataset.test else [],
-            need=self.method.need and partial(self.method.need, self.settings),
-        )
+        tower = towers.text(dataset.class_names, self.template)
+        if self.memory_limit is not None:
+            need = self.method.need
+            towers.plan(
+                tower,
+                need(self.settings, tower) if need else Need(),
+                before=splits.values(),
+                after=[dataset.test] if dataset.test else [],
+            )
         try:
             images = Images(splits["training"], dataset.val, towers.image, splits.get("views"))
             features = {n: v for n, v in (encoded or {}).items() if n != "views"}

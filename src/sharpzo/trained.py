@@ -20,7 +20,7 @@ from sharpzo.errors import ArtifactError, InputError
 from sharpzo.evaluate import Evaluation, evaluate
 from sharpzo.heads.by_detour import detours
 from sharpzo.journal import Journal, read_journal
-from sharpzo.memory import parse_size
+from sharpzo.memory import Need, parse_size
 from sharpzo.methods import METHODS, Method, find
 from sharpzo.metrics import normalise, softmax
 from sharpzo.settings import check_path
@@ -176,6 +176,7 @@ class Trained:
         class_names = tuple(class_name(str(label), f"the name {label!r}") for label in labels)
         towers = self.towers.plain()
         tower = towers.text(class_names, self.template)
+        towers.plan(tower, Need())
         try:
             head = self.method.rename(origin, tower)
         finally:

@@ -27,6 +27,7 @@ from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.features import encode
 from sharpzo.towers.lowmem.image_process import ImageProcess
 from sharpzo.towers.lowmem.plan import MemoryLimit, arena_bytes, image_bytes, text_bytes
+from sharpzo.towers.open import largest
 from sharpzo.towers.prompts import layout
 from sharpzo.towers.tower import OnnxImageTower, OnnxTextTower
 
@@ -63,11 +64,12 @@ def test_this_process_needs_no_runtime():
     code = """
 import sys
 from sharpzo.data.demo import load_demo
+from sharpzo.memory import Need
 from sharpzo.towers.open import Towers
 from sharpzo.towers.runtime import Runtime
 towers = Towers(None, Runtime(threads=1), limit=10**9)
 photos = load_demo(1).train.take([0, 20])
-towers.text(photos.class_names, "a photo of a {}.", before=[photos])
+towers.plan(towers.text(photos.class_names, "a photo of a {}."), Need(), before=[photos])
 towers.encode({"training": photos}, lambda *_: None, None, ())
 print({"onnxruntime", "onnx"} & set(sys.modules))
 """
@@ -123,7 +125,7 @@ def test_the_least_that_a_refusal_names_does(checkpoint):
 
     def plan(limit: int):
         return MemoryLimit(limit, checkpoint, 1).plan(
-            prompts, "float32", Need(10 * MB), [split(2)], [split(2)]
+            prompts, "float32", Need(10 * MB), largest([split(2)]), largest([split(2)])
         )
 
     with pytest.raises(BudgetError, match=r"1 MB cannot be met.*at least \d+ MB") as refused:

@@ -15,6 +15,7 @@ from sharpzo.errors import PhotoError, PhotosError
 from sharpzo.metrics import normalise
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.feature_store import FeatureStore
+from sharpzo.towers.image import image_fingerprint, read_projection
 from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.types import Array, Detour, Features, Sight
 
@@ -59,7 +60,7 @@ def encode(
     """
     if not splits:  # the fingerprint alone reads the whole tower
         return {}
-    projection = image_projection(checkpoint)
+    projection = read_projection(checkpoint)
     work = _Encoding(
         checkpoint, projection.shape[1], threads, cache and FeatureStore(cache), detours, open_tower
     )
@@ -197,19 +198,6 @@ class _Encoding:
             if one is not None:
                 one.close()
         self._checkpoint.weights.release()
-
-
-def image_fingerprint(checkpoint: Checkpoint) -> str:
-    """sha256 over image weights and preprocessing; no tower is opened for it."""
-    prefixes = ("vision_model.", "visual_projection.")
-    preprocessing = Preprocessing.open(checkpoint)
-    return checkpoint.digest(prefixes, repr(checkpoint.image), repr(preprocessing))
-
-
-def image_projection(checkpoint: Checkpoint) -> Array:
-    """Final image projection, float32 (D, S): features = normalised states @ projection.T."""
-    shape = (checkpoint.image.projection, checkpoint.image.width)
-    return checkpoint.tensor("visual_projection.weight", shape)
 
 
 def wanted_views(

@@ -19,6 +19,7 @@ from sharpzo.towers.blocks import Block, Pair
 from sharpzo.towers.checkpoint import CLIP_LAYERS, Checkpoint, block_shapes
 from sharpzo.towers.config import ImageConfig
 from sharpzo.towers.positions import resize_positions
+from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.types import Array, Tail
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ def build_image(checkpoint: Checkpoint, height: int, width: int) -> Graph:
     pair = read_norm(checkpoint, "post")
     states = blocks.norm(build, x, "image.post", pair, config.norm_eps)
     x = build.op("Identity", states, name="states")
-    projection = checkpoint.tensor("visual_projection.weight", (config.projection, m))
-    x = build.op("Gemm", x, build.weight("image.projection", projection), transB=1)
+    projection = build.weight("image.projection", read_projection(checkpoint))
+    x = build.op("Gemm", x, projection, transB=1)
     build.op("LpNormalization", x, axis=-1, p=2, name="features")
     return build.finish(
         {"pixels": ("B", 3, height, width)},
@@ -132,6 +133,19 @@ def read_embedding(checkpoint: Checkpoint, height: int, width: int) -> tuple[Pai
     table = resize_positions(table, height // p, width // p)
     added = np.concatenate([(cls + table[0])[None], table[1:]])
     return (kernel.reshape(m, -1), bias), added
+
+
+def image_fingerprint(checkpoint: Checkpoint) -> str:
+    """sha256 over image weights and preprocessing; no tower is opened for it."""
+    prefixes = ("vision_model.", "visual_projection.")
+    preprocessing = Preprocessing.open(checkpoint)
+    return checkpoint.digest(prefixes, repr(checkpoint.image), repr(preprocessing))
+
+
+def read_projection(checkpoint: Checkpoint) -> Array:
+    """Final image projection, float32 (D, S): features = normalised states @ projection.T."""
+    shape = (checkpoint.image.projection, checkpoint.image.width)
+    return checkpoint.tensor("visual_projection.weight", shape)
 
 
 def _block_name(checkpoint: Checkpoint, layer: int) -> str:

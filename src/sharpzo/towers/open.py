@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from sharpzo.memory import Need
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.features import Progress, States, encode
 from sharpzo.towers.runtime import Runtime
-from sharpzo.types import Detour, Features, TextTower
+from sharpzo.types import Detour, Features
 
 if TYPE_CHECKING:
     from sharpzo.towers.lowmem.plan import MemoryLimit, Plan
@@ -23,9 +23,9 @@ class Towers:
     """What a classifier opens of a ``model`` (see `checkpoint.resolve`).
 
     With a ``limit``, bytes of this process and its children, both towers are computed block by
-    block, photos in a process of its own, and the first text tower makes a plan for all that
-    follows (`lowmem/plan.py`); a limit that is too small raises BudgetError there. The checkpoint
-    is opened on first use; pickles hold where it is, not what is in it.
+    block, photos in a process of its own, as many at a time as `plan` finds room for
+    (`lowmem/plan.py`). The checkpoint is opened on first use; pickles hold where it is, not what is
+    in it.
     """
 
     def __init__(
@@ -50,33 +50,39 @@ class Towers:
         return {"model": self.model, "_runtime": self._runtime, "_threads": self._threads,
                 "_bytes": self._bytes, "_plan": None}  # fmt: skip
 
-    def text(
-        self,
-        class_names: Sequence[str],
-        template: str,
-        before: Sequence[LabelledPhotos] = (),
-        after: Sequence[LabelledPhotos] = (),
-        need: Callable[[TextTower], Need] | None = None,
-    ) -> OnnxTextTower:
+    def text(self, class_names: Sequence[str], template: str) -> OnnxTextTower:
         """Return the text tower for class names.
 
-        For the plan: photos that are to be encoded ``before`` a search and ``after`` it, and what
-        it takes with a tower, ``need``.
+        With a limit it computes one candidate at a time, until it is planned for.
         """
         from sharpzo.towers.tower import OnnxTextTower
 
-        tower = OnnxTextTower(
+        limited = self._bytes is not None
+        return OnnxTextTower(
             self.checkpoint, class_names, template,
-            streamed=self._bytes is not None, **vars(self._runtime),
+            batch=1 if limited else None, streamed=limited, **vars(self._runtime),
         )  # fmt: skip
+
+    def plan(
+        self,
+        tower: OnnxTextTower,
+        need: Need,
+        before: Iterable[LabelledPhotos] = (),
+        after: Iterable[LabelledPhotos] = (),
+    ) -> None:
+        """Plan what a fit with a text tower does at a time; without a limit there is nothing to do.
+
+        ``need`` is what the method takes; photos of ``before`` and ``after`` are encoded before and
+        after it. The first plan holds for all that follows, for other text towers, too. Raises
+        BudgetError, with the least that would do, where the limit cannot be met.
+        """
         if self._bytes is None:
-            return tower
+            return
         if self._plan is None:
-            needed = need(tower) if need else Need()
-            weights = self._runtime.weights
-            self._plan = self._limit().plan(tower.prompts, weights, needed, before, after)
+            self._plan = self._limit().plan(
+                tower.prompts, self._runtime.weights, need, largest(before), largest(after)
+            )
         tower.batch = self._plan.batch
-        return tower
 
     def image(self) -> OnnxImageTower:
         """Return the image tower in this process, for methods that need it in their search."""
@@ -94,8 +100,7 @@ class Towers:
         """Return the features of photos; see `features.encode`."""
 
         def open_tower() -> States:
-            limit = self._limit()
-            return limit.open(splits.values(), self._plan and self._plan.chunk)
+            return self._limit().open(largest(splits.values()), self._plan and self._plan.chunk)
 
         return encode(
             self.checkpoint,
@@ -112,3 +117,8 @@ class Towers:
 
         assert self._bytes is not None
         return MemoryLimit(self._bytes, self.checkpoint, self._threads)
+
+
+def largest(splits: Iterable[LabelledPhotos]) -> int:
+    """Bytes that decoding the largest photo takes."""
+    return max((photo.memory() for split in splits for photo in split.photos), default=0)

@@ -12,7 +12,7 @@ import numpy as np
 from sharpzo.errors import EngineError, InputError
 from sharpzo.metrics import normalise
 from sharpzo.towers.checkpoint import TOKENIZER_FILES, Checkpoint
-from sharpzo.towers.features import image_fingerprint, image_projection
+from sharpzo.towers.image import image_fingerprint, read_projection
 from sharpzo.towers.preprocess import Preprocessing, stack
 from sharpzo.towers.prompts import Prompts, layout, start, token_moments
 from sharpzo.towers.runtime import Arithmetic, Engine, Running, Runtime
@@ -279,7 +279,7 @@ class OnnxImageTower:
         self._preprocessing = Preprocessing.open(checkpoint)
         self._session: Running | None = None
         self._tail: Tail | None = None
-        self._projection = image_projection(checkpoint)
+        self._projection = read_projection(checkpoint)
 
     @property
     def fingerprint(self) -> str:

@@ -10,11 +10,10 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.errors import BudgetError, InputError
 from sharpzo.memory import MB, Need, add_child, matrices, resident, trim, watch_anew
 from sharpzo.towers.checkpoint import Checkpoint
@@ -71,21 +70,20 @@ class MemoryLimit:
         prompts: Prompts,
         precision: Precision,
         need: Need,
-        before: Iterable[LabelledPhotos] = (),
-        after: Iterable[LabelledPhotos] = (),
+        before: int = 0,
+        after: int = 0,
     ) -> Plan:
         """Return what fits; two processes are started to measure what modules take, and end.
 
         ``precision`` is the text tower's; ``need`` is a method's, which closed forms of all that
-        `fit` compares it with may exceed; photos of ``before`` and ``after`` are encoded before
-        and after it.
+        `fit` compares it with may exceed; ``before`` and ``after`` are the bytes that decoding the
+        largest photo takes, of photos that are encoded before and after it (0: there are none).
         """
         now, (worker, most) = self._now(), _measure(_WORKER)
         loading = 0
         if "onnxruntime" not in sys.modules:
             both, most = _measure(f"{_WORKER}, {_ENGINE}")
             loading = both - worker
-        sizes = largest(before), largest(after)
         search = _SEARCH + max(need.bytes, matrices(self._checkpoint.text.projection))
 
         def needed(chunk: int, batch: int) -> int:
@@ -94,18 +92,18 @@ class MemoryLimit:
             text = search + text_bytes(*how)
             left = loading + _LEFT + arena_bytes(*how)
             needs = [most, loading + text]
-            needs += [encoding + sizes[0]] if sizes[0] else []
-            needs += [left + encoding + sizes[1]] if sizes[1] else []
+            needs += [encoding + before] if before else []
+            needs += [left + encoding + after] if after else []
             return now + max(needs)
 
         return self._choose(needed)
 
-    def open(self, splits: Iterable[LabelledPhotos], chunk: int | None = None) -> ImageProcess:
+    def open(self, largest: int, chunk: int | None = None) -> ImageProcess:
         """Return the process that encodes ``chunk`` photos at a time, as a plan says; without one
-        as many as fit."""
+        as many as fit, if decoding the ``largest`` takes so many bytes."""
         now = self._now()
         if chunk is None:
-            base = now + _BESIDE + largest(splits) + _measure(_WORKER)[0]
+            base = now + _BESIDE + largest + _measure(_WORKER)[0]
             chunk = self._choose(lambda c, _: base + image_bytes(self._checkpoint, c)).chunk
         return ImageProcess(self._checkpoint, self._threads, chunk)
 
@@ -187,11 +185,6 @@ def arena_bytes(
     # Of fewer bits, the matrices of an MLP in float32.
     again = 0 if precision == "float32" else 2 * 4 * config.width * config.mlp_width
     return round(_ARENA * (batch + need.tangents) * active) + again
-
-
-def largest(splits: Iterable[LabelledPhotos]) -> int:
-    """Bytes that decoding the largest photo takes."""
-    return max((photo.memory() for split in splits for photo in split.photos), default=0)
 
 
 @cache
