@@ -94,7 +94,7 @@ def run(args: argparse.Namespace, dataset: str, cell: str, seed: int) -> dict[st
     settings = method.configure("projected" if "projected" in cell else None, changes)
     judged_on = drawn.test if args.test else others(args, dataset, seed)
     splits = {"train": drawn.train, "val": drawn.val, "judged": judged_on}
-    splits |= wanted_views(checkpoint, drawn.train, settings, seed)
+    splits |= wanted_views(checkpoint, drawn.train, method.views(settings), seed)
     found = encode(checkpoint, splits, threads=1, cache=args.cache)
     tower = OnnxTextTower(checkpoint, drawn.class_names, threads=1)
     task = Task(

@@ -89,7 +89,7 @@ def measure(cell: Cell, args: argparse.Namespace, seed: int) -> dict[str, Any]:
     settings = method.configure(cell.preset, cell.changes)
     drawn = load(args.data, "eurosat", shots=16, seed=seed)
     splits = {"train": drawn.train, "val": drawn.val}
-    splits |= wanted_views(checkpoint, drawn.train, settings, seed)
+    splits |= wanted_views(checkpoint, drawn.train, method.views(settings), seed)
     if args.test:
         splits["test"] = drawn.test
     found = encode(checkpoint, splits, threads=1, cache=args.cache)

@@ -169,6 +169,11 @@ class Fitter:
             None if cache is None else Path(cache).absolute(), limit,
         )  # fmt: skip
 
+    @property
+    def planned(self) -> Budget:
+        """What a search will spend: the caller's budget, else its settings'."""
+        return self.method.plan(self.settings) if self.budget == Budget() else self.budget
+
     @cached_property
     def towers(self) -> Towers:
         """Both towers, opened as the memory limit allows."""
@@ -201,7 +206,8 @@ class Fitter:
         towers = self.towers
         splits = {"training": dataset.training()}
         splits |= {"validation": dataset.val} if dataset.val else {}
-        splits |= wanted_views(towers.checkpoint, splits["training"], self.settings, self.seed)
+        views = self.method.views(self.settings)
+        splits |= wanted_views(towers.checkpoint, splits["training"], views, self.seed)
         # The text tower comes first: its complaints about class names come before the work.
         tower = towers.text(dataset.class_names, self.template)
         if self.memory_limit is not None:
@@ -237,7 +243,7 @@ class Fitter:
                     budget=self.budget,
                     listen=heard,
                     views=features.get("views"),
-                    images=images,
+                    images=images if self.method.images else None,
                     milestones=tuple(milestones),
                     begin=begin,
                 ),

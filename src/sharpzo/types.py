@@ -53,15 +53,18 @@ class Features:
 
     def take(self, rows: Array) -> Features:
         """The photos of ``rows`` (indices or booleans), in that order."""
+        vectors, labels = self.vectors[rows], self.labels[rows]
         states = None if self.states is None else self.states[rows]
-        detours = {digest: vectors[rows] for digest, vectors in self.detours.items()}
-        return replace(
-            self,
-            vectors=self.vectors[rows],
-            labels=self.labels[rows],
-            states=states,
-            detours=detours,
-        )
+        detours = {digest: by_detour[rows] for digest, by_detour in self.detours.items()}
+        return replace(self, vectors=vectors, labels=labels, states=states, detours=detours)
+
+
+@dataclass(frozen=True)
+class Views:
+    """Augmented views to make of each photo: how ``many``, crops of a share of ``scale``."""
+
+    many: int
+    scale: tuple[float, float] = (0.08, 1.0)
 
 
 @dataclass(frozen=True)

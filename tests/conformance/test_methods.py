@@ -44,6 +44,8 @@ def careless(fault):
         draws = np.random if fault == "random" else np.random.default_rng(0)
         weight = draws.normal(size=(len(task.tower.class_names), task.train.vectors.shape[1]))
         counts = np.bincount(task.train.labels, minlength=len(weight))
+        if fault == "peeks" and task.validation is not None:
+            weight[0] = task.validation.vectors[0]
         if fault == "divides":
             weight = weight / np.where(counts > 0, 1.0, np.nan)[:, None]
         head = LinearHead(weight.astype(np.float32), np.zeros(len(weight), np.float32), 1.0)
@@ -53,6 +55,7 @@ def careless(fault):
         return LinearHead(arrays["weight"][::-1], arrays["bias"], 1.0)
 
     more = {"load": load} if fault == "loads" else {}
+    more |= {"validation": lambda settings: False} if fault == "peeks" else {}
     return Method("careless", "a fault", ZeroShotSettings(), fit, **more)
 
 
@@ -62,6 +65,7 @@ def careless(fault):
         ("random", "a global generator was used"),
         ("divides", "not finite"),
         ("loads", "loaded head"),
+        ("peeks", "changes with validation photos"),
     ],
 )
 def test_the_suite_finds_faults(fault, sentence):

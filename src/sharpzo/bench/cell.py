@@ -55,10 +55,11 @@ class Cell:
     @property
     def forwards(self) -> int:
         """How many forwards the cell will cost at most, as far as its settings tell: a guess."""
-        settings = find(self.method).configure(self.preset, self.changes)
-        if not hasattr(settings, "forwards"):  # no search
+        method = find(self.method)
+        if not method.milestones:  # no search
             return 1
-        return max(self.budgets, default=0) or settings.forwards or 0
+        planned = method.plan(method.configure(self.preset, self.changes))
+        return max(self.budgets, default=0) or planned.forwards or 0
 
     @property
     def name(self) -> str:

@@ -24,27 +24,9 @@ from sharpzo.methods import load_plugin
 from sharpzo.settings import as_dict
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.features import encode
-from sharpzo.types import Features, Head, Step
+from sharpzo.types import Head, Step
 
 Heard = Callable[[int], None]  # forwards spent so far
-
-
-class Watched(Features):
-    """Validation photos that know whether a method looked at their labels."""
-
-    def __getattribute__(self, name: str) -> Any:
-        if name == "labels":
-            seen = self.__dict__.get("looks", 0)
-            self.__dict__["looks"] = seen + 1
-        return super().__getattribute__(name)
-
-    def __len__(self) -> int:
-        return len(self.vectors)
-
-    @property
-    def looks(self) -> int:
-        """How often the labels were read."""
-        return self.__dict__.get("looks", 0)
 
 
 def attempt(job: dict[str, Any], cache: str | None, heard: Heard = lambda done: None) -> dict:
@@ -79,10 +61,8 @@ def compute(cell: Cell, cache: Path | None = None, heard: Heard = lambda done: N
         cache=cache,
     )
     points = tuple(sorted({*cell.budgets, *cell.milestones}))
-    watched = _validation(fitter, photos)
     fitted = fitter.fit(
         photos,
-        encoded=watched,
         milestones=points,
         listen=lambda step: heard(step.forwards),
         warn=lambda sentence: None,  # a bench is asked to compare
@@ -108,7 +88,7 @@ def compute(cell: Cell, cache: Path | None = None, heard: Heard = lambda done: N
         "peak_memory_mb": memory,
         "stopped": fitted.fit.reason.value,
         "notes": dict(fitted.fit.notes),
-        "tuning": _tuning(fitter, watched.get("validation"), photos),
+        "tuning": _tuning(fitter, photos),
         "curve": [_point(step) for step in fitted.history],
     }
 
@@ -140,22 +120,6 @@ def warm(jobs: list[dict[str, Any]], cache: str, heard: Heard = lambda done: Non
         return {"photos": total}
     except SharpzoError as error:
         return {"error": str(error)}
-
-
-def _validation(fitter: Fitter, photos: Dataset) -> dict[str, Features]:
-    if photos.val is None:
-        return {}
-    found = encode(
-        fitter.towers.checkpoint,
-        {"validation": photos.val},
-        threads=fitter.runtime.threads,
-        cache=fitter.cache,
-    )["validation"]
-    return {
-        "validation": Watched(
-            found.vectors, found.labels, found.class_names, found.fingerprint, found.states
-        )
-    }
 
 
 def _rows(classifier: Fitted, points: tuple[int, ...]) -> list[tuple[dict[str, Any], Head]]:
@@ -209,16 +173,16 @@ def _test(classifier: Fitted, split: LabelledPhotos, heads: list[Head]) -> dict[
     return {"n": len(photos), "zero_shot_accuracy": zero_shot, "points": results}
 
 
-def _tuning(fitter: Fitter, validation: Features | None, photos: Dataset) -> str:
-    """How the settings or the point of a method were chosen, by what was seen of it."""
-    if getattr(fitter.settings, "choose", True) is False:
-        return "last iterate"
-    # Every fit is measured on the validation photos once; who looks more often chooses by them.
-    if isinstance(validation, Watched) and validation.looks > 1 and photos.val is not None:
-        counts = photos.val.counts()
-        each = f"{counts.min()}" if (counts == counts[0]).all() else f"up to {counts.max()}"
-        return f"validation, {each} photos per class"
-    return "fixed settings"
+def _tuning(fitter: Fitter, photos: Dataset) -> str:
+    """How the settings or the point of a method are chosen."""
+    method, settings = fitter.method, fitter.settings
+    if not method.validation(settings):
+        return "last iterate" if method.milestones else "fixed settings"
+    if photos.val is None:
+        return "fixed settings"
+    counts = photos.val.counts()
+    each = f"{counts.min()}" if (counts == counts[0]).all() else f"up to {counts.max()}"
+    return f"validation, {each} photos per class"
 
 
 def _point(step: Step) -> dict[str, Any]:

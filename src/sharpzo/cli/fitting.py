@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from sharpzo import artifact
-from sharpzo.budget import Budget
 from sharpzo.cli.checking import usable
 from sharpzo.cli.progress import Display, percent
 from sharpzo.cli.screen import Column, Screen
@@ -52,7 +51,7 @@ def fit_and_write(
             )
             _introduce(display.console, fitter, dataset)
 
-            show = display.search(fitter.method.name, _planned(fitter))
+            show = display.search(fitter.method.name, fitter.planned)
 
             def listen(step: Step) -> None:
                 journal.append(step)
@@ -85,13 +84,6 @@ def _introduce(screen: Screen, fitter: Fitter, dataset: Dataset) -> None:
     )
     for note in dataset.notes:
         screen.say(f"note: {note}")
-
-
-def _planned(fitter: Fitter) -> Budget:
-    """What a search will spend: the caller's budget, else its settings'."""
-    if fitter.budget != Budget():
-        return fitter.budget
-    return Budget(getattr(fitter.settings, "forwards", None))
 
 
 def report_of(

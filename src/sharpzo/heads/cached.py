@@ -8,8 +8,7 @@ from typing import Annotated, Literal, get_args
 import numpy as np
 from msgspec import Meta
 
-from sharpzo.errors import InputError
-from sharpzo.settings import CountOrZero, NotNegative, Settings, Share
+from sharpzo.settings import NotNegative, ViewSettings
 from sharpzo.types import Array
 
 Templates = Literal["run", "ensemble", "both"]
@@ -27,22 +26,14 @@ PenaltyGrid = Annotated[
 
 
 @dataclass(frozen=True)
-class CachedSettings(Settings):
+class CachedSettings(ViewSettings):
     """Which text and which photos a head reads.
 
     ``templates``: the run's template ("run"), ImageNet's seven ("ensemble") or all eight ("both").
-    ``views``: augmented views of each training photo (crops of a share ``view_scale`` of it); with
-    0 the head reads the photos as they are.
+    ``views``: augmented views of each training photo; with 0 the head reads the photos as they are.
     """
 
     templates: Templates = "run"
-    views: CountOrZero = 0
-    view_scale: tuple[Share, Share] = (0.5, 1.0)
-
-    def check(self) -> None:
-        """Raise InputError unless the lower share comes first."""
-        if self.view_scale[0] > self.view_scale[1]:
-            raise InputError(f"view_scale is {self.view_scale}; give the lower share first")
 
 
 def logspace(low: float, high: float, many: int) -> tuple[float, ...]:

@@ -15,8 +15,8 @@ from sharpzo.errors import InputError
 from sharpzo.heads.decoder import PARAMETERS, initial
 from sharpzo.heads.prompted import Coordinator, PromptedHead
 from sharpzo.methods.pixels import PixelObjective
-from sharpzo.methods.registry import Fit, Images, Method, Task, register
-from sharpzo.methods.searching import SearchingSettings, search_until_spent
+from sharpzo.methods.registry import Fit, Images, Task, own_views, register
+from sharpzo.methods.searching import SearchingSettings, SearchMethod, search_until_spent
 from sharpzo.methods.zero_shot import zero_shot_head
 from sharpzo.optim.spsa import Spsa, SpsaSettings
 from sharpzo.settings import Count, Positive, Share, ViewSettings
@@ -184,7 +184,7 @@ def _published(
 
 
 register(
-    Method(
+    SearchMethod(
         "blackvip",
         "BlackVIP: SPSA over a decoder that adds a prompt to the pixels; image passes, no text",
         BlackVipSettings(),
@@ -193,5 +193,7 @@ register(
         load=PromptedHead.from_arrays,
         rename=rename,
         need=None,
+        views=own_views,
+        images=True,
     )
 )

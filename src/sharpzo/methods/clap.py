@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from sharpzo.heads.clap import ClapSettings, fit_clap
 from sharpzo.methods.photos import image_passes
-from sharpzo.methods.registry import Fit, Method, Task, register
+from sharpzo.methods.registry import Fit, Method, Task, own_views, register
 from sharpzo.methods.text import read_text
 from sharpzo.types import Reason
 
@@ -38,5 +38,7 @@ register(
             "published/imagenet": replace(_PUBLISHED, templates="both"),
             "zs-lp": replace(_PUBLISHED, constraint="none"),
         },
+        views=own_views,
+        validation=lambda settings: False,
     )
 )

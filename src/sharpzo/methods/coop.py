@@ -17,8 +17,8 @@ import numpy as np
 
 from sharpzo.errors import InputError
 from sharpzo.methods.contexts import context_fit, rename
-from sharpzo.methods.registry import Fit, Method, Task, register
-from sharpzo.methods.searching import SearchingSettings, search_until_spent
+from sharpzo.methods.registry import Fit, Task, own_views, register
+from sharpzo.methods.searching import SearchingSettings, SearchMethod, search_until_spent
 from sharpzo.objective import PromptObjective
 from sharpzo.rng import generator
 from sharpzo.settings import Count, CountOrZero, Fraction, Positive, Share, ViewSettings
@@ -303,7 +303,7 @@ _PRESETS = {
 }
 
 register(
-    Method(
+    SearchMethod(
         "coop",
         "CoOp: the context by backpropagation (extra torch)",
         CoopSettings(),
@@ -312,15 +312,17 @@ register(
         rename=rename,
         shared_context=True,
         need=None,
+        views=own_views,
     )
 )
 register(
-    Method(
+    SearchMethod(
         "coop-csc",
         "CoOp with a context of its own for every class, by backpropagation (extra torch)",
         CoopSettings(),
         fit_specific,
         _PRESETS,
         need=None,
+        views=own_views,
     )
 )

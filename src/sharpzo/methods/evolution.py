@@ -10,8 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sharpzo.methods.contexts import context_fit, linear_contexts, rename
-from sharpzo.methods.registry import Fit, Method, Task, register
-from sharpzo.methods.searching import SearchingSettings, search_until_spent
+from sharpzo.methods.registry import Fit, Task, register
+from sharpzo.methods.searching import (
+    SearchingSettings,
+    SearchMethod,
+    map_and_covariance,
+    search_until_spent,
+)
 from sharpzo.objective import PromptObjective
 from sharpzo.optim.evolution import Evolution, EvolutionSettings
 from sharpzo.optim.lm_ma import LmMa
@@ -44,22 +49,24 @@ def fit(strategy: Strategy, settings: EvolutionMethodSettings, task: Task) -> Fi
 
 # Sigma is that of `cma-es`, not tuned here; what it gives is in experiments/sharpzo_fast.
 register(
-    Method(
+    SearchMethod(
         "sep-cma-es",
         "separable CMA-ES over every number of the context",
         EvolutionMethodSettings(search=EvolutionSettings(population_size=40, sigma=0.4)),
         lambda settings, task: fit(SepCma, settings, task),
         rename=rename,
+        need=lambda settings, tower: map_and_covariance(settings.dim, tower),
         shared_context=True,
     )
 )
 register(
-    Method(
+    SearchMethod(
         "lm-ma-es",
         "limited-memory matrix adaptation over every number of the context",
         EvolutionMethodSettings(search=EvolutionSettings(sigma=0.4)),
         lambda settings, task: fit(LmMa, settings, task),
         rename=rename,
+        need=lambda settings, tower: map_and_covariance(settings.dim, tower),
         shared_context=True,
     )
 )

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from sharpzo.memory import Need
 from sharpzo.methods.contexts import context_fit, linear_contexts, rename
-from sharpzo.methods.registry import Fit, Method, Task, register
-from sharpzo.methods.searching import SearchingSettings, search_until_spent
+from sharpzo.methods.registry import Fit, Task, register
+from sharpzo.methods.searching import SearchingSettings, SearchMethod, search_until_spent
 from sharpzo.objective import TANGENT_COST, FeatureLoss, FeatureObjective
 from sharpzo.optim.gauss_newton import GaussNewton
 from sharpzo.optim.gauss_newton_settings import GaussNewtonSettings
@@ -60,7 +60,7 @@ def need(settings: FgnSettings, tower: TextTower) -> Need:
 
 
 register(
-    Method(
+    SearchMethod(
         "fgn",
         "forward-only Gauss-Newton: features linearised, the loss kept exact",
         FgnSettings(),

@@ -14,8 +14,8 @@ import numpy as np
 from sharpzo.contexts import WholeContext
 from sharpzo.memory import Need
 from sharpzo.methods.contexts import wanted_views
-from sharpzo.methods.registry import Fit, Method, Task, register
-from sharpzo.methods.searching import SearchingSettings, search_until_spent
+from sharpzo.methods.registry import Fit, Task, own_views, register
+from sharpzo.methods.searching import SearchingSettings, SearchMethod, search_until_spent
 from sharpzo.objective import TANGENT_COST, FeatureLoss, FeatureObjective
 from sharpzo.optim.gauss_newton import GaussNewton
 from sharpzo.optim.gauss_newton_settings import GaussNewtonSettings
@@ -85,11 +85,12 @@ def need(settings: FgnCscSettings, tower: TextTower) -> Need:
 
 
 register(
-    Method(
+    SearchMethod(
         "fgn-csc",
         "forward-only Gauss-Newton over a context of its own for every class",
         FgnCscSettings(),
         fit,
         need=need,
+        views=own_views,
     )
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sharpzo.heads.gda import GdaSettings, fit_gda
 from sharpzo.methods.photos import every_view, image_passes
-from sharpzo.methods.registry import Fit, Method, Task, register
+from sharpzo.methods.registry import Fit, Method, Task, own_views, register
 from sharpzo.methods.text import read_text
 from sharpzo.types import Reason
 
@@ -34,5 +34,6 @@ register(
             "published": GdaSettings(views=10, ridge_views=10),
             "published/imagenet": GdaSettings(views=10, ridge_views=10, templates="ensemble"),
         },
+        views=own_views,
     )
 )

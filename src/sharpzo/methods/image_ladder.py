@@ -102,5 +102,6 @@ register(
         load=load,
         rename=rename,
         need=None,
+        images=True,
     )
 )

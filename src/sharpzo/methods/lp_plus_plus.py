@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from sharpzo.heads.lp_plus_plus import LpPlusPlusSettings, fit_lp_plus_plus
 from sharpzo.methods.photos import every_view, image_passes
-from sharpzo.methods.registry import Fit, Method, Task, register
+from sharpzo.methods.registry import Fit, Method, Task, own_views, register
 from sharpzo.methods.text import read_text
 from sharpzo.types import Reason
 
@@ -42,5 +42,6 @@ register(
             "published/imagenet": replace(_PUBLISHED, templates="ensemble"),
             "paper": replace(_PUBLISHED, alpha_gradient="fresh"),
         },
+        views=own_views,
     )
 )

@@ -7,7 +7,7 @@ import numpy as np
 from sharpzo.heads.kernel import KernelHead
 from sharpzo.heads.proker import ProKeRSettings, fit_proker
 from sharpzo.methods.photos import every_view, image_passes
-from sharpzo.methods.registry import Fit, Method, Task, register
+from sharpzo.methods.registry import Fit, Method, Task, own_views, register
 from sharpzo.methods.text import read_text
 from sharpzo.types import Reason
 
@@ -50,5 +50,6 @@ register(
             "published/sun397": _published((0.1, 10.0), (0.01, 10.0), (10, 10)),
         },
         load=KernelHead.from_arrays,
+        views=own_views,
     )
 )

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from sharpzo.heads.prolip import ProjectedHead, ProLipSettings, fit_prolip
 from sharpzo.methods.photos import image_passes, image_projection
-from sharpzo.methods.registry import Fit, Method, Task, register
+from sharpzo.methods.registry import Fit, Method, Task, own_views, register
 from sharpzo.methods.text import read_text, record_templates, recorded_templates
 from sharpzo.types import Array, Reason, TextTower
 
@@ -59,5 +59,8 @@ register(
         },
         load=ProjectedHead.from_arrays,
         rename=rename,
+        views=own_views,
+        images=True,
+        validation=lambda settings: max(len(settings.rates), len(settings.penalties)) > 1,
     )
 )

@@ -15,8 +15,8 @@ from sharpzo.methods.contexts import (
     prompt_objective,
     rename,
 )
-from sharpzo.methods.registry import Fit, Method, Task, register
-from sharpzo.methods.searching import search_until_spent
+from sharpzo.methods.registry import Fit, Task, own_views, register
+from sharpzo.methods.searching import SearchMethod, search_until_spent
 from sharpzo.objective import measure_smoothing
 from sharpzo.optim.cma import CmaSettings
 from sharpzo.optim.presets import PRESETS
@@ -165,7 +165,7 @@ _SHARPZO = PromptSettings(
 )
 
 register(
-    Method(
+    SearchMethod(
         "cma-es",
         "plain CMA-ES over a random projection of the context",
         replace(
@@ -175,29 +175,32 @@ register(
         fit,
         _family("bbt", "craft/"),
         rename=rename,
+        views=own_views,
         need=need,
         shared_context=True,
     )
 )
 register(
-    Method(
+    SearchMethod(
         "sharp-cma-es",
         "sharpness-aware CMA-ES: stage 1 of SharpZO alone",
         _PROJECTED,
         fit,
         rename=rename,
+        views=own_views,
         need=need,
         shared_context=True,
     )
 )
 register(
-    Method(
+    SearchMethod(
         "sharpzo",
         "SharpZO: sharpness-aware CMA-ES, then sparse zeroth-order descent",
         _SHARPZO,
         fit,
         {"projected": _PROJECTED_STAGES, **_family("paper/", "release")},
         rename=rename,
+        views=own_views,
         need=need,
         shared_context=True,
     )

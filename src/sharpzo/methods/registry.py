@@ -14,16 +14,16 @@ from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from sharpzo.budget import Budget
 from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.errors import InputError
 from sharpzo.heads.linear import LinearHead
-from sharpzo.memory import Need, matrices
+from sharpzo.memory import Need
 from sharpzo.metrics import accuracy
 from sharpzo.run import Listener
-from sharpzo.settings import override
+from sharpzo.settings import ViewSettings, override
 from sharpzo.types import (
     Array,
     Chosen,
@@ -33,7 +33,10 @@ from sharpzo.types import (
     Reason,
     Result,
     TextTower,
+    Views,
 )
+
+S = TypeVar("S")
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,10 +54,11 @@ class Task:
     """What a method may look at.
 
     ``views`` are augmented views of the training photos, view-major (row v * N + i is a view of
-    photo i): as many as the method's settings ask for in a field called ``views``, else None.
-    ``milestones`` are forwards at which a search keeps its choice of the time. ``begin`` is the
-    reading of `time.perf_counter` that seconds count from, those of the budget and of the fit: all
-    that a method does before its search is tuning, too. None: from the call of ``fit``.
+    photo i): as many as the method declares (`Method.views`), else None. ``images`` are there for
+    methods that declare them. ``milestones`` are forwards at which a search keeps its choice of the
+    time. ``begin`` is the reading of `time.perf_counter` that seconds count from, those of the
+    budget and of the fit: all that a method does before its search is tuning, too. None: from the
+    call of ``fit``.
     """
 
     train: Features
@@ -107,35 +111,46 @@ class Fit:
         )
 
 
-def map_and_covariance(settings: Any, tower: TextTower) -> Need:
-    """What a search over ``dim`` numbers keeps: its map, float32, and a covariance, which no search
-    has of more than 4,096 numbers."""
-    dim = getattr(settings, "dim", None) or 0
-    return Need(4 * tower.start.size * dim + matrices(min(dim, 4096)))
+def own_views(settings: ViewSettings) -> Views | None:
+    """`Method.views` of methods whose settings say how many they want."""
+    return Views(settings.views, settings.view_scale) if settings.views else None
 
 
-@dataclass(frozen=True)
-class Method:
+@dataclass(frozen=True, eq=False)
+class Method(Generic[S]):
     """A name, what it is in one line, default settings, published presets and the fit.
 
-    ``load`` rebuilds the head from an artefact's arrays. ``rename`` makes the classifier of class
-    names that training never saw, from the artefact's arrays and a tower for those names; None
-    where a method knows no names. ``need`` says what a fit with settings and a text tower takes in
-    memory, so that a limit can be planned for; None where it cannot. ``shared_context``: what it
-    tunes is one context for all class names, which cannot help a model that knows none of them.
+    What a method can do: ``load`` rebuilds the head from an artefact's arrays. ``rename`` makes the
+    classifier of class names that training never saw, from the artefact's arrays and a tower for
+    those names; None where a method knows no names. ``milestones``: its choice is kept at budgets
+    along one run.
+
+    What it needs, by its settings: ``views`` of each training photo (None: the photos alone).
+    ``images``: the photos themselves or their tower, in `Task.images`. ``need``: memory, with a
+    text tower, so that a limit can be planned for; None where it cannot be. ``validation``: whether
+    the validation photos choose anything. ``plan``: what a search spends without a budget of the
+    caller's.
+
+    ``shared_context``: what it tunes is one context for all class names, which cannot help a model
+    that knows none of them.
     """
 
     name: str
     summary: str
-    settings: Any
-    fit: Callable[[Any, Task], Fit]
-    presets: Mapping[str, Any] = field(default_factory=dict)
+    settings: S
+    fit: Callable[[S, Task], Fit]
+    presets: Mapping[str, S] = field(default_factory=dict)
     load: Callable[[Mapping[str, Array]], Head] = LinearHead.from_arrays
     rename: Callable[[Mapping[str, Array], TextTower], Head] | None = None
-    need: Callable[[Any, TextTower], Need] | None = map_and_covariance
+    milestones: bool = False
+    views: Callable[[S], Views | None] = lambda settings: None
+    images: bool = False
+    need: Callable[[S, TextTower], Need] | None = lambda settings, tower: Need()
+    validation: Callable[[S], bool] = lambda settings: True
+    plan: Callable[[S], Budget] = lambda settings: Budget()
     shared_context: bool = False
 
-    def configure(self, preset: str | None = None, changes: Mapping[str, Any] | None = None) -> Any:
+    def configure(self, preset: str | None = None, changes: Mapping[str, Any] | None = None) -> S:
         """Settings of a preset (None: the defaults) with dotted names changed."""
         if preset is not None and preset not in self.presets:
             known = ", ".join(self.presets) or "none"
@@ -143,10 +158,10 @@ class Method:
         return override(self.presets[preset] if preset else self.settings, changes or {})
 
 
-METHODS: dict[str, Method] = {}
+METHODS: dict[str, Method[Any]] = {}
 
 
-def register(method: Method) -> Method:
+def register(method: Method[S]) -> Method[S]:
     """Make a method selectable by its name everywhere."""
     if method.name in METHODS:
         raise InputError(f"a method called '{method.name}' exists already")
@@ -154,7 +169,7 @@ def register(method: Method) -> Method:
     return method
 
 
-def find(name: str) -> Method:
+def find(name: str) -> Method[Any]:
     """The method of that name, or an InputError that lists the known ones."""
     if name not in METHODS:
         raise InputError(f"there is no method '{name}'; known: {', '.join(METHODS)}")
@@ -191,7 +206,7 @@ def load_plugin(path: str | Path) -> None:
 _PLUGINS: set[str] = set()
 
 
-def fit(method: Method, settings: Any, task: Task) -> Fit:
+def fit(method: Method[S], settings: S, task: Task) -> Fit:
     """Fit and, where the method has not done so itself, measure validation accuracy."""
     begin = time.perf_counter() if task.begin is None else task.begin
     fitted = method.fit(settings, replace(task, begin=begin))

@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from sharpzo.methods.contexts import context_fit, linear_contexts, rename, wanted_views
-from sharpzo.methods.registry import Fit, Method, Task, map_and_covariance, register
-from sharpzo.methods.searching import SearchingSettings, search_until_spent
+from sharpzo.methods.registry import Fit, Task, own_views, register
+from sharpzo.methods.searching import (
+    SearchingSettings,
+    SearchMethod,
+    map_and_covariance,
+    search_until_spent,
+)
 from sharpzo.objective import TANGENT_COST, SlopeObjective
 from sharpzo.optim.presets import PRESETS
 from sharpzo.optim.sharpzo import SwitchSettings
@@ -91,14 +96,17 @@ _OURS = FastSettings(
 )
 
 register(
-    Method(
+    SearchMethod(
         "sharpzo-fast",
         "SharpZO with exact slopes by forward-mode tangents, no finite differences",
         _OURS,
         fit,
         {name: _published(name) for name in PRESETS if name.startswith("paper/")},
         rename=rename,
+        views=own_views,
         shared_context=True,
-        need=lambda settings, tower: replace(map_and_covariance(settings, tower), tangents=True),
+        need=lambda settings, tower: replace(
+            map_and_covariance(settings.dim, tower), tangents=True
+        ),
     )
 )

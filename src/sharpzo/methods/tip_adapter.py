@@ -15,7 +15,7 @@ from sharpzo.heads.tip_adapter import (
     fit_tip_adapter_f,
 )
 from sharpzo.methods.photos import image_passes, mean_views
-from sharpzo.methods.registry import Fit, Method, Task, register
+from sharpzo.methods.registry import Fit, Method, Task, own_views, register
 from sharpzo.methods.text import read_text
 from sharpzo.types import Features, Reason
 
@@ -128,6 +128,8 @@ register(
         {"published": replace(_tip("imagenet"), templates="run")}
         | {f"published/{name}": _tip(name) for name in _PUBLISHED},
         load=KernelHead.from_arrays,
+        views=own_views,
+        images=True,
     )
 )
 register(
@@ -139,5 +141,7 @@ register(
         {"published": replace(_tip_f("imagenet"), templates="run")}
         | {f"published/{name}": _tip_f(name) for name in _PUBLISHED},
         load=KernelHead.from_arrays,
+        views=own_views,
+        images=True,
     )
 )

@@ -50,5 +50,6 @@ register(
         fit_zero_shot,
         {"ensemble": replace(_DEFAULT, templates="ensemble")},
         rename=rename,
+        validation=lambda settings: False,
     )
 )

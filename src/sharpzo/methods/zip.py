@@ -8,8 +8,8 @@ import numpy as np
 
 from sharpzo.contexts import ZipContexts
 from sharpzo.methods.contexts import context_fit, prompt_objective, rename
-from sharpzo.methods.registry import Fit, Method, Task, register
-from sharpzo.methods.searching import SearchingSettings, search_until_spent
+from sharpzo.methods.registry import Fit, Task, own_views, register
+from sharpzo.methods.searching import SearchingSettings, SearchMethod, search_until_spent
 from sharpzo.optim.spsa import Spsa, SpsaSettings
 from sharpzo.rng import generator
 from sharpzo.settings import Count, Positive, Share, ViewSettings
@@ -86,13 +86,14 @@ _PUBLISHED = ZipSettings(
 _OURS = ZipSettings(search=SpsaSettings(a=0.1))
 
 register(
-    Method(
+    SearchMethod(
         "zip",
         "ZIP: SPSA over a low-rank prompt of 417 numbers",
         _OURS,
         fit,
         {"published": _PUBLISHED},
         rename=rename,
+        views=own_views,
         shared_context=True,
     )
 )

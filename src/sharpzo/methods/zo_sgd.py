@@ -13,8 +13,8 @@ from sharpzo.methods.contexts import (
     prompt_objective,
     rename,
 )
-from sharpzo.methods.registry import Fit, Method, Task, register
-from sharpzo.methods.searching import search_until_spent
+from sharpzo.methods.registry import Fit, Task, own_views, register
+from sharpzo.methods.searching import SearchMethod, map_and_covariance, search_until_spent
 from sharpzo.objective import measure_smoothing
 from sharpzo.optim.mezo import MeZo, MeZoSettings, Variant
 from sharpzo.rng import generator
@@ -91,13 +91,15 @@ _OURS = {
 _WHOLE = ZoSgdSettings(dim=None, search=MeZoSettings(learning_rate=0.1))
 
 register(
-    Method(
+    SearchMethod(
         "zo-sgd",
         "MeZO: zeroth-order descent along random directions; variants as presets",
         _OURS["plain"],
         fit,
         {**_OURS, "whole-context": _WHOLE, **_PRESETS},
         rename=rename,
+        views=own_views,
+        need=lambda settings, tower: map_and_covariance(settings.dim, tower),
         shared_context=True,
     )
 )

@@ -42,8 +42,8 @@ def toy_task(method: Method, setting: Setting = toy_setting, *, seed: int = 1) -
     wide = len(tower.projection)
     image = ToyImageTower(SIDE, features=wide)
     views = None
-    if many := getattr(settings, "views", 0):
-        views = _encoded(_photos(tower.class_names, 6, 1, jitter=0.1, times=many), image)
+    if wanted := method.views(settings):
+        views = _encoded(_photos(tower.class_names, 6, 1, jitter=0.1, times=wanted.many), image)
     return Task(
         _encoded(photos, image),
         _encoded(held_out, image),
@@ -51,7 +51,9 @@ def toy_task(method: Method, setting: Setting = toy_setting, *, seed: int = 1) -
         seed,
         Budget(forwards=FORWARDS),
         views=views,
-        images=Images(photos, held_out, lambda: ToyImageTower(SIDE, features=wide)),
+        images=Images(photos, held_out, lambda: ToyImageTower(SIDE, features=wide))
+        if method.images
+        else None,
     )
 
 
@@ -93,7 +95,7 @@ def artefacts_give_the_head_back(method: Method, setting: Setting = toy_setting)
 def budgets_are_respected(method: Method, setting: Setting = toy_setting) -> None:
     """A search spends at most its forwards, counts them all, and keeps its milestones."""
     fitted = _fit(method, setting, milestones=(20, FORWARDS))
-    if method.settings is None or not hasattr(method.settings, "validate_every"):
+    if not method.milestones:
         return  # no search: what it costs is its own
     demand(0 < fitted.forwards <= FORWARDS, f"{fitted.forwards} forwards of {FORWARDS}")
     demand(set(fitted.milestones) == {20, FORWARDS}, f"milestones {sorted(fitted.milestones)}")
@@ -125,6 +127,15 @@ def few_photos_are_enough(method: Method, setting: Setting = toy_setting) -> Non
         demand(scores.shape[1] == len(task.tower.class_names), f"{case}: {scores.shape}")
 
 
+def validation_chooses_only_if_declared(method: Method, setting: Setting = toy_setting) -> None:
+    """Where validation photos are declared to choose nothing, a fit without them is the same."""
+    if method.validation(_settings(method, setting)):
+        return
+    one, two = _fit(method, setting), _fit(method, setting, validation=None)
+    for name, array in _kept(one).items():
+        demand(np.array_equal(array, _kept(two)[name]), f"'{name}' changes with validation photos")
+
+
 def unseen_names_get_a_classifier(method: Method, setting: Setting = toy_setting) -> None:
     """Where ``rename`` is offered: other names work, and the known ones score as they did."""
     if method.rename is None:
@@ -147,6 +158,7 @@ METHOD_CHECKS = (
     artefacts_give_the_head_back,
     budgets_are_respected,
     few_photos_are_enough,
+    validation_chooses_only_if_declared,
     unseen_names_get_a_classifier,
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.feature_store import FeatureStore
 from sharpzo.towers.image import image_fingerprint, read_projection
 from sharpzo.towers.preprocess import Preprocessing
-from sharpzo.types import Array, Detour, Features, Sight
+from sharpzo.types import Array, Detour, Features, Sight, Views
 
 if TYPE_CHECKING:
     from sharpzo.towers.tower import OnnxImageTower
@@ -201,19 +201,14 @@ class _Encoding:
 
 
 def wanted_views(
-    checkpoint: Checkpoint, photos: LabelledPhotos, settings: Any, seed: int
+    checkpoint: Checkpoint, photos: LabelledPhotos, views: Views | None, seed: int
 ) -> dict[str, LabelledPhotos]:
-    """Return the augmented views that a method's settings ask for, as a split called ``views``.
-
-    As many of each photo as their field ``views`` says (nothing for 0 or without one), crops of a
-    share of ``view_scale``, as large as the image tower sees photos.
-    """
-    many = getattr(settings, "views", 0)
-    if not many:
+    """Return augmented views of photos, as large as the image tower sees these, as a split called
+    ``views``; nothing if none are wanted."""
+    if views is None:
         return {}
     side = max(Preprocessing.open(checkpoint).size)
-    scale = getattr(settings, "view_scale", (0.08, 1.0))
-    return {"views": augment(photos, many, side, seed, scale)}
+    return {"views": augment(photos, views.many, side, seed, views.scale)}
 
 
 def _joint(identity: str, way: str) -> str:
