@@ -107,6 +107,7 @@ def test_damaged_weights(folder):
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "LFS"),
         (b"", "not a safetensors file"),
         ((5).to_bytes(8, "little") + b"{nope" + data, "damaged header"),
+        ((13).to_bytes(8, "little") + b'{"a":{"b":1}}' + data, "tensor 'a': object missing"),
     ):
         path.write_bytes(damage)
         with pytest.raises(CheckpointError, match=message):
@@ -123,10 +124,13 @@ def test_damaged_weights(folder):
         ({"text_config": {"model_type": "clip_text_model", "num_attention_heads": 7}}, "multiple"),
         ({"text_config": {"model_type": "clip_text_model", "eos_token_id": [1, 2]}}, "eos_token"),
         ({"vision_config": {"model_type": "dinov2", "use_swiglu_ffn": True}}, "SwiGLU"),
-        ({"vision_config": {"model_type": "dinov2", "patch_size": [14, 16]}}, "not square"),
+        (
+            {"vision_config": {"model_type": "dinov2", "patch_size": [14, 16]}},
+            "patch_size is .14, 16.; one",
+        ),
         ({"text_config": {}}, "no model_type"),
     ],
-)
+)  # fmt: skip
 def test_unsupported_architectures(folder, change, message):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, **change}))

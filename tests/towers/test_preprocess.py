@@ -101,6 +101,9 @@ def test_the_thinnest_photos_take_no_memory(shape):
         {"do_resize": False, "do_center_crop": False},
         {"size": {"longest_edge": 224}},
         {"do_pad": True},
+        {"size": "large"},
+        {"crop_size": {"height": 224.5, "width": 224}},
+        {"image_mean": [0.5, 0.5]},
     ],
 )
 def test_what_is_not_read(raw):

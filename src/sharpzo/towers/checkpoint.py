@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sharpzo.errors import CheckpointError, InputError
-from sharpzo.towers.config import ImageConfig, TextConfig, parse_image, parse_text
+from sharpzo.towers.config import ImageConfig, TextConfig, parse_image, parse_text, read_json
 from sharpzo.towers.weights import Weights, files
 from sharpzo.types import Array
 
@@ -150,21 +150,6 @@ def resolve(model: str | Path | None = None) -> Path:
     raise InputError(
         f"{str(model)!r} is neither a folder nor a hub id like 'openai/clip-vit-base-patch32'"
     )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return a JSON object from a file of the checkpoint."""
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"{path} is missing; a model folder in Hugging Face layout is needed"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is not readable JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} holds {type(value).__name__}, not a JSON object")
-    return value
 
 
 def _download(name: str) -> Path:

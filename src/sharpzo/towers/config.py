@@ -7,55 +7,42 @@ graphs rely on the text tower being causal, so an unknown one must never slip th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+from msgspec import field
 
 from sharpzo.errors import CheckpointError
+from sharpzo.settings import Count, NotNegative, Positive
 
-Settings = Mapping[str, Any]
-
-ACTIVATIONS = ("gelu", "quick_gelu")
-
-# CLIPTextConfig, CLIPVisionConfig and Dinov2Config of transformers 5.23; older ones agree.
-TEXT_DEFAULTS = {
-    "model_type": "clip_text_model", "vocab_size": 49408, "hidden_size": 512,
-    "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 8,
-    "max_position_embeddings": 77, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5,
-    "bos_token_id": 49406, "eos_token_id": 49407,
-}  # fmt: skip
-CLIP_IMAGE_DEFAULTS = {
-    "model_type": "clip_vision_model", "hidden_size": 768, "intermediate_size": 3072,
-    "num_hidden_layers": 12, "num_attention_heads": 12, "num_channels": 3, "image_size": 224,
-    "patch_size": 32, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5,
-}  # fmt: skip
-DINOV2_DEFAULTS = {
-    "model_type": "dinov2", "hidden_size": 768, "mlp_ratio": 4, "num_hidden_layers": 12,
-    "num_attention_heads": 12, "num_channels": 3, "image_size": 224, "patch_size": 14,
-    "hidden_act": "gelu", "layer_norm_eps": 1e-6, "qkv_bias": True, "use_swiglu_ffn": False,
-}  # fmt: skip
+T = TypeVar("T")
+Json = Mapping[str, Any]
+Activation = Literal["gelu", "quick_gelu"]
 
 
-@dataclass(frozen=True)
-class TextConfig:
+class TextConfig(msgspec.Struct, frozen=True):
     """A causal CLIP text transformer: sizes, activation and the rule that finds EOS.
 
     ``eos_id`` 2 stands for transformers' legacy rule (features at the highest token id, as in
-    OpenAI's own code); any other value pools at the first token equal to it.
+    OpenAI's own code); any other value pools at the first token equal to it. The defaults are those
+    of CLIPTextConfig of transformers 5.23; older ones agree.
     """
 
-    vocabulary: int
-    width: int
-    mlp_width: int
-    layers: int
-    heads: int
-    context_length: int
-    activation: str
-    norm_eps: float
-    sos_id: int
-    eos_id: int
-    projection: int
-    causal: bool = True
+    vocabulary: Count = field(name="vocab_size", default=49408)
+    width: Count = field(name="hidden_size", default=512)
+    mlp_width: Count = field(name="intermediate_size", default=2048)
+    layers: Count = field(name="num_hidden_layers", default=12)
+    heads: Count = field(name="num_attention_heads", default=8)
+    context_length: Count = field(name="max_position_embeddings", default=77)
+    activation: Activation = field(name="hidden_act", default="quick_gelu")
+    norm_eps: NotNegative = field(name="layer_norm_eps", default=1e-5)
+    sos_id: int = field(name="bos_token_id", default=49406)
+    eos_id: int = field(name="eos_token_id", default=49407)
+    projection: Count = field(name="projection_dim", default=512)
+    causal: bool = field(name="is_causal", default=True)  # since transformers 5
 
     @property
     def legacy_pooling(self) -> bool:
@@ -63,92 +50,117 @@ class TextConfig:
         return self.eos_id == 2
 
 
-@dataclass(frozen=True)
-class ImageConfig:
+class ImageConfig(msgspec.Struct, frozen=True):
     """A vision transformer that is read at its class token: sizes and family."""
 
     family: Literal["clip", "dinov2"]
-    width: int
-    mlp_width: int
-    layers: int
-    heads: int
-    patch: int
-    image_size: int
-    activation: str
-    norm_eps: float
-    projection: int
+    width: Count = field(name="hidden_size")
+    mlp_width: Count = field(name="intermediate_size")
+    layers: Count = field(name="num_hidden_layers")
+    heads: Count = field(name="num_attention_heads")
+    patch: Count = field(name="patch_size")
+    image_size: Count
+    activation: Activation = field(name="hidden_act")
+    norm_eps: NotNegative = field(name="layer_norm_eps")
+    projection: Count = field(name="projection_dim")
 
 
-def parse_text(config: Settings) -> TextConfig:
+class _Dinov2(msgspec.Struct):
+    """What Dinov2Config says otherwise than CLIPVisionConfig."""
+
+    hidden_size: Count
+    mlp_ratio: Positive = 4
+    qkv_bias: bool = True
+    use_swiglu_ffn: bool = False
+
+
+# CLIPVisionConfig and Dinov2Config of transformers 5.23; older ones agree.
+_IMAGE = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
+          "num_attention_heads": 12, "num_channels": 3, "image_size": 224}  # fmt: skip
+_CLIP = {"patch_size": 32, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
+_DINOV2 = {"patch_size": 14, "hidden_act": "gelu", "layer_norm_eps": 1e-6}
+
+
+def convert(raw: Any, kind: type[T], where: str) -> T:
+    """Return JSON as a type; raises `CheckpointError`, with its place in the file ``where``.
+
+    >>> convert({"hidden_size": "wide"}, TextConfig, "config.json: text_config")
+    Traceback (most recent call last):
+        ...
+    sharpzo.errors.CheckpointError: config.json: text_config.hidden_size: expected `int`, got `str`
+    """
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        what, _, path = str(error).partition(" - at `$")
+        message = f"{where}{path.rstrip('`')}: {what[0].lower()}{what[1:]}"
+        raise CheckpointError(message) from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return a JSON object from a file of the checkpoint."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path} is missing; a model folder in Hugging Face layout is needed"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is not readable JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} holds {type(value).__name__}, not a JSON object")
+    return value
+
+
+def parse_text(config: Json) -> TextConfig:
     """Return the text tower's settings from the whole `config.json`.
 
     >>> parse_text({"model_type": "clip", "text_config": {"hidden_size": 64}}).width
     64
     """
-    raw = {**TEXT_DEFAULTS, **_part(config, "text")}
-    if raw["model_type"] != "clip_text_model":
+    raw = {**_part(config, "text"), "projection_dim": config.get("projection_dim") or 512}
+    kind = raw.get("model_type", "clip_text_model")
+    if kind != "clip_text_model":
         raise CheckpointError(
-            f"text tower of type {raw['model_type']!r} is not supported: only the causal CLIP text "
-            "transformer ('clip_text_model') is, because features are computed up to EOS alone"
+            f"text tower of type {kind!r} is not supported: only the causal CLIP text transformer "
+            "('clip_text_model') is, because features are computed up to EOS alone"
         )
-    eos = raw["eos_token_id"]
-    if isinstance(eos, list) and len(eos) == 1:
-        eos = eos[0]
-    if not isinstance(eos, int):
-        raise CheckpointError(f"eos_token_id of the text tower is {eos!r}; one integer is needed")
-    return TextConfig(
-        vocabulary=raw["vocab_size"],
-        width=raw["hidden_size"],
-        mlp_width=raw["intermediate_size"],
-        layers=raw["num_hidden_layers"],
-        heads=_heads(raw, "text"),
-        context_length=raw["max_position_embeddings"],
-        activation=_activation(raw, "text"),
-        norm_eps=raw["layer_norm_eps"],
-        sos_id=raw["bos_token_id"],
-        eos_id=eos,
-        projection=config.get("projection_dim") or 512,
-        causal=bool(raw.get("is_causal", True)),  # transformers 5 lets a configuration say so
-    )
+    raw |= {name: _one(raw, name) for name in ("eos_token_id",) if name in raw}
+    found = convert(raw, TextConfig, "config.json: text_config")
+    _check_heads(found, "text")
+    return found
 
 
-def parse_image(config: Settings) -> ImageConfig:
+def parse_image(config: Json) -> ImageConfig:
     """Return the image tower's settings from the whole `config.json`.
 
     >>> parse_image({"model_type": "clip", "vision_config": {"patch_size": 16}}).patch
     16
     """
-    part = _part(config, "vision")
-    family = part.get("model_type", "clip_vision_model")
-    if family == "clip_vision_model":
-        raw = {**CLIP_IMAGE_DEFAULTS, **part}
-        mlp_width = raw["intermediate_size"]
-    elif family == "dinov2":
-        raw = {**DINOV2_DEFAULTS, **part}
-        mlp_width = int(raw["hidden_size"] * raw["mlp_ratio"])
-        if raw["use_swiglu_ffn"] or not raw["qkv_bias"]:
+    part, where = _part(config, "vision"), "config.json: vision_config"
+    kind = part.get("model_type", "clip_vision_model")
+    if kind == "clip_vision_model":
+        raw = {**_IMAGE, **_CLIP, **part, "family": "clip"}
+    elif kind == "dinov2":
+        raw = {**_IMAGE, **_DINOV2, **part, "family": "dinov2"}
+        more = convert(raw, _Dinov2, where)
+        raw["intermediate_size"] = int(more.hidden_size * more.mlp_ratio)
+        if more.use_swiglu_ffn or not more.qkv_bias:
             raise CheckpointError("DINOv2 with SwiGLU or without query biases is not supported")
     else:
         raise CheckpointError(
-            f"image tower of type {family!r} is not supported: use 'clip_vision_model' or 'dinov2'"
+            f"image tower of type {kind!r} is not supported: use 'clip_vision_model' or 'dinov2'"
         )
     if raw["num_channels"] != 3:
         raise CheckpointError(f"image tower has {raw['num_channels']} channels; 3 are needed")
-    return ImageConfig(
-        family="dinov2" if family == "dinov2" else "clip",
-        width=raw["hidden_size"],
-        mlp_width=mlp_width,
-        layers=raw["num_hidden_layers"],
-        heads=_heads(raw, "image"),
-        patch=_side(raw["patch_size"], "patch_size"),
-        image_size=_side(raw["image_size"], "image_size"),
-        activation=_activation(raw, "image"),
-        norm_eps=raw["layer_norm_eps"],
-        projection=config.get("projection_dim") or 512,
-    )
+    raw |= {name: _one(raw, name) for name in ("patch_size", "image_size")}
+    raw["projection_dim"] = config.get("projection_dim") or 512
+    found = convert(raw, ImageConfig, where)
+    _check_heads(found, "image")
+    return found
 
 
-def _part(config: Settings, name: str) -> dict[str, Any]:
+def _part(config: Json, name: str) -> dict[str, Any]:
     kind = config.get("model_type")
     if kind not in ("clip", "vision-text-dual-encoder"):
         raise CheckpointError(
@@ -159,30 +171,24 @@ def _part(config: Settings, name: str) -> dict[str, Any]:
     part = config.get(f"{name}_config_dict")
     if part is None:
         part = config.get(f"{name}_config")
-    if part is None:
-        part = {}
+    part = convert({} if part is None else part, dict[str, Any], f"config.json: {name}_config")
     if kind != "clip" and "model_type" not in part:
         raise CheckpointError(f"config.json says no model_type in {name}_config")
     return {key: value for key, value in part.items() if value is not None}
 
 
-def _heads(raw: Settings, tower: str) -> int:
-    width, heads = raw["hidden_size"], raw["num_attention_heads"]
-    if width % heads:
-        raise CheckpointError(f"{tower} tower: width {width} is not a multiple of {heads} heads")
-    return int(heads)
+def _one(raw: Json, name: str) -> Any:
+    """The number that a list repeats; `CheckpointError` for a list of several."""
+    value = raw[name]
+    if not isinstance(value, list):
+        return value
+    if not value or value != value[:1] * len(value):
+        raise CheckpointError(f"config.json: {name} is {value}; one number is needed")
+    return value[0]
 
 
-def _activation(raw: Settings, tower: str) -> str:
-    if raw["hidden_act"] not in ACTIVATIONS:
+def _check_heads(config: TextConfig | ImageConfig, tower: str) -> None:
+    if config.width % config.heads:
         raise CheckpointError(
-            f"{tower} tower: activation {raw['hidden_act']!r} is not one of {ACTIVATIONS}"
+            f"{tower} tower: width {config.width} is not a multiple of {config.heads} heads"
         )
-    return str(raw["hidden_act"])
-
-
-def _side(value: int | list[int], name: str) -> int:
-    sides = [value] if isinstance(value, int) else list(value)
-    if len(set(sides)) != 1:
-        raise CheckpointError(f"{name} {value} is not square; one number is needed")
-    return int(sides[0])

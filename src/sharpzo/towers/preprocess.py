@@ -6,10 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from sharpzo.errors import CheckpointError, InputError
-from sharpzo.towers.checkpoint import Checkpoint, read_json
+from sharpzo.settings import Count
+from sharpzo.towers.checkpoint import Checkpoint
+from sharpzo.towers.config import convert, read_json
 from sharpzo.types import Array
 
 if TYPE_CHECKING:
@@ -17,8 +20,28 @@ if TYPE_CHECKING:
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-
+FILE = "preprocessor_config.json"
 THIN = 8  # times the crop's area: what would be resized to more is cropped first
+
+
+_Size = Count | dict[str, Count]
+_Colours = tuple[float | int, float | int, float | int]
+
+
+class _Processor(msgspec.Struct):
+    """A CLIPImageProcessor or BitImageProcessor as transformers saves it."""
+
+    do_resize: bool | None = True
+    size: _Size = 224
+    resample: int = 3
+    do_center_crop: bool | None = True
+    crop_size: _Size = 224
+    do_rescale: bool | None = True
+    rescale_factor: float | int | None = 1 / 255
+    do_normalize: bool | None = True
+    image_mean: _Colours | None = None
+    image_std: _Colours | None = None
+    do_pad: bool | None = False
 
 
 @dataclass(frozen=True)
@@ -40,7 +63,7 @@ class Preprocessing:
     @classmethod
     def open(cls, checkpoint: Checkpoint) -> Preprocessing:
         """Read `preprocessor_config.json`; without that file, CLIP's way at the tower's size."""
-        path = checkpoint.folder / "preprocessor_config.json"
+        path = checkpoint.folder / FILE
         if not path.is_file():
             side = checkpoint.image.image_size
             return cls(resize=side, crop=(side, side))
@@ -53,23 +76,25 @@ class Preprocessing:
         >>> Preprocessing.parse({"size": 336, "crop_size": 336}).size
         (336, 336)
         """
-        if raw.get("do_pad"):
-            raise CheckpointError("preprocessor_config.json asks for padding, which is not done")
-        resize = _edge(raw.get("size", 224)) if raw.get("do_resize", True) else None
-        crop = _square(raw.get("crop_size", 224)) if raw.get("do_center_crop", True) else None
+        found = convert(raw, _Processor, FILE)
+        if found.do_pad:
+            raise CheckpointError(f"{FILE} asks for padding, which is not done")
+        resize = _edge(found.size) if found.do_resize else None
+        crop = _edge(found.crop_size) if found.do_center_crop else None
+        crop = (crop, crop) if isinstance(crop, int) else crop
         made = cls(
             resize=resize,
             crop=crop,
-            resample=int(raw.get("resample", 3)),
-            rescale=raw.get("rescale_factor", 1 / 255) if raw.get("do_rescale", True) else None,
-            mean=tuple(raw.get("image_mean") or CLIP_MEAN),
-            std=tuple(raw.get("image_std") or CLIP_STD),
-            normalize=raw.get("do_normalize", True),
+            resample=found.resample,
+            rescale=found.rescale_factor if found.do_rescale else None,
+            mean=found.image_mean or CLIP_MEAN,
+            std=found.image_std or CLIP_STD,
+            normalize=bool(found.do_normalize),
         )
         if crop is None and not isinstance(resize, tuple):
             raise CheckpointError(
-                "preprocessor_config.json leaves photos of different sizes: it needs a crop or a "
-                "resize to a fixed height and width"
+                f"{FILE} leaves photos of different sizes: it needs a crop or a resize to a fixed "
+                "height and width"
             )
         return made
 
@@ -154,19 +179,12 @@ def _crop(pixels: Array, height: int, width: int) -> Array:
     return pixels[top : top + height, left : left + width]
 
 
-def _edge(size: Any) -> int | tuple[int, int]:
-    if isinstance(size, Mapping):
-        if set(size) == {"shortest_edge"}:
-            return int(size["shortest_edge"])
-        if set(size) == {"height", "width"}:
-            return int(size["height"]), int(size["width"])
-    elif isinstance(size, int):
-        return size
-    raise CheckpointError(
-        f"preprocessor_config.json: size {size!r} is neither shortest_edge nor height and width"
-    )
-
-
-def _square(size: Any) -> tuple[int, int]:
-    edge = _edge(size)
-    return edge if isinstance(edge, tuple) else (edge, edge)
+def _edge(size: _Size) -> int | tuple[int, int]:
+    match size:
+        case int():
+            return size
+        case {"shortest_edge": edge} if len(size) == 1:
+            return edge
+        case {"height": height, "width": width} if len(size) == 2:
+            return height, width
+    raise CheckpointError(f"{FILE}: size {size} is neither shortest_edge nor height and width")

@@ -12,14 +12,31 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from sharpzo.errors import CheckpointError
+from sharpzo.settings import CountOrZero
+from sharpzo.towers.config import convert, read_json
 from sharpzo.types import Array
 
 _WIDTHS = {"F32": 4, "F16": 2, "BF16": 2}
 _SLICE = 1 << 20
 _HEADER_LIMIT = 100_000_000  # as in safetensors itself: a longer header is damage, not a model
+
+
+class _Tensor(msgspec.Struct):
+    """What a header says of a tensor; bytes are counted from the end of the header."""
+
+    dtype: str
+    shape: tuple[CountOrZero, ...]
+    data_offsets: tuple[CountOrZero, CountOrZero]
+
+
+class _Index(msgspec.Struct):
+    """Which file holds each tensor."""
+
+    weight_map: dict[str, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,10 +130,7 @@ def files(folder: Path) -> list[Path]:
             f"{folder} holds neither model.safetensors nor model.safetensors.index.json; "
             "weights in other formats are not read, convert them with transformers"
         )
-    try:
-        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{index} is not a safetensors index: {error}") from error
+    names = sorted(set(convert(read_json(index), _Index, str(index)).weight_map.values()))
     for name in names:
         if Path(name).name != name or not (folder / name).is_file():
             raise CheckpointError(f"{index} names {name!r}, which is not a file in that folder")
@@ -143,11 +157,9 @@ def _read_header(file: Path) -> dict[str, _Entry]:
     for name, entry in header.items():
         if name == "__metadata__":
             continue
-        try:
-            dtype, shape = entry["dtype"], tuple(int(side) for side in entry["shape"])
-            begin, end = (8 + length + int(place) for place in entry["data_offsets"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{file}: entry of tensor {name!r} is damaged") from error
+        tensor = convert(entry, _Tensor, f"{file}: entry of tensor {name!r}")
+        dtype, shape = tensor.dtype, tensor.shape
+        begin, end = (8 + length + place for place in tensor.data_offsets)
         wanted = int(np.prod(shape, dtype=np.int64)) * _WIDTHS.get(dtype, 0)
         if end > size or (dtype in _WIDTHS and end - begin != wanted):
             raise CheckpointError(
