@@ -20,7 +20,7 @@ LAYERS = [
     {"methods"},
     {"run"},
     {"evaluate", "objective"},
-    {"contexts", "optim", "heads"},
+    {"contexts", "optim", "linear"},
     {"towers"},
     {"data"},
     {"artifact"},

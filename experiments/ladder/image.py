@@ -29,12 +29,11 @@ from run import DATASETS, photos
 from safetensors.numpy import load_file, save_file
 
 from sharpzo.data.dataset import LabelledPhotos
-from sharpzo.heads.image_ladder import Shown, TunedHead, fit_image_ladder, named
-from sharpzo.heads.ladder import fit_ladder, other_names
-from sharpzo.heads.tail import Seen
-from sharpzo.heads.tuned import Factors
 from sharpzo.methods import find
-from sharpzo.methods.image_ladder import see
+from sharpzo.methods.factors import Factors
+from sharpzo.methods.image_ladder import Shown, TunedHead, fit_image_ladder, named, see
+from sharpzo.methods.ladder import fit_ladder, other_names
+from sharpzo.methods.last_block import Seen
 from sharpzo.metrics import accuracy, calibration_error, cross_entropy, normalise, softmax
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.tower import OnnxImageTower, OnnxTextTower

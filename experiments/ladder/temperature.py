@@ -23,8 +23,8 @@ import numpy as np
 from run import DATASETS, photos
 
 from sharpzo.data.dataset import LabelledPhotos
-from sharpzo.heads.ladder import fit_ladder
 from sharpzo.methods import find
+from sharpzo.methods.ladder import fit_ladder
 from sharpzo.metrics import accuracy, calibration_error, normalise, softmax
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.features import encode

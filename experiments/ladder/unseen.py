@@ -9,7 +9,7 @@ validation) that the fit has not seen. Halves: CoOp's, the same swapped, random 
 
 * ``projection``: the method, a change of the text projection that all names share;
 * ``norm``: gains and biases of the text tower's final norm, the same loss, penalty by validation;
-* ``kernel w``: equation 1 of heads/ladder.py with offsets that spread to names of like states,
+* ``kernel w``: equation 1 of methods/ladder.py with offsets that spread to names of like states,
   d(h) = sum_k g_k exp(-|h - h_k|**2 / 2 (w s)**2), s the root mean square distance between the
   trained names; w = 0 gives a name without photos its text, which is what ``ladder`` does;
 * ``kernel by classes``: of these widths the one with the best mean over classes left out in thirds.
@@ -25,9 +25,9 @@ from typing import Any
 
 import numpy as np
 
-from sharpzo.heads.choose import choose
-from sharpzo.heads.projection import ProjectionSettings, fit_projection
 from sharpzo.lbfgs import minimise
+from sharpzo.methods.choose import choose
+from sharpzo.methods.projection import ProjectionSettings, fit_projection
 from sharpzo.metrics import accuracy, normalise, softmax
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.features import encode

@@ -14,7 +14,7 @@ import json
 import sys
 from pathlib import Path
 
-from sharpzo.heads.projection import ProjectionSettings, fit_projection
+from sharpzo.methods.projection import ProjectionSettings, fit_projection
 from sharpzo.metrics import accuracy, normalise
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.tower import OnnxTextTower

@@ -15,10 +15,10 @@ from sharpzo.budget import Budget
 from sharpzo.data.dataset import TEMPLATE, Dataset, LabelledPhotos
 from sharpzo.errors import InputError
 from sharpzo.evaluate import AmongSome, Evaluation, evaluate
-from sharpzo.heads.by_detour import detours
 from sharpzo.memory import Need, parse_size, peak_memory_mb
 from sharpzo.methods import Fit, Images, Method, Task, find, fit
 from sharpzo.methods.chance import cautions
+from sharpzo.methods.detours import detours
 from sharpzo.methods.zero_shot import zero_shot_head
 from sharpzo.settings import as_dict, check_path, integer
 from sharpzo.towers.features import Progress, wanted_views

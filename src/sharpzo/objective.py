@@ -14,7 +14,7 @@ import numpy as np
 
 from sharpzo.contexts import ContextMap, Contexts
 from sharpzo.errors import InputError
-from sharpzo.heads.linear import LinearHead
+from sharpzo.linear import LinearHead
 from sharpzo.metrics import accuracy, cross_entropy, loss_and_error, normalise, through_norm
 from sharpzo.rng import generator
 from sharpzo.types import (

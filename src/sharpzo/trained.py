@@ -18,10 +18,10 @@ from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.data.photo import Photo
 from sharpzo.errors import ArtifactError, InputError
 from sharpzo.evaluate import Evaluation, evaluate
-from sharpzo.heads.by_detour import detours
 from sharpzo.journal import Journal, read_journal
 from sharpzo.memory import Need, parse_size
 from sharpzo.methods import METHODS, Method, find
+from sharpzo.methods.detours import detours
 from sharpzo.metrics import normalise, softmax
 from sharpzo.settings import check_path
 from sharpzo.towers.features import Progress

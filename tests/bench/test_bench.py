@@ -24,7 +24,7 @@ from sharpzo.towers.feature_store import FeatureStore
 PLUGIN = """
 import os, signal
 from pathlib import Path
-from sharpzo.heads.linear import LinearHead
+from sharpzo.linear import LinearHead
 from sharpzo.methods import Fit, Method, register
 from sharpzo.methods.zero_shot import ZeroShotSettings
 from sharpzo.types import Reason

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sharpzo.heads.linear import LinearHead
+from sharpzo.linear import LinearHead
 from sharpzo.methods import METHODS, Fit, Method
 from sharpzo.methods.zero_shot import ZeroShotSettings
 from sharpzo.testing import METHOD_CHECKS, check_method, toy_setting

@@ -5,12 +5,12 @@ import pytest
 
 from fakes import FakeTower, make_features
 from sharpzo.errors import ArtifactError, InputError
-from sharpzo.heads.cached import class_means
-from sharpzo.heads.choose import choose, rank
-from sharpzo.heads.gda import GdaSettings, fit_gda
-from sharpzo.heads.kernel import KernelHead
-from sharpzo.heads.proker import ProKeRSettings, fit_proker
-from sharpzo.heads.tip_adapter import TipSettings, fit_tip_adapter
+from sharpzo.methods.cached import class_means
+from sharpzo.methods.choose import choose, rank
+from sharpzo.methods.gda import GdaSettings, fit_gda
+from sharpzo.methods.kernel import KernelHead
+from sharpzo.methods.proker import ProKeRSettings, fit_proker
+from sharpzo.methods.tip_adapter import TipSettings, fit_tip_adapter
 from sharpzo.metrics import accuracy, cross_entropy, normalise
 from sharpzo.types import Features
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from sharpzo.errors import ArtifactError, InputError
-from sharpzo.heads.by_detour import detours
-from sharpzo.heads.decoder import Moments, decode, gelu, initial, resize, shapes, unflatten
-from sharpzo.heads.linear import LinearHead
-from sharpzo.heads.prompted import Coordinator, PromptedHead, add_prompts
+from sharpzo.linear import LinearHead
+from sharpzo.methods.decoder import Moments, decode, gelu, initial, resize, shapes, unflatten
+from sharpzo.methods.detours import detours
+from sharpzo.methods.prompted import Coordinator, PromptedHead, add_prompts
 from sharpzo.types import Features
 
 torch = pytest.importorskip("torch")

@@ -8,10 +8,10 @@ import pytest
 from fakes import FakeTower, make_features
 from sharpzo.data.layouts import IMAGENET_TEMPLATES
 from sharpzo.errors import InputError
-from sharpzo.heads.tip_adapter import TipFSettings
 from sharpzo.methods import Images, Task, find, fit
 from sharpzo.methods.photos import mean_views
 from sharpzo.methods.text import read_text, record_templates, recorded_templates
+from sharpzo.methods.tip_adapter import TipFSettings
 from sharpzo.metrics import accuracy, normalise
 from sharpzo.rng import generator
 
@@ -152,7 +152,7 @@ def test_tip_adapter_f_trains_on_the_views_after_its_keys():
     expected = fit(method, settings, task(TRAIN, views=views)).head
     last = views.take(np.tile(np.arange(48, 72), 1))
     keys = mean_views(task(TRAIN, views=views), 2)
-    from sharpzo.heads.tip_adapter import fit_tip_adapter_f
+    from sharpzo.methods.tip_adapter import fit_tip_adapter_f
 
     by_hand, _ = fit_tip_adapter_f(
         keys, TRAIN, last, read_text(TOWER).features, TOWER.logit_scale, None, settings

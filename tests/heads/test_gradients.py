@@ -5,11 +5,11 @@ import pytest
 
 from fakes import FakeTower, make_features
 from sharpzo.errors import ArtifactError, InputError
-from sharpzo.heads import clap, lp_plus_plus, prolip, tip_adapter
-from sharpzo.heads.kernel import KernelHead
-from sharpzo.heads.lp_plus_plus import LpPlusPlusSettings, Parameters
-from sharpzo.heads.prolip import ProjectedHead
-from sharpzo.heads.tip_adapter import TipFSettings
+from sharpzo.methods import clap, lp_plus_plus, prolip, tip_adapter
+from sharpzo.methods.kernel import KernelHead
+from sharpzo.methods.lp_plus_plus import LpPlusPlusSettings, Parameters
+from sharpzo.methods.prolip import ProjectedHead
+from sharpzo.methods.tip_adapter import TipFSettings
 from sharpzo.metrics import accuracy, normalise
 from sharpzo.types import Features
 

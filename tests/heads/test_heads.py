@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 
 from fakes import FakeTower, make_features
 from sharpzo.errors import ArtifactError
-from sharpzo.heads.linear import LinearHead
-from sharpzo.heads.linear_probe import LinearProbeSettings, fit_linear_probe
-from sharpzo.heads.projection import ProjectionSettings, fit_projection
 from sharpzo.lbfgs import minimise
+from sharpzo.linear import LinearHead
+from sharpzo.methods.linear_probe import LinearProbeSettings, fit_linear_probe
+from sharpzo.methods.projection import ProjectionSettings, fit_projection
 from sharpzo.metrics import accuracy, normalise
 from sharpzo.types import Features
 

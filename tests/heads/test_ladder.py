@@ -7,8 +7,8 @@ import pytest
 
 from sharpzo.data.demo import CLASS_NAMES
 from sharpzo.errors import ArtifactError
-from sharpzo.heads import ladder
-from sharpzo.heads.ladder import LadderSettings, fit_ladder, other_names
+from sharpzo.methods import ladder
+from sharpzo.methods.ladder import LadderSettings, fit_ladder, other_names
 from sharpzo.metrics import normalise
 from sharpzo.types import Features
 

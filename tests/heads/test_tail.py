@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sharpzo.heads.tail import Seen, forward, gradient
+from sharpzo.methods.last_block import Seen, forward, gradient
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.tower import OnnxImageTower
 from sharpzo.types import Tail

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from sharpzo.data.demo import CLASS_NAMES
-from sharpzo.heads import ladder
-from sharpzo.heads.ladder import LadderSettings, fit_ladder
-from sharpzo.heads.temperature import centre, choose_temperature, spread
+from sharpzo.methods import ladder
+from sharpzo.methods.ladder import LadderSettings, fit_ladder
+from sharpzo.methods.temperature import centre, choose_temperature, spread
 from sharpzo.metrics import normalise, softmax
 from sharpzo.types import Features
 

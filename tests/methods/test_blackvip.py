@@ -8,9 +8,9 @@ import pytest
 from sharpzo.budget import Budget
 from sharpzo.classifier import PromptClassifier
 from sharpzo.errors import InputError
-from sharpzo.heads.decoder import initial
 from sharpzo.methods import find, fit
 from sharpzo.methods.blackvip import BlackVipSettings, steps_within
+from sharpzo.methods.decoder import initial
 from sharpzo.methods.pixels import PixelObjective
 from sharpzo.methods.zero_shot import zero_shot_head
 from sharpzo.metrics import cross_entropy, normalise

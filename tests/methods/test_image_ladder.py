@@ -11,14 +11,12 @@ import pytest
 from sharpzo.classifier import PromptClassifier
 from sharpzo.errors import ArtifactError, InputError
 from sharpzo.fitting import Fitter
-from sharpzo.heads import image_ladder
-from sharpzo.heads.image_ladder import TunedHead
-from sharpzo.heads.linear import LinearHead
-from sharpzo.heads.tail import Seen
-from sharpzo.heads.tuned import Factors, error_slopes, tune
-from sharpzo.methods import find, fit
-from sharpzo.methods.image_ladder import see
+from sharpzo.linear import LinearHead
+from sharpzo.methods import find, fit, image_ladder
+from sharpzo.methods.factors import Factors, error_slopes, tune
+from sharpzo.methods.image_ladder import TunedHead, see
 from sharpzo.methods.ladder import record_names
+from sharpzo.methods.last_block import Seen
 from sharpzo.metrics import cross_entropy, normalise
 from sharpzo.testing.methods import toy_task
 from sharpzo.testing.toys import ToyImageTower, ToyTower

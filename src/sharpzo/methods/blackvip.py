@@ -12,8 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from sharpzo.budget import Budget
 from sharpzo.errors import InputError
-from sharpzo.heads.decoder import PARAMETERS, initial
-from sharpzo.heads.prompted import Coordinator, PromptedHead
+from sharpzo.methods.decoder import PARAMETERS, initial
 from sharpzo.methods.pixels import PixelObjective
 from sharpzo.methods.registry import Fit, Images, Task, own_views, register
 from sharpzo.methods.searching import SearchingSettings, SearchMethod, search_until_spent

@@ -9,7 +9,7 @@ import numpy as np
 
 from sharpzo.contexts import ContextMap, Contexts, WholeContext, unit_std
 from sharpzo.errors import InputError
-from sharpzo.heads.linear import LinearHead
+from sharpzo.linear import LinearHead
 from sharpzo.methods.registry import Fit, Task
 from sharpzo.methods.searching import SearchingSettings
 from sharpzo.metrics import normalise

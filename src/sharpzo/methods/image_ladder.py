@@ -1,27 +1,201 @@
-"""``ladder+image``: the ladder on features of a tuned last image block, where that pays."""
+"""The ladder with its image side: `ladder.py` on the features of a tuned last block, if it pays.
+
+A name with photos is scored by its ladder on the tuned features z. Names without photos must keep
+zero-shot's order, which is that of the untuned features x:
+
+    logits_k = sharpness (a x . t_k + b) + weight (1 - K / N) (z . w + c),  over a temperature
+
+with a and b of the ladder on x (both are regressions to 0 and 1, hence on one scale), and w and c
+of the average class that the Gaussian expert on z compares with its own: it is the same for all of
+them, and says how much a photo looks like a class that has photos.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.errors import InputError
-from sharpzo.heads.image_ladder import (
-    ImageLadderSettings,
-    Shown,
-    TunedHead,
-    fit_image_ladder,
-    named,
-)
-from sharpzo.heads.linear import LinearHead
-from sharpzo.heads.tail import Seen
+from sharpzo.linear import LinearHead, require_arrays
 from sharpzo.methods import ladder
+from sharpzo.methods.cached import Penalty
+from sharpzo.methods.detours import vectors_by
+from sharpzo.methods.factors import Factors, tune
+from sharpzo.methods.ladder import Ladder, LadderSettings, fit_ladder, line
+from sharpzo.methods.last_block import Seen
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.methods.text import read_text
-from sharpzo.types import Array, Head, ImageTower, Reason, TextTower
+from sharpzo.metrics import accuracy, cross_entropy, normalise
+from sharpzo.settings import Count, NotNegative, Positive
+from sharpzo.types import Array, Features, Head, ImageTower, Reason, TextTower
+
+
+@dataclass(frozen=True)
+class ImageLadderSettings(LadderSettings):
+    """``rank`` of the factors; the validation photos choose among ``steps`` of the descent and
+    none at all, by the cross-entropy of the ladder that follows.
+
+    Fewer than ``evidence`` validation photos say too little, and there is no descent. ``rate`` is
+    Adam's, ``offset_penalty`` that of `tuned.py`.
+    """
+
+    gaussian: NotNegative = 0.25
+    rank: Count = 4
+    rate: Positive = 0.01
+    steps: tuple[Count, ...] = (5, 10, 20, 40)
+    evidence: Count = 40
+    offset_penalty: Penalty = 0.01
+
+    def check(self) -> None:
+        """Raise InputError unless there are steps and they rise."""
+        if not self.steps or list(self.steps) != sorted(set(self.steps)):
+            raise InputError(f"steps is {self.steps}; give rising numbers above 0")
+
+
+@dataclass(frozen=True, eq=False)
+class TunedHead:
+    """Logits = z @ tuned.T + x @ plain.T + bias, x (N, D) the photos' vectors and z those by way
+    of ``detour``; tuned and plain (K, D), bias (K,)."""
+
+    tuned: Array
+    plain: Array
+    bias: Array
+    detour: Factors
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes K."""
+        return len(self.bias)
+
+    def scores(self, photos: Features) -> Array:
+        """N photos -> logits (N, K); InputError if they were encoded without the detour."""
+        by = vectors_by(self.detour, photos)
+        return by @ self.tuned.T + photos.vectors @ self.plain.T + self.bias
+
+    def arrays(self) -> dict[str, Array]:
+        """What the artefact keeps."""
+        rows = {"tuned": self.tuned, "plain": self.plain, "bias": self.bias}
+        return {n: np.asarray(a, np.float32) for n, a in rows.items()} | self.detour.arrays()
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> TunedHead:
+        """Rebuild from an artefact; raises ArtifactError if it does not hold one."""
+        require_arrays(arrays, "tuned", "plain", "bias")
+        return cls(arrays["tuned"], arrays["plain"], arrays["bias"], Factors.from_arrays(arrays))
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """Photos for a descent: their features, and themselves before the last block."""
+
+    features: Features
+    seen: Seen
+
+
+@dataclass(frozen=True, eq=False)
+class ImageLadder:
+    """A head on tuned features after ``steps`` of the descent, of ``made``; ``unseen`` is what
+    `named` needs beside the head's own arrays."""
+
+    head: TunedHead
+    unseen: Mapping[str, Array]
+    penalty: float
+    temperature: float
+    steps: int
+    made: int
+    validation_accuracy: float
+
+
+def fit_image_ladder(
+    tower: ImageTower,
+    train: Shown,
+    validation: Shown,
+    text: Array,
+    scale: float,
+    settings: ImageLadderSettings,
+    seed: int,
+) -> ImageLadder | None:
+    """Tune the tower's last block for photos; None where validation prefers it as it is.
+
+    ``text`` (K, D) has unit rows and ``scale`` is the factor on their cosines.
+    """
+    tail, projection, labels = tower.tail, tower.projection, train.features.labels
+    descent = tune(
+        tail, projection, train.seen, labels, text, scale,
+        rank=settings.rank, rate=settings.rate, penalty=settings.offset_penalty, seed=seed,
+    )  # fmt: skip
+
+    def through(factors: Factors, shown: Shown) -> Features:
+        vectors = normalise(factors.states(tail, shown.seen) @ projection.T)
+        return replace(shown.features, vectors=vectors)
+
+    least, steps, factors = _loss(train.features, validation.features, text, settings), 0, None
+    made = 0
+    for made, tried in zip(range(1, max(settings.steps) + 1), descent, strict=False):
+        if made not in settings.steps:
+            continue
+        loss = _loss(through(tried, train), through(tried, validation), text, settings)
+        if loss < least:
+            least, steps, factors = loss, made, tried
+        elif factors is not None:  # it paid, and does so no more
+            break
+    if factors is None:
+        return None
+    moved = through(factors, train)
+    held = through(factors, validation)
+    ladder = fit_ladder(moved, text, held, settings)
+    right = accuracy(ladder.head.scores(held), held.labels)
+    unseen = _unseen(ladder, train.features, moved, text, settings)
+    known = np.bincount(labels, minlength=len(text)) > 0
+    rows = np.where(known, np.arange(len(text)), -1)
+    head = _named(ladder.head.weight, ladder.head.bias, unseen, factors, text, rows)
+    return ImageLadder(head, unseen, ladder.penalty, ladder.temperature, steps, made, right)
+
+
+def _loss(train: Features, held: Features, text: Array, settings: LadderSettings) -> float:
+    logits = fit_ladder(train, text, held, settings).head.scores(held)
+    return float(cross_entropy(logits, held.labels))
+
+
+def _unseen(
+    ladder: Ladder, photos: Features, moved: Features, text: Array, settings: LadderSettings
+) -> dict[str, Array]:
+    """What a name without photos gets: the average class, and the line of untuned cosines in
+    place of the line that is in its level."""
+    one_hot = np.eye(len(text))[photos.labels]
+    factor, shift = line(photos.vectors @ text.T, one_hot)
+    _, tuned_shift = line(moved.vectors @ text.T, one_hot)
+    sharpness = settings.sharpness / ladder.temperature
+    weight, level, _ = ladder.unseen
+    level += sharpness * (shift - tuned_shift)
+    return {
+        "unseen_weight": weight.astype(np.float32),
+        "unseen_text": np.array([level, sharpness * factor], np.float32),
+    }
+
+
+def named(arrays: Mapping[str, Array], text: Array, rows: Array) -> TunedHead:
+    """The classifier of names with unit text (M, D): ``rows`` (M,) say which class of the fitted
+    head a name is, -1 for one without photos; raises ArtifactError if an array is missing."""
+    fitted = TunedHead.from_arrays(arrays)
+    require_arrays(arrays, "unseen_weight", "unseen_text")
+    return _named(fitted.tuned, fitted.bias, arrays, fitted.detour, text, rows)
+
+
+def _named(
+    tuned: Array, bias: Array, unseen: Mapping[str, Array], by: Factors, text: Array, rows: Array
+) -> TunedHead:
+    level, factor = unseen["unseen_text"]
+    known = rows >= 0
+    return TunedHead(
+        np.where(known[:, None], tuned[rows], unseen["unseen_weight"]).astype(np.float32),
+        np.where(known[:, None], 0, factor * text).astype(np.float32),
+        np.where(known, bias[rows], level).astype(np.float32),
+        by,
+    )
 
 
 def fit(settings: ImageLadderSettings, task: Task) -> Fit:

@@ -1,17 +1,184 @@
-"""``ladder`` and ``ladder+gda``: the text corrected by photos, beside a Gaussian expert."""
+"""The text corrected by photos in closed form, beside a Gaussian expert (ours).
+
+Two rungs on the text side, fitted by least squares to one-hot labels y over unit features x:
+
+    score_k(x) = a x . t_k + b + x . d_k                                              (1)
+
+1. a and b, shared by all classes, by ordinary least squares over all pairs of a photo and a class:
+   how much a cosine with a name says here. A name that training never saw has the same two.
+2. d_k, an offset of class k's text: d = argmin sum (y - score)**2 + penalty sum_k |d_k|**2, so
+   D = (X'X + penalty I)^-1 X'R with R what (1) leaves over without d. It is ProKeR (see
+   `proker.py`) with a linear kernel and a scaled text, hence K numbers of width D instead of all
+   photos; and leaving one photo out costs nothing: its residual is R_i divided by 1 - H_ii,
+   H = X (X'X + penalty I)^-1 X'. That is exact for D alone: a and b, two numbers fitted to all
+   N K pairs, keep what the photo that is left out gave to them.
+
+The Gaussian expert is `gda.py`'s rule, weighted by the share of degrees of freedom that its
+covariance is estimated with:
+
+    logits_k(x) = sharpness score_k(x) + weight (1 - K / N) (x . w_k + c_k)           (2)
+
+One photo per class tells nothing of a class's covariance, and the expert is silent; with many
+photos it decides. K counts the classes that have photos and N those photos.
+
+The logits are divided by a temperature; `temperature.py` says which. The spread that it needs is
+that of the training photos, times what leaving each of them out does to the spread of (1).
+
+A class without a photo has d_k = 0, and for the expert it is the average class (the mean of the
+means): where no class has a photo, (2) orders the classes exactly as their texts do.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
-from sharpzo.heads.arrays import require_arrays
-from sharpzo.heads.ladder import LadderSettings, fit_ladder, other_names
-from sharpzo.heads.linear import LinearHead
+from sharpzo.linear import LinearHead, require_arrays
+from sharpzo.methods.cached import Penalty, PenaltyGrid, logspace
+from sharpzo.methods.gda import gaussian
 from sharpzo.methods.registry import Fit, Method, Task, register
+from sharpzo.methods.temperature import centre, choose_temperature, spread
 from sharpzo.methods.text import Text, read_text
-from sharpzo.types import Array, Reason, TextTower
+from sharpzo.settings import NotNegative, Positive, Settings
+from sharpzo.types import Array, Features, Reason, TextTower
+
+
+@dataclass(frozen=True)
+class LadderSettings(Settings):
+    """``gaussian`` is the expert's weight in equation 2; 0 leaves the corrected text alone.
+
+    ``penalties`` are tried on the validation photos (by squared error), without these on the
+    training photos left out one by one; where no class has two photos, ``penalty`` is used.
+    ``temperatures`` divide the logits: validation photos choose one, with a log-normal prior that
+    is ``prior`` wide; without these it is the prior's centre, within their range.
+    """
+
+    gaussian: NotNegative = 0.0
+    sharpness: Positive = 20.0
+    penalties: PenaltyGrid = logspace(-1, 1, 9)
+    penalty: Penalty = 0.5
+    temperatures: PenaltyGrid = logspace(-0.6, 1.4, 21)
+    prior: Penalty = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class Ladder:
+    """The head, and what gives any other name its row: ``unseen`` = (weight (D,), bias, factor).
+
+    A name without photos with unit text t has the weight factor * t + weight, and the bias.
+    """
+
+    head: LinearHead
+    unseen: tuple[Array, float, float]
+    penalty: float
+    temperature: float
+
+    def arrays(self) -> dict[str, Array]:
+        """What ``rename`` needs beside the head's own arrays."""
+        weight, bias, factor = self.unseen
+        return {
+            "unseen_weight": weight.astype(np.float32),
+            "unseen_text": np.array([bias, factor], np.float32),
+        }
+
+
+def fit_ladder(
+    train: Features, text: Array, validation: Features | None, settings: LadderSettings
+) -> Ladder:
+    """Fit equations 1 and 2 to the photos; ``text`` (K, D) has unit rows."""
+    vectors, text = train.vectors.astype(np.float64), text.astype(np.float64)
+    one_hot = np.eye(len(text))[train.labels]
+    cosines = vectors @ text.T
+    factor, shift = line(cosines, one_hot)
+    left = one_hot - factor * cosines - shift
+    left[:, one_hot.sum(axis=0) == 0] = 0.0  # no photo, no offset
+    held = None
+    if validation is not None:
+        residual = np.eye(len(text))[validation.labels]
+        residual -= factor * (validation.vectors @ text.T) + shift
+        held = validation.vectors, residual
+    penalty, offsets, hat = _offsets(vectors, left, train.labels, held, settings)
+
+    rarity = len(np.unique(train.labels)) / len(train)  # K / N
+    share = settings.gaussian * (1 - rarity)
+    # The row after the last class has no photo: it is the average class.
+    weight, bias = gaussian(vectors, train.labels, len(text) + 1, len(vectors))
+    rows = settings.sharpness * (factor * text + offsets) + share * weight[:-1]
+    biases = settings.sharpness * shift + share * bias[:-1]
+
+    scores = factor * cosines + shift + vectors @ offsets.T
+    left_out = scores - (left - vectors @ offsets.T) * (hat / (1 - hat))[:, None]
+    as_new = spread(left_out) / max(spread(scores), 1e-12)
+    middle = centre(as_new * spread(vectors @ rows.T + biases), 1 / rarity)
+    held_out = None
+    if validation is not None:
+        held_out = validation.vectors @ rows.T + biases, validation.labels
+    temperature = choose_temperature(settings.temperatures, middle, settings.prior, held_out)
+    head = LinearHead(
+        (rows / temperature).astype(np.float32), (biases / temperature).astype(np.float32), 1.0
+    )
+    average = share * weight[-1] / temperature
+    level = (settings.sharpness * shift + share * bias[-1]) / temperature
+    unseen = average, float(level), settings.sharpness * factor / temperature
+    return Ladder(head, unseen, penalty, temperature)
+
+
+def other_names(arrays: Mapping[str, Array], text: Array, rows: Array) -> LinearHead:
+    """The classifier of names with unit text (M, D): ``rows`` (M,) say which class of the fitted
+    head a name is, -1 for one without photos; raises ArtifactError if an array is missing."""
+    fitted = LinearHead.from_arrays(arrays)
+    require_arrays(arrays, "unseen_weight", "unseen_text")
+    bias, factor = arrays["unseen_text"]
+    known = (rows >= 0)[:, None]
+    weight = np.where(known, fitted.weight[rows], factor * text + arrays["unseen_weight"])
+    biases = np.where(known[:, 0], fitted.bias[rows], bias)
+    return LinearHead(weight.astype(np.float32), biases.astype(np.float32), fitted.scale)
+
+
+def line(cosines: Array, one_hot: Array) -> tuple[float, float]:
+    """Slope and intercept of least squares from cosines (N, K) to ``one_hot`` (N, K), over all
+    pairs; a text that misleads keeps a trace, so that names without photos keep their order."""
+    spread = cosines - cosines.mean()
+    slope = float((spread * one_hot).sum() / max((spread**2).sum(), 1e-12))
+    slope = max(slope, 0.01)
+    return slope, float(one_hot.mean() - slope * cosines.mean())
+
+
+def _offsets(
+    vectors: Array,
+    left: Array,
+    labels: Array,
+    validation: tuple[Array, Array] | None,
+    settings: LadderSettings,
+) -> tuple[float, Array, Array]:
+    """Penalty, offsets (K, D), and the diagonal (N,) of H. One decomposition of X'X serves every
+    penalty."""
+    latent, basis = np.linalg.eigh(vectors.T @ vectors)
+    latent, turned = np.maximum(latent, 0), vectors @ basis
+    along = turned.T @ left
+
+    def offsets(penalty: float) -> Array:
+        return (basis @ (along / (latent[:, None] + penalty))).T
+
+    def hat(penalty: float) -> Array:
+        return (turned**2 / (latent + penalty)).sum(axis=1)
+
+    def left_out(penalty: float) -> float:
+        residual = left - turned @ (along / (latent[:, None] + penalty))
+        return float(((residual / (1 - hat(penalty))[:, None]) ** 2).sum())
+
+    def held_out(penalty: float) -> float:
+        assert validation is not None
+        return float(((validation[1] - validation[0] @ offsets(penalty).T) ** 2).sum())
+
+    penalty = settings.penalty
+    if validation is not None:
+        penalty = min(settings.penalties, key=held_out)
+    elif np.bincount(labels).max() > 1:
+        penalty = min(settings.penalties, key=left_out)
+    return penalty, offsets(penalty), hat(penalty)
 
 
 def fit(settings: LadderSettings, task: Task) -> Fit:

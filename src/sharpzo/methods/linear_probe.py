@@ -1,10 +1,62 @@
-"""``linear-probe``: logistic regression on image features."""
+"""Linear probe: multinomial logistic regression on cached features.
+
+The strongest simple yardstick for photos of known classes. It never reads a class name, so it
+knows nothing of unseen classes. Objective: mean cross-entropy + penalty * ||W||**2, intercepts
+free, as in CoOp's ``lpclip`` but with the penalty from one grid instead of its bisection.
+"""
 
 from __future__ import annotations
 
-from sharpzo.heads.linear_probe import LinearProbeSettings, fit_linear_probe
+from dataclasses import dataclass
+
+import numpy as np
+
+from sharpzo.lbfgs import minimise
+from sharpzo.linear import LinearHead
+from sharpzo.methods.cached import Grid, logspace
+from sharpzo.methods.choose import choose_penalty
 from sharpzo.methods.registry import Fit, Method, Task, register
-from sharpzo.types import Reason
+from sharpzo.metrics import loss_and_error
+from sharpzo.settings import NotNegative, Settings
+from sharpzo.types import Array, Features, Reason
+
+
+@dataclass(frozen=True)
+class LinearProbeSettings(Settings):
+    """Penalties tried, strongest first; without validation photos ``penalty`` is used."""
+
+    penalties: Grid = logspace(-1, -6, 11)
+    penalty: NotNegative = 1e-4
+
+
+def fit_linear_probe(
+    train: Features, validation: Features | None, settings: LinearProbeSettings
+) -> tuple[LinearHead, float]:
+    """Return the fitted head and the penalty that the validation photos chose."""
+    classes, width = len(train.class_names), train.vectors.shape[1]
+    vectors = train.vectors.astype(np.float64)
+
+    def fit(penalty: float, start: Array) -> tuple[Array, LinearHead]:
+        def loss(parameters: Array) -> tuple[float, Array]:
+            weight, bias = parameters[:, :width], parameters[:, width]
+            fit_loss, error = loss_and_error(vectors @ weight.T + bias, train.labels)
+            error /= len(vectors)
+            gradient = np.column_stack([error.T @ vectors + 2 * penalty * weight, error.sum(0)])
+            return float(penalty * (weight**2).sum() + fit_loss), gradient
+
+        parameters = minimise(loss, start)
+        return parameters, LinearHead(
+            parameters[:, :width].astype(np.float32), parameters[:, width].astype(np.float32), 1.0
+        )
+
+    _, head, penalty = choose_penalty(
+        fit,
+        np.zeros((classes, width + 1)),
+        penalties=settings.penalties,
+        fallback=settings.penalty,
+        validation=validation,
+    )
+    return head, penalty
 
 
 def fit(settings: LinearProbeSettings, task: Task) -> Fit:

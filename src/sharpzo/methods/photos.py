@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sharpzo.errors import InputError
-from sharpzo.heads.prolip import states_of
+from sharpzo.methods.cached import states_of
 from sharpzo.methods.registry import Task
 from sharpzo.metrics import normalise
 from sharpzo.types import Array, Features

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from sharpzo.data.dataset import LabelledPhotos
-from sharpzo.heads.decoder import PARAMETERS, Moments, decode
-from sharpzo.heads.linear import LinearHead
-from sharpzo.heads.prompted import Coordinator, PromptedHead, add_prompts
+from sharpzo.linear import LinearHead
+from sharpzo.methods.decoder import PARAMETERS, Moments, decode
+from sharpzo.methods.prompted import Coordinator, PromptedHead, add_prompts
 from sharpzo.metrics import accuracy, cross_entropy, normalise
 from sharpzo.objective import minibatch
 from sharpzo.types import Array, Features, ImageTower, Judged

@@ -1,15 +1,150 @@
-"""``prolip``: the image tower's last projection, tuned on the states before it."""
+"""ProLIP: the image tower's last projection, tuned (Fahes et al., WACV 2026).
+
+    logits = s normalise(x W') t',  loss = CE + penalty ||W - W0||_F**2
+
+x are the states that the projection W (D, S) reads, t the fixed text features, s the checkpoint's
+logit scale (100 in the paper). Adam with a cosine schedule, one full batch a step; step j reads the
+augmented view (j + 1) mod views. Because no class has parameters of its own, names that training
+never saw keep a classifier.
+
+Without a search the penalty is 1 / K**power for K photos per class: the paper's 1 / K or 1 / K**2.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
-from sharpzo.heads.prolip import ProjectedHead, ProLipSettings, fit_prolip
+import numpy as np
+
+from sharpzo.errors import ArtifactError
+from sharpzo.linear import require_arrays
+from sharpzo.methods.cached import CachedSettings, states_of
+from sharpzo.methods.choose import choose
+from sharpzo.methods.descent import Adam, cosine
 from sharpzo.methods.photos import image_passes, image_projection
 from sharpzo.methods.registry import Fit, Method, Task, own_views, register
 from sharpzo.methods.text import read_text, record_templates, recorded_templates
-from sharpzo.types import Array, Reason, TextTower
+from sharpzo.metrics import loss_and_error, normalise, through_norm
+from sharpzo.settings import Count, CountOrZero, NotNegative, Positive
+from sharpzo.types import Array, Features, Reason, TextTower
+
+
+@dataclass(frozen=True)
+class ProLipSettings(CachedSettings):
+    """``rates`` x ``penalties`` are tried on the validation photos; an empty list fixes its part.
+
+    Fixed are ``rate`` and the penalty 1 / K**``power``; without validation photos both are.
+    """
+
+    steps: Count = 300
+    rates: tuple[NotNegative, ...] = ()
+    penalties: tuple[NotNegative, ...] = (0.1, 0.01, 1e-3, 1e-4)
+    rate: NotNegative = 1e-3
+    power: CountOrZero = 1
+    eps: Positive = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class ProjectedHead:
+    """A classifier on states instead of features: projection (D, S), text (K, D).
+
+    >>> photos = Features(np.zeros((1, 2)), np.array([0]), ("cat", "dog"), states=np.eye(2)[:1])
+    >>> ProjectedHead(3 * np.eye(2), np.eye(2), 10.0).scores(photos).tolist()
+    [[10.0, 0.0]]
+    """
+
+    projection: Array
+    text: Array
+    scale: float
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes K."""
+        return len(self.text)
+
+    def scores(self, photos: Features) -> Array:
+        """N photos -> logits (N, K)."""
+        return self.scale * normalise(states_of(photos) @ self.projection.T) @ self.text.T
+
+    def arrays(self) -> dict[str, Array]:
+        """What the artefact keeps."""
+        return {
+            "image_projection": np.asarray(self.projection, np.float32),
+            "text": np.asarray(self.text, np.float32),
+            "scale": np.array([self.scale], np.float32),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> ProjectedHead:
+        """Rebuild from an artefact; raises ArtifactError if an array is missing or misshapen."""
+        require_arrays(arrays, "image_projection", "text", "scale")
+        projection, text = arrays["image_projection"], arrays["text"]
+        fits = projection.ndim == text.ndim == 2 and projection.shape[0] == text.shape[1]
+        if not fits or arrays["scale"].shape != (1,):
+            raise ArtifactError(
+                f"the artefact's arrays have shapes image_projection {projection.shape}, text "
+                f"{text.shape}, scale {arrays['scale'].shape}; expected (D, S), (K, D), (1,)"
+            )
+        return cls(projection, text, float(arrays["scale"][0]))
+
+
+def fit_prolip(
+    train: Features,
+    views: Features | None,
+    projection: Array,
+    text: Array,
+    scale: float,
+    validation: Features | None,
+    settings: ProLipSettings,
+) -> tuple[ProjectedHead, float, float]:
+    """Return the head, its rate and its penalty. float32: the matrix is the tower's own."""
+    shots = len(train) / len(np.unique(train.labels))
+    fixed = shots**-settings.power
+    states = states_of(train if views is None else views).astype(np.float32)
+    states = states.reshape(-1, len(train), states.shape[1])  # view by view
+
+    def head(rate: float, penalty: float) -> ProjectedHead:
+        tuned = base = projection.astype(np.float32)
+        adam = Adam(eps=settings.eps)
+        for step in range(settings.steps):
+            seen = states[(step + 1) % len(states)]
+            _, slope = loss_and_gradient(tuned, base, seen, train.labels, text, scale, penalty)
+            tuned = adam.move(tuned, slope, rate * cosine(step, settings.steps))
+        return ProjectedHead(tuned, text.astype(np.float32), scale)
+
+    rates, penalties = settings.rates or (settings.rate,), settings.penalties or (fixed,)
+    if validation is None or len(rates) * len(penalties) == 1:
+        rate, penalty = (settings.rate, fixed) if validation is None else (rates[0], penalties[0])
+        return head(rate, penalty), rate, penalty
+
+    def tried(known: Features) -> Iterable[tuple[tuple[ProjectedHead, float, float], Array]]:
+        for rate in rates:
+            for penalty in penalties:
+                made = head(rate, penalty)
+                yield (made, rate, penalty), made.scores(known)
+
+    return choose(tried(validation), validation.labels)
+
+
+def loss_and_gradient(
+    tuned: Array,
+    base: Array,
+    states: Array,
+    labels: Array,
+    text: Array,
+    scale: float,
+    penalty: float,
+) -> tuple[float, Array]:
+    """Return cross-entropy + penalty ||tuned - base||**2 and its gradient, in tuned's dtype."""
+    projected = states @ tuned.T
+    length = np.linalg.norm(projected, axis=1, keepdims=True)
+    unit = projected / length
+    fit_loss, error = loss_and_error(scale * unit @ text.T, labels)
+    slope = through_norm(error @ text * (scale / len(labels)), unit, length)
+    away = tuned - base
+    loss = fit_loss + float(penalty * (away**2).sum())
+    return loss, (slope.T @ states + 2 * penalty * away).astype(tuned.dtype)
 
 
 def fit(settings: ProLipSettings, task: Task) -> Fit:

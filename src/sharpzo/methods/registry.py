@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 from sharpzo.budget import Budget
 from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.errors import InputError
-from sharpzo.heads.linear import LinearHead
+from sharpzo.linear import LinearHead
 from sharpzo.memory import Need
 from sharpzo.metrics import accuracy
 from sharpzo.run import Listener

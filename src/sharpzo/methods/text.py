@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sharpzo.data.layouts import IMAGENET_TEMPLATES
-from sharpzo.heads.cached import TEMPLATES
+from sharpzo.methods.cached import TEMPLATES
 from sharpzo.metrics import normalise
 from sharpzo.types import Array, TextTower
 

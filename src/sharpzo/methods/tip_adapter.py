@@ -1,23 +1,152 @@
-"""``tip-adapter`` and ``tip-adapter-f``: a cache of the training photos beside the text."""
+"""Tip-Adapter and Tip-Adapter-F: a cache of the training photos beside the text (Zhang, ECCV 2022).
+
+    logits = s f . t + alpha exp(-beta (1 - f F')) L     F keys (N, D), L their one-hot labels
+
+A key is a training photo, or the normalised mean of its augmented views. Tip-Adapter stops there;
+Tip-Adapter-F goes on to tune the keys (all N D numbers, not normalised again) by AdamW on the
+cross-entropy. s is the checkpoint's logit scale (100 in the paper).
+
+The program picks Tip-Adapter-F's epoch on the test split and reports the better of two test
+figures. Here the validation photos choose epoch, alpha and beta, or nobody does.
+
+A class without a photo has nothing in the cache: its text alone speaks for it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sharpzo.heads.kernel import KernelHead
-from sharpzo.heads.tip_adapter import (
-    TipFSettings,
-    TipSettings,
-    fit_tip_adapter,
-    fit_tip_adapter_f,
-)
+from sharpzo.errors import InputError
+from sharpzo.methods.cached import CachedSettings, Grid, logspace
+from sharpzo.methods.choose import choose, rank
+from sharpzo.methods.descent import Adam, cosine
+from sharpzo.methods.kernel import KernelHead, kernel
 from sharpzo.methods.photos import image_passes, mean_views
 from sharpzo.methods.registry import Fit, Method, Task, own_views, register
 from sharpzo.methods.text import read_text
-from sharpzo.types import Features, Reason
+from sharpzo.metrics import loss_and_error
+from sharpzo.rng import generator
+from sharpzo.settings import Count, CountOrZero, NotNegative, Positive
+from sharpzo.types import Array, Features, Reason
+
+
+@dataclass(frozen=True)
+class TipSettings(CachedSettings):
+    """``betas`` x ``alphas`` are tried on the validation photos, and ``beta`` with ``alpha``.
+
+    Without validation photos the latter are used.
+    """
+
+    betas: Grid = logspace(-0.5, 1.5, 9)
+    alphas: Grid = logspace(-1, 2, 10)
+    beta: NotNegative = 5.0
+    alpha: NotNegative = 30.0
+
+
+@dataclass(frozen=True)
+class TipFSettings(TipSettings):
+    """Tip-Adapter-F: the keys descend for ``epochs``, at ``alpha`` and ``beta``.
+
+    Of the views the first ``key_views`` make the keys (0: all) and the rest, if there is one, is
+    trained on, a view an epoch. A weak cache learns more than a strong one, which knows its own
+    photos by heart: so ``alpha`` and ``beta`` are lower here than where nothing is trained.
+    """
+
+    beta: NotNegative = 1.0
+    alpha: NotNegative = 2.0
+    epochs: Count = 50
+    batch: Count = 256
+    rate: Positive = 1e-2
+    decay: NotNegative = 0.01
+    eps: Positive = 1e-4
+    key_views: CountOrZero = 0
+
+    def check(self) -> None:
+        """Raise InputError where the keys want more views than there are."""
+        super().check()
+        if self.key_views > self.views:
+            raise InputError(
+                f"key_views is {self.key_views}; give 0 to {self.views}, the number of views"
+            )
+
+
+def fit_tip_adapter(
+    keys: Array,
+    labels: Array,
+    text: Array,
+    scale: float,
+    validation: Features | None,
+    settings: TipSettings,
+) -> KernelHead:
+    """Return the head of unit keys (N, D); it holds the chosen alpha (strength) and beta."""
+    values = np.eye(len(text), dtype=np.uint8)[labels]
+    cache = KernelHead(text, keys, values, scale, settings.alpha, settings.beta)
+    return cache if validation is None else _searched(cache, validation, settings)
+
+
+def _searched(cache: KernelHead, validation: Features, settings: TipSettings) -> KernelHead:
+    """The cache at its own alpha and beta or at a better point of the grid."""
+    cosines = cache.scale * (validation.vectors @ cache.text.T)
+    own = (cache.beta, cache.strength)
+
+    def scored() -> Iterable[tuple[tuple[float, float], Array]]:
+        yield own, cache.scores(validation)
+        for beta in settings.betas:
+            near = kernel(validation.vectors, cache.keys, beta) @ cache.values
+            for alpha in settings.alphas:
+                yield (beta, alpha), cosines + alpha * near
+
+    beta, alpha = choose(scored(), validation.labels)
+    return replace(cache, strength=alpha, beta=beta)
+
+
+def fit_tip_adapter_f(
+    keys: Array,
+    train: Features,
+    views: Features | None,
+    text: Array,
+    scale: float,
+    validation: Features | None,
+    settings: TipFSettings,
+    seed: int = 1,
+) -> tuple[KernelHead, int]:
+    """Return the head with tuned keys and its epoch; the photos or ``views`` are trained on."""
+    values = np.eye(len(text), dtype=keys.dtype)[train.labels]
+    cache = KernelHead(text, keys, values, scale, settings.alpha, settings.beta)
+    pool = (train if views is None else views).vectors.reshape(-1, *train.vectors.shape)
+    batches = -(-len(train) // settings.batch)
+    adam = Adam(eps=settings.eps, decay=settings.decay)
+    best: tuple[tuple[float, float], KernelHead, int] | None = None
+    for epoch in range(settings.epochs):
+        vectors = pool[epoch % len(pool)]
+        rows = generator(seed, "tip-adapter-f", step=epoch).permutation(len(train))
+        for number in range(batches):
+            drawn = rows[number * settings.batch : (number + 1) * settings.batch]
+            _, slope = loss_and_gradient(cache, vectors[drawn], train.labels[drawn])
+            done = cosine(epoch * batches + number, settings.epochs * batches)
+            moved = adam.move(cache.keys, slope, settings.rate * done)
+            cache = replace(cache, keys=moved)
+        if validation is not None:
+            found = rank(cache.scores(validation), validation.labels)
+            if best is None or found < best[0]:
+                best = found, cache, epoch + 1
+    epoch = settings.epochs
+    if best is not None and validation is not None:
+        cache, epoch = _searched(best[1], validation, settings), best[2]
+    return replace(cache, values=values.astype(np.uint8)), epoch
+
+
+def loss_and_gradient(cache: KernelHead, vectors: Array, labels: Array) -> tuple[float, Array]:
+    """Return the mean cross-entropy of a batch and its gradient with respect to the keys (N, D)."""
+    near = kernel(vectors, cache.keys, cache.beta)
+    logits = cache.scale * (vectors @ cache.text.T) + cache.strength * (near @ cache.values)
+    loss, error = loss_and_error(logits, labels)
+    error /= len(labels)
+    inner = cache.strength * cache.beta * near * (error @ cache.values.T)
+    return loss, (inner.T @ vectors).astype(cache.keys.dtype)
 
 
 def fit(settings: TipSettings, task: Task) -> Fit:

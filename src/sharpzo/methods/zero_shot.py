@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from sharpzo.heads.cached import Templates
-from sharpzo.heads.linear import LinearHead
+from sharpzo.linear import LinearHead
+from sharpzo.methods.cached import Templates
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.methods.text import read_text, record_templates, recorded_templates
 from sharpzo.settings import Settings

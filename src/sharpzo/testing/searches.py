@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from sharpzo.budget import Budget
-from sharpzo.heads.linear import LinearHead
+from sharpzo.linear import LinearHead
 from sharpzo.run import run
 from sharpzo.types import Array, Judged, Linearise, Linearised, Reason, Search, State
 

@@ -7,7 +7,7 @@ from zlib import crc32
 
 import numpy as np
 
-from sharpzo.heads.tail import Seen, forward
+from sharpzo.methods.last_block import Seen, forward
 from sharpzo.types import SINGLE, Array, Features, Tail
 
 

@@ -24,9 +24,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sharpzo.errors import ArtifactError
-from sharpzo.heads.descent import Adam
-from sharpzo.heads.tail import Seen, forward, gradient
 from sharpzo.lbfgs import minimise
+from sharpzo.methods.descent import Adam
+from sharpzo.methods.last_block import Seen, forward, gradient
 from sharpzo.metrics import loss_and_error, normalise, through_norm
 from sharpzo.rng import generator
 from sharpzo.types import Array, Sight, Tail

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sharpzo.errors import ArtifactError
-from sharpzo.heads.arrays import require_arrays
+from sharpzo.linear import require_arrays
 from sharpzo.types import Array, Features
 
 

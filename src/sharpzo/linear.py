@@ -6,13 +6,12 @@ projection. Other forms (kernels) become heads of their own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from sharpzo.errors import ArtifactError
-from sharpzo.heads.arrays import require_arrays
 from sharpzo.types import Array, Features
 
 
@@ -65,3 +64,10 @@ class LinearHead:
                 f"scale {arrays['scale'].shape}; expected (K, D), (K,), (1,)"
             )
         return cls(weight, bias, float(arrays["scale"][0]))
+
+
+def require_arrays(arrays: Container[str], *names: str) -> None:
+    """Raise ArtifactError for the first of these arrays that an artefact does not hold."""
+    for name in names:
+        if name not in arrays:
+            raise ArtifactError(f"the artefact lacks the array '{name}'; fit the run again")

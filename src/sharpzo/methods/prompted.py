@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sharpzo.errors import ArtifactError
-from sharpzo.heads.by_detour import vectors_by
-from sharpzo.heads.decoder import CHANNELS, PARAMETERS, Moments, decode, resize
-from sharpzo.heads.linear import LinearHead
+from sharpzo.linear import LinearHead
+from sharpzo.methods.decoder import CHANNELS, PARAMETERS, Moments, decode, resize
+from sharpzo.methods.detours import vectors_by
 from sharpzo.types import Array, Features, Sight
 
 

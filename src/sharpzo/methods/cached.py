@@ -58,3 +58,10 @@ def class_means(values: Array, labels: Array, n_classes: int) -> tuple[Array, Ar
     sums = np.zeros((n_classes, *values.shape[1:]))
     np.add.at(sums, labels, values)
     return sums / np.maximum(counts, 1).reshape(-1, *([1] * (values.ndim - 1))), counts
+
+
+def states_of(photos: Features) -> Array:
+    """The states (N, S) that the image projection reads; InputError where they were not kept."""
+    if photos.states is None:
+        raise InputError("the photos' features come without states; encode the photos again")
+    return photos.states
