@@ -8,8 +8,9 @@ from typing import Annotated, Literal, get_args
 import numpy as np
 from msgspec import Meta
 
+from sharpzo.errors import InputError
 from sharpzo.settings import NotNegative, ViewSettings
-from sharpzo.types import Array
+from sharpzo.types import Array, Features
 
 Templates = Literal["run", "ensemble", "both"]
 TEMPLATES: tuple[Templates, ...] = get_args(Templates)
