@@ -14,7 +14,7 @@ from pathlib import Path
 from sharpzo.bench.cell import expand
 from sharpzo.bench.driver import write_outcome
 from sharpzo.bench.recipe import read_recipe
-from sharpzo.bench.results import Store
+from sharpzo.bench.results import About, Results
 from sharpzo.bench.summary import show, summarise
 from sharpzo.bench.table import tabulate
 
@@ -28,10 +28,10 @@ def main() -> None:
     args = parser.parse_args()
     recipe = read_recipe(HERE / "recipe.toml")
     cells = expand(recipe, args.data)
-    store = Store(HERE / "out")
+    results = Results(HERE / "out")
     if args.write:
-        write_outcome(recipe.title, cells, store, recipe.baseline)
-    rows = tabulate(cells, store)
+        write_outcome(About(recipe.title, recipe.baseline, cells), results)
+    rows = tabulate(cells, results)
     done = len({row.key for row in rows})
     print(f"{done} of {len({cell.key for cell in cells})} runs are done.\n")
     for section in summarise(rows, recipe.baseline):

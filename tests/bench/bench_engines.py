@@ -8,6 +8,7 @@ import sys
 import time
 
 from sharpzo.bench.compute import attempt
+from sharpzo.bench.engines import to_fit
 from sharpzo.bench.table import MEASURED
 
 # A shell's background job ignores Ctrl-C, and so would its children.
@@ -26,12 +27,12 @@ class Here:
         self.ran: list[str] = []
         self.stop_after = stop_after
 
-    def run(self, cells, cache, heard=lambda key, done: None):
+    def run(self, cells, cache, listen=lambda key, done: None):
         for cell in cells:
             if len(self.ran) == self.stop_after:
                 raise KeyboardInterrupt
             self.ran.append(cell.name)
-            yield cell, attempt(cell.as_job(), str(cache))
+            yield cell, attempt(to_fit(cell, cache))
 
 
 def table(out, measured=False):

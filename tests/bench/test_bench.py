@@ -15,7 +15,7 @@ from sharpzo.bench.cell import expand
 from sharpzo.bench.driver import missing, run_bench
 from sharpzo.bench.engines import LocalEngine
 from sharpzo.bench.recipe import read_recipe
-from sharpzo.bench.results import Store
+from sharpzo.bench.results import About, Results
 from sharpzo.bench.table import MEASURED
 from sharpzo.errors import ArtifactError
 from sharpzo.methods import METHODS
@@ -66,10 +66,8 @@ def plugin(tmp_path):
 
 def bench(path, out, engine):
     recipe = read_recipe(path)
-    return run_bench(
-        recipe.title, expand(recipe), Store(out), engine, out / "features",
-        baseline=recipe.baseline,
-    )  # fmt: skip
+    about = About(recipe.title, recipe.baseline, expand(recipe))
+    return run_bench(about, Results(out), engine, out / "features")
 
 
 def test_a_bench_has_a_row_a_cell_and_point_and_all_its_files(recipe, tmp_path):
@@ -96,8 +94,8 @@ def test_a_bench_has_a_row_a_cell_and_point_and_all_its_files(recipe, tmp_path):
     # What was seen of the methods, not what they say of themselves.
     assert zero_shot.tuning == "fixed settings"
     assert projection.tuning == search.tuning == "validation, 2 photos per class"
-    result = Store(out).read(search.key)
-    counts = [test["per_class"].values() for test in result["tests"][""]["points"]]
+    result = Results(out).read(search.key)
+    counts = [test.per_class.values() for test in result.tests[""].points]
     assert np.mean(list(counts[-1])) == pytest.approx(search.test_accuracy)
     # Milestones never lose: validation chooses among more and more points.
     judged = [row.validation_accuracy for row in outcome.rows[2:]]
@@ -105,7 +103,7 @@ def test_a_bench_has_a_row_a_cell_and_point_and_all_its_files(recipe, tmp_path):
     with (out / "curves.csv").open() as file:
         curve = list(csv.DictReader(file))
     assert {row["method"] for row in curve} == {"search"}
-    assert len(curve) == len(result["curve"]) > 3
+    assert len(curve) == len(result.curve) > 3
     assert {"bench.json", "summary.md", "table.csv", "curves.csv", "cells"} <= {
         path.name for path in out.iterdir()
     }
@@ -149,15 +147,15 @@ def test_an_interrupt_leaves_tables_of_what_is_done(recipe, tmp_path):
         bench(path, out, Here(stop_after=1))
     assert [row["method"] for row in table(out)] == ["zero-shot"]
     cells = expand(read_recipe(path))
-    assert len(missing(cells, Store(out))) == 3
+    assert len(missing(cells, Results(out))) == 3
     assert not list(out.rglob("*.tmp"))
 
 
 def test_a_damaged_result_is_one_sentence(recipe, tmp_path):
     out, path = tmp_path / "out", recipe(methods='["zero-shot"]', seeds="[1]")
     (cell,) = expand(read_recipe(path))
-    Store(out).make()
-    Store(out).write(cell.key, {"format": 1, "key": "another"})
+    Results(out).make()
+    Results(out).write(cell.key, {"format": 1, "key": "another"})
     with pytest.raises(ArtifactError, match="is damaged; remove it"):
         bench(path, out, Here())
 

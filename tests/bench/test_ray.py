@@ -15,9 +15,9 @@ from bench_engines import Here, finished, log_of, start, table
 
 from sharpzo.bench.cell import expand
 from sharpzo.bench.driver import run_bench
-from sharpzo.bench.ray import RayEngine
+from sharpzo.bench.engines import RayEngine
 from sharpzo.bench.recipe import read_recipe
-from sharpzo.bench.results import Store
+from sharpzo.bench.results import About, Results
 from sharpzo.errors import EngineError
 
 RAY = Path(sys.executable).with_name("ray")
@@ -46,7 +46,7 @@ def test_without_ray_one_sentence_says_what_to_install(monkeypatch, tmp_path):
 
 
 def test_an_address_without_a_cluster_is_one_sentence(monkeypatch, tmp_path):
-    monkeypatch.setattr("sharpzo.bench.ray._import", lambda: None)
+    monkeypatch.setattr("sharpzo.bench.engines._import_ray", lambda: None)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))  # bound, but nobody listens
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -83,7 +83,7 @@ class Node:
                 continue
             parents[entry.name] = status[1], command
         for parent, command in list(parents.values()):
-            if "sharpzo.bench.worker" in command:
+            if "sharpzo.bench.compute" in command:
                 while parent in parents:
                     if parent == str(self.process.pid):
                         return True
@@ -139,8 +139,6 @@ def test_a_cluster_that_loses_a_node_makes_the_table_of_one_machine(nodes, recip
     assert process.wait() == 0, log_of(out).read_text()
     assert before < 9 == len(finished(out))
     wanted = read_recipe(path)
-    run_bench(
-        wanted.title, expand(wanted), Store(alone), Here(), alone / "features",
-        baseline=wanted.baseline,
-    )  # fmt: skip
+    about = About(wanted.title, wanted.baseline, expand(wanted))
+    run_bench(about, Results(alone), Here(), alone / "features")
     assert table(out) == table(alone)

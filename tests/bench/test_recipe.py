@@ -5,7 +5,7 @@ import json
 import pytest
 
 from command import refused
-from sharpzo.bench.cell import Cell, expand
+from sharpzo.bench.cell import as_cell, expand
 from sharpzo.bench.recipe import Entry, read_recipe
 from sharpzo.errors import InputError
 
@@ -88,8 +88,8 @@ def test_other_photos_or_names_make_another_cell(recipe, photos, tmp_path):
 def test_a_cell_passes_through_json(recipe):
     cell = expand(read_recipe(recipe()))[-1]
     assert not {"root", "beside", "plugins"} & set(cell.as_record())
-    assert Cell.from_job(cell.as_record()).key == cell.key
-    assert Cell.from_job(json.loads(json.dumps(cell.as_job()))) == cell
+    assert as_cell(cell.as_record()).key == cell.key
+    assert as_cell(json.loads(json.dumps(cell.as_job()))) == cell
 
 
 BAD = {
@@ -97,20 +97,36 @@ BAD = {
     "nested": ({}, "x = " + 5000 * "[", "in too many others"),
     "unknown key": ({}, "shot = 4", "'shot' that means nothing"),
     "unknown key in a grid": ({"seeds": ""}, "[[grid]]\nseed = [1]", "grid 1 has a key 'seed'"),
-    "wrong type": ({"seeds": "1"}, "", "seeds is 1; give a list of whole numbers"),
-    "wrong item": ({"shots": "[0]"}, "", "shots has 0; give a list of whole numbers of at least 1"),
-    "boolean seed": ({"seeds": "[true]"}, "", "seeds has True"),
+    "wrong type": ({"seeds": "1"}, "", "seeds is 1; give a list, each an integer of at least 0"),
+    "wrong item": (
+        {"shots": "[0]"},
+        "",
+        "shots is [0]; give a list, each an integer of at least 1",
+    ),
+    "boolean seed": ({"seeds": "[true]"}, "", "seeds is [True]"),
     "twice": ({"seeds": "[1, 1]"}, "", "seeds has 1 twice"),
-    "no methods": ({"methods": "[]", "baseline": ""}, "", "names no methods"),
-    "no data sets": ({"data_sets": ""}, "", "names no data_sets"),
-    "two labels": ({"methods": '["zero-shot", "zero-shot"]'}, "", "two methods called 'zero-shot'"),
+    "no methods": (
+        {"methods": "[]", "baseline": ""},
+        "",
+        "methods is (); give a list of one or more methods",
+    ),
+    "no data sets": ({"data_sets": ""}, "", "data_sets is (); give a list of one or more strings"),
+    "two labels": (
+        {"methods": '["zero-shot", "zero-shot"]'},
+        "",
+        "two methods are called 'zero-shot'",
+    ),
     "method of no kind": ({"methods": "[3]", "baseline": ""}, "", "method 1 is 3"),
     "time without an end": (
         {"methods": "[{ method = 'cma-es', seconds = inf }]", "baseline": ""},
         "",
         "seconds is inf; give a finite number above 0",
     ),
-    "nameless method": ({"methods": "[{ label = 'x' }]"}, "", "method 1 has no method"),
+    "nameless method": (
+        {"methods": "[{ label = 'x' }]"},
+        "",
+        "method 1: method is ''; give a name of 'sharpzo methods'",
+    ),
     "unknown method": ({"methods": '["zero-shto"]', "baseline": ""}, "", "no method 'zero-shto'"),
     "unknown preset": (
         {"methods": '["zero-shot", { method = "sharpzo", preset = "paper/mars" }]'},

@@ -10,7 +10,7 @@ import pytest
 from command import call
 from sharpzo.bench.statistics import Interval
 from sharpzo.bench.summary import Line, Section
-from sharpzo.cli.benching import _show_section
+from sharpzo.cli.bench import show_section
 from sharpzo.cli.options import names
 from sharpzo.cli.screen import Column, Screen
 from sharpzo.errors import InputError
@@ -81,7 +81,7 @@ def test_no_interval_of_a_bench_is_broken(capsys, width):
         "sharpzo-with-a-long-label", 8000, half, half, half, half, 8000.0, None, 12.5, 412.0, "x",
         ("y",), {},
     )  # fmt: skip
-    _show_section(screen, Section("eurosat", "eurosat", 16, "m", (1, 2), 8100, (line,)), "ladder")
+    show_section(screen, Section("eurosat", "eurosat", 16, "m", (1, 2), 8100, (line,)), "ladder")
     shown = capsys.readouterr().out
     for cell in ("61.2 ± 3.4", "+61.2 ± 3.4", "sharpzo-with-a-long-label", "8,000"):
         assert cell in shown

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from sharpzo import __version__
 from sharpzo.bench.recipe import Entry, Grid, Recipe
 from sharpzo.bench.sources import Sources
-from sharpzo.data.dataset import Dataset, LabelledPhotos
+from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.errors import InputError
 from sharpzo.methods import find, load_plugin
 from sharpzo.settings import as_dict
@@ -69,19 +72,18 @@ class Cell:
         return f"{self.label} on {self.data_set}, {shots}, seed {self.seed}{model}"
 
     def as_job(self) -> dict[str, Any]:
-        """The cell as JSON has it."""
-        return json.loads(json.dumps(asdict(self)))
+        """The cell as JSON has it; `as_cell` is the inverse."""
+        return msgspec.to_builtins(self)
 
     def as_record(self) -> dict[str, Any]:
         """The cell without this machine's folders: what a result and a report say of it."""
         here = ("root", "beside", "plugins")
         return {name: value for name, value in self.as_job().items() if name not in here}
 
-    @classmethod
-    def from_job(cls, job: Mapping[str, Any]) -> Cell:
-        """The inverse of `as_job`; of a record, a cell that can be told but not computed."""
-        lists = ("budgets", "milestones", "test_on", "plugins")
-        return cls(**{**job, **{name: tuple(job.get(name, ())) for name in lists}})
+
+def as_cell(job: Mapping[str, Any]) -> Cell:
+    """The inverse of `Cell.as_job`; of a record, a cell that can be told but not computed."""
+    return msgspec.convert(job, Cell)
 
 
 def expand(recipe: Recipe, data: Path | None = None) -> list[Cell]:
@@ -90,27 +92,27 @@ def expand(recipe: Recipe, data: Path | None = None) -> list[Cell]:
     Reads every photo once, to hash it. Raises `InputError` in one sentence for an unknown method,
     preset, setting or data set, a wrong root, missing photos or a data set without test photos.
     """
-    for plugin in recipe.plugins:
+    plugins = [recipe.folder / plugin for plugin in recipe.plugins]
+    for plugin in plugins:
         load_plugin(plugin)
     for grid in recipe.grids:
         for entry in grid.methods:
             _check(entry, recipe)
-    root = data or recipe.data
-    sources = Sources(root, recipe.path.resolve().parent)
-    keys = _Keys(sources, recipe)
-    cells: dict[tuple[str, str], Cell] = {}
+    sources = Sources(data or (recipe.data and recipe.folder / recipe.data), recipe.folder)
+    cells = []
     for grid in recipe.grids:
         for name in grid.data_sets:
             _check_shifted(sources, name, grid.test_on)
-        for cell in _cells(grid, recipe, sources):
-            keyed = replace(cell, key=keys.of(cell))
-            cells.setdefault((keyed.label, keyed.key), keyed)
-    return list(cells.values())
+        cells += _cells(grid, recipe.threads, sources, tuple(map(str, plugins)))
+    unique: dict[tuple[str, str], Cell] = {}
+    for cell in _keyed(cells, sources, plugins):
+        unique.setdefault((cell.label, cell.key), cell)
+    return list(unique.values())
 
 
 def _check(entry: Entry, recipe: Recipe) -> None:
     try:
-        find(entry.method).configure(entry.preset, entry.changes)
+        find(entry.method).configure(entry.preset, entry.settings)
         Runtime(precision=entry.precision or "float32")  # type: ignore[arg-type]  (checked there)
     except InputError as error:
         raise InputError(f"recipe {recipe.path}, method '{entry.label}': {error}") from None
@@ -127,29 +129,31 @@ def _check_shifted(sources: Sources, name: str, test_on: tuple[str, ...]) -> Non
             )
 
 
-def _cells(grid: Grid, recipe: Recipe, sources: Sources) -> list[Cell]:
+def _cells(
+    grid: Grid, threads: int | None, sources: Sources, plugins: tuple[str, ...]
+) -> list[Cell]:
     """Seeds before methods: the first seed of everything is there early."""
     return [
         Cell(
-            data_set,
-            entry.method,
-            entry.label,
-            entry.preset,
-            dict(entry.changes),
-            shots,
-            seed,
-            model,
-            grid.template,
-            budgets := grid.budgets if entry.budgets is None else entry.budgets,
-            tuple(m for m in grid.milestones if m < max(budgets, default=0)),
-            entry.seconds,
-            entry.steps,
-            recipe.threads,
-            grid.test_on,
-            None if sources.root is None else str(sources.root),
-            str(sources.beside),
-            tuple(str(plugin) for plugin in recipe.plugins),
-            entry.precision,
+            data_set=data_set,
+            method=entry.method,
+            label=entry.label,
+            preset=entry.preset,
+            changes=entry.settings,
+            shots=shots,
+            seed=seed,
+            model=model,
+            template=grid.template,
+            budgets=(budgets := grid.budgets if entry.budgets is None else entry.budgets),
+            milestones=tuple(m for m in grid.milestones if m < max(budgets, default=0)),
+            seconds=entry.seconds,
+            steps=entry.steps,
+            threads=threads,
+            test_on=grid.test_on,
+            root=None if sources.root is None else str(sources.root),
+            beside=str(sources.beside),
+            plugins=plugins,
+            precision=entry.precision,
         )
         for data_set in grid.data_sets
         for model in grid.models
@@ -159,78 +163,58 @@ def _cells(grid: Grid, recipe: Recipe, sources: Sources) -> list[Cell]:
     ]
 
 
-class _Keys:
-    """Hashes of what cells depend on, each computed once."""
+def _keyed(cells: list[Cell], sources: Sources, plugins: list[Path]) -> Iterator[Cell]:
+    """Cells with the hash of what their results depend on."""
+    files = [hashlib.sha256(file.read_bytes()).hexdigest() for file in plugins]
 
-    def __init__(self, sources: Sources, recipe: Recipe) -> None:
-        self._sources = sources
-        self._plugins = [hashlib.sha256(file.read_bytes()).hexdigest() for file in recipe.plugins]
-        self._known: dict[Any, str] = {}
+    @cache
+    def tuned(name: str, shots: int | None, seed: int) -> str:
+        drawn = sources.drawn(name, shots, seed)
+        splits = [_digest(split) for split in (drawn.train, drawn.val) if split]
+        return " ".join([*splits, json.dumps(drawn.class_names)])
 
-    def of(self, cell: Cell) -> str:
-        """The name of the cell's result."""
-        settings = find(cell.method).configure(cell.preset, cell.changes)
-        ours = getattr(find(cell.method).fit, "__module__", "").split(".")[0] == "sharpzo"
+    @cache
+    def tested(name: str) -> str:
+        return _digest(sources.tested(name)) + json.dumps(sources.whole(name).class_names)
+
+    @cache
+    def model(name: str | None) -> str:
+        return Checkpoint.open(resolve(name)).fingerprint
+
+    for cell in cells:
+        method = find(cell.method)
+        ours = getattr(method.fit, "__module__", "").split(".")[0] == "sharpzo"
         content = {
             "format": FORMAT,
             "sharpzo": __version__,
             "method": cell.method,
             # Settings of a plugin's method do not tell what its file does.
-            "plugins": [] if ours else self._plugins,
-            "settings": _switched_on(as_dict(settings)),
+            "plugins": [] if ours else files,
+            "settings": switched_on(as_dict(method.configure(cell.preset, cell.changes))),
             "template": cell.template,
             "seed": cell.seed,
             "budget": [cell.budgets, cell.milestones, cell.seconds, cell.steps, cell.threads],
-            "photos": self._photos(cell),
-            "shifted": [self._tested(name) for name in cell.test_on],
-            "model": self._model(cell.model),
+            "photos": [tuned(cell.data_set, cell.shots, cell.seed), tested(cell.data_set)],
+            "shifted": [tested(name) for name in cell.test_on],
+            "model": model(cell.model),
         }
         content |= {"precision": cell.precision} if cell.precision else {}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-    def _photos(self, cell: Cell) -> list[str]:
-        at = cell.data_set, cell.shots, cell.seed
-        if at not in self._known:
-            drawn = self._sources.drawn(*at)
-            tuned = [_digest(split) for split in (drawn.train, drawn.val) if split]
-            self._known[at] = " ".join([*tuned, json.dumps(drawn.class_names)])
-        # The demo's photos are one file; the others' test split does not depend on the draw.
-        return [self._known[at], self._tested(cell.data_set)]
-
-    def _tested(self, name: str) -> str:
-        if name not in self._known:
-            whole = self._sources.whole(name)
-            self._known[name] = _digest(tested(whole, name)) + json.dumps(whole.class_names)
-        return self._known[name]
-
-    def _model(self, model: str | None) -> str:
-        if ("model", model) not in self._known:
-            self._known["model", model] = Checkpoint.open(resolve(model)).fingerprint
-        return self._known["model", model]
+        text = json.dumps(content, sort_keys=True)
+        yield replace(cell, key=hashlib.sha256(text.encode()).hexdigest())
 
 
-def _switched_on(settings: Any) -> Any:
+def switched_on(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings without those that are None or False: an option that is new, and off by default,
     leaves the results that are there their names.
 
-    >>> _switched_on({"std": None, "search": {"inherit": False, "rho": 0.1}})
+    >>> switched_on({"std": None, "search": {"inherit": False, "rho": 0.1}})
     {'search': {'rho': 0.1}}
     """
-    if not isinstance(settings, dict):
-        return settings
-    on = {
-        name: value for name, value in settings.items() if value is not None and value is not False
+    return {
+        name: switched_on(value) if isinstance(value, Mapping) else value
+        for name, value in settings.items()
+        if value is not None and value is not False
     }
-    return {name: _switched_on(value) for name, value in on.items()}
-
-
-def tested(data_set: Dataset, name: str) -> LabelledPhotos:
-    """The test split, or an `InputError` where there is none."""
-    if data_set.test is None:
-        raise InputError(
-            f"data set {name} has no test photos; put some into a folder test/ beside train/"
-        )
-    return data_set.test
 
 
 def _digest(split: LabelledPhotos) -> str:

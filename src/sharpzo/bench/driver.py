@@ -1,31 +1,30 @@
-"""The bench itself: what is missing is computed and kept, then all of it becomes tables."""
+"""The bench itself: what is missing, what it will take, and doing it into tables."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+
+import numpy as np
 
 from sharpzo.artifact import write_atomically
 from sharpzo.bench.cell import Cell
-from sharpzo.bench.plots import plot, write_curves
-from sharpzo.bench.results import Store
+from sharpzo.bench.engines import Engine, Listen
+from sharpzo.bench.plots import plot
+from sharpzo.bench.results import About, Results
+from sharpzo.bench.sources import Sources
 from sharpzo.bench.summary import Section, as_markdown, summarise
-from sharpzo.bench.table import Row, tabulate, write_parquet, write_table
+from sharpzo.bench.table import Row, tabulate, write_curves, write_parquet, write_table
 from sharpzo.errors import EngineError
+from sharpzo.towers.checkpoint import Checkpoint, resolve
+from sharpzo.towers.tower import OnnxTextTower
 from sharpzo.wording import utf8
 
-Heard = Callable[[str, int], None]  # key of a cell ("" while encoding), forwards or photos so far
-
-
-class Engine(Protocol):
-    """Runs cells somewhere and yields each with its result, or with {"error": sentence}."""
-
-    def run(
-        self, cells: list[Cell], cache: Path, heard: Heard = ...
-    ) -> Iterator[tuple[Cell, dict[str, Any]]]: ...
+CANDIDATES = 40  # the usual population
+OVERHEAD = 4.0  # seconds of a cell beside its forwards: a process, two graphs, reading features
 
 
 @dataclass
@@ -34,76 +33,111 @@ class Outcome:
 
     rows: list[Row]
     sections: list[Section]
-    computed: int
+    computed: int = 0
     failed: list[tuple[Cell, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
-def missing(cells: list[Cell], store: Store) -> list[Cell]:
+def missing(cells: list[Cell], results: Results) -> list[Cell]:
     """Cells without a result; of cells that differ in their label alone the first."""
     unique = {cell.key: cell for cell in reversed(cells)}
-    return [cell for cell in cells if unique[cell.key] is cell and cell.key not in store]
+    return [cell for cell in cells if unique[cell.key] is cell and cell.key not in results]
 
 
 def run_bench(
-    title: str,
-    cells: list[Cell],
-    store: Store,
+    about: About,
+    results: Results,
     engine: Engine,
-    cache: Path,
+    features: Path,
     *,
-    baseline: str | None = None,
-    heard: Heard = lambda key, done: None,
+    listen: Listen = lambda key, done: None,
     ended: Callable[[Cell, str | None], None] = lambda cell, error: None,
 ) -> Outcome:
-    """Compute the missing cells, then write table, summary and curves into the store's folder.
+    """Compute the missing cells, then write table, summary and curves into the results' folder.
 
     An interrupt stops the engine and still leaves tables of what is done.
     """
     failed: list[tuple[Cell, str]] = []
     computed = 0
-    store.make()
-    _write_about(title, cells, store, baseline)
-    todo = missing(cells, store)
+    results.make()
+    results.write_about(about)
+    todo = missing(about.cells, results)
     try:
-        for cell, result in engine.run(todo, cache, heard) if todo else ():
-            error = result.get("error")
+        for cell, answer in engine.run(todo, features, listen) if todo else ():
+            error = answer.get("error")
             if error is None:
-                store.write(cell.key, result)
+                results.write(cell.key, answer)
                 computed += 1
             else:
                 failed.append((cell, error))
             ended(cell, error)
     except KeyboardInterrupt:
-        write_outcome(title, cells, store, baseline)
+        write_outcome(about, results)
         raise
-    outcome = write_outcome(title, cells, store, baseline)
+    outcome = write_outcome(about, results)
     outcome.computed, outcome.failed = computed, failed
     return outcome
 
 
-def write_outcome(title: str, cells: list[Cell], store: Store, baseline: str | None) -> Outcome:
+def write_outcome(about: About, results: Results) -> Outcome:
     """Tables, summary, curves of the cells that are done."""
-    _write_about(title, cells, store, baseline)
-    rows = tabulate(cells, store)
-    outcome = Outcome(rows, summarise(rows, baseline), 0)
-    write_table(rows, store.folder / "table.csv")
-    write_curves(cells, store, store.folder / "curves.csv")
-    document = as_markdown(title, outcome.sections, baseline)
-    write_atomically(store.folder / "summary.md", utf8(document))
-    for extra in (
-        lambda: write_parquet(rows, store.folder / "table.parquet"),
-        lambda: plot(rows, store.folder),
-    ):
+    folder = results.folder
+    results.write_about(about)
+    rows = tabulate(about.cells, results)
+    outcome = Outcome(rows, summarise(rows, about.baseline))
+    write_table(rows, folder / "table.csv")
+    write_curves(about.cells, results, folder / "curves.csv")
+    document = as_markdown(about.title, outcome.sections, about.baseline)
+    write_atomically(folder / "summary.md", utf8(document))
+    for write, where in ((write_parquet, folder / "table.parquet"), (plot, folder)):
         try:
-            extra()
+            write(rows, where)
         except EngineError as error:
             outcome.notes.append(str(error))
     return outcome
 
 
-def _write_about(title: str, cells: list[Cell], store: Store, baseline: str | None) -> None:
-    """What the bench is of, in the recipe's order; a report reads it."""
-    about = {"title": title, "baseline": baseline, "cells": [cell.as_record() for cell in cells]}
-    text = json.dumps(about, indent=1, ensure_ascii=False)
-    write_atomically(store.folder / "bench.json", utf8(text))
+@dataclass(frozen=True)
+class Estimate:
+    """``seconds`` of all cells one after the other, without encoding ``photos`` (at most)."""
+
+    cells: int
+    forwards: int
+    seconds: float
+    photos: int
+
+
+def estimate(cells: list[Cell]) -> Estimate:
+    """Count the cells' forwards, and time some for each set of class names and model."""
+    speed: dict[tuple, float] = {}
+    photos: dict[tuple, int] = {}
+    seconds = 0.0
+    sources_of = cache(Sources)
+    for cell in cells:
+        at = cell.data_set, cell.model, cell.template
+        sources = sources_of(cell.root, cell.beside)
+        if at not in speed:
+            speed[at] = _seconds_per_forward(cell, sources.whole(cell.data_set).class_names)
+        for name in (cell.data_set, *cell.test_on):
+            photos.setdefault((name, cell.model), len(sources.whole(name).test or ()))
+        draw = cell.data_set, cell.model, cell.shots, cell.seed
+        if draw not in photos:
+            drawn = sources.drawn(cell.data_set, cell.shots, cell.seed)
+            photos[draw] = len(drawn.train) + len(drawn.val or ())
+        fit = cell.forwards * speed[at]
+        seconds += OVERHEAD + (fit if cell.seconds is None else min(fit, cell.seconds))
+    return Estimate(len(cells), sum(cell.forwards for cell in cells), seconds, sum(photos.values()))
+
+
+def _seconds_per_forward(cell: Cell, class_names: tuple[str, ...]) -> float:
+    """Measured on one batch of the text tower, after one to warm up."""
+    checkpoint = Checkpoint.open(resolve(cell.model))
+    tower = OnnxTextTower(checkpoint, class_names, template=cell.template, threads=cell.threads)
+    try:
+        contexts = np.repeat(tower.start[None], CANDIDATES, axis=0)
+        tower.forward(contexts[:2])
+        begin = time.perf_counter()
+        tower.forward(contexts)
+        return (time.perf_counter() - begin) / CANDIDATES
+    finally:
+        tower.close()

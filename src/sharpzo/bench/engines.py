@@ -1,20 +1,67 @@
-"""Cells in processes on this machine."""
+"""Where cells run: in processes of this machine, or as tasks of a Ray cluster (extra ``ray``)."""
 
 from __future__ import annotations
 
-import subprocess
+import importlib
+import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from sharpzo.bench.cell import Cell
-from sharpzo.bench.process import Request, WorkerDied, to_encode, to_fit, work
+from sharpzo.errors import EngineError
+from sharpzo.process import Child, ProcessDied
 
-Heard = Callable[[str, int], None]  # key of a cell, forwards so far
-Photos = tuple[str, str | None]  # data set and model
-ATTEMPTS = 2
+Listen = Callable[[str, int], None]  # key of a cell ("" while encoding), forwards or photos so far
+Answer = dict[str, Any]  # a `Result` as JSON, or {"error": sentence}
+Request = dict[str, Any]  # what `compute.work` is asked for
+ATTEMPTS = 2  # of a process on this machine
+RETRIES = 3  # of a task whose process or node died
+
+
+def to_fit(cell: Cell, cache: Path) -> Request:
+    """Ask for the result of a cell."""
+    return {"fit": cell.as_job(), "cache": str(cache)}
+
+
+def to_encode(cells: list[Cell], cache: Path) -> Request:
+    """Ask for the features of all photos of some cells."""
+    return {"encode": [cell.as_job() for cell in cells], "cache": str(cache)}
+
+
+def ask(
+    request: Request,
+    listen: Callable[[int], None] = lambda done: None,
+    started: Callable[[Child], None] = lambda child: None,
+) -> Answer:
+    """Answer a request in a fresh process, whose peak memory is then its own.
+
+    ``listen`` gets the forwards or photos so far, ``started`` the process, to be able to end it.
+    Raises `ProcessDied`.
+    """
+    # As in the command line: NumPy's threads must not wait for the towers' by spinning.
+    threads = {"OPENBLAS_NUM_THREADS": os.environ.get("OPENBLAS_NUM_THREADS", "1")}
+    with Child("sharpzo.bench.compute", threads) as child:
+        started(child)
+        child.send(request)
+        while "done" in (answer := child.receive()):
+            listen(answer["done"])
+        return answer
+
+
+def _silent(key: str, done: int) -> None:
+    pass
+
+
+class Engine(Protocol):
+    """Runs cells somewhere and yields each with its answer as it ends."""
+
+    def run(
+        self, cells: list[Cell], cache: Path, listen: Listen = ...
+    ) -> Iterator[tuple[Cell, Answer]]: ...
 
 
 class LocalEngine:
@@ -22,14 +69,14 @@ class LocalEngine:
 
     def __init__(self, workers: int = 1) -> None:
         self.workers = workers
-        self._running: set[subprocess.Popen[str]] = set()
+        self._running: set[Child] = set()
         self._lock = threading.Lock()
         self._stopped = False
 
     def run(
-        self, cells: list[Cell], cache: Path, heard: Heard = lambda key, done: None
-    ) -> Iterator[tuple[Cell, dict[str, Any]]]:
-        """Yield each cell with its result as it ends; a result may be ``{"error": sentence}``.
+        self, cells: list[Cell], cache: Path, listen: Listen = _silent
+    ) -> Iterator[tuple[Cell, Answer]]:
+        """Yield each cell with its answer as it ends.
 
         All photos are encoded first, one process a data set and model: no two workers encode the
         same photos, and fits are alike in memory whether the cache was full or not.
@@ -37,17 +84,17 @@ class LocalEngine:
         pool = ThreadPoolExecutor(self.workers)
         try:
             encoding = {
-                photos: pool.submit(self._try, to_encode(draws, cache), "", heard)
+                photos: pool.submit(self._try, to_encode(draws, cache), "", listen)
                 for photos, draws in _by_photos(cells).items()
             }
             encoded = {photos: future.result() for photos, future in encoding.items()}
-            waiting: dict[Future[dict[str, Any]], Cell] = {}
+            waiting: dict[Future[Answer], Cell] = {}
             for cell in cells:
-                found = encoded[_photos_of(cell)]
+                found = encoded[cell.data_set, cell.model]
                 if "error" in found:
                     yield cell, found
                 else:
-                    future = pool.submit(self._try, to_fit(cell, cache), cell.key, heard)
+                    future = pool.submit(self._try, to_fit(cell, cache), cell.key, listen)
                     waiting[future] = cell
             while waiting:
                 done, _ = wait(waiting, return_when=FIRST_COMPLETED)
@@ -57,45 +104,121 @@ class LocalEngine:
             self._stop()
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _try(self, request: Request, key: str, heard: Heard) -> dict[str, Any]:
+    def _try(self, request: Request, key: str, listen: Listen) -> Answer:
         why = "the bench was stopped"
         for _ in range(ATTEMPTS):
             if self._stopped:
                 break
-            process: subprocess.Popen[str] | None = None
-
-            def started(one: subprocess.Popen[str]) -> None:
-                nonlocal process
-                process = one
-                with self._lock:
-                    self._running.add(one)
-                    if self._stopped:
-                        one.kill()
-
             try:
-                return work(request, lambda done: heard(key, done), started)
-            except WorkerDied as death:
-                why = f"its process died {ATTEMPTS} times ({death})"
-            finally:
-                with self._lock:
-                    self._running.discard(process)  # type: ignore[arg-type]
+                return ask(request, lambda done: listen(key, done), self._started)
+            except ProcessDied as death:
+                why = f"its process died {ATTEMPTS} times ({death.why})"
         return {"error": why}
+
+    def _started(self, child: Child) -> None:
+        with self._lock:
+            self._running = {one for one in self._running if one.running} | {child}
+            if self._stopped:
+                child.kill()
 
     def _stop(self) -> None:
         with self._lock:
             self._stopped = True
-            for process in self._running:
-                process.kill()
+            for child in self._running:
+                child.kill()
 
 
-def _photos_of(cell: Cell) -> Photos:
-    return cell.data_set, cell.model
-
-
-def _by_photos(cells: list[Cell]) -> dict[Photos, list[Cell]]:
+def _by_photos(cells: list[Cell]) -> dict[tuple[str, str | None], list[Cell]]:
     """Data set and model -> one cell for each draw (and each set tested on)."""
-    groups: dict[Photos, dict[Any, Cell]] = {}
+    groups: dict[tuple[str, str | None], dict[Any, Cell]] = {}
     for cell in cells:
-        draws = groups.setdefault(_photos_of(cell), {})
+        draws = groups.setdefault((cell.data_set, cell.model), {})
         draws.setdefault((cell.shots, cell.seed, cell.test_on), cell)
     return {photos: list(draws.values()) for photos, draws in groups.items()}
+
+
+class RayEngine:
+    """Runs on the cluster at ``address``, or on one that Ray starts here for the while.
+
+    Every node needs sharpzo, and the photos, the model and the plugins under the same paths. The
+    driver alone writes results, so a task that a dead node takes with it is simply done elsewhere.
+    """
+
+    def __init__(self, address: str | None = None, workers: int | None = None) -> None:
+        self.address = address
+        self.workers = workers
+
+    def run(
+        self, cells: list[Cell], cache: Path, listen: Listen = _silent
+    ) -> Iterator[tuple[Cell, Answer]]:
+        """Yield each cell with its answer as it ends; ``listen`` is not called.
+
+        At most ``workers`` cells (None: as many as the cluster has cores) are submitted at a time.
+        """
+        ray = _import_ray()
+        _check_answers(self.address)
+        try:
+            ray.init(
+                address=self.address, log_to_driver=False, logging_level="ERROR",
+                include_dashboard=False if self.address is None else None,
+            )  # fmt: skip
+        except Exception as error:  # ray raises ConnectionError, RuntimeError, ValueError
+            reason = " ".join(str(error).split())[:200] or "no answer"
+            raise _no_cluster(self.address, f"{type(error).__name__}: {reason}") from error
+        try:
+            yield from self._run(ray, cells, cache)
+        finally:
+            ray.shutdown()
+
+    def _run(self, ray: Any, cells: list[Cell], cache: Path) -> Iterator[tuple[Cell, Answer]]:
+        # A process that dies raises ProcessDied in its task; nothing else raises.
+        task = ray.remote(max_retries=RETRIES, retry_exceptions=True)(_encode_and_fit)
+        limit = self.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        queue = list(reversed(cells))
+        running: dict[Any, Cell] = {}
+        while queue or running:
+            while queue and len(running) < limit:
+                cell = queue.pop()
+                placed = task.options(num_cpus=cell.threads or 1)
+                running[placed.remote(to_encode([cell], cache), to_fit(cell, cache))] = cell
+            done, _ = ray.wait(list(running), num_returns=1)
+            for reference in done:
+                cell = running.pop(reference)
+                try:
+                    yield cell, ray.get(reference)
+                except Exception as error:  # died more often than RETRIES
+                    last = (str(error).strip().splitlines() or [repr(error)])[-1]
+                    yield cell, {"error": f"it died {RETRIES + 1} times ({last})"}
+
+
+def _encode_and_fit(encode: Request, fit: Request) -> Answer:
+    """On a node: its cache may be empty, so photos first, as on one machine."""
+    encoded = ask(encode)
+    return encoded if "error" in encoded else ask(fit)
+
+
+def _check_answers(address: str | None) -> None:
+    """Ray itself tries for minutes, and tells nobody, where nothing listens."""
+    host, colon, port = (address or "").rpartition(":")
+    if not colon or not port.isdigit() or "/" in host:  # none, "auto", "ray://…"
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise _no_cluster(address, error.strerror or str(error)) from None
+
+
+def _no_cluster(address: str | None, reason: str) -> EngineError:
+    return EngineError(
+        f"no Ray cluster answers at {address} ({reason}); start one with 'ray start --head' and "
+        "give its address"
+    )
+
+
+def _import_ray() -> Any:
+    try:
+        return importlib.import_module("ray")
+    except ImportError:
+        raise EngineError(
+            "the engine ray needs Ray, which is not installed; run: pip install 'sharpzo[ray]'"
+        ) from None

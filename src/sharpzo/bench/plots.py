@@ -1,36 +1,16 @@
-"""Accuracy against forwards and against seconds: one CSV, and plots (extra ``plots``)."""
+"""Plots of test accuracy against forwards and against seconds (extra ``plots``)."""
 
 from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sharpzo.bench.cell import Cell
-from sharpzo.bench.results import Store
-from sharpzo.bench.table import EMBEDDED, Row, write_csv
+from sharpzo.bench.table import Row
 from sharpzo.errors import EngineError
 
-COLUMNS = ("data_set", "shots", "seed", "model", "method", "stage", "forwards", "seconds",
-           "validation_accuracy", "training_loss")  # fmt: skip
 LINE = 0.18  # height of a line of the legend, inches
-
-
-def write_curves(cells: Iterable[Cell], store: Store, path: Path) -> None:
-    """Every validated step of every finished search, as CSV."""
-    rows = (
-        (
-            cell.data_set, cell.shots, cell.seed, cell.model or EMBEDDED, cell.label,
-            step["stage"], step["forwards"], step["seconds"], step["validation_accuracy"],
-            step["loss"],
-        )
-        for cell in cells
-        if cell.key in store
-        for step in store.read(cell.key)["curve"]
-    )  # fmt: skip
-    write_csv(path, COLUMNS, rows)
 
 
 def plot(rows: list[Row], folder: Path) -> list[Path]:
@@ -49,7 +29,7 @@ def plot(rows: list[Row], folder: Path) -> list[Path]:
     written = []
     groups: dict[tuple, list[Row]] = {}
     for row in rows:
-        groups.setdefault((row.data_set, row.tested_on, row.shots, row.model), []).append(row)
+        groups.setdefault(row.section, []).append(row)
     # The same picture from the same table: no date, no random ids.
     with matplotlib.rc_context({"svg.hashsalt": "sharpzo", "svg.fonttype": "none"}):
         for at, group in groups.items():

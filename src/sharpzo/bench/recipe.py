@@ -19,77 +19,123 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-from sharpzo.bench.fields import Fields
+from msgspec import Meta
+
 from sharpzo.data.dataset import TEMPLATE
 from sharpzo.errors import InputError
+from sharpzo.settings import Count, CountOrZero, Positive, Settings, flat
 
-_GRID = (
-    "data_sets", "shots", "seeds", "models", "budgets", "milestones", "methods", "template",
-    "test_on",
-)  # fmt: skip
-_RECIPE = ("title", "data", "baseline", "plugins", "threads", *_GRID, "grid")
-_ENTRY = (
-    "method", "preset", "settings", "label", "budgets", "seconds", "steps", "precision",
-)  # fmt: skip
+S = TypeVar("S", bound=Settings)
+Word = Annotated[str, Meta(min_length=1, description="a string")]
+Table = Annotated[Mapping[str, Any], Meta(description="a table { name = value }")]
+
+
+def _some(things: str) -> Meta:
+    return Meta(min_length=1, description=f"a list of one or more {things}")
+
+
+class _Lists(Settings):
+    """Lists name nothing twice, and forwards are sorted."""
+
+    def check(self) -> None:
+        for one in fields(self):  # type: ignore[arg-type]  (subclasses are dataclasses)
+            values = getattr(self, one.name)
+            if not isinstance(values, tuple):
+                continue
+            twice = [value for value in values if values.count(value) > 1]
+            if twice:
+                raise InputError(f"{one.name} has {twice[0]!r} twice; name it once")
+            if one.name in ("budgets", "milestones"):
+                object.__setattr__(self, one.name, tuple(sorted(values)))
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A method as a recipe wants it; ``changes`` are settings by dotted name.
+class Entry(_Lists):
+    """A method as a recipe wants it; ``settings`` are changes by dotted name.
 
     ``budgets`` in forwards, None: the grid's, (): none but the method's own settings. ``seconds``
-    and ``steps`` limit the run as well. ``precision`` of the text tower, None: float32.
+    and ``steps`` limit the run as well. ``precision`` of the text tower, None: float32. ``label``
+    is what tables call the method; without one it is made of the rest.
     """
 
-    method: str
-    label: str
-    preset: str | None = None
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    budgets: tuple[int, ...] | None = None
-    seconds: float | None = None
-    steps: int | None = None
-    precision: str | None = None
+    method: Annotated[str, Meta(min_length=1, description="a name of 'sharpzo methods'")] = ""
+    label: str = ""
+    preset: Word | None = None
+    settings: Table = field(default_factory=dict)
+    budgets: tuple[Count, ...] | None = None
+    seconds: Positive | None = None
+    steps: Count | None = None
+    precision: Word | None = None
+
+    def check(self) -> None:
+        super().check()
+        # TOML reads ``search.zo.keep = 0.1`` as nested tables.
+        object.__setattr__(self, "settings", dict(flat(self.settings)))
+        changes = [f"{name}={value}" for name, value in self.settings.items()]
+        parts = [self.method, self.preset, *changes, self.precision]
+        object.__setattr__(self, "label", self.label or " ".join(filter(None, parts)))
 
 
 @dataclass(frozen=True)
-class Grid:
+class Grid(_Lists):
     """Data sets x shots x seeds x models x methods; None: all photos, the embedded model.
 
     ``milestones`` are forwards at which the test accuracy is looked up, too, for the curves.
     ``test_on``: other data sets of the same class names that the same classifier is tested on.
     """
 
-    data_sets: tuple[str, ...]
-    methods: tuple[Entry, ...]
-    shots: tuple[int | None, ...] = (None,)
-    seeds: tuple[int, ...] = (1,)
-    models: tuple[str | None, ...] = (None,)
-    budgets: tuple[int, ...] = ()
-    milestones: tuple[int, ...] = ()
+    data_sets: Annotated[tuple[Word, ...], _some("strings")] = ()
+    methods: Annotated[tuple[Entry, ...], _some("methods")] = ()
+    shots: tuple[Count | None, ...] = (None,)
+    seeds: tuple[CountOrZero, ...] = (1,)
+    models: tuple[Word | None, ...] = (None,)
+    budgets: tuple[Count, ...] = ()
+    milestones: tuple[Count, ...] = ()
     template: str = TEMPLATE
-    test_on: tuple[str, ...] = ()
+    test_on: tuple[Word, ...] = ()
+
+    def check(self) -> None:
+        labels = [entry.label for entry in self.methods]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise InputError(f"two methods are called '{label}'; give one a label")
+        super().check()
+        if self.template.count("{}") != 1:
+            raise InputError(f"template is {self.template!r}; put {{}} where the class name goes")
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """A checked recipe. Relative paths in it were relative to ``path``'s folder."""
+class Recipe(Settings):
+    """A checked recipe; ``data`` and ``plugins`` are relative to its ``folder``."""
 
     path: Path
-    title: str
     grids: tuple[Grid, ...]
-    data: Path | None = None
-    baseline: str | None = None
-    plugins: tuple[Path, ...] = ()
-    threads: int | None = None
+    title: Word
+    data: Word | None = None
+    baseline: Word | None = None
+    plugins: tuple[Word, ...] = ()
+    threads: Count | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where the recipe lies."""
+        return self.path.resolve().parent
 
     @property
     def labels(self) -> tuple[str, ...]:
         """Every method's label, in the order of the recipe."""
         return tuple(dict.fromkeys(e.label for grid in self.grids for e in grid.methods))
+
+    def check(self) -> None:
+        if self.baseline is not None and self.baseline not in self.labels:
+            raise InputError(
+                f"baseline '{self.baseline}' is no method of the recipe; its methods: "
+                f"{', '.join(self.labels)}"
+            )
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -99,33 +145,19 @@ def read_recipe(path: str | Path) -> Recipe:
     and photos are needed for that.
     """
     path = Path(path)
+    where = f"recipe {path}"
     document = _load(path)
-    top = Fields(document, f"recipe {path}", _RECIPE)
-    common = {key: value for key, value in document.items() if key in _GRID}
-    grids = []
-    tables = top.tables("grid") or [{}]
-    for number, table in enumerate(tables, start=1):
-        where = f"recipe {path}" + (f", grid {number}" if "grid" in top else "")
-        if not isinstance(table, dict):
-            raise InputError(f"{where} is {table!r}; write it as a table [[grid]]")
-        grids.append(_grid(Fields({**common, **table}, where, _GRID), where))
-    folder = path.resolve().parent
-    data = top.text("data", None)
-    recipe = Recipe(
-        path,
-        top.text("title", path.stem),
-        tuple(grids),
-        None if data is None else folder / data,
-        top.text("baseline", None),
-        tuple(folder / name for name in top.texts("plugins", ())),
-        top.integer("threads", None),
+    shared = {f.name: document.pop(f.name) for f in fields(Grid) if f.name in document}
+    tables = document.pop("grid", None)
+    if not isinstance(tables, list | None):
+        raise InputError(f"{where}: grid is {tables!r}; write it as a table [[grid]]")
+    grids = tuple(
+        _grid(shared, table, where if tables is None else f"{where}, grid {number}")
+        for number, table in enumerate(tables or [{}], start=1)
     )
-    if recipe.baseline is not None and recipe.baseline not in recipe.labels:
-        raise InputError(
-            f"recipe {path}: baseline '{recipe.baseline}' is no method of the recipe; its methods: "
-            f"{', '.join(recipe.labels)}"
-        )
-    return recipe
+    document.setdefault("title", path.stem)
+    others = (*(f.name for f in fields(Grid)), "grid")
+    return _made(Recipe, document, where, others, path=path, grids=grids)
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -144,33 +176,18 @@ def _load(path: Path) -> dict[str, Any]:
         raise InputError(f"recipe {path} is not TOML: {error}; mend that line") from None
 
 
-def _grid(fields: Fields, where: str) -> Grid:
-    data_sets = fields.texts("data_sets", ())
-    entries = tuple(
-        _entry(item, f"{where}, method {number}")
-        for number, item in enumerate(fields.tables("methods"), start=1)
-    )
-    for key, value in (("data_sets", data_sets), ("methods", entries)):
-        if not value:
-            raise InputError(f"{where} names no {key}; give a list with at least one")
-    labels = [entry.label for entry in entries]
-    for label in labels:
-        if labels.count(label) > 1:
-            raise InputError(f"{where} has two methods called '{label}'; give one a label")
-    template = fields.text("template", TEMPLATE)
-    if template.count("{}") != 1:
-        raise InputError(f"{where}: template is {template!r}; put {{}} where the class name goes")
-    return Grid(
-        data_sets,
-        entries,
-        fields.integers("shots", ()) or (None,),
-        fields.integers("seeds", (), least=0) or (1,),
-        fields.texts("models", ()) or (None,),
-        tuple(sorted(fields.integers("budgets", ()))),
-        tuple(sorted(fields.integers("milestones", ()))),
-        template,
-        fields.texts("test_on", ()),
-    )
+def _grid(shared: Mapping[str, Any], table: Any, where: str) -> Grid:
+    if not isinstance(table, dict):
+        raise InputError(f"{where} is {table!r}; write it as a table [[grid]]")
+    # An empty list is a default: all photos, seed 1, the embedded model.
+    lines = {name: value for name, value in {**shared, **table}.items() if value != []}
+    methods = lines.get("methods")
+    if isinstance(methods, list):
+        lines["methods"] = [
+            _entry(item, f"{where}, method {number}")
+            for number, item in enumerate(methods, start=1)
+        ]
+    return _made(Grid, lines, where)
 
 
 def _entry(item: Any, where: str) -> Entry:
@@ -178,34 +195,21 @@ def _entry(item: Any, where: str) -> Entry:
         item = {"method": item}
     if not isinstance(item, dict):
         raise InputError(f'{where} is {item!r}; give a name or a table {{ method = "…" }}')
-    fields = Fields(item, where, _ENTRY)
-    method = fields.text("method", None)
-    if method is None:
-        raise InputError(f"{where} has no method; give its name, as 'sharpzo methods' lists it")
-    preset = fields.text("preset", None)
-    changes = _dotted(fields.table("settings"))
-    budgets = fields.integers("budgets", None)
-    parts = [f"{name}={value}" for name, value in changes.items()]
-    parts += [fields.text("precision", "")] if "precision" in fields else []
-    label = " ".join([method, *([preset] if preset else []), *parts])
-    return Entry(
-        method,
-        fields.text("label", label),
-        preset,
-        changes,
-        None if budgets is None else tuple(sorted(budgets)),
-        fields.number("seconds", None),
-        fields.integer("steps", None),
-        fields.text("precision", None),
-    )
+    return _made(Entry, item, where)
 
 
-def _dotted(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables as dotted names: TOML reads ``search.zo.keep = 0.1`` as nested, too."""
-    flat: dict[str, Any] = {}
-    for name, value in table.items():
-        if isinstance(value, dict):
-            flat |= _dotted(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
+def _made(
+    kind: type[S], table: Mapping[str, Any], where: str, others: tuple[str, ...] = (), **made: Any
+) -> S:
+    """Settings from a table of the file, whose ``others`` were read before, into ``made``."""
+    known = [one.name for one in fields(kind) if one.name not in made]  # type: ignore[arg-type]
+    unknown = [key for key in table if key not in known]
+    if unknown:
+        raise InputError(
+            f"{where} has a key '{unknown[0]}' that means nothing; known: "
+            f"{', '.join((*known, *others))}"
+        )
+    try:
+        return kind(**table, **made)
+    except InputError as error:
+        raise InputError(f"{where}: {str(error).removesuffix(', or null')}") from None

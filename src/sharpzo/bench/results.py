@@ -1,31 +1,93 @@
-"""What a bench leaves: one file a finished cell, each complete or not there."""
+"""What a bench leaves: what it is of, and a file for each finished cell, complete or not there."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from sharpzo.artifact import write_atomically
-from sharpzo.bench.cell import FORMAT
+from sharpzo.bench.cell import FORMAT, Cell
 from sharpzo.errors import ArtifactError
+from sharpzo.wording import utf8
 
-_Kinds = Mapping[str, tuple[type, ...]]
-_TEXT, _NUMBER, _COUNT = (str,), (int, float), (int,)
-_SOME_NUMBER, _SOME_COUNT = (int, float, type(None)), (int, type(None))
-# What tables, curves and pages read of a result.
-_RESULT: _Kinds = {"peak_memory_mb": _SOME_NUMBER, "stopped": _TEXT, "tuning": _TEXT,
-                   "notes": (dict, list)}  # fmt: skip
-_POINT: _Kinds = {"budget": _SOME_COUNT, "forwards": _COUNT, "seconds": _NUMBER,
-                  "image_passes": _SOME_COUNT, "validation_accuracy": _SOME_NUMBER}  # fmt: skip
-_STEP: _Kinds = {"stage": _TEXT, "forwards": _COUNT, "seconds": _NUMBER,
-                 "validation_accuracy": _SOME_NUMBER, "loss": _SOME_NUMBER}  # fmt: skip
-_TEST: _Kinds = {"n": _COUNT, "zero_shot_accuracy": _NUMBER}
-_MEASURED: _Kinds = {"accuracy": _NUMBER, "ece": _NUMBER}
+ABOUT = "bench.json"
 
 
-class Store:
+@dataclass(frozen=True)
+class Point:
+    """What a budget of forwards had cost and chosen; None: the method's own end."""
+
+    budget: int | None
+    forwards: int
+    seconds: float
+    image_passes: int | None
+    validation_accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A point on the test photos; fractions."""
+
+    accuracy: float
+    ece: float
+    per_class: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Test:
+    """A set of test photos: how many, the untuned model, and an accuracy for each point."""
+
+    n: int
+    zero_shot_accuracy: float
+    points: list[Accuracy]
+
+
+@dataclass(frozen=True)
+class Validated:
+    """A step of the search that was evaluated on the validation photos."""
+
+    forwards: int
+    seconds: float
+    loss: float | None
+    validation_accuracy: float | None
+    stage: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished cell; docs/bench.md explains the fields. ``tests``: "" is the data set's own."""
+
+    format: int
+    key: str
+    cell: dict[str, Any]
+    sharpzo: str
+    settings: dict[str, Any]
+    model_sha256: str
+    class_names: list[str]
+    photos: dict[str, int]
+    points: list[Point]
+    tests: dict[str, Test]
+    peak_memory_mb: float | None
+    stopped: str
+    notes: dict[str, Any]
+    tuning: str
+    curve: list[Validated]
+
+
+@dataclass(frozen=True)
+class About:
+    """What a bench is of, in the recipe's order; a report reads it."""
+
+    title: str
+    baseline: str | None
+    cells: list[Cell]
+
+
+class Results:
     """Results in ``folder/cells``; written whole, so that a killed bench loses only what ran."""
 
     def __init__(self, folder: str | Path) -> None:
@@ -45,39 +107,34 @@ class Store:
     def __contains__(self, key: str) -> bool:
         return (self._cells / f"{key}.json").is_file()
 
-    def read(self, key: str) -> dict[str, Any]:
+    def read(self, key: str) -> Result:
         """The result of a finished cell; raises `ArtifactError` if somebody damaged it."""
         file = self._cells / f"{key}.json"
         try:
-            result = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse)
-            whole = result["format"] == FORMAT and result["key"] == key and _is_result(result)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            whole = False
-            result = {}
-        if not whole:
-            raise ArtifactError(f"{file} is damaged; remove it and run the bench again")
-        return result
+            found = msgspec.json.decode(file.read_bytes(), type=Result)
+            lengths = {len(test.points) for test in found.tests.values()}
+            if (found.format, found.key, lengths) != (FORMAT, key, {len(found.points)}):
+                raise ValueError
+        except (OSError, ValueError, msgspec.MsgspecError, RecursionError):
+            raise ArtifactError(f"{file} is damaged; remove it and run the bench again") from None
+        return found
 
     def write(self, key: str, result: dict[str, Any]) -> None:
         """Keep a result; the file appears under its name when all of it is on disk."""
         write_atomically(self._cells / f"{key}.json", json.dumps(result, indent=1).encode())
 
+    def about(self) -> About:
+        """What the bench is of; raises `ArtifactError` if nothing here says so."""
+        try:
+            return msgspec.json.decode((self.folder / ABOUT).read_bytes(), type=About)
+        except (OSError, ValueError, msgspec.MsgspecError, RecursionError) as error:
+            raise ArtifactError(
+                f"{self.folder} has no usable {ABOUT} ({type(error).__name__}: {error}); run the "
+                "bench again, cells that are done stay"
+            ) from None
 
-def _is_result(result: dict[str, Any]) -> bool:
-    """Whether everything is there and of its kind; KeyError and the like say no as well."""
-    points, tests = result["points"], result["tests"].values()
-    return (
-        _fits(_RESULT, result)
-        and all(_fits(_POINT, point) for point in points)
-        and all(_fits(_STEP, step) for step in result["curve"])
-        and all(_fits(_TEST, test) and len(test["points"]) == len(points) for test in tests)
-        and all(_fits(_MEASURED, measured) for test in tests for measured in test["points"])
-    )
-
-
-def _fits(kinds: _Kinds, table: dict[str, Any]) -> bool:
-    return all(isinstance(table[name], kind) for name, kind in kinds.items())
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is in no result")
+    def write_about(self, about: About) -> None:
+        """Keep what the bench is of."""
+        record = {**vars(about), "cells": [cell.as_record() for cell in about.cells]}
+        text = json.dumps(record, indent=1, ensure_ascii=False)
+        write_atomically(self.folder / ABOUT, utf8(text))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sharpzo.data.coop_layout import LAYOUTS
-from sharpzo.data.dataset import Dataset
+from sharpzo.data.dataset import Dataset, LabelledPhotos
 from sharpzo.data.demo import SEEDS, load_demo
 from sharpzo.data.few_shot import draw
 from sharpzo.data.loading import read
@@ -38,6 +38,15 @@ class Sources:
         if seed not in SEEDS:
             raise InputError(f"data set demo has no draw of seed {seed}; give seeds 1, 2 or 3")
         return draw(load_demo(seed), shots, seed)
+
+    def tested(self, name: str) -> LabelledPhotos:
+        """The test split; raises `InputError` where there is none."""
+        found = self.whole(name).test
+        if found is None:
+            raise InputError(
+                f"data set {name} has no test photos; put some into a folder test/ beside train/"
+            )
+        return found
 
     def _open(self, name: str) -> Dataset:
         if name in LAYOUTS:

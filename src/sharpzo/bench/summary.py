@@ -1,9 +1,10 @@
-"""From rows to what a person reads: means over seeds, differences, costs, figures in print."""
+"""From rows to what a person reads: means over seeds, differences, costs, published figures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from sharpzo.bench.published import BACKBONES, Figure, find_published, sources
 from sharpzo.bench.statistics import Interval, interval, paired
@@ -46,6 +47,11 @@ class Section:
     lines: tuple[Line, ...]
 
     @property
+    def of(self) -> tuple[str, str, int | None, str]:
+        """What its rows have in common, as `Row.section` has it."""
+        return self.data_set, self.tested_on, self.shots, self.model
+
+    @property
     def title(self) -> str:
         """One line for people."""
         shots = "all photos" if self.shots is None else f"{self.shots} shots"
@@ -59,12 +65,11 @@ def summarise(rows: Iterable[Row], baseline: str | None = None) -> list[Section]
     groups: dict[tuple, list[Row]] = {}
     for row in rows:
         if row.wanted:
-            at = row.data_set, row.tested_on, row.shots, row.model
-            groups.setdefault(at, []).append(row)
-    return [_section(at, group, baseline) for at, group in groups.items()]
+            groups.setdefault(row.section, []).append(row)
+    return [_section(group, baseline) for group in groups.values()]
 
 
-def _section(at: tuple, rows: list[Row], baseline: str | None) -> Section:
+def _section(rows: list[Row], baseline: str | None) -> Section:
     lines: dict[tuple[str, int | None], list[Row]] = {}
     for row in rows:
         lines.setdefault((row.method, row.budget), []).append(row)
@@ -73,15 +78,11 @@ def _section(at: tuple, rows: list[Row], baseline: str | None) -> Section:
         for (method, budget), group in lines.items()
         if method == baseline
     }
-    data_set, tested_on, shots, model = at
     return Section(
-        data_set,
-        tested_on,
-        shots,
-        model,
-        tuple(sorted({row.seed for row in rows})),
-        rows[0].test_photos,
-        tuple(
+        *rows[0].section,
+        seeds=tuple(sorted({row.seed for row in rows})),
+        test_photos=rows[0].test_photos,
+        lines=tuple(
             _line(group, _partner(against, budget) if method != baseline else {})
             for (method, budget), group in lines.items()
         ),
@@ -97,33 +98,36 @@ def _partner(against: dict[int | None, dict[int, float]], budget: int | None) ->
 
 def _line(rows: list[Row], partner: dict[int, float]) -> Line:
     first = rows[0]
-    judged = [r.validation_accuracy for r in rows if r.validation_accuracy is not None]
-    passes = [r.image_passes for r in rows if r.image_passes is not None]
-    memory = [r.peak_memory_mb for r in rows if r.peak_memory_mb is not None]
-    found = {
+    validation = _known(row.validation_accuracy for row in rows)
+    passes = _known(row.image_passes for row in rows)
+    published = {
         backbone: figure
         for backbone in BACKBONES
         if first.tested_on == first.data_set
         and (figure := find_published(first.registered, first.data_set, first.shots, backbone))
     }
     return Line(
-        first.method,
-        first.budget,
-        interval([r.test_accuracy for r in rows]),
-        paired({r.seed: r.test_accuracy for r in rows}, partner),
-        interval([r.ece for r in rows]),
-        interval(judged) if judged else None,
-        _mean([r.forwards for r in rows]),
-        _mean(passes) if len(passes) == len(rows) else None,
-        _mean([r.seconds for r in rows]),
-        max(memory) if memory else None,
-        "; ".join(dict.fromkeys(r.tuning for r in rows)),
-        tuple(dict.fromkeys(r.stopped for r in rows)),
-        found,
+        method=first.method,
+        budget=first.budget,
+        test=interval([row.test_accuracy for row in rows]),
+        difference=paired({row.seed: row.test_accuracy for row in rows}, partner),
+        ece=interval([row.ece for row in rows]),
+        validation=interval(validation) if validation else None,
+        forwards=_mean([row.forwards for row in rows]),
+        image_passes=_mean(passes) if len(passes) == len(rows) else None,
+        seconds=_mean([row.seconds for row in rows]),
+        peak_memory_mb=max(_known(row.peak_memory_mb for row in rows), default=None),
+        tuning="; ".join(dict.fromkeys(row.tuning for row in rows)),
+        stopped=tuple(dict.fromkeys(row.stopped for row in rows)),
+        published=published,
     )
 
 
-def _mean(values: list[float] | list[int]) -> float:
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
@@ -135,36 +139,32 @@ def show(value: Interval | None, signed: bool = False) -> str:
     return mean if value.half is None else f"{mean} ± {100 * value.half:.1f}"
 
 
-def heading(baseline: str | None) -> tuple[str, ...]:
-    """The columns of `cells_of`."""
-    against = () if baseline is None else (f"minus {baseline}",)
-    return (
-        "method", "budget", "test %", *against, "ECE %", "validation %", "forwards",
-        "image passes", "seconds", "peak MB", "tuning",
-        *(f"published, {backbone}, not this model" for backbone in BACKBONES),
-    )  # fmt: skip
+def columns(baseline: str | None) -> dict[str, Callable[[Line], str]]:
+    """The titles of a section's table, each with what it shows of a line."""
+    against = {f"minus {baseline}": lambda line: show(line.difference, signed=True)}
+    return {
+        "method": lambda line: line.method,
+        "budget": lambda line: "own" if line.budget is None else f"{line.budget:,}",
+        "test %": lambda line: show(line.test),
+        **({} if baseline is None else against),
+        "ECE %": lambda line: show(line.ece),
+        "validation %": lambda line: show(line.validation),
+        "forwards": lambda line: f"{line.forwards:,.0f}",
+        "image passes": lambda line: _rounded(line.image_passes),
+        "seconds": lambda line: f"{line.seconds:,.1f}",
+        "peak MB": lambda line: _rounded(line.peak_memory_mb),
+        "tuning": lambda line: line.tuning,
+        **{f"published, {one}, not this model": partial(_published, one) for one in BACKBONES},
+    }
 
 
-def cells_of(line: Line, baseline: str | None) -> tuple[str, ...]:
-    """One line as text, column by column of `heading`."""
-    passes = line.image_passes
-    return (
-        line.method,
-        "own" if line.budget is None else f"{line.budget:,}",
-        show(line.test),
-        *(() if baseline is None else (show(line.difference, signed=True),)),
-        show(line.ece),
-        show(line.validation),
-        f"{line.forwards:,.0f}",
-        "–" if passes is None else f"{passes:,.0f}",
-        f"{line.seconds:,.1f}",
-        "–" if line.peak_memory_mb is None else f"{line.peak_memory_mb:,.0f}",
-        line.tuning,
-        *(
-            f"{figure.accuracy} ({figure.source})" if figure else "–"
-            for figure in (line.published.get(backbone) for backbone in BACKBONES)
-        ),
-    )
+def _rounded(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def _published(backbone: str, line: Line) -> str:
+    figure = line.published.get(backbone)
+    return f"{figure.accuracy} ({figure.source})" if figure else "–"
 
 
 def as_markdown(title: str, sections: list[Section], baseline: str | None) -> str:
@@ -174,7 +174,7 @@ def as_markdown(title: str, sections: list[Section], baseline: str | None) -> st
         "Test accuracy is read once, after the fit. ± is half of the 95 % interval of the mean "
         "over seeds (Student's t); one seed has none. Seconds are those of the fit, photos "
         "already encoded; peak memory is the largest of the seeds' processes until the end of the "
-        "fit. Image passes are those beyond one a photo. A smaller budget's row is what the same "
+        "fit. Image passes are those beyond one per photo. A smaller budget's row is what the same "
         "run had chosen by then.",
         "",
     ]
@@ -184,13 +184,13 @@ def as_markdown(title: str, sections: list[Section], baseline: str | None) -> st
             "its largest where it has not that one.",
             "",
         ]
+    table = columns(baseline)
     used: dict[str, None] = {}
     for section in sections:
         many += [f"## {section.title}", "", f"{section.test_photos:,} test photos.", ""]
-        columns = heading(baseline)
-        many += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+        many += ["| " + " | ".join(table) + " |", "|" + "---|" * len(table)]
         for line in section.lines:
-            many.append("| " + " | ".join(cells_of(line, baseline)) + " |")
+            many.append("| " + " | ".join(cell(line) for cell in table.values()) + " |")
             used |= dict.fromkeys(figure.source for figure in line.published.values())
         many.append("")
     if used:
@@ -200,7 +200,7 @@ def as_markdown(title: str, sections: list[Section], baseline: str | None) -> st
             "Printed by others, with the original CLIP weights: other models than the one measured "
             "here, and often another protocol.",
             "",
-        ]  # fmt: skip
+        ]
         for key in used:
             about = sources()[key]
             extra = "; ".join(about[name] for name in ("protocol", "caveat") if name in about)

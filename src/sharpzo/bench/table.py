@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import json
 from collections.abc import Iterable
@@ -12,13 +13,15 @@ from typing import Any
 
 from sharpzo.artifact import write_atomically
 from sharpzo.bench.cell import Cell
-from sharpzo.bench.results import Store
+from sharpzo.bench.results import Result, Results
 from sharpzo.errors import EngineError
 from sharpzo.wording import utf8
 
 EMBEDDED = "embedded"
 # What two undisturbed runs of one bench need not agree on.
 MEASURED = ("seconds", "peak_memory_mb")
+CURVES = ("data_set", "shots", "seed", "model", "method", "stage", "forwards", "seconds",
+          "validation_accuracy", "training_loss")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Row:
     ``method`` is the recipe's label, ``budget`` the forwards allowed (None: the method has no
     search), ``wanted`` whether the recipe asked for that budget (else a milestone of a curve).
     ``forwards`` and ``seconds`` are what was spent by then, ``seconds`` without encoding photos.
-    ``image_passes`` are those beyond one a photo, which everybody pays. ``tuning`` says what chose.
+    ``image_passes`` are those beyond one per photo, which all pay. ``tuning`` says what chose.
     """
 
     data_set: str
@@ -55,63 +58,81 @@ class Row:
     notes: str
     key: str
 
+    @property
+    def section(self) -> tuple[str, str, int | None, str]:
+        """What rows have in common that stand in one table: photos, tested photos, shots, model."""
+        return self.data_set, self.tested_on, self.shots, self.model
+
 
 COLUMNS = tuple(field.name for field in fields(Row))
 
 
-def tabulate(cells: Iterable[Cell], store: Store) -> list[Row]:
+def tabulate(cells: Iterable[Cell], results: Results) -> list[Row]:
     """Rows of all cells that are done, in the order of the recipe."""
-    return [row for cell in cells if cell.key in store for row in _rows(cell, store.read(cell.key))]
+    done = (cell for cell in cells if cell.key in results)
+    return [row for cell in done for row in _rows(cell, results.read(cell.key))]
 
 
-def _rows(cell: Cell, result: dict[str, Any]) -> Iterable[Row]:
-    for name, test in result["tests"].items():
-        for point, measured in zip(result["points"], test["points"], strict=True):
+def _rows(cell: Cell, result: Result) -> Iterable[Row]:
+    for name, test in result.tests.items():
+        for point, found in zip(result.points, test.points, strict=True):
             yield Row(
-                cell.data_set,
-                name or cell.data_set,
-                cell.shots,
-                cell.seed,
-                cell.model or EMBEDDED,
-                cell.label,
-                cell.method,
-                cell.preset,
-                point["budget"],
-                point["budget"] is None or point["budget"] in cell.budgets,
-                measured["accuracy"],
-                test["n"],
-                measured["ece"],
-                test["zero_shot_accuracy"],
-                point["validation_accuracy"],
-                point["forwards"],
-                point["image_passes"],
-                round(point["seconds"], 3),
-                result["peak_memory_mb"],
-                result["stopped"],
-                result["tuning"],
-                json.dumps(result["notes"], sort_keys=True),
-                cell.key,
+                data_set=cell.data_set,
+                tested_on=name or cell.data_set,
+                shots=cell.shots,
+                seed=cell.seed,
+                model=cell.model or EMBEDDED,
+                method=cell.label,
+                registered=cell.method,
+                preset=cell.preset,
+                budget=point.budget,
+                wanted=point.budget is None or point.budget in cell.budgets,
+                test_accuracy=found.accuracy,
+                test_photos=test.n,
+                ece=found.ece,
+                zero_shot_accuracy=test.zero_shot_accuracy,
+                validation_accuracy=point.validation_accuracy,
+                forwards=point.forwards,
+                image_passes=point.image_passes,
+                seconds=round(point.seconds, 3),
+                peak_memory_mb=result.peak_memory_mb,
+                stopped=result.stopped,
+                tuning=result.tuning,
+                notes=json.dumps(result.notes, sort_keys=True),
+                key=cell.key,
             )
-
-
-def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    """Write a table as CSV, empty where there is no value."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(["" if value is None else value for value in row] for row in rows)
-    write_atomically(path, utf8(text.getvalue()))
 
 
 def write_table(rows: list[Row], path: Path) -> None:
     """Write the tidy table as CSV."""
-    write_csv(path, COLUMNS, ([getattr(row, name) for name in COLUMNS] for row in rows))
+    _write_csv(path, COLUMNS, (vars(row).values() for row in rows))
+
+
+def write_curves(cells: Iterable[Cell], results: Results, path: Path) -> None:
+    """Write every validated step of every finished search as CSV."""
+    rows = (
+        (
+            cell.data_set, cell.shots, cell.seed, cell.model or EMBEDDED, cell.label,
+            step.stage, step.forwards, step.seconds, step.validation_accuracy, step.loss,
+        )
+        for cell in cells
+        if cell.key in results
+        for step in results.read(cell.key).curve
+    )  # fmt: skip
+    _write_csv(path, CURVES, rows)
+
+
+def _write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Empty where there is no value, as the csv module has it."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    write_atomically(path, utf8(text.getvalue()))
 
 
 def write_parquet(rows: list[Row], path: Path) -> None:
     """Write the tidy table as Parquet; raises `EngineError` without pyarrow."""
-    import importlib
-
     try:
         arrow: Any = importlib.import_module("pyarrow")
         parquet: Any = importlib.import_module("pyarrow.parquet")

@@ -9,14 +9,11 @@ import typer
 from typer.core import TyperGroup
 
 from sharpzo import __version__
-from sharpzo.cli.apply import evaluate
+from sharpzo.cli.apply import evaluate, predict
 from sharpzo.cli.bench import bench
-from sharpzo.cli.cache import cache
-from sharpzo.cli.data import data
 from sharpzo.cli.demo_run import demo
 from sharpzo.cli.fit import fit
-from sharpzo.cli.listings import methods
-from sharpzo.cli.predict import predict
+from sharpzo.cli.listings import cache, data, methods
 from sharpzo.cli.report import report
 from sharpzo.wording import printable
 

@@ -1,33 +1,94 @@
-"""``sharpzo evaluate``: how good a run is on labelled photos."""
+"""``sharpzo predict`` and ``sharpzo evaluate``: a run on photos."""
 
 from __future__ import annotations
 
 import json
 import sys
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from sharpzo.cli import options
 
+if TYPE_CHECKING:
+    from sharpzo.errors import PhotoError
+    from sharpzo.evaluate import Evaluation
 
-class Split(str, Enum):
-    """The splits that can be evaluated."""
 
-    train = "train"
-    val = "val"
-    test = "test"
+def predict(
+    run: options.Run,
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Photos, folders of photos, zip files; - reads paths from standard input.",
+            metavar="IMAGES…",
+        ),
+    ],
+    top: Annotated[int, typer.Option(help="Classes to show for each photo.", min=1)] = 5,
+    classes: options.Classes = None,
+    model: options.Model = None,
+    memory_limit: options.MemoryLimit = None,
+    cache: options.Cache = None,
+    no_cache: options.NoCache = False,
+    plugin: options.Plugin = [],  # noqa: B006
+    as_json: options.Json = False,
+) -> None:
+    """Name the most probable classes of each photo.
+
+    A photo that cannot be used has an error in place of classes, and the exit code is then 1.
+    """
+    from sharpzo.classifier import PromptClassifier
+    from sharpzo.data.gather import gather
+    from sharpzo.errors import PhotosError
+    from sharpzo.wording import printable
+
+    kept = options.feature_cache(cache, no_cache)
+    classifier = PromptClassifier.load(run, model=model, cache=kept, memory_limit=memory_limit)
+    if classes is not None:
+        classifier = classifier.rename(options.names(classes))
+    photos = gather(images, getattr(sys.stdin, "buffer", None))
+    errors: tuple[PhotoError, ...] = ()
+    try:
+        probabilities = classifier.predict_proba(photos)
+    except PhotosError as found:  # the others are answered
+        errors = found.errors
+        bad = {error.photo for error in errors}
+        probabilities = classifier.predict_proba([p for p in photos if p.name not in bad])
+    reasons = {error.photo: error.reason for error in errors}
+    answers = iter(probabilities)
+    rows: list[dict[str, Any]] = []
+    for photo in photos:
+        if photo.name in reasons:
+            rows.append({"path": photo.name, "error": reasons[photo.name]})
+            continue
+        row = next(answers)
+        order = row.argsort()[::-1][:top]
+        best = [{"label": str(classifier.classes_[k]), "probability": float(row[k])} for k in order]
+        rows.append({"path": photo.name, **best[0], "top": best})
+    if as_json:
+        print(json.dumps(rows))
+    else:
+        for found in rows:
+            if "error" in found:
+                said = f"sharpzo: photo {found['path']} {found['error']}"
+                print(printable(said), file=sys.stderr)
+                continue
+            guesses = (f"{g['label']} {100 * g['probability']:.1f} %" for g in found["top"])
+            print(printable(f"{found['path']}: {', '.join(guesses)}"))
+    if errors:
+        raise typer.Exit(1)
 
 
 def evaluate(
     run: options.Run,
     data: Annotated[Path, typer.Argument(help="Labelled photos, as for 'fit'.", metavar="DATA")],
-    split: Annotated[Split, typer.Option(help="Which split of DATA.")] = Split.test,
+    split: Annotated[
+        Literal["train", "val", "test"], typer.Option(help="Which split of DATA.")
+    ] = "test",
     labels: options.Labels = None,
     dataset: options.Dataset = None,
-    half: options.Halved = None,
+    half: options.Half = None,
     own_classes: Annotated[
         bool,
         typer.Option(
@@ -48,25 +109,18 @@ def evaluate(
     and the exit code is then 1.
     """
     from sharpzo.classifier import PromptClassifier
-    from sharpzo.cli.progress import Display, percent
-    from sharpzo.cli.screen import Column, Screen
+    from sharpzo.cli.progress import Display
     from sharpzo.data.loading import read
-    from sharpzo.errors import InputError, PhotoError, PhotosError
+    from sharpzo.errors import InputError, PhotosError
     from sharpzo.wording import printable
 
-    classifier = PromptClassifier.load(
-        run,
-        model=model,
-        cache=options.feature_cache(cache, no_cache),
-        memory_limit=memory_limit,
-    )
-    given = read(data, dataset, labels)
-    if half is not None:
-        given = half.of(given)
+    kept = options.feature_cache(cache, no_cache)
+    classifier = PromptClassifier.load(run, model=model, cache=kept, memory_limit=memory_limit)
+    given = options.half_of(read(data, dataset, labels), half)
     whole = given.val is None and given.test is None
-    photos = given.train if whole else getattr(given, split.value)
+    photos = given.train if whole else getattr(given, split)
     if not photos:
-        raise InputError(f"{data} has no {split.value} split; choose another one with --split")
+        raise InputError(f"{data} has no {split} split; choose another one with --split")
     if own_classes:
         classifier = classifier.rename(photos.class_names)
     errors: tuple[PhotoError, ...] = ()
@@ -79,35 +133,42 @@ def evaluate(
             if not photos:
                 raise
             result = classifier.evaluate(photos, progress=display.encoding)
-    for error in [] if as_json else errors:
-        print(printable(f"sharpzo: {error}"), file=sys.stderr)
-    names = [str(name) for name in result.per_class]
     if as_json:
         print(json.dumps({
             "run": str(run),
-            "split": "all" if whole else split.value,
+            "split": "all" if whole else split,
             "accuracy": result.accuracy,
             "n": result.n,
             "calibration_error": result.calibration_error,
             "per_class": result.per_class,
-            "classes": names,
+            "classes": [str(name) for name in result.per_class],
             "confusion": result.confusion.tolist(),
             "errors": [{"path": error.photo, "error": error.reason} for error in errors],
             **given.remarks(),
         }))  # fmt: skip
-        raise typer.Exit(1 if errors else 0)
-    what = "all photos (no splits)" if whole else f"{split.value} split"
+    else:
+        for error in errors:
+            print(printable(f"sharpzo: {error}"), file=sys.stderr)
+        what = "all photos (no splits)" if whole else f"{split} split"
+        _show(f"{run} on {data}, {what}", result, given.notes, len(errors))
+    if errors:
+        raise typer.Exit(1)
+
+
+def _show(title: str, result: Evaluation, notes: tuple[str, ...], errors: int) -> None:
+    """A row per class: its photos, how many are right, and what the others are taken for."""
+    from sharpzo.cli.screen import Column, Screen, percent
+
+    names = [str(name) for name in result.per_class]
     rows = []
-    for k, name in enumerate(names):
+    for k, (name, accuracy) in enumerate(result.per_class.items()):
         wrong = result.confusion[k].copy()
         wrong[k] = 0
         taken = f"{names[wrong.argmax()]} ({wrong.max()})" if wrong.any() else ""
-        rows.append(
-            [name, f"{result.confusion[k].sum():,}", percent(result.per_class[name]), taken]
-        )
+        rows.append([str(name), f"{result.confusion[k].sum():,}", percent(accuracy), taken])
     screen = Screen()
     screen.show(
-        f"{run} on {data}, {what}",
+        title,
         [
             Column("class", wraps=True),
             Column("photos", right=True),
@@ -116,12 +177,11 @@ def evaluate(
         ],
         rows,
     )
-    for note in given.notes:
+    for note in notes:
         screen.say(f"note: {note}")
     screen.say(
         f"accuracy {percent(result.accuracy)} of {result.n:,} photos; probabilities are off by "
         f"{percent(result.calibration_error)} on average (calibration error)"
     )
     if errors:
-        screen.say(f"{len(errors):,} photos cannot be used and were left out")
-        raise typer.Exit(1)
+        screen.say(f"{errors:,} photos cannot be used and were left out")

@@ -4,46 +4,46 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from sharpzo.cli import options
 
-
-class EngineName(str, Enum):
-    """Where cells run."""
-
-    local = "local"
-    ray = "ray"
+if TYPE_CHECKING:
+    from sharpzo.bench.cell import Cell
+    from sharpzo.bench.driver import Outcome
+    from sharpzo.bench.engines import Engine
+    from sharpzo.bench.results import About, Results
+    from sharpzo.bench.summary import Section
+    from sharpzo.cli.screen import Screen
 
 
 def bench(
     recipe: Annotated[Path, typer.Argument(help="TOML file; see docs/bench.md.", metavar="RECIPE")],
     data: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="Folder that holds the data sets.", show_default="the recipe's"),
     ] = None,
     out: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(
             help="Folder for results; one that has some is gone on with.",
             show_default="RECIPE's name with -bench",
         ),
     ] = None,
     cache: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="Folder that keeps image features.", show_default="features/ in OUT"),
     ] = None,
-    engine: Annotated[EngineName, typer.Option(help="Where cells run.")] = EngineName.local,
+    engine: Annotated[Literal["local", "ray"], typer.Option(help="Where cells run.")] = "local",
     address: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Ray cluster, such as 10.0.0.1:6379.", show_default="one started here"),
     ] = None,
     workers: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option(help="Cells at a time.", show_default="1; with ray as many as cores"),
     ] = None,
     dry_run: Annotated[
@@ -58,63 +58,121 @@ def bench(
     from sharpzo.bench.cell import expand
     from sharpzo.bench.driver import missing, run_bench
     from sharpzo.bench.recipe import read_recipe
-    from sharpzo.bench.results import Store
-    from sharpzo.cli.benching import Bars, show, show_plan
+    from sharpzo.bench.results import About, Results
+    from sharpzo.cli.progress import Bars
     from sharpzo.errors import EngineError
 
     chosen = _engine(engine, address, workers)
     wanted = read_recipe(recipe)
-    cells = expand(wanted, data)
-    store = Store(out or Path(f"{recipe.stem}-bench"))
-    todo = missing(cells, store)
+    about = About(wanted.title, wanted.baseline, expand(wanted, data))
+    results = Results(out or Path(f"{recipe.stem}-bench"))
+    todo = missing(about.cells, results)
     if dry_run:
-        show_plan(cells, todo, store, as_json)
+        _show_plan(about.cells, todo, results, as_json)
         return
-    with Bars(cells, todo, silent=as_json) as bars:
+    features = (cache or results.folder / "features").resolve()
+    with Bars(about.cells, todo, silent=as_json) as bars:
         try:
             outcome = run_bench(
-                wanted.title, cells, store, chosen, (cache or store.folder / "features").resolve(),
-                baseline=wanted.baseline, heard=bars.heard, ended=bars.ended,
-            )  # fmt: skip
+                about, results, chosen, features, listen=bars.listen, ended=bars.ended
+            )
         except KeyboardInterrupt:
-            done = sum(cell.key in store for cell in cells)
-            bars.say(
-                f"stopped: {done} of {len(cells)} cells are in {store.folder}; the same command "
-                "goes on from there"
+            done = sum(cell.key in results for cell in about.cells)
+            bars.console.say(
+                f"stopped: {done} of {len(about.cells)} cells are in {results.folder}; the same "
+                "command goes on from there"
             )
             raise typer.Exit(130) from None
     if as_json:
-        print(json.dumps(_document(store.folder, len(cells), outcome)))
+        print(json.dumps({
+            "out": str(results.folder),
+            "cells": len(about.cells),
+            **asdict(outcome),
+            "failed": [{"cell": cell.name, "error": error} for cell, error in outcome.failed],
+        }))  # fmt: skip
     else:
-        show(outcome, wanted.title, wanted.baseline, store.folder)
+        _show(outcome, about, results.folder)
     if outcome.failed:
         cell, error = outcome.failed[0]
         raise EngineError(
-            f"{len(outcome.failed)} of {len(cells)} cells failed, the first: {cell.name}: {error}"
+            f"{len(outcome.failed)} of {len(about.cells)} cells failed, the first: {cell.name}: "
+            f"{error}"
         )
 
 
-def _engine(engine: EngineName, address: str | None, workers: int | None) -> Any:
-    from sharpzo.bench.engines import LocalEngine
-    from sharpzo.bench.ray import RayEngine
+def _engine(engine: str, address: str | None, workers: int | None) -> Engine:
+    from sharpzo.bench import engines
     from sharpzo.errors import InputError
 
     if workers is not None and workers < 1:
         raise InputError(f"workers is {workers}; give 1 or more")
-    if engine is EngineName.ray:
-        return RayEngine(address, workers)
+    if engine == "ray":
+        return engines.RayEngine(address, workers)
     if address is not None:
         raise InputError(f"address {address} is a Ray cluster's; add --engine ray")
-    return LocalEngine(workers or 1)
+    return engines.LocalEngine(workers or 1)
 
 
-def _document(folder: Path, cells: int, outcome: Any) -> dict[str, Any]:
-    return {
-        "out": str(folder),
-        "cells": cells,
-        "computed": outcome.computed,
-        "failed": [{"cell": cell.name, "error": error} for cell, error in outcome.failed],
-        "notes": outcome.notes,
-        "rows": [asdict(row) for row in outcome.rows],
-        "sections": [asdict(section) for section in outcome.sections],
-    }
+def _show_plan(cells: list[Cell], todo: list[Cell], results: Results, as_json: bool) -> None:
+    """Every cell, whether it is done, and what the others will take."""
+    from sharpzo.bench.driver import estimate
+    from sharpzo.cli.screen import Column, Screen
+
+    cost = estimate(todo)
+    if as_json:
+        print(json.dumps({
+            "out": str(results.folder),
+            "cells": [{"cell": c.name, "key": c.key, "done": c.key in results} for c in cells],
+            "missing": cost.cells,
+            "forwards": cost.forwards,
+            "seconds": round(cost.seconds, 1),
+            "photos": cost.photos,
+        }))  # fmt: skip
+        return
+    screen = Screen()
+    screen.show(
+        f"Cells of {results.folder}",
+        [Column("cell", wraps=True), Column("forwards", right=True), Column("done")],
+        [[cell.name, f"{cell.forwards:,}", "yes" if cell.key in results else ""] for cell in cells],
+    )
+    screen.say(
+        f"{cost.cells} cells are missing: {cost.forwards:,} forwards, about "
+        f"{_duration(cost.seconds)} one after the other, after encoding at most "
+        f"{cost.photos:,} photos"
+    )
+
+
+def _duration(seconds: float) -> str:
+    """5400 -> "1.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _show(outcome: Outcome, about: About, folder: Path) -> None:
+    """A table for each section; everything else is in the folder."""
+    from sharpzo.cli.screen import Screen
+
+    screen = Screen()
+    for section in outcome.sections:
+        show_section(screen, section, about.baseline)
+    for note in outcome.notes:
+        screen.say(f"note: {note}")
+    screen.say(
+        f"{about.title}: {folder / 'summary.md'} adds tuning, calibration and published figures, "
+        f"{folder / 'table.csv'} has every run"
+    )
+
+
+def show_section(screen: Screen, section: Section, baseline: str | None) -> None:
+    """Accuracy and cost of each method on the same photos."""
+    from sharpzo.bench.summary import columns
+    from sharpzo.cli.screen import Column
+
+    shown = ("method", "budget", "test %", f"minus {baseline}", "forwards", "seconds", "peak MB")
+    cells = {title: cell for title, cell in columns(baseline).items() if title in shown}
+    screen.show(
+        f"{section.title}, {section.test_photos:,} test photos",
+        [Column(title, right=title != "method") for title in cells],
+        [[cell(line) for cell in cells.values()] for line in section.lines],
+    )

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -48,15 +48,14 @@ class Measured:
 def demo(
     seed: options.Seed = 1,
     method: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="Only this one.", show_default=", ".join(SHOWN)),
+        str | None, typer.Option(help="Only this one.", show_default=", ".join(SHOWN))
     ] = None,
     out: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="Folder for the run.", show_default="a new sharpzo-demo-N"),
     ] = None,
     budget_forwards: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option(
             help="Forwards of each search.",
             show_default=f"{FORWARDS:,}, or what {SECONDS:.0f} seconds allow",
@@ -75,7 +74,7 @@ def demo(
     """
     from sharpzo import artifact
     from sharpzo.budget import Budget
-    from sharpzo.cli.fitting import report_of
+    from sharpzo.cli.fit import report_of, run_folder
     from sharpzo.cli.progress import Display
     from sharpzo.cli.screen import Screen
     from sharpzo.data.demo import load_demo
@@ -83,33 +82,29 @@ def demo(
     from sharpzo.journal import Journal
 
     budget = Budget(FORWARDS, SECONDS) if budget_forwards is None else Budget(budget_forwards)
-    names = dict.fromkeys(("zero-shot", *(SHOWN if method is None else (method,))))
+    kept = options.feature_cache(cache, no_cache)
     fitters = [
         Fitter.of(
-            name, seed=seed, budget=budget, threads=threads,
-            cache=options.feature_cache(cache, no_cache), memory_limit=memory_limit,
+            name, seed=seed, budget=budget, threads=threads, cache=kept, memory_limit=memory_limit
         )
-        for name in names
-    ]  # fmt: skip
+        for name in dict.fromkeys(("zero-shot", *(SHOWN if method is None else (method,))))
+    ]
+    limit = fitters[0].memory_limit
     photos = load_demo(seed)
-    folder = artifact.claim(out or _free("sharpzo-demo"))
-    try:
+    with run_folder(out or _free("sharpzo-demo")) as folder:
         with Display(silent=as_json) as display:
             measured = _fit(fitters, photos, display)
             best = max(measured[1:] or measured, key=lambda one: one.rank)
             rows = _rows(measured, best, photos, display)
-        report = report_of(best.fitted, fitters[0].memory_limit, folder, rows)
+        report = report_of(best.fitted, limit, folder, rows)
         with Journal(folder / artifact.HISTORY) as journal:
             for step in best.fitted.history:
                 journal.append(step)
         best.fitted.write(folder)
-    except BaseException as error:
-        artifact.release(folder, error)
-        raise
     if as_json:
         print(json.dumps(report))
     else:
-        _show(Screen(), photos, measured, best, rows, folder, fitters[0].memory_limit)
+        _show(Screen(), photos, measured, best, rows, folder, limit)
 
 
 def _fit(fitters: Sequence[Fitter], photos: Dataset, display: Display) -> list[Measured]:
@@ -153,34 +148,18 @@ def _rows(
 
 
 def _show(
-    screen: Screen,
-    photos: Dataset,
-    measured: Sequence[Measured],
-    best: Measured,
-    rows: Sequence[Row],
-    folder: Path,
-    limit: int | None,
-) -> None:
-    from sharpzo.cli.fitting import peak_of
-    from sharpzo.cli.progress import percent
-    from sharpzo.cli.screen import Column
+    screen: Screen, photos: Dataset, measured: Sequence[Measured], best: Measured,
+    rows: Sequence[Row], folder: Path, limit: int | None,
+) -> None:  # fmt: skip
+    from sharpzo.cli.fit import peak_of, show_rows
     from sharpzo.types import Reason
     from sharpzo.wording import quoted
 
-    numbers = ("test", "validation", "forwards", "seconds", "peak MB")
-    screen.show(
+    title = (
         f"Accuracy on {len(photos.test or ()):,} test and {len(photos.val or ()):,} validation "
-        "photos; what tuning took",
-        [Column("method"), *(Column(name, right=True) for name in numbers)],
-        [
-            [
-                row["method"], percent(row["test"]), percent(row["validation"]),
-                f"{row['forwards']:,}", f"{row['seconds']:.1f}",
-                "n/a" if row["peak_memory_mb"] is None else f"{row['peak_memory_mb']:,.0f}",
-            ]
-            for row in rows
-        ],
-    )  # fmt: skip
+        "photos; what tuning took"
+    )
+    show_rows(screen, title, rows, {"test": "test", "validation": "validation"})
     if not all(one.alone for one in measured):
         screen.say("Memory is that of the process so far: this system does not count it anew.")
     memory = best.fitted.record["peak_memory_mb"]

@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import os
 import sys
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 if TYPE_CHECKING:
-    from sharpzo import data
+    from sharpzo.data.dataset import Dataset as Photos
 
 # Spelled out, so that the help needs no NumPy; a test compares it with data/layouts.py.
 DATASETS = (
@@ -23,15 +22,12 @@ DATASETS = (
 # What `PromptClassifier` does by default, too; docs/how-to-choose.md says why.
 DEFAULT = "ladder+gda"
 
-# Typer reads these at run time, on Python 3.10 too: hence Optional.
 Model = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(help="Checkpoint folder or hub id.", show_default="the embedded model"),
+    str | None, typer.Option(help="Checkpoint folder or hub id.", show_default="the embedded model")
 ]
 Method = Annotated[str, typer.Option(help="Name of a method; 'sharpzo methods' lists them.")]
 Preset = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(help="Published settings, such as paper/eurosat or release."),
+    str | None, typer.Option(help="Published settings, such as paper/eurosat or release.")
 ]
 
 
@@ -58,21 +54,16 @@ Settings = Annotated[
     typer.Option("--set", help="Change one setting, such as search.zo.keep=0.1.", metavar="N=V"),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of the draw and of the search.")]
-Forwards = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option(help="Forwards to spend.", show_default="by method"),
-]
+Forwards = Annotated[int | None, typer.Option(help="Forwards to spend.", show_default="by method")]
 Seconds = Annotated[
-    Optional[float],  # noqa: UP045
-    typer.Option(help="Seconds of tuning to spend.", show_default="no limit"),
+    float | None, typer.Option(help="Seconds of tuning to spend.", show_default="no limit")
 ]
 Steps = Annotated[
-    Optional[int],  # noqa: UP045
+    int | None,
     typer.Option(help="Steps (generations, then updates) to take.", show_default="no limit"),
 ]
 Threads = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option(help="Processor threads.", show_default="all this process may use"),
+    int | None, typer.Option(help="Processor threads.", show_default="all this process may use")
 ]
 Engine = Annotated[
     str, typer.Option(help="What computes the text tower: onnxruntime, openvino or cuda.")
@@ -85,7 +76,7 @@ Precision = Annotated[
     ),
 ]
 MemoryLimit = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option(
         help="Most memory for this process and its children, such as 600MB or 512MiB.",
         show_default="no limit",
@@ -93,7 +84,7 @@ MemoryLimit = Annotated[
     ),
 ]
 Cache = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option(
         help="Folder that keeps image features, so that photos are encoded once.",
         show_default="features in the user's cache folder",
@@ -103,12 +94,11 @@ NoCache = Annotated[bool, typer.Option("--no-cache", help="Encode photos anew, k
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Template = Annotated[str, typer.Option(help="Prompt; {} stands for the class name.")]
 Dataset = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(help=f"DATA has CoOp's layout of this data set: {DATASETS}"),
+    str | None, typer.Option(help=f"DATA has CoOp's layout of this data set: {DATASETS}")
 ]
 
 Labels = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option(
         "--labels",
         help="File that says the class of each photo of DATA: CSV with columns path and label, or "
@@ -119,26 +109,12 @@ Labels = Annotated[
 ]
 
 
-class Half(str, Enum):
-    """Half of the classes, for the base-to-new protocol."""
-
-    base = "base"
-    new = "new"
-
-    def of(self, photos: data.Dataset) -> data.Dataset:
-        """That half of a data set."""
-        from sharpzo.data.halves import halves
-
-        base, new = halves(photos)
-        return base if self is Half.base else new
-
-
-Halved = Annotated[
-    Optional[Half],  # noqa: UP045
+Half = Annotated[
+    Literal["base", "new"] | None,
     typer.Option("--half", help="Only the first half of the classes, or the second."),
 ]
 Classes = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option(
         help="Class names to choose from, separated by commas; training need not have seen them. "
         "A name that holds a comma stands in double quotes: '\"salt, sea\",sugar'.",
@@ -146,6 +122,16 @@ Classes = Annotated[
         metavar="NAMES",
     ),
 ]
+
+
+def half_of(photos: Photos, half: str | None) -> Photos:
+    """The base or the new half of the classes, for the base-to-new protocol; all for None."""
+    from sharpzo.data.halves import halves
+
+    if half is None:
+        return photos
+    base, new = halves(photos)
+    return base if half == "base" else new
 
 
 def names(classes: str) -> list[str]:

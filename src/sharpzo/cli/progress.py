@@ -1,27 +1,34 @@
-"""What people see while they wait. Everything here goes to standard error."""
+"""What people see while they wait: everything here goes to standard error."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from sharpzo.budget import Budget
-from sharpzo.cli.screen import Screen
+from sharpzo.cli.screen import Screen, percent
 from sharpzo.types import Step
 
+if TYPE_CHECKING:
+    from sharpzo.bench.cell import Cell
+
+L = TypeVar("L", bound="Live")
 QUIET_SECONDS = 10.0  # between two lines where the screen is no terminal
-
-
-def percent(fraction: float | None) -> str:
-    """0.8123 -> '81.2 %'; None -> 'n/a'.
-
-    >>> percent(0.8123)
-    '81.2 %'
-    """
-    return "n/a" if fraction is None else f"{100 * fraction:.1f} %"
+NOTE = TextColumn("{task.fields[note]}", markup=False)
+OVERHEAD = 500  # forwards that a cell's process costs beside its own: makes bars of heads move
 
 
 def clock(seconds: float) -> str:
@@ -35,26 +42,21 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-class Display:
-    """Live bars on a terminal, a line now and then elsewhere, nothing when ``silent``."""
+class Live:
+    """Bars on standard error, a line now and then without a terminal, nothing if ``silent``."""
 
-    def __init__(self, *, silent: bool = False) -> None:
+    def __init__(self, silent: bool, *columns: ProgressColumn) -> None:
         self.console = Screen(stderr=True, quiet=silent)
-        self._bars = Progress(
+        self.bars = Progress(
             TextColumn("{task.description}", markup=False),
-            # What is left of 80 columns beside the longest name and note of a search.
-            BarColumn(bar_width=max(4, min(16, self.console.width - 76))),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
+            *columns,
             console=self.console,
             disable=silent or not self.console.is_terminal,
         )
-        self._begun: dict[str, tuple[float, int]] = {}  # when a split's first photos were done
-        self._tasks: dict[str, TaskID] = {}
         self._said = 0.0
 
-    def __enter__(self) -> Display:
-        self._bars.start()
+    def __enter__(self: L) -> L:
+        self.bars.start()
         return self
 
     def __exit__(
@@ -63,7 +65,25 @@ class Display:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        self._bars.stop()
+        self.bars.stop()
+
+    def now_and_then(self, line: str, now: bool = False) -> None:
+        """Print a line where no bar is shown, if the last one is long ago."""
+        moment = time.monotonic()
+        if not self.console.is_terminal and (now or moment - self._said > QUIET_SECONDS):
+            self._said = moment
+            self.console.say(line)
+
+
+class Display(Live):
+    """The progress of commands on photos: encoding, checking, searching."""
+
+    def __init__(self, *, silent: bool = False) -> None:
+        # What is left of 80 columns beside the longest name and note of a search.
+        bar = BarColumn(bar_width=max(4, min(16, Screen(stderr=True).width - 76)))
+        super().__init__(silent, bar, MofNCompleteColumn(), NOTE)
+        self._begun: dict[str, tuple[float, int]] = {}  # when a split's first photos were done
+        self._tasks: dict[str, TaskID] = {}
 
     def warn(self, sentence: str) -> None:
         """What a person should know before the work goes on."""
@@ -92,14 +112,12 @@ class Display:
 
         def show(step: Step) -> None:
             begins = step.stage not in first
-            before = first.setdefault(step.stage, step)
-            parts = [
-                step.stage,
-                f"loss {step.loss:.3f}",
-                f"validation {percent(step.validation_accuracy)}",
-                f"{clock(left)} left" if (left := _left(step, before, budget)) is not None else "",
-            ]
-            note = ", ".join(part for part in parts if part)
+            left = _left(step, first.setdefault(step.stage, step), budget)
+            note = (
+                f"{step.stage}, loss {step.loss:.3f}, "
+                f"validation {percent(step.validation_accuracy)}"
+            )
+            note += "" if left is None else f", {clock(left)} left"
             total = budget.forwards or step.forwards
             self._update(name, step.forwards, total, note, " forwards", now=begins)
 
@@ -109,23 +127,19 @@ class Display:
         begin, first = self._begun.setdefault(name, (time.monotonic(), done))
         seconds, many = time.monotonic() - begin, done - first
         note = ""
-        if many and seconds:
+        if many and seconds and done < total:
             rate = many / seconds
             note = f"{rate:,.1f} {unit}/s, {clock((total - done) / rate)} left"
-        self._update(name, done, total, note if done < total else "", now=done == total)
+        self._update(name, done, total, note, now=done == total)
 
     def _update(
         self, name: str, done: int, total: int, note: str, unit: str = "", now: bool = False
     ) -> None:
         if name not in self._tasks:
-            self._tasks[name] = self._bars.add_task(name, total=total, note=note)
-        self._bars.update(self._tasks[name], completed=done, total=total, note=note)
-        if not self.console.is_terminal:
-            moment = time.monotonic()
-            if now or moment - self._said > QUIET_SECONDS:
-                self._said = moment
-                line = f"{name}: {done:,} of {total:,}{unit}"
-                self.console.say(f"{line}, {note}" if note else line)
+            self._tasks[name] = self.bars.add_task(name, total=total, note=note)
+        self.bars.update(self._tasks[name], completed=done, total=total, note=note)
+        line = f"{name}: {done:,} of {total:,}{unit}"
+        self.now_and_then(f"{line}, {note}" if note else line, now)
 
 
 def _left(step: Step, before: Step, budget: Budget) -> float | None:
@@ -136,3 +150,52 @@ def _left(step: Step, before: Step, budget: Budget) -> float | None:
         pace = (step.seconds - before.seconds) / many
         ends.append((budget.forwards - step.forwards) * pace)
     return max(0.0, min(ends)) if ends else None
+
+
+class Bars(Live):
+    """Cells of a bench that are done, what runs, and the time left.
+
+    `listen` may be called by several threads.
+    """
+
+    def __init__(self, cells: list[Cell], todo: list[Cell], silent: bool = False) -> None:
+        super().__init__(silent, BarColumn(bar_width=24), NOTE, TimeRemainingColumn())
+        self._lock = threading.Lock()
+        self._names = {cell.key: cell.name for cell in todo}
+        self._weight = {cell.key: cell.forwards + OVERHEAD for cell in todo}
+        self._spent: dict[str, int] = {}
+        self._done, self._all = len(cells) - len(todo), len(cells)
+        total = sum(self._weight.values()) or 1
+        self._bar = self.bars.add_task(self._title(), total=total, note="")
+        self._said = time.monotonic()
+
+    def __enter__(self) -> Bars:
+        if self._done:
+            self.console.say(f"{self._done} of {self._all} cells are done already")
+        return super().__enter__()
+
+    def listen(self, key: str, done: int) -> None:
+        """Forwards of a cell, or with an empty key photos encoded."""
+        with self._lock:
+            note = f"encoding photos: {done:,}"
+            if key:
+                self._spent[key] = min(done, self._weight[key])
+                note = f"{self._names[key]}: {done:,} forwards"
+            self.bars.update(self._bar, completed=sum(self._spent.values()), note=note)
+            self.now_and_then(note)
+
+    def ended(self, cell: Cell, error: str | None) -> None:
+        """A cell is done, or has failed."""
+        with self._lock:
+            self._done += 1
+            self._spent[cell.key] = self._weight[cell.key]
+            title = self._title()
+            work = sum(self._spent.values())
+            self.bars.update(self._bar, completed=work, description=title, note=cell.name)
+            if error is not None:
+                self.console.say(f"failed: {cell.name}: {error}")
+            elif not self.console.is_terminal:
+                self.console.say(f"{title}: {cell.name}")
+
+    def _title(self) -> str:
+        return f"cell {self._done} of {self._all}"

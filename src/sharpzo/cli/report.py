@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -19,14 +19,14 @@ def report(
         ),
     ],
     data: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(
             help="The photos that the run was made with: classes, mistakes, landscape.",
             show_default="those of the demo, if it was made with them",
         ),
     ] = None,
     out: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="HTML file to write.", show_default="report.html in the run's folder"),
     ] = None,
     landscape: Annotated[

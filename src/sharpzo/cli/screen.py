@@ -18,6 +18,15 @@ from sharpzo.wording import printable
 FILE_WIDTH = 120  # of a table that goes into a file or a pipe, where its columns need no more
 
 
+def percent(fraction: float | None) -> str:
+    """0.8123 -> '81.2 %'; None -> 'n/a'.
+
+    >>> percent(0.8123)
+    '81.2 %'
+    """
+    return "n/a" if fraction is None else f"{100 * fraction:.1f} %"
+
+
 @dataclass(frozen=True)
 class Column:
     """A column of a table; only one that ``wraps`` is broken into lines where room is scarce."""

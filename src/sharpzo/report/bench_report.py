@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from sharpzo.bench.cell import Cell
-from sharpzo.bench.results import Store
-from sharpzo.bench.summary import Line, Section, cells_of, heading, summarise
+from sharpzo.bench.results import Results
+from sharpzo.bench.summary import Line, Section, columns, summarise
 from sharpzo.bench.table import Row, tabulate
 from sharpzo.errors import ArtifactError
 from sharpzo.report.comparison import Entry, Track, ranking, tracks
@@ -18,38 +16,27 @@ from sharpzo.report.page import render
 def report_bench(folder: str | Path) -> str:
     """Return the page of a bench folder; ArtifactError if it is damaged or nothing is done."""
     folder = Path(folder)
-    try:
-        about = json.loads((folder / "bench.json").read_text(encoding="utf-8"))
-        cells = [Cell.from_job(job) for job in about["cells"]]
-        title, baseline = about["title"], about["baseline"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(
-            f"{folder} has no usable bench.json ({type(error).__name__}: {error}); run the bench "
-            "again, cells that are done stay"
-        ) from None
-    rows = tabulate(cells, Store(folder))
+    results = Results(folder)
+    about = results.about()
+    baseline = about.baseline
+    rows = tabulate(about.cells, results)
     if not rows:
         raise ArtifactError(f"no cell of {folder} is done yet; run the bench first")
     done = len({row.key for row in rows})
     sections = [
-        _section(section, [row for row in rows if _belongs(row, section)], baseline)
+        _section(section, [row for row in rows if row.section == section.of], baseline)
         for section in summarise(rows, baseline)
     ]
     content = {
-        "title": title,
+        "title": about.title,
         "baseline": baseline,
         "done": done,
-        "planned": len({cell.key for cell in cells}),
-        "columns": heading(baseline),
+        "planned": len({cell.key for cell in about.cells}),
+        "columns": tuple(columns(baseline)),
         "sections": sections,
         "folder": str(folder),
     }
     return render("bench.html", content)
-
-
-def _belongs(row: Row, section: Section) -> bool:
-    mine = row.data_set, row.tested_on, row.shots, row.model
-    return mine == (section.data_set, section.tested_on, section.shots, section.model)
 
 
 def _section(section: Section, rows: list[Row], baseline: str | None) -> dict[str, Any]:
@@ -73,7 +60,7 @@ def _section(section: Section, rows: list[Row], baseline: str | None) -> dict[st
         if found
         else None,
         "table": [
-            (cells_of(one, baseline), one.method == baseline)
+            ([cell(one) for cell in columns(baseline).values()], one.method == baseline)
             for one in sorted(section.lines, key=lambda one: -one.test.mean)
         ],
         "spread": any(one.test.half is not None for one in section.lines),
