@@ -55,7 +55,7 @@ def document(capsys, *arguments):
     return json.loads(printed.out)
 
 
-def told(capsys, code, *arguments) -> str:
+def sentence_of(capsys, code, *arguments) -> str:
     """The one sentence that a command ends with."""
     lines = answer(capsys, code, *arguments).err.splitlines()
     (sentence,) = [line for line in lines if line.startswith("sharpzo: ")]
@@ -64,4 +64,4 @@ def told(capsys, code, *arguments) -> str:
 
 def refused(capsys, *arguments) -> str:
     """The one sentence of an error with exit code 2."""
-    return told(capsys, 2, *arguments)
+    return sentence_of(capsys, 2, *arguments)

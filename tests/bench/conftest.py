@@ -17,7 +17,7 @@ METHODS = """[
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory):
-    """A folder with few/train (7 a class) and few/test (4 a class)."""
+    """A folder with few/train (7 per class) and few/test (4 per class)."""
     root = tmp_path_factory.mktemp("bench-photos")
     demo_folder(root / "few", train=7, test=4)
     return root

@@ -98,8 +98,8 @@ def test_a_bench_has_a_row_a_cell_and_point_and_all_its_files(recipe, tmp_path):
     counts = [test.per_class.values() for test in result.tests[""].points]
     assert np.mean(list(counts[-1])) == pytest.approx(search.test_accuracy)
     # Milestones never lose: validation chooses among more and more points.
-    judged = [row.validation_accuracy for row in outcome.rows[2:]]
-    assert judged == sorted(judged)
+    accuracies = [row.validation_accuracy for row in outcome.rows[2:]]
+    assert accuracies == sorted(accuracies)
     with (out / "curves.csv").open() as file:
         curve = list(csv.DictReader(file))
     assert {row["method"] for row in curve} == {"search"}

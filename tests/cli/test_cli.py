@@ -23,7 +23,7 @@ KEYS = {
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """A folder with train/ (6 a class) and test/ (4 a class)."""
+    """A folder with train/ (6 per class) and test/ (4 per class)."""
     return demo_folder(tmp_path_factory.mktemp("photos"), train=6, test=4)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save
 
-from command import FAST, call, demo_folder, told
+from command import FAST, call, demo_folder, sentence_of
 from sharpzo import artifact
 from sharpzo.cli.progress import Display
 from sharpzo.journal import Journal
@@ -58,11 +58,11 @@ def test_a_changed_record_ends_in_a_sentence(run, photos, capsys):
     for one in changes:
         (run / "run.json").write_text(whole)
         change(run, **one)
-        told(capsys, 2, "predict", run, photos)
+        sentence_of(capsys, 2, "predict", run, photos)
     for text in ("null", "[]", "{", "[" * 100_000, "\xff"):
         (run / "run.json").write_text(text, encoding="latin-1")
         for command in (("predict", run), ("evaluate", run), ("report", run, "--data")):
-            told(capsys, 2, *command, photos)
+            sentence_of(capsys, 2, *command, photos)
     assert not (run / "report.html").exists()
 
 
@@ -77,14 +77,14 @@ def test_changed_arrays_end_in_a_sentence(run, photos, capsys, kind):
         "empty": array[:0],
     }[kind]
     arrays_of(run, weight=changed)
-    told(capsys, 2, "predict", run, photos)
-    told(capsys, 2, "evaluate", run, photos)
+    sentence_of(capsys, 2, "predict", run, photos)
+    sentence_of(capsys, 2, "evaluate", run, photos)
 
 
 def test_a_changed_journal_ends_in_a_sentence(run, photos, capsys):
     with (run / "history.jsonl").open("a") as file:
         file.write('{"step": []}\n')
-    assert "history.jsonl is damaged" in told(capsys, 2, "report", run)
+    assert "history.jsonl is damaged" in sentence_of(capsys, 2, "report", run)
 
 
 @pytest.mark.parametrize("method", [FAST, SEARCH])
@@ -106,7 +106,7 @@ def test_a_full_disk_ends_in_a_sentence_and_blocks_nothing(
     if failing == "history.jsonl" and method == FAST:
         pytest.skip("nothing is journalled")
     monkeypatch.setattr(os, "fsync", full)
-    sentence = told(capsys, 2, "fit", photos, "--out", out, *method)
+    sentence = sentence_of(capsys, 2, "fit", photos, "--out", out, *method)
     assert sentence == f"sharpzo: cannot read or write {out / failing}: No space left on device"
     left = {path.name for path in out.iterdir()} if out.exists() else set()
     assert left == ({"history.jsonl"} if method == SEARCH else set())
@@ -136,7 +136,7 @@ def test_an_interrupt_while_the_commands_are_loaded(capsys, monkeypatch):
 
     monkeypatch.delitem(sys.modules, "sharpzo.cli.app", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Interrupted, *sys.meta_path])
-    assert told(capsys, 130, "methods") == "sharpzo: stopped"
+    assert sentence_of(capsys, 130, "methods") == "sharpzo: stopped"
 
 
 @pytest.mark.parametrize("place", ["a search", "photos", "the record"])
@@ -159,7 +159,7 @@ def test_an_interrupt_says_what_there_is(photos, tmp_path, capsys, monkeypatch, 
         monkeypatch.setattr(Display, "__enter__", stop)
     else:
         monkeypatch.setattr(artifact, "write", stop)
-    sentence = told(capsys, 130, "fit", photos, "--out", out, *SEARCH)
+    sentence = sentence_of(capsys, 130, "fit", photos, "--out", out, *SEARCH)
     if place == "photos":
         assert sentence == "sharpzo: stopped: no run was written"
         assert not out.exists()
@@ -173,10 +173,10 @@ def test_an_interrupt_says_what_there_is(photos, tmp_path, capsys, monkeypatch, 
 def test_places_where_no_run_can_be(photos, tmp_path, capsys):
     (tmp_path / "file").write_text("mine")
     for out in (tmp_path / "file", tmp_path / "file" / "run", tmp_path / ("x" * 300), "/proc/run"):
-        told(capsys, 2, "fit", photos, "--out", out, *FAST)
+        sentence_of(capsys, 2, "fit", photos, "--out", out, *FAST)
     assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_a_report_that_cannot_be_written(run, tmp_path, capsys):
     for out in (tmp_path, tmp_path / "none" / "r.html", tmp_path / ("x" * 300)):
-        told(capsys, 2, "report", run, "--out", out)
+        sentence_of(capsys, 2, "report", run, "--out", out)

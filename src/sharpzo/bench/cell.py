@@ -82,7 +82,7 @@ class Cell:
 
 
 def as_cell(job: Mapping[str, Any]) -> Cell:
-    """The inverse of `Cell.as_job`; of a record, a cell that can be told but not computed."""
+    """The inverse of `Cell.as_job`; of a record, a cell that can be named but not computed."""
     return msgspec.convert(job, Cell)
 
 

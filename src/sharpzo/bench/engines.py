@@ -78,7 +78,7 @@ class LocalEngine:
     ) -> Iterator[tuple[Cell, Answer]]:
         """Yield each cell with its answer as it ends.
 
-        All photos are encoded first, one process a data set and model: no two workers encode the
+        All photos are encoded first, one process per data set and model: no two workers encode the
         same photos, and fits are alike in memory whether the cache was full or not.
         """
         pool = ThreadPoolExecutor(self.workers)
@@ -198,7 +198,7 @@ def _encode_and_fit(encode: Request, fit: Request) -> Answer:
 
 
 def _check_answers(address: str | None) -> None:
-    """Ray itself tries for minutes, and tells nobody, where nothing listens."""
+    """Raise `EngineError` where nothing listens: Ray would try for minutes without a word."""
     host, colon, port = (address or "").rpartition(":")
     if not colon or not port.isdigit() or "/" in host:  # none, "auto", "ray://…"
         return

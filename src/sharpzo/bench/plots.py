@@ -57,7 +57,7 @@ def _draw(axis: Any, rows: list[Row], cost: str) -> None:
     methods = list(dict.fromkeys(row.method for row in rows))
     searching = [m for m in methods if any(r.method == m and r.budget is not None for r in rows)]
     for number, method in enumerate(methods):
-        # Ten colours, then the same ones dashed: forty methods can still be told apart.
+        # Ten colours, then the same ones dashed: forty methods can still be distinguished.
         style = {"color": f"C{number % 10}", "linestyle": ("-", "--", ":", "-.")[number // 10 % 4]}
         mine = [row for row in rows if row.method == method]
         if method not in searching:

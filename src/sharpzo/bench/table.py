@@ -1,4 +1,4 @@
-"""The tidy table: one row a cell, a set it was tested on, and a point of its budget."""
+"""The tidy table: one row per cell, tested data set and point of its budget."""
 
 from __future__ import annotations
 

@@ -38,9 +38,8 @@ def main(arguments: list[str] | None = None) -> None:
 def _end(sentence: str, code: int) -> None:
     from sharpzo.wording import printable
 
-    archives = sys.modules.get(
-        "sharpzo.data.archive"
-    )  # nobody knows the folder that one was put in
+    # Users do not know the folder that a zip file was unpacked into: name the zip file.
+    archives = sys.modules.get("sharpzo.data.archive")
     if archives is not None:
         sentence = archives.named(sentence)
     with suppress(OSError):  # the exit code has to say it alone
@@ -50,7 +49,7 @@ def _end(sentence: str, code: int) -> None:
 
 
 def _settle_streams() -> None:
-    """Let a stream that is closed swallow all, and a code page show what it lacks as ASCII."""
+    """Discard what goes to a closed stream; write as ASCII what a code page lacks."""
     from sharpzo.wording import LEGIBLE
 
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  (until the process ends)
@@ -61,7 +60,7 @@ def _settle_streams() -> None:
 
 
 def _give_up_stdout() -> None:
-    """Let go what cannot be printed: the interpreter would try again, and end with a traceback."""
+    """Discard what cannot be printed: the interpreter would try again, and end with a traceback."""
     with suppress(OSError, ValueError):  # a stream without a file, as in tests
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

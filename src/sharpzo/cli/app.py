@@ -19,7 +19,7 @@ from sharpzo.wording import printable
 
 
 class Commands(TyperGroup):
-    """Ends every command in the same way: what was printed has arrived, an interrupt is told."""
+    """Ends every command in the same way: output is flushed, an interrupt gets one sentence."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that ``ctx`` names."""
@@ -29,7 +29,7 @@ class Commands(TyperGroup):
             said = f"stopped: {stop}" if str(stop) else "stopped; nothing was written"
             print(f"sharpzo: {printable(said)}", file=sys.stderr)
             raise typer.Exit(130) from None
-        sys.stdout.flush()  # the interpreter would say in its own words that the disk is full
+        sys.stdout.flush()  # a full disk is an error of this command, not of the interpreter's end
         return result
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 L = TypeVar("L", bound="Live")
 QUIET_SECONDS = 10.0  # between two lines where the screen is no terminal
 NOTE = TextColumn("{task.fields[note]}", markup=False)
-OVERHEAD = 500  # forwards that a cell's process costs beside its own: makes bars of heads move
+OVERHEAD = 500  # forwards that a process costs: cells without a search move the bar, too
 
 
 def clock(seconds: float) -> str:

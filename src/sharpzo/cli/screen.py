@@ -37,7 +37,7 @@ class Column:
 
 
 class Screen(Console):
-    """A console that takes nothing in a text for markup, and escapes what a terminal obeys.
+    """A console that reads no markup in a text, and escapes control characters.
 
     Without a terminal (and without COLUMNS) a table is as wide as it needs to be.
     """
