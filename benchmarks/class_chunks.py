@@ -37,7 +37,7 @@ from sharpzo.memory import MB, resident
 from sharpzo.towers import text
 from sharpzo.towers.checkpoint import EMBEDDED, Checkpoint
 from sharpzo.towers.prompts import layout, start
-from sharpzo.towers.session import Session
+from sharpzo.towers.runtime import Session
 from sharpzo.towers.tangent import build_tangent
 
 RESULT = Path(__file__).parent / "results" / "class-chunks.json"
@@ -64,7 +64,7 @@ def prepare(folder: Path, classes: int, what: str, together: int, chunk: int) ->
         inputs, output = {"context": context + np.float32(0.01) * noise}, "features"
         session = Session(text.build_text(checkpoint, prompts), threads=1)
     checkpoint.weights.release()
-    return lambda: session.run(output, inputs)
+    return lambda: session.run([output], inputs)
 
 
 def activations(folder: Path, case: str, chunk: int) -> float:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,7 +22,7 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from sharpzo.towers.graph import Builder, Graph
-from sharpzo.towers.session import Session
+from sharpzo.towers.runtime import Session
 
 RESULT = Path(__file__).parent / "results" / "integer-products.json"
 SIDES = (512, 2048)
@@ -72,11 +73,11 @@ def main() -> None:
     for rows in (60, 500):
         x = np.random.default_rng(1).normal(size=(rows, SIDES[0])).astype(np.float32)
         for name, graph in graphs.items():
-            with Session(graph, threads=1) as session:
+            with closing(Session(graph, threads=1)) as session:
                 times = []
                 for _ in range(4):
                     begin = time.process_time()
-                    session.run("y", {"x": x})
+                    session.run(["y"], {"x": x})
                     times.append(time.process_time() - begin)
             speed = 2 * rows * SIDES[0] * SIDES[1] * 2 * LAYERS / min(times[1:]) / 1e9
             lines.append({"rows": rows, "how": name, "gflop_a_second": round(speed, 1)})

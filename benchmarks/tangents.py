@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from importlib.metadata import version
 from itertools import chain, islice, product
 from pathlib import Path
@@ -34,7 +35,7 @@ import numpy as np
 
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.prompts import layout
-from sharpzo.towers.session import Session
+from sharpzo.towers.runtime import Session
 from sharpzo.towers.tangent import build_tangent
 from sharpzo.towers.tower import OnnxTextTower
 
@@ -97,11 +98,11 @@ def child(folder: Path, classes: int, directions: int, threads: int) -> None:
     checkpoint = Checkpoint.open(folder)
     prompts = layout(checkpoint, class_names(classes))
     shape = (max(directions, 1), prompts.n_context, checkpoint.text.width)
-    with Session(build_tangent(checkpoint, prompts), threads) as session:
+    with closing(Session(build_tangent(checkpoint, prompts), threads)) as session:
         if directions:
             inputs = {"context": np.ones((1, *shape[1:]), np.float32)}
             inputs["directions"] = np.ones(shape, np.float32)
-            session.run("derivatives", inputs)
+            session.run(["derivatives"], inputs)
 
 
 def peak_mb(folder: Path, classes: int, directions: int, threads: int) -> float:

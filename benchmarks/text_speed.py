@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 
@@ -37,7 +38,7 @@ from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.config import TextConfig
 from sharpzo.towers.graph import Builder, Graph
 from sharpzo.towers.prompts import Prompts
-from sharpzo.towers.session import Session, cores
+from sharpzo.towers.runtime import Session, cores
 from sharpzo.towers.text import TextWriter, read_block
 from sharpzo.towers.tower import OnnxTextTower
 
@@ -108,10 +109,10 @@ def peak(threads: int, clock: Callable[[], float]) -> float:
     graph = build.finish({"x": ("N", side)}, {"y": ("N", side)}, "peak")
     x = np.ones((side, side), np.float32)
     times = []
-    with Session(graph, threads) as session:
+    with closing(Session(graph, threads)) as session:
         for _ in range(4):
             begin = clock()
-            session.run("y", {"x": x})
+            session.run(["y"], {"x": x})
             times.append(clock() - begin)
     return 2 * side**3 / min(times[1:])
 
@@ -168,7 +169,7 @@ def savings(folder: Path, args: argparse.Namespace, clock: Callable[[], float]) 
     few = contexts[: max(1, args.candidates // 16)]
 
     def serial(session: Session, some: np.ndarray) -> Call:
-        return lambda: [session.run("features", {"context": c[None]}) for c in some]
+        return lambda: [session.run(["features"], {"context": c[None]}) for c in some]
 
     calls: dict[str, tuple[Call, int]] = {
         "naive, torch": (lambda: naive.forward(few[:1]), 1),
@@ -185,7 +186,7 @@ def savings(folder: Path, args: argparse.Namespace, clock: Callable[[], float]) 
         "words of the first block as constants": relative(one.forward(contexts[:2]), wanted),
     }
     for name, session in sessions.items():
-        errors[name] = relative(session.run("features", {"context": contexts[:2]}), wanted)
+        errors[name] = relative(session.run(["features"], {"context": contexts[:2]})[0], wanted)
     try:
         vino = OnnxTextTower(
             checkpoint, class_names(10), threads=args.threads, engine="openvino", batch=16

@@ -89,4 +89,4 @@ def test_one_place_imports_onnx_runtime():
         for path in (root / folder).rglob("*.py")
         if "import onnxruntime" in path.read_text(encoding="utf-8")
     }
-    assert importing == {"src/sharpzo/towers/session.py"}
+    assert importing == {"src/sharpzo/towers/runtime.py"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -9,13 +11,13 @@ import pytest
 from random_models import relative
 
 from sharpzo.errors import EngineError
-from sharpzo.towers import session as sessions
+from sharpzo.towers import runtime as sessions
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.graph import Builder
 from sharpzo.towers.image import build_image
 from sharpzo.towers.packing import pack
 from sharpzo.towers.prompts import layout
-from sharpzo.towers.session import Session, cores
+from sharpzo.towers.runtime import Session, cores
 from sharpzo.towers.text import build_text
 
 
@@ -27,8 +29,8 @@ def test_saved_graph_gives_the_same_features(models, tmp_path):
     context = np.random.default_rng(0).normal(size=(2, 4, 32)).astype(np.float32)
     context = context[:, : graph.model.graph.input[0].type.tensor_type.shape.dim[1].dim_value]
     saved = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
-    with Session(graph, threads=1) as session:
-        found = session.run("features", {"context": context})
+    with closing(Session(graph, threads=1)) as session:
+        (found,) = session.run(["features"], {"context": context})
     assert relative(saved.run(["features"], {"context": context})[0], found) <= 3e-6
     loaded = onnx.load(path, load_external_data=False).graph.initializer
     offsets = [int(e.value) for t in loaded for e in t.external_data if e.key == "offset"]
@@ -53,8 +55,8 @@ def test_every_optimisation_level_agrees(models, level):
     prompts = layout(checkpoint, ["cat", "dog", "qwertz"])
     graph = build_text(checkpoint, prompts)
     context = np.random.default_rng(0).normal(size=(2, prompts.n_context, 32)).astype(np.float32)
-    with Session(graph, threads=1) as session:
-        wanted = session.run("features", {"context": context})
+    with closing(Session(graph, threads=1)) as session:
+        (wanted,) = session.run(["features"], {"context": context})
     options = ort.SessionOptions()
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
     kept = [ort.OrtValue.ortvalue_from_numpy(a) for a in graph.weights.values()]
@@ -113,7 +115,7 @@ def test_engine_errors():
     build = Builder()
     build.op("Neg", "x", name="y")
     graph = build.finish({"x": ("N", 2)}, {"y": ("N", 2)}, "neg")
-    with Session(graph) as session:
+    with closing(Session(graph)) as session:
         with pytest.raises(EngineError, match=r"\(1, 3\)"):
-            session.run("y", {"x": np.zeros((1, 3), np.float32)})
-        assert session.run("y", {"x": np.ones((1, 2), np.float32)}).sum() == -2
+            session.run(["y"], {"x": np.zeros((1, 3), np.float32)})
+        assert session.run(["y"], {"x": np.ones((1, 2), np.float32)})[0].sum() == -2

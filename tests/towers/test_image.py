@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +11,10 @@ from PIL import Image
 from random_models import relative
 
 from sharpzo.errors import CheckpointError, InputError
+from sharpzo.metrics import normalise
 from sharpzo.towers.checkpoint import Checkpoint
-from sharpzo.towers.image import build_image
-from sharpzo.towers.positions import resize_positions
-from sharpzo.towers.session import Session
+from sharpzo.towers.image import build_image, read_projection, resize_positions
+from sharpzo.towers.runtime import Session
 from sharpzo.towers.tower import OnnxImageTower
 
 LIMIT = 1e-5
@@ -26,8 +28,10 @@ def wanted(model, pixels: np.ndarray) -> np.ndarray:
 
 def check(folder, model, height: int, width: int, count: int = 3) -> None:
     pixels = np.random.default_rng(0).normal(size=(count, 3, height, width)).astype(np.float32)
-    with Session(build_image(Checkpoint.open(folder), height, width)) as session:
-        found = session.run("features", {"pixels": pixels})
+    checkpoint = Checkpoint.open(folder)
+    with closing(Session(build_image(checkpoint, height, width))) as session:
+        (states,) = session.run(["states"], {"pixels": pixels})
+    found = normalise(states @ read_projection(checkpoint).T)
     assert relative(found, wanted(model, pixels)) <= LIMIT
 
 

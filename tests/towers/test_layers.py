@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from sharpzo.towers import reference
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.image import build_image
 from sharpzo.towers.lowmem.layers import LayeredImage, activate
-from sharpzo.towers.session import Session
+from sharpzo.towers.runtime import Session
 
 LIMIT = 5e-6
 
@@ -22,8 +23,8 @@ def check(folder: Path, height: int, width: int, count: int = 3) -> None:
     pixels = np.random.default_rng(0).normal(size=(count, 3, height, width)).astype(np.float32)
     checkpoint = Checkpoint.open(folder)
     tower = LayeredImage(checkpoint, height, width)
-    with Session(build_image(checkpoint, height, width), threads=1) as whole:
-        wanted = whole.run("states", {"pixels": pixels})
+    with closing(Session(build_image(checkpoint, height, width), threads=1)) as whole:
+        (wanted,) = whole.run(["states"], {"pixels": pixels})
     for _ in range(2):  # the second time the layers are read again
         assert relative(tower.states(pixels), wanted) <= LIMIT
     assert relative(tower.states(pixels[1:2]), wanted[1:2]) <= LIMIT

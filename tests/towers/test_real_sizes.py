@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import numpy as np
 import pytest
 import torch
 from random_models import relative, save_clip, text_features
 
+from sharpzo.metrics import normalise
 from sharpzo.towers.checkpoint import Checkpoint
-from sharpzo.towers.image import build_image
+from sharpzo.towers.image import build_image, read_projection
 from sharpzo.towers.prompts import layout
-from sharpzo.towers.session import Session
+from sharpzo.towers.runtime import Session
 from sharpzo.towers.tower import OnnxTextTower
 
 LARGE_TEXT = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
@@ -31,8 +34,9 @@ def test_real_size(tmp_path, name):
     model = save_clip(tmp_path, {"vocab_size": 49408, **text}, vision, eos=eos, width=width)
     checkpoint = Checkpoint.open(tmp_path)
     pixels = np.random.default_rng(0).normal(size=(1, 3, 224, 224)).astype(np.float32)
-    with Session(build_image(checkpoint, 224, 224)) as session:
-        found = session.run("features", {"pixels": pixels})
+    with closing(Session(build_image(checkpoint, 224, 224))) as session:
+        (states,) = session.run(["states"], {"pixels": pixels})
+    found = normalise(states @ read_projection(checkpoint).T)
     with torch.no_grad():
         out = model.get_image_features(pixel_values=torch.from_numpy(pixels)).pooler_output
     image_error = relative(found, (out / out.norm(dim=-1, keepdim=True)).numpy())

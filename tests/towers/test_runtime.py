@@ -11,8 +11,7 @@ from sharpzo.errors import EngineError, InputError
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.graph import Builder
 from sharpzo.towers.precision import Quantised, compress
-from sharpzo.towers.runtime import Runtime
-from sharpzo.towers.session import Session
+from sharpzo.towers.runtime import Runtime, Session
 from sharpzo.towers.text import build_text
 from sharpzo.towers.tower import OnnxImageTower, OnnxTextTower
 

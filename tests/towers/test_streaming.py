@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.lowmem.streaming import Kept, StreamedText
 from sharpzo.towers.precision import Precision
 from sharpzo.towers.prompts import layout, start
-from sharpzo.towers.session import Session
+from sharpzo.towers.runtime import Session
 from sharpzo.towers.tangent import build_tangent
 from sharpzo.towers.text import build_text
 from sharpzo.towers.tower import OnnxTextTower
@@ -35,10 +36,10 @@ def check_text(
     noise = np.random.default_rng(0).normal(size=(3, *start(checkpoint, prompts).shape))
     contexts = (start(checkpoint, prompts) + noise).astype(np.float32)
     streamed = StreamedText(checkpoint, prompts, threads=1, precision=precision)
-    with Session(build_text(checkpoint, prompts, precision), threads=1) as whole:
+    with closing(Session(build_text(checkpoint, prompts, precision), threads=1)) as whole:
         for output in ("states", "features"):
-            wanted = whole.run(output, {"context": contexts})
-            (found,) = streamed.run_many([output], {"context": contexts})
+            (wanted,) = whole.run([output], {"context": contexts})
+            (found,) = streamed.run([output], {"context": contexts})
             assert relative(found, wanted) <= limit
     streamed.close()
 
@@ -53,10 +54,10 @@ def check_tangents(
     inputs = {name: values.astype(np.float32) for name, values in inputs.items()}
     outputs = ("derivatives", "features", "states", "state_derivatives")
     streamed = StreamedText(checkpoint, prompts, 1, precision, tangents=True)
-    found = streamed.run_many(outputs, inputs)
+    found = streamed.run(outputs, inputs)
     streamed.close()
-    with Session(build_tangent(checkpoint, prompts, precision), threads=1) as whole:
-        for one, wanted in zip(found, whole.run_many(outputs, inputs), strict=True):
+    with closing(Session(build_tangent(checkpoint, prompts, precision), threads=1)) as whole:
+        for one, wanted in zip(found, whole.run(outputs, inputs), strict=True):
             assert relative(one, wanted) <= 3e-6
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from sharpzo.errors import CheckpointError, EngineError, InputError
 from sharpzo.towers import reference
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.prompts import layout
-from sharpzo.towers.session import Session
+from sharpzo.towers.runtime import Session
 from sharpzo.towers.tangent import TangentBuilder, build_tangent
 from sharpzo.towers.tower import OnnxTextTower
 
@@ -108,8 +109,8 @@ def test_derivatives_equal_differences_in_float64(tmp_path, layers, activation):
         for values in reference.forward(checkpoint, prompts, np.stack(ends))
     ]
     outputs = ("state_derivatives", "derivatives")
-    with Session(build_tangent(checkpoint, prompts), threads=1) as session:
-        found = session.run_many(outputs, {"context": context[None], "directions": directions})
+    with closing(Session(build_tangent(checkpoint, prompts), threads=1)) as session:
+        found = session.run(outputs, {"context": context[None], "directions": directions})
     assert [error(f, w) <= LIMIT for f, w in zip(found, wanted, strict=True)] == [True, True]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from sharpzo.errors import CheckpointError, EngineError, InputError
 from sharpzo.towers import reference
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.prompts import layout, pool_position
-from sharpzo.towers.session import Session
+from sharpzo.towers.runtime import Session
 from sharpzo.towers.text import build_text
 from sharpzo.towers.tower import OnnxTextTower
 
@@ -200,8 +201,8 @@ def test_class_chunks_join_to_the_same_features(models, monkeypatch, chunk, spec
     found = []
     for size in (10**6, chunk):
         monkeypatch.setattr("sharpzo.towers.text.CHUNK", size)
-        with Session(build_text(checkpoint, prompts), threads=1) as session:
-            found.append(session.run_many(["states", "features"], {"context": contexts}))
+        with closing(Session(build_text(checkpoint, prompts), threads=1)) as session:
+            found.append(session.run(["states", "features"], {"context": contexts}))
     for whole, chunked in zip(*found, strict=True):
         assert relative(chunked, whole) <= 3e-6
 

@@ -143,7 +143,7 @@ def _usable(
     from sharpzo.data.photo_check import check, twins, without
     from sharpzo.errors import PhotosError
     from sharpzo.towers.feature_store import FeatureStore
-    from sharpzo.towers.session import cores
+    from sharpzo.towers.runtime import cores
 
     splits = _splits(photos, shifted)
     known = FeatureStore(fitter.cache).known if fitter.cache else lambda digests: set()

@@ -1,5 +1,4 @@
-"""The image tower: its weights, and an ONNX graph, pixels (B, 3, height, width) -> unit features
-(B, D).
+"""The image tower: its weights, and an ONNX graph, pixels (B, 3, height, width) -> states (B, H).
 
 Two families: CLIP's vision transformer and DINOv2. Both are read at the class token, so the last
 block computes queries, output projection and MLP for that token alone. `lowmem/layers.py` computes
@@ -18,7 +17,6 @@ from sharpzo.towers import blocks
 from sharpzo.towers.blocks import Block, Pair
 from sharpzo.towers.checkpoint import CLIP_LAYERS, Checkpoint, block_shapes
 from sharpzo.towers.config import ImageConfig
-from sharpzo.towers.positions import resize_positions
 from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.types import Array, Tail
 
@@ -30,12 +28,13 @@ _DINO_LAYERS = {
     "value": "attention.attention.value", "out": "attention.output.dense", "norm2": "norm2",
     "fc1": "mlp.fc1", "fc2": "mlp.fc2",
 }  # fmt: skip
+_CUBIC = -0.75  # torch's cubic coefficient; PIL and others use -0.5
 _DINO_SCALES = {"out": "layer_scale1", "fc2": "layer_scale2"}
 
 
 def build_image(checkpoint: Checkpoint, height: int, width: int) -> Graph:
     """Return the graph for pixels of one size: input ``pixels``, outputs ``tokens`` (B, T, H)
-    before the last block, ``states`` (B, H), what the projection reads, and ``features``."""
+    before the last block, and ``states`` (B, H), what the projection reads."""
     from sharpzo.towers.graph import Builder
 
     config, m = checkpoint.image, checkpoint.image.width
@@ -49,17 +48,10 @@ def build_image(checkpoint: Checkpoint, height: int, width: int) -> Graph:
         x = _write_block(build, config, x, f"image.{layer}", block, tokens, last)
     pair = read_norm(checkpoint, "post")
     states = blocks.norm(build, x, "image.post", pair, config.norm_eps)
-    x = build.op("Identity", states, name="states")
-    projection = build.weight("image.projection", read_projection(checkpoint))
-    x = build.op("Gemm", x, projection, transB=1)
-    build.op("LpNormalization", x, axis=-1, p=2, name="features")
+    build.op("Identity", states, name="states")
     return build.finish(
         {"pixels": ("B", 3, height, width)},
-        {
-            "tokens": ("B", tokens, m),
-            "states": ("B", m),
-            "features": ("B", config.projection),
-        },
+        {"tokens": ("B", tokens, m), "states": ("B", m)},
         "image",
     )
 
@@ -201,3 +193,36 @@ def _write_block(
     mixed = blocks.join_heads(build, mixed, config.width)
     x = build.op("Add", x, blocks.linear(build, mixed, f"{name}.out", block.out))
     return blocks.mlp(build, x, name, block, config.activation, config.norm_eps)
+
+
+def resize_positions(table: Array, height: int, width: int) -> Array:
+    """Return a position table (1 + s*s, H) for height x width patches, (1 + height*width, H).
+
+    The class token's row stays; the square grid of the others is resampled as transformers does:
+    torch's bicubic interpolation without antialiasing, align_corners=False, edges repeated.
+    """
+    side = round((len(table) - 1) ** 0.5)
+    if (height, width) == (side, side):
+        return table
+    grid = table[1:].reshape(side, side, -1).astype(np.float64)
+    rows, columns = _cubic(side, height), _cubic(side, width)
+    grid = np.einsum("yi,xj,ijh->yxh", rows, columns, grid, optimize=True)
+    patches = grid.reshape(height * width, -1).astype(np.float32)
+    return np.concatenate([table[:1], patches])
+
+
+def _cubic(source: int, target: int) -> Array:
+    """Return the matrix (target, source) of Keys' cubic convolution along one axis."""
+    matrix = np.zeros((target, source))
+    for i in range(target):
+        place = (i + 0.5) * source / target - 0.5
+        base = int(np.floor(place))
+        for j in range(base - 1, base + 3):
+            matrix[i, min(max(j, 0), source - 1)] += _kernel(abs(place - j))
+    return matrix
+
+
+def _kernel(x: float) -> float:
+    if x <= 1.0:
+        return ((_CUBIC + 2.0) * x - (_CUBIC + 3.0)) * x * x + 1.0
+    return ((_CUBIC * x - 5.0 * _CUBIC) * x + 8.0 * _CUBIC) * x - 4.0 * _CUBIC

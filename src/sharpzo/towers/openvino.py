@@ -11,7 +11,6 @@ import numpy as np
 
 from sharpzo.errors import EngineError
 from sharpzo.towers.graph import Graph
-from sharpzo.towers.session import cores
 from sharpzo.types import Array
 
 
@@ -44,11 +43,11 @@ class OpenVinoSession:
     OpenVINO is missing (see `open_core`) or refuses the graph.
     """
 
-    def __init__(self, graph: Graph, threads: int | None = None, bfloat16: bool = False) -> None:
+    def __init__(self, graph: Graph, threads: int, bfloat16: bool = False) -> None:
         self._core: Any = open_core(bfloat16)
         self._options = {
             "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
-            "INFERENCE_NUM_THREADS": threads or cores(),
+            "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,
         }
@@ -65,7 +64,7 @@ class OpenVinoSession:
         except RuntimeError as error:
             raise EngineError(f"OpenVINO refused the graph: {error}") from error
 
-    def run_many(self, outputs: Sequence[str], inputs: Mapping[str, Array]) -> list[Array]:
+    def run(self, outputs: Sequence[str], inputs: Mapping[str, Array]) -> list[Array]:
         """Return several outputs of one run, float32."""
         if self._core is None:
             raise EngineError("the session is closed; make a new tower")

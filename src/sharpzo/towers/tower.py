@@ -203,7 +203,7 @@ class OnnxTextTower:
         for i in range(0, len(directions), count):
             chunk = directions[i : i + count]
             inputs = {"context": context, "directions": chunk}
-            chunks.append(session.run_many(outputs, inputs))
+            chunks.append(session.run(outputs, inputs))
         return chunks[0][0][0], np.concatenate([derivatives for _, derivatives in chunks])
 
     def close(self) -> None:
@@ -233,7 +233,7 @@ class OnnxTextTower:
         session = self._session = self._session or self._open()
         # Candidates are rows of one batch axis that no node mixes; a chunk never sees another.
         chunks = [
-            session.run_many([output], {"context": contexts[i : i + self.batch]})[0]
+            session.run([output], {"context": contexts[i : i + self.batch]})[0]
             for i in range(0, len(contexts), self.batch)
         ]
         return chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
@@ -324,7 +324,7 @@ class OnnxImageTower:
             self._session = self._runtime.open(graph)
             self._checkpoint.weights.release()
         found = [
-            self._session.run_many(outputs, {"pixels": pixels[i : i + self._batch]})
+            self._session.run(outputs, {"pixels": pixels[i : i + self._batch]})
             for i in range(0, len(pixels), self._batch)
         ]
         if len(found) == 1:

@@ -18,7 +18,7 @@ from sharpzo.process import Channel, Child, serve
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.lowmem.layers import LayeredImage
 from sharpzo.towers.preprocess import Preprocessing, stack
-from sharpzo.towers.session import cores
+from sharpzo.towers.runtime import cores
 from sharpzo.types import Array
 
 if TYPE_CHECKING:

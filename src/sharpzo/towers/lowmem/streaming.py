@@ -23,7 +23,7 @@ from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.graph import Builder, Graph
 from sharpzo.towers.precision import Precision, Quantised
 from sharpzo.towers.prompts import Prompts
-from sharpzo.towers.session import Session
+from sharpzo.towers.runtime import Session
 from sharpzo.towers.tangent import TangentBuilder, check_moves
 from sharpzo.types import Array
 
@@ -36,7 +36,7 @@ Kept = dict[tuple[int, str], Array | Quantised | None]
 
 
 class StreamedText:
-    """The text tower; ``run_many`` and ``close`` as a session of `text.build_text` has them, or
+    """The text tower; ``run`` and ``close`` as a session of `text.build_text` has them, or
     with ``tangents`` one of `tangent.build_tangent`.
 
     What the class names make constant is kept in memory, and matrices of another ``precision`` than
@@ -108,13 +108,13 @@ class StreamedText:
             self._steps.append(_Step(self._sessions[kind], results, again, fixed))
         trim()
 
-    def run_many(self, outputs: Sequence[str], inputs: Mapping[str, Array]) -> list[Array]:
+    def run(self, outputs: Sequence[str], inputs: Mapping[str, Array]) -> list[Array]:
         """Return outputs of the whole graph, such as ``features`` (P, K, D) of ``context``
         (P, n, m)."""
         carried = dict(inputs)
         for layer, step in enumerate(self._steps):
             wanted = outputs if step is self._steps[-1] else [*step.results]
-            found = step.session.run_many(
+            found = step.session.run(
                 [step.results[x] for x in wanted], carried | step.fixed | self._again(layer)
             )
             self._checkpoint.weights.release()
