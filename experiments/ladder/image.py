@@ -73,7 +73,7 @@ def pool(cache: Path, name: str, split: LabelledPhotos, tower: OnnxImageTower) -
     found = load_file(kept)
     assert np.array_equal(found["labels"], split.labels)
     seen = Seen(found["normal"], found["first"])
-    vectors = normalise(Factors({}).states(tower.tail, seen) @ tower.projection.T)
+    vectors = normalise(Factors({}).states(tower.last_block, seen) @ tower.projection.T)
     return Shown(Features(vectors, split.labels, split.class_names), seen)
 
 
@@ -124,7 +124,7 @@ class Both:
         features = shown.features
         if isinstance(heads[1], TunedHead):
             detour, tower = heads[1].detour, self._tower
-            moved = normalise(detour.states(tower.tail, shown.seen) @ tower.projection.T)
+            moved = normalise(detour.states(tower.last_block, shown.seen) @ tower.projection.T)
             features = replace(features, detours={detour.digest: moved})
         return heads[0].scores(features), heads[1].scores(features)
 

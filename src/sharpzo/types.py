@@ -160,7 +160,7 @@ class ImageTower(Protocol):
         ...
 
     @property
-    def tail(self) -> Tail:
+    def last_block(self) -> LastBlock:
         """What makes states of tokens."""
         ...
 
@@ -170,7 +170,7 @@ class ImageTower(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Tail:
+class LastBlock:
     """What makes states of tokens: the last block at the class token, then the final norm.
 
     ``parts``: norm1, query, key, value, out, norm2, fc1, fc2, norm -> a matrix (out, in) or a gain

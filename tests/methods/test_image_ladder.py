@@ -99,7 +99,7 @@ def test_the_descent_follows_the_slope_of_its_loss():
     draws = np.random.default_rng(0)
     task, tower = make_task(), ToyImageTower()
     seen, labels = see(tower, task.images.train), task.train.labels
-    assert np.allclose(Factors({}).states(tower.tail, seen.widened()),
+    assert np.allclose(Factors({}).states(tower.last_block, seen.widened()),
                        task.train.states, atol=5e-3)  # fmt: skip
     text = normalise(draws.normal(size=(4, 6)))
     states = draws.normal(size=(24, 10))
@@ -115,11 +115,11 @@ def test_the_descent_follows_the_slope_of_its_loss():
         wanted = (loss(*move(1e-6 * step)) - loss(*move(-1e-6 * step))) / 2e-6
         assert (slope * step).sum() == pytest.approx(wanted, rel=1e-5)
     losses = []
-    exact = Seen.of(tower.trace(tower.pixels(task.images.train.decoded()))[0], tower.tail.eps)
-    descent = tune(tower.tail, tower.projection, exact, labels, text, 20.0,
+    exact = Seen.of(tower.trace(tower.pixels(task.images.train.decoded()))[0], tower.last_block.eps)
+    descent = tune(tower.last_block, tower.projection, exact, labels, text, 20.0,
                    rank=2, rate=0.01, penalty=0.01, seed=1)  # fmt: skip
     for _, factors in zip(range(30), descent, strict=False):
-        vectors = normalise(factors.states(tower.tail, exact) @ tower.projection.T)
+        vectors = normalise(factors.states(tower.last_block, exact) @ tower.projection.T)
         weight = np.linalg.lstsq(vectors, np.eye(4)[labels], rcond=None)[0]
         losses.append(((vectors @ weight - np.eye(4)[labels]) ** 2).sum())
     assert losses[-1] < losses[0]

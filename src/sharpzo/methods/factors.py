@@ -6,7 +6,7 @@ A matrix W (out, in) of the last block at the class token becomes
 
 for query, value, output and both matrices of the MLP. ``high`` starts at 0 and ``low`` at random,
 so that the descent starts at the tower as it is. Adam moves both, all photos a step, along the
-exact gradient (`tail.py`) of
+exact gradient (`last_block.py`) of
 
     CE(scale normalise(states P') (t + d)') + penalty |d|**2                             (2)
 
@@ -29,7 +29,7 @@ from sharpzo.methods.descent import Adam
 from sharpzo.methods.last_block import Seen, forward, gradient
 from sharpzo.metrics import loss_and_error, normalise, through_norm
 from sharpzo.rng import generator
-from sharpzo.types import Array, Sight, Tail
+from sharpzo.types import Array, LastBlock, Sight
 
 PARTS = ("query", "value", "out", "fc1", "fc2")
 _CHUNK = 64  # photos at a time: what is made on the way to their states stays in a few MB
@@ -44,25 +44,25 @@ class Factors:
 
     pairs: Mapping[str, tuple[Array, Array]]
 
-    def change(self, tail: Tail) -> Tail:
-        """The tail with its matrices changed."""
-        changed = dict(tail.parts)
+    def change(self, block: LastBlock) -> LastBlock:
+        """The block with its matrices changed."""
+        changed = dict(block.parts)
         for part, (low, high) in self.pairs.items():
-            weight, bias = tail.parts[part]
+            weight, bias = block.parts[part]
             changed[part] = weight + high @ low, bias
-        return replace(tail, parts=changed)
+        return replace(block, parts=changed)
 
-    def states(self, tail: Tail, photos: Seen) -> Array:
-        """States (N, S) of photos through the tower's ``tail`` with this change."""
-        tail, parts = self.change(tail), [photos.first[:0]]
+    def states(self, block: LastBlock, photos: Seen) -> Array:
+        """States (N, S) of photos through the tower's ``block`` with this change."""
+        block, parts = self.change(block), [photos.first[:0]]
         for rows in _chunks(len(photos)):
-            parts.append(forward(tail, photos.take(rows).widened()).states)
+            parts.append(forward(block, photos.take(rows).widened()).states)
         return np.concatenate(parts)
 
     def __call__(self, sight: Sight) -> Array:
         """Photos before the tower -> states (B, S) through its changed last block."""
-        tail = sight.tower.tail
-        return self.states(tail, Seen.of(sight.tokens, tail.eps))
+        block = sight.tower.last_block
+        return self.states(block, Seen.of(sight.tokens, block.eps))
 
     @property
     def digest(self) -> str:
@@ -96,7 +96,7 @@ class Factors:
 
 
 def tune(
-    tail: Tail,
+    block: LastBlock,
     projection: Array,
     photos: Seen,
     labels: Array,
@@ -114,15 +114,15 @@ def tune(
     of the ``rate``.
     """
     text, descent = text.astype(np.float32), {part: (Adam(), Adam()) for part in PARTS}
-    pairs = {part: _start(tail, part, rank, seed) for part in PARTS}
-    sizes = {part: _size(tail.parts[part][0]) for part in PARTS}
-    plain = normalise(Factors(pairs).states(tail, photos) @ projection.T)
+    pairs = {part: _start(block, part, rank, seed) for part in PARTS}
+    sizes = {part: _size(block.parts[part][0]) for part in PARTS}
+    plain = normalise(Factors(pairs).states(block, photos) @ projection.T)
     offsets, offsetting = least_offsets(plain, labels, text, scale, penalty), Adam()
     while True:
         factors = Factors({part: (low, sizes[part] * high) for part, (low, high) in pairs.items()})
-        changed = factors.change(tail)
+        changed = factors.change(block)
         slope = np.float32(2 * penalty) * offsets
-        slopes = {part: np.zeros_like(tail.parts[part][0]) for part in PARTS}
+        slopes = {part: np.zeros_like(block.parts[part][0]) for part in PARTS}
         for rows in _chunks(len(photos)):
             some = photos.take(rows).widened()
             trace = forward(changed, some)
@@ -171,8 +171,8 @@ def error_slopes(
     return through_norm(error @ text, unit, length) @ projection, error.T @ unit
 
 
-def _start(tail: Tail, part: str, rank: int, seed: int) -> tuple[Array, Array]:
-    out, wide = tail.parts[part][0].shape
+def _start(block: LastBlock, part: str, rank: int, seed: int) -> tuple[Array, Array]:
+    out, wide = block.parts[part][0].shape
     draws = generator(seed, "image-factors", direction=PARTS.index(part))
     low = draws.standard_normal((rank, wide)) / wide**0.5
     return low.astype(np.float32), np.zeros((out, rank), np.float32)

@@ -122,14 +122,14 @@ def fit_image_ladder(
 
     ``text`` (K, D) has unit rows and ``scale`` is the factor on their cosines.
     """
-    tail, projection, labels = tower.tail, tower.projection, train.features.labels
+    block, projection, labels = tower.last_block, tower.projection, train.features.labels
     descent = tune(
-        tail, projection, train.seen, labels, text, scale,
+        block, projection, train.seen, labels, text, scale,
         rank=settings.rank, rate=settings.rate, penalty=settings.offset_penalty, seed=seed,
     )  # fmt: skip
 
     def through(factors: Factors, shown: Shown) -> Features:
-        vectors = normalise(factors.states(tail, shown.seen) @ projection.T)
+        vectors = normalise(factors.states(block, shown.seen) @ projection.T)
         return replace(shown.features, vectors=vectors)
 
     least, steps, factors = _loss(train.features, validation.features, text, settings), 0, None
@@ -248,7 +248,7 @@ def see(tower: ImageTower, photos: LabelledPhotos) -> Seen:
         if kept is None:
             whole = (len(photos), *tokens.shape[1:])
             kept = Seen(np.empty(whole, np.float16), np.empty(whole[::2], np.float32))
-        seen = Seen.of(tokens, tower.tail.eps)
+        seen = Seen.of(tokens, tower.last_block.eps)
         kept.normal[rows.start : rows.stop] = seen.normal
         kept.first[rows.start : rows.stop] = seen.first
     assert kept is not None

@@ -20,9 +20,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from sharpzo.metrics import softmax
-from sharpzo.types import Array, Tail
+from sharpzo.towers.blocks import normal_distribution
+from sharpzo.types import Array, LastBlock
 
-Parts = Mapping[str, tuple[Array, Array]]  # weight or gain, and bias; see `types.Tail`
+Parts = Mapping[str, tuple[Array, Array]]  # weight or gain, and bias; see `types.LastBlock`
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,22 +59,22 @@ class Trace:
     kept: Mapping[str, Array]
 
 
-def forward(tail: Tail, photos: Seen) -> Trace:
-    """Equations 1 and 2 for N photos, in the dtype of the tail's arrays and the photos."""
-    p, (gain, bias) = tail.parts, tail.parts["norm1"]
+def forward(block: LastBlock, photos: Seen) -> Trace:
+    """Equations 1 and 2 for N photos, in the dtype of the block's arrays and the photos."""
+    p, (gain, bias) = block.parts, block.parts["norm1"]
     asking = photos.normal[:, 0] * gain + bias
-    query = _heads(_linear(asking, p["query"]), tail.heads)
-    through = _each(query, _rows(p["key"][0], tail.heads))
+    query = _heads(_linear(asking, p["query"]), block.heads)
+    through = _each(query, _rows(p["key"][0], block.heads))
     shares = softmax((through * gain) @ photos.normal.swapaxes(1, 2))
     middle = shares @ photos.normal
     entered = middle * gain + bias
-    mixed = _each(entered, _rows(p["value"][0], tail.heads).swapaxes(1, 2))
+    mixed = _each(entered, _rows(p["value"][0], block.heads).swapaxes(1, 2))
     mixed = mixed.reshape(len(photos), -1) + p["value"][1]
-    normal2, spread2 = _normalised(y := photos.first + _linear(mixed, p["out"]), tail.eps)
+    normal2, spread2 = _normalised(y := photos.first + _linear(mixed, p["out"]), block.eps)
     opened = normal2 * p["norm2"][0] + p["norm2"][1]
     raw = _linear(opened, p["fc1"])
-    active, slope = _activate(raw, tail.activation)
-    normal, spread = _normalised(y + _linear(active, p["fc2"]), tail.eps)
+    active, slope = _activate(raw, block.activation)
+    normal, spread = _normalised(y + _linear(active, p["fc2"]), block.eps)
     kept = {
         "asking": asking, "query": query, "through": through, "shares": shares, "middle": middle,
         "entered": entered, "mixed": mixed, "normal2": normal2, "spread2": spread2,
@@ -82,12 +83,12 @@ def forward(tail: Tail, photos: Seen) -> Trace:
     return Trace(normal * p["norm"][0] + p["norm"][1], kept)
 
 
-def gradient(tail: Tail, photos: Seen, trace: Trace, error: Array) -> Parts:
+def gradient(block: LastBlock, photos: Seen, trace: Trace, error: Array) -> Parts:
     """From the loss's derivative by the states (N, S), its derivative by every weight and bias.
 
     All but the key's, which the query's can do as well.
     """
-    p, k, gain = tail.parts, trace.kept, tail.parts["norm1"][0]
+    p, k, gain = block.parts, trace.kept, block.parts["norm1"][0]
     found = {"norm": ((error * k["normal"]).sum(axis=0), error.sum(axis=0))}
     along = _back_through_norm(error * p["norm"][0], k["normal"], k["spread"])  # by z
     found["fc2"] = along.T @ k["active"], along.sum(axis=0)
@@ -98,14 +99,14 @@ def gradient(tail: Tail, photos: Seen, trace: Trace, error: Array) -> Parts:
     along = along + _back_through_norm(opened * p["norm2"][0], k["normal2"], k["spread2"])  # by y
     found["out"] = along.T @ k["mixed"], along.sum(axis=0)
     mixed = along @ p["out"][0]
-    by_head = _heads(mixed, tail.heads)
+    by_head = _heads(mixed, block.heads)
     value = np.concatenate(_each_outer(by_head, k["entered"]))
     found["value"] = value, mixed.sum(axis=0)
-    entered = _each(by_head, _rows(p["value"][0], tail.heads))
+    entered = _each(by_head, _rows(p["value"][0], block.heads))
     shares = (entered * gain) @ photos.normal.swapaxes(1, 2)
     scores = k["shares"] * (shares - (k["shares"] * shares).sum(axis=-1, keepdims=True))
     asked = scores @ photos.normal  # by u
-    query = _each(asked * gain, _rows(p["key"][0], tail.heads).swapaxes(1, 2))
+    query = _each(asked * gain, _rows(p["key"][0], block.heads).swapaxes(1, 2))
     query = query.reshape(len(photos), -1)
     found["query"] = query.T @ k["asking"], query.sum(axis=0)
     asking = query @ p["query"][0]
@@ -156,18 +157,7 @@ def _activate(x: Array, kind: str) -> tuple[Array, Array]:
     sigmoid(1.702 x) as CLIP has it."""
     one = x.dtype.type(1)
     if kind == "gelu":
-        density = np.exp(-0.5 * x**2) * one.dtype.type(0.3989422804014327)
-        gate = _normal_distribution(x, density)
+        gate, density = normal_distribution(x)
         return x * gate, gate + x * density
     gate = one / (one + np.exp(-one.dtype.type(1.702) * x))
     return x * gate, gate * (one + one.dtype.type(1.702) * x * (one - gate))
-
-
-def _normal_distribution(x: Array, density: Array) -> Array:
-    """Abramowitz & Stegun 26.2.17 from the density: absolute error below 7.5e-8."""
-    t = 1 / (1 + x.dtype.type(0.2316419) * np.abs(x))
-    series = np.zeros_like(t)
-    for factor in (1.330274429, -1.821255978, 1.781477937, -0.356563782, 0.319381530):
-        series = (series + x.dtype.type(factor)) * t
-    upper = density * series
-    return np.where(x < 0, upper, 1 - upper)

@@ -8,7 +8,7 @@ from zlib import crc32
 import numpy as np
 
 from sharpzo.methods.last_block import Seen, forward
-from sharpzo.types import SINGLE, Array, Features, Tail
+from sharpzo.types import SINGLE, Array, Features, LastBlock
 
 
 class ToyTower:
@@ -106,7 +106,7 @@ class ToyImageTower:
         self._weight = (draws.normal(size=(states, 3 * side * side)) / side).astype(np.float32)
         self.projection = draws.normal(size=(features, states)).astype(np.float32)
         self._others = draws.normal(size=(2, states, states)).astype(np.float32)
-        self.tail = _toy_tail(draws, states)
+        self.last_block = _toy_block(draws, states)
 
     def pixels(self, photos: Iterable[Array]) -> Array:
         """uint8 (side, side, 3) photos -> float32 (N, 3, side, side) in [-1, 1]."""
@@ -121,20 +121,20 @@ class ToyImageTower:
         """Preprocessed photos (N, 3, side, side) -> tokens (N, 3, S) and states (N, S)."""
         first = np.tanh(pixels.reshape(len(pixels), -1) @ self._weight.T)
         tokens = np.stack([first, *(np.tanh(first @ w) for w in self._others)], axis=1)
-        return tokens, forward(self.tail, Seen.of(tokens, self.tail.eps)).states
+        return tokens, forward(self.last_block, Seen.of(tokens, self.last_block.eps)).states
 
     def close(self) -> None:
         """Nothing is held."""
 
 
-def _toy_tail(draws: np.random.Generator, width: int) -> Tail:
+def _toy_block(draws: np.random.Generator, width: int) -> LastBlock:
     shapes = {"fc1": (2 * width, width), "fc2": (width, 2 * width)}
     parts = {}
     for part in ("norm1", "query", "key", "value", "out", "norm2", "fc1", "fc2", "norm"):
         shape = (width,) if part.startswith("norm") else shapes.get(part, (width, width))
         weight = np.ones(shape) if len(shape) == 1 else draws.normal(size=shape) / 2 / width**0.5
         parts[part] = weight.astype(np.float32), np.zeros(shape[0], np.float32)
-    return Tail(parts, heads=2, activation="gelu", eps=1e-5)
+    return LastBlock(parts, heads=2, activation="gelu", eps=1e-5)
 
 
 def make_features(

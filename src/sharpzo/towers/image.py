@@ -18,7 +18,7 @@ from sharpzo.towers.blocks import Block, Pair
 from sharpzo.towers.checkpoint import CLIP_LAYERS, Checkpoint, block_shapes
 from sharpzo.towers.config import ImageConfig
 from sharpzo.towers.preprocess import Preprocessing
-from sharpzo.types import Array, Tail
+from sharpzo.types import Array, LastBlock
 
 if TYPE_CHECKING:
     from sharpzo.towers.graph import Builder, Graph
@@ -84,12 +84,12 @@ def read_norm(checkpoint: Checkpoint, place: str) -> Pair:
     return checkpoint.pair(f"vision_model.{name}", checkpoint.image.width)
 
 
-def read_tail(checkpoint: Checkpoint) -> Tail:
+def read_last_block(checkpoint: Checkpoint) -> LastBlock:
     """Return what makes states of the graph's ``tokens``."""
     config = checkpoint.image
     block = read_block(checkpoint, config.layers - 1)
     parts = {field.name: getattr(block, field.name) for field in fields(block)}
-    return Tail(
+    return LastBlock(
         parts | {"norm": read_norm(checkpoint, "post")},
         config.heads,
         config.activation,

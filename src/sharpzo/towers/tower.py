@@ -16,7 +16,7 @@ from sharpzo.towers.image import image_fingerprint, read_projection
 from sharpzo.towers.preprocess import Preprocessing, stack
 from sharpzo.towers.prompts import Prompts, layout, start, token_moments
 from sharpzo.towers.runtime import Arithmetic, Engine, Running, Runtime
-from sharpzo.types import Array, Tail
+from sharpzo.types import Array, LastBlock
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -278,7 +278,7 @@ class OnnxImageTower:
         self._checkpoint = checkpoint
         self._preprocessing = Preprocessing.open(checkpoint)
         self._session: Running | None = None
-        self._tail: Tail | None = None
+        self._last_block: LastBlock | None = None
         self._projection = read_projection(checkpoint)
 
     @property
@@ -308,13 +308,13 @@ class OnnxImageTower:
         return tokens, states
 
     @property
-    def tail(self) -> Tail:
+    def last_block(self) -> LastBlock:
         """What makes states of tokens, read from the checkpoint at the first call."""
-        if self._tail is None:
-            from sharpzo.towers.image import read_tail
+        if self._last_block is None:
+            from sharpzo.towers.image import read_last_block
 
-            self._tail = read_tail(self._checkpoint)
-        return self._tail
+            self._last_block = read_last_block(self._checkpoint)
+        return self._last_block
 
     def _run(self, outputs: Sequence[str], pixels: Array) -> list[Array]:
         if self._session is None:
@@ -371,7 +371,7 @@ class OnnxImageTower:
 
     def close(self) -> None:
         """Release the session; it is made again if the tower is used again."""
-        self._tail = None
+        self._last_block = None
         if self._session is not None:
             self._session.close()
             self._session = None

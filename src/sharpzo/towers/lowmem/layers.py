@@ -9,15 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from sharpzo.towers import image
-from sharpzo.towers.blocks import Pair
+from sharpzo.towers.blocks import Pair, normal_distribution
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.types import Array
 
-# The normal distribution function is 1/2 + x P(x^2) / Q(x^2), lowest power first, between these
-# edges, and 0 or 1 beyond them: a rational fit to `math.erf`, off by 2e-8 and, in float32, 2e-7.
-_EDGE = 5.5
-_P = (0.398942233, 0.0339307357, 0.00468166123, 0.000169568036, 6.35197768e-06, 2.26538014e-08)
-_Q = (1.0, 0.251717631, 0.0286895736, 0.0018886531, 7.38585877e-05, 1.19471167e-06)
 _SLICE = 1 << 14  # numbers that pass an activation at a time: they stay in the processor's cache
 
 
@@ -123,30 +118,9 @@ def activate(x: Array, kind: str) -> None:
     for begin in range(0, len(numbers), _SLICE):
         part = numbers[begin : begin + _SLICE]
         if kind == "gelu":
-            part *= _normal(part)
+            part *= normal_distribution(part)[0]
             continue
         with np.errstate(over="ignore"):  # x / infinity is the 0 that is wanted
             gate = np.exp(part * np.float32(-1.702))
         gate += np.float32(1)
         part /= gate
-
-
-def _normal(x: Array) -> Array:
-    """The normal distribution function of every x."""
-    x = np.clip(x, -_EDGE, _EDGE)
-    square = x * x
-    share = _polynomial(square, _P)
-    share *= x
-    share /= _polynomial(square, _Q)
-    share += np.float32(0.5)
-    return share
-
-
-def _polynomial(x: Array, coefficients: tuple[float, ...]) -> Array:
-    *others, leading = map(np.float32, coefficients)
-    total = x * leading
-    for coefficient in others[:0:-1]:
-        total += coefficient
-        total *= x
-    total += others[0]
-    return total

@@ -10,7 +10,7 @@ import pytest
 from sharpzo.methods.last_block import Seen, forward, gradient
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.tower import OnnxImageTower
-from sharpzo.types import Tail
+from sharpzo.types import LastBlock
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "towers"))
 CLIP = {"norm1": "layer_norm1", "query": "self_attn.q_proj", "value": "self_attn.v_proj",
@@ -23,7 +23,7 @@ SCALED = {"out": "layer_scale1.lambda1", "fc2": "layer_scale2.lambda1"}
 PARTS = ("norm1", "query", "value", "out", "norm2", "fc1", "fc2", "norm")
 
 
-def random_tail(activation: str, width: int = 12, wide: int = 20) -> Tail:
+def random_block(activation: str, width: int = 12, wide: int = 20) -> LastBlock:
     draws = np.random.default_rng(0)
     shapes = {"fc1": (wide, width), "fc2": (width, wide)}
     parts = {}
@@ -32,30 +32,30 @@ def random_tail(activation: str, width: int = 12, wide: int = 20) -> Tail:
         about = 1.0 if len(shape) == 1 else 0.0
         weight = about + draws.normal(size=shape) / shape[-1] ** (0.5 * (len(shape) > 1))
         parts[part] = weight, draws.normal(size=shape[0])
-    return Tail(parts, heads=3, activation=activation, eps=1e-5)
+    return LastBlock(parts, heads=3, activation=activation, eps=1e-5)
 
 
-def moved(tail: Tail, part: str, which: int, by: np.ndarray) -> Tail:
-    pair = list(tail.parts[part])
+def moved(block: LastBlock, part: str, which: int, by: np.ndarray) -> LastBlock:
+    pair = list(block.parts[part])
     pair[which] = pair[which] + by
-    return replace(tail, parts={**tail.parts, part: tuple(pair)})
+    return replace(block, parts={**block.parts, part: tuple(pair)})
 
 
 @pytest.mark.parametrize("activation", ["gelu", "quick_gelu"])
 def test_the_gradient_is_that_of_finite_differences(activation):
     draws = np.random.default_rng(1)
-    tail = random_tail(activation)
-    photos = Seen.of(draws.normal(size=(4, 7, 12)), tail.eps)
+    block = random_block(activation)
+    photos = Seen.of(draws.normal(size=(4, 7, 12)), block.eps)
     error = draws.normal(size=(4, 12))
-    trace = forward(tail, photos)
+    trace = forward(block, photos)
     assert trace.states.dtype == np.float64
-    found = gradient(tail, photos, trace, error)
+    found = gradient(block, photos, trace, error)
     assert set(found) == set(PARTS)
     for part in PARTS:
         for which in (0, 1):
-            step = draws.normal(size=tail.parts[part][which].shape)
+            step = draws.normal(size=block.parts[part][which].shape)
             up, down = (
-                (error * forward(moved(tail, part, which, h * step), photos).states).sum()
+                (error * forward(moved(block, part, which, h * step), photos).states).sum()
                 for h in (1e-4, -1e-4)
             )
             # The distribution function is good to 7.5e-8, and so is its difference quotient.
@@ -77,26 +77,26 @@ def test_states_are_the_tower_s_and_the_gradient_is_torch_s(name, tmp_path):
     tower = OnnxImageTower(Checkpoint.open(tmp_path), batch=2, threads=1)
     tokens, states = tower.trace(pixels)
     assert np.array_equal(states, tower.forward(pixels))
-    tail = tower.tail
-    photos = Seen.of(tokens, tail.eps)
-    trace = forward(tail, photos)
+    block = tower.last_block
+    photos = Seen.of(tokens, block.eps)
+    trace = forward(block, photos)
     assert models.relative(trace.states, states) <= 1e-5
     half = Seen(photos.normal.astype(np.float16), photos.first).widened()
-    assert models.relative(forward(tail, half).states, states) <= 2e-3
+    assert models.relative(forward(block, half).states, states) <= 2e-3
 
     error = np.random.default_rng(1).normal(size=states.shape).astype(np.float32)
     out = model.vision_model(pixel_values=torch.from_numpy(pixels)).pooler_output
     assert models.relative(states, out.detach().numpy()) <= 1e-5
     (torch.from_numpy(error) * out).sum().backward()
-    found = gradient(tail, photos, trace, error)
+    found = gradient(block, photos, trace, error)
     known = dict(model.vision_model.named_parameters())
-    block = "encoder.layer.1." if dual else f"encoder.layers.{vision['num_hidden_layers'] - 1}."
+    prefix = "encoder.layer.1." if dual else f"encoder.layers.{vision['num_hidden_layers'] - 1}."
     for part, layer in (DUAL if dual else CLIP).items():
-        name = layer if part == "norm" else block + layer
+        name = layer if part == "norm" else prefix + layer
         for mine, what in zip(found[part], ("weight", "bias"), strict=True):
             if part == "query":  # by the scaled query: the chain rule's last factor
-                mine = mine * (tail.parts["norm1"][0].size // tail.heads) ** -0.5
+                mine = mine * (block.parts["norm1"][0].size // block.heads) ** -0.5
             if dual and part in SCALED:  # by the layer with its LayerScale
-                mine = (mine.T * known[block + SCALED[part]].detach().numpy()).T
+                mine = (mine.T * known[prefix + SCALED[part]].detach().numpy()).T
             wanted = known[f"{name}.{what}"].grad.numpy()
             assert models.relative(mine, wanted) <= 2e-4, (part, what)
