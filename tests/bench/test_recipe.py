@@ -105,6 +105,14 @@ BAD = {
     ),
     "boolean seed": ({"seeds": "[true]"}, "", "seeds is [True]"),
     "twice": ({"seeds": "[1, 1]"}, "", "seeds has 1 twice"),
+    "plugin twice": ({"plugins": '["a.py", "a.py"]'}, "", "plugins has 'a.py' twice"),
+    "title": ({"title": "3"}, "", "title is 3; give a string"),
+    "grid": ({}, "grid = 3", "grid is 3; write it as a table [[grid]]"),
+    "settings that are no table": (
+        {"methods": '["zero-shot", { method = "sharpzo", settings = 3 }]'},
+        "",
+        "method 2: settings is 3; give a table { name = value }",
+    ),
     "no methods": (
         {"methods": "[]", "baseline": ""},
         "",

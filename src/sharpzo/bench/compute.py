@@ -142,7 +142,7 @@ def _chosen(classifier: Fitted, points: tuple[int, ...]) -> list[tuple[Point, He
                 milestone,
                 last.forwards,
                 last.seconds,
-                # Nobody knows how many of a method's own image passes came by then.
+                # How many image passes a method had made by then is not recorded.
                 None if fitted.image_passes else views,
                 chosen.judged.validation_accuracy,
             )

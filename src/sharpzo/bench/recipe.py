@@ -44,13 +44,16 @@ class _Lists(Settings):
     def check(self) -> None:
         for one in fields(self):  # type: ignore[arg-type]  (subclasses are dataclasses)
             values = getattr(self, one.name)
-            if not isinstance(values, tuple):
-                continue
-            twice = [value for value in values if values.count(value) > 1]
-            if twice:
-                raise InputError(f"{one.name} has {twice[0]!r} twice; name it once")
-            if one.name in ("budgets", "milestones"):
-                object.__setattr__(self, one.name, tuple(sorted(values)))
+            if isinstance(values, tuple):
+                _check_once(one.name, values)
+                if one.name in ("budgets", "milestones"):
+                    object.__setattr__(self, one.name, tuple(sorted(values)))
+
+
+def _check_once(name: str, values: tuple[Any, ...]) -> None:
+    twice = [value for value in values if values.count(value) > 1]
+    if twice:
+        raise InputError(f"{name} has {twice[0]!r} twice; name it once")
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,7 @@ class Recipe(Settings):
         return tuple(dict.fromkeys(e.label for grid in self.grids for e in grid.methods))
 
     def check(self) -> None:
+        _check_once("plugins", self.plugins)
         if self.baseline is not None and self.baseline not in self.labels:
             raise InputError(
                 f"baseline '{self.baseline}' is no method of the recipe; its methods: "
