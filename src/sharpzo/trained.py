@@ -13,8 +13,7 @@ import numpy as np
 
 from sharpzo import artifact
 from sharpzo.data.arguments import as_array
-from sharpzo.data.classes import class_name
-from sharpzo.data.dataset import LabelledPhotos
+from sharpzo.data.dataset import LabelledPhotos, class_name
 from sharpzo.data.photo import Photo
 from sharpzo.errors import ArtifactError, InputError
 from sharpzo.evaluate import Evaluation, evaluate

@@ -13,8 +13,7 @@ import pytest
 from PIL import Image
 
 from sharpzo.data import archive
-from sharpzo.data.gather import gather
-from sharpzo.data.loading import load, read
+from sharpzo.data.loading import gather, load, read
 from sharpzo.errors import InputError
 
 from .trees import photo, tree

@@ -17,7 +17,8 @@ import pytest
 from PIL import Image, features
 
 from sharpzo.data import decoding
-from sharpzo.data.photo import Photo, decode
+from sharpzo.data.decoding import decode
+from sharpzo.data.photo import Photo
 from sharpzo.errors import PhotoError
 from sharpzo.memory import resident
 

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sharpzo.data.dataset import LabelledPhotos
-from sharpzo.data.few_shot import draw
-from sharpzo.data.halves import halves
+from sharpzo.data.few_shot import draw, halves
 from sharpzo.errors import InputError
 
 from .trees import dataset, names

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sharpzo.data.labels import read_labels
+from sharpzo.data.label_file import read_labels
 from sharpzo.data.loading import load, read
 from sharpzo.errors import InputError
 

@@ -68,11 +68,10 @@ def test_examples_of_the_docstrings():
         "photo",
         "dataset",
         "folder",
-        "coop_layout",
+        "arguments",
         "few_shot",
-        "halves",
+        "entries",
         "layouts",
-        "listing",
         "loading",
         "demo",
     ):

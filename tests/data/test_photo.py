@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sharpzo.data.decoding import MAX_PIXELS
-from sharpzo.data.photo import Photo, as_photo, decode
+from sharpzo.data.decoding import MAX_PIXELS, decode
+from sharpzo.data.photo import Photo, as_photo
 from sharpzo.errors import InputError
 
 from .trees import photo

@@ -6,9 +6,8 @@ from pathlib import Path
 from sharpzo.data import decoding
 from sharpzo.data.archive import MOST_BYTES, MOST_GROWTH
 from sharpzo.data.dataset import REMARKS
-from sharpzo.data.entries import passed_over
+from sharpzo.data.entries import passed_over, split_name
 from sharpzo.data.label_file import LABELS, PATHS
-from sharpzo.data.split_names import role
 from sharpzo.memory import MB
 
 PAGE = " ".join((Path(__file__).parents[2] / "docs" / "your-photos.md").read_text().split())
@@ -23,10 +22,10 @@ def between(begin: str, end: str) -> list[str]:
 def test_names_of_splits():
     words = between("Folders of splits may be called", "; each also with")
     assert len(words) > 10
-    found = [role(word) for word in words]
+    found = [split_name(word) for word in words]
     assert found == sorted(found, key=["train", "val", "test"].index)
     examples = between("or a year behind it", "A name of this list")
-    assert [role(word) for word in examples] == ["train", "val", "eval", "eval"]
+    assert [split_name(word) for word in examples] == ["train", "val", "eval", "eval"]
 
 
 def test_folders_that_are_passed_over(tmp_path):

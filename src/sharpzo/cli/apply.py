@@ -39,7 +39,7 @@ def predict(
     A photo that cannot be used has an error in place of classes, and the exit code is then 1.
     """
     from sharpzo.classifier import PromptClassifier
-    from sharpzo.data.gather import gather
+    from sharpzo.data.loading import gather
     from sharpzo.errors import PhotosError
     from sharpzo.wording import printable
 

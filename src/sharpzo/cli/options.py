@@ -126,7 +126,7 @@ Classes = Annotated[
 
 def half_of(photos: Photos, half: str | None) -> Photos:
     """The base or the new half of the classes, for the base-to-new protocol; all for None."""
-    from sharpzo.data.halves import halves
+    from sharpzo.data.few_shot import halves
 
     if half is None:
         return photos

@@ -15,8 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from sharpzo.data.decoding import SUFFIXES
-from sharpzo.data.entries import holds_photos, subfolders
-from sharpzo.data.split_names import role
+from sharpzo.data.entries import holds_photos, split_name, subfolders
 from sharpzo.errors import InputError
 
 MOST_BYTES = 32 << 30  # unpacked
@@ -37,8 +36,8 @@ def is_archive(file: str | os.PathLike[str]) -> bool:
 def unpack(file: str | os.PathLike[str]) -> Path:
     """Return a folder with the photos and label files of a zip file; it lasts as long as we do.
 
-    Files of other kinds are there by name, and empty; so
-    are those that are damaged. Links, and names that lead out of the folder, are not unpacked.
+    Files of other kinds are there by name, and empty; so are those that are damaged. Links, and
+    names that lead out of the folder, are not unpacked.
 
     Raises `InputError` if it is no zip file, is encrypted, holds more than `MOST_BYTES` or than the
     disk has room for, or grows more than any photos would.
@@ -47,14 +46,20 @@ def unpack(file: str | os.PathLike[str]) -> Path:
     found = file.stat()
     key = str(file.resolve()), found.st_mtime_ns, found.st_size
     if key not in _unpacked:
-        folder = _temporary(file)
         try:
-            _extract(file, folder / file.name)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            _unpacked[key] = _extracted(file)
+        except InputError:
             raise
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        _unpacked[key] = folder / file.name
+        except OSError as error:
+            raise InputError(
+                f"{file} cannot be unpacked into a temporary folder ({error.strerror or error}); "
+                "unpack it yourself and give the folder, or set TMPDIR to another one"
+            ) from error
+        except (zipfile.BadZipFile, NotImplementedError, UnicodeError, ValueError) as error:
+            raise InputError(
+                f"{file} is no zip file that can be read ({error}); unpack it yourself and give "
+                "the folder"
+            ) from error
     return _unpacked[key]
 
 
@@ -73,8 +78,8 @@ def _is_below(file: str) -> bool:
 
 
 def innermost(root: Path) -> Path:
-    """Return ``root`` without the folders around everything; one that is a split is none."""
-    while len(inner := subfolders(root)) == 1 and not role(inner[0].name):
+    """Return ``root`` without the folders around everything; a split is not one of them."""
+    while len(inner := subfolders(root)) == 1 and not split_name(inner[0].name):
         if holds_photos(root):
             break
         root = inner[0]
@@ -92,37 +97,21 @@ class _Bounded(io.FileIO):
         return super().read(size) or b""
 
 
-def _temporary(file: Path) -> Path:
+def _extracted(file: Path) -> Path:
+    around = Path(tempfile.mkdtemp(prefix="sharpzo-"))
+    folder = around / file.name
     try:
-        return Path(tempfile.mkdtemp(prefix="sharpzo-"))
-    except OSError as error:
-        raise _no_room(file, error) from error
-
-
-def _no_room(file: Path, error: OSError) -> InputError:
-    return InputError(
-        f"{file} cannot be unpacked into a temporary folder ({error.strerror or error}); unpack it "
-        "yourself and give the folder, or set TMPDIR to another one"
-    )
-
-
-def _extract(file: Path, folder: Path) -> None:
-    folder.mkdir()
-    try:
+        folder.mkdir()
         with _Bounded(file) as opened, zipfile.ZipFile(opened) as archive:
             members = list(_members(archive))
             _check_size(file, folder, [info for info, _ in members])
             for info, place in members:
                 _write(archive, info, folder / place)
-    except (zipfile.BadZipFile, NotImplementedError, UnicodeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{file} is no zip file that can be read ({error}); unpack it yourself and give the "
-            "folder"
-        ) from error
-    except OSError as error:
-        raise _no_room(file, error) from error
+    except BaseException:
+        shutil.rmtree(around, ignore_errors=True)
+        raise
+    atexit.register(shutil.rmtree, around, ignore_errors=True)
+    return folder
 
 
 def _members(archive: zipfile.ZipFile) -> Iterator[tuple[zipfile.ZipInfo, PurePosixPath]]:

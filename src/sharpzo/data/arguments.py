@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sharpzo.data.classes import class_name
-from sharpzo.data.dataset import Dataset, LabelledPhotos
+from sharpzo.data.dataset import Dataset, LabelledPhotos, class_name
 from sharpzo.data.few_shot import draw
 from sharpzo.data.photo import Photo, as_photo
 from sharpzo.errors import InputError

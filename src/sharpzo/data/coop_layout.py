@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from sharpzo.data.dataset import Dataset, LabelledPhotos
-from sharpzo.data.imagenet import list_synsets
+from sharpzo.data.decoding import SUFFIXES
+from sharpzo.data.entries import inside
 from sharpzo.data.layouts import LAYOUTS, Layout, layout
-from sharpzo.data.listing import Listing, Rows
 from sharpzo.data.photo import Photo
-from sharpzo.data.splits import list_split
-from sharpzo.data.variants import list_variants
 from sharpzo.errors import InputError
 
-_READERS = {"split": list_split, "variants": list_variants}  # the other forms: list_synsets
+Rows = list[tuple[str, int]]  # (path of the photo, label)
+_COOPS = "fetch CoOp's original again"
+_ARCHIVES = "take it from the data/ folder of the 2013b archive again"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What the index files say: ``class_names`` in the order of the labels, and the rows of each
+    split in their order.
+
+    ``missing`` are the class folders, below the data set's, that should be there and are not, or
+    have no photo.
+    """
+
+    class_names: tuple[str, ...]
+    splits: Mapping[str, Rows]
+    missing: tuple[str, ...] = ()
 
 
 def read_coop(root: str | os.PathLike[str], name: str) -> Dataset:
@@ -28,21 +46,24 @@ def read_coop(root: str | os.PathLike[str], name: str) -> Dataset:
     and its variants have no split file: their photos are listed, and each class must have some.
 
     ImageNetV2, -Sketch, -A and -R are for testing only: their ``train`` is empty. ImageNet has no
-    ``val`` (see `sharpzo.data.imagenet.list_synsets`).
+    ``val``: its ``images/val`` is the test split, as in all published figures. CoOp hands it on as
+    validation split too; here the test split must not choose anything, and
+    `sharpzo.data.few_shot.draw` carves a validation split from ``train``.
 
     Raises `InputError` for an unknown name, a missing folder, or an index file that is missing,
     damaged or points out of the image folder.
     """
     place = layout(name)
     folder = locate(Path(root), place)
+    whose = "the archive's" if place.form == "variants" else "CoOp's"
     absent = [file for file in place.index if not (folder / file).is_file()]
     if absent == list(place.index):
         raise InputError(
             f"neither {root} nor {Path(root) / place.folder} holds {absent[0]}; "
-            f"give the folder of the data set or its parent, and put {_whose(place)} file there"
+            f"give the folder of the data set or its parent, and put {whose} file there"
         )
     if absent:
-        raise InputError(f"file {folder / absent[0]} does not exist; put {_whose(place)} there")
+        raise InputError(f"file {folder / absent[0]} does not exist; put {whose} there")
     for images in place.images:
         if not (folder / images).is_dir():
             raise InputError(
@@ -59,7 +80,14 @@ def read_coop(root: str | os.PathLike[str], name: str) -> Dataset:
 
 def find_coop(root: str | os.PathLike[str]) -> list[str]:
     """Return the names of the data sets that lie in ``root`` or one folder below."""
-    return [name for name, place in LAYOUTS.items() if _holds(Path(root), place)]
+
+    def holds(place: Layout) -> bool:
+        folder = locate(Path(root), place)
+        # Every data set of ImageNet's kind has a classnames.txt: there the folder's name decides.
+        sure = place.form in ("split", "variants") or _is_named(folder, place)
+        return sure and (folder / place.index[0]).is_file()
+
+    return [name for name, place in LAYOUTS.items() if holds(place)]
 
 
 def locate(root: Path, place: Layout) -> Path:
@@ -67,14 +95,15 @@ def locate(root: Path, place: Layout) -> Path:
 
     def score(folder: Path) -> tuple[bool, int, bool]:
         there = [(folder / images).is_dir() for images in place.images]
-        return (folder / place.index[0]).is_file(), sum(there), _named(folder, place)
+        return (folder / place.index[0]).is_file(), sum(there), _is_named(folder, place)
 
     return max((root / place.folder, root), key=score)
 
 
 def read_listing(folder: Path, place: Layout) -> Listing:
     """Read the index files in ``folder``; errors as `read_coop`."""
-    return _READERS.get(place.form, list_synsets)(folder, place)
+    readers = {"split": _list_split, "variants": _list_variants}
+    return readers.get(place.form, _list_synsets)(folder, place)
 
 
 def as_dataset(listing: Listing, folder: Path, place: Layout) -> Dataset:
@@ -85,30 +114,166 @@ def as_dataset(listing: Listing, folder: Path, place: Layout) -> Dataset:
         labels = np.array([label for _, label in rows], dtype=np.int64)
         return LabelledPhotos(photos, labels, listing.class_names)
 
-    def optional(split: str) -> LabelledPhotos | None:
-        return labelled(listing.splits[split]) if split in listing.splits else None
-
+    splits = {split: labelled(rows) for split, rows in {"train": [], **listing.splits}.items()}
     return Dataset(
         listing.class_names,
-        labelled(listing.splits.get("train", [])),
-        optional("val"),
-        optional("test"),
+        splits["train"],
+        splits.get("val"),
+        splits.get("test"),
         source=f"{place.title} in CoOp's layout, {folder}",
         template=place.template,
     )
 
 
-def _holds(root: Path, place: Layout) -> bool:
-    folder = locate(root, place)
-    if not (folder / place.index[0]).is_file():
-        return False
-    # Every data set of ImageNet's kind has a classnames.txt: there the folder's name decides.
-    return place.form in ("split", "variants") or _named(folder, place)
-
-
-def _named(folder: Path, place: Layout) -> bool:
+def _is_named(folder: Path, place: Layout) -> bool:
     return folder.absolute().name == place.folder  # "." has no name of its own
 
 
-def _whose(place: Layout) -> str:
-    return "the archive's" if place.form == "variants" else "CoOp's"
+def _words(name: str) -> str:
+    """A class name as CoOp's prompts show it."""
+    return name.replace("_", " ")
+
+
+def _unusable(file: Path, error: Exception, advice: str) -> InputError:
+    return InputError(f"file {file} cannot be used ({type(error).__name__}: {error}); {advice}")
+
+
+class _SplitFile(msgspec.Struct):
+    """CoOp's split file: rows of a path, a label and a class name."""
+
+    train: list[tuple[str, int, str]]
+    val: list[tuple[str, int, str]]
+    test: list[tuple[str, int, str]]
+
+
+def _list_split(folder: Path, place: Layout) -> Listing:
+    """One JSON document names the photos of train, val and test; draws depend on its order."""
+    # Stanford Cars has two image folders; its paths begin with one of them.
+    images = folder / place.images[0] if len(place.images) == 1 else folder
+    file = folder / place.index[0]
+    try:
+        found = msgspec.json.decode(file.read_bytes(), type=_SplitFile)
+        rows = {"train": found.train, "val": found.val, "test": found.test}
+        pairs = sorted({(label, name) for split in rows.values() for _, label, name in split})
+        if not pairs or [label for label, _ in pairs] != list(range(len(pairs))):
+            raise ValueError("it does not give each label from 0 exactly one class name")
+        splits = {
+            split: [(str(images / inside(path)), label) for path, label, _ in items]
+            for split, items in rows.items()
+        }
+    except (OSError, ValueError, msgspec.MsgspecError, RecursionError) as error:
+        raise _unusable(file, error, _COOPS) from error
+    return Listing(tuple(_words(name) for _, name in pairs), splits)
+
+
+def _list_variants(folder: Path, place: Layout) -> Listing:
+    """FGVC-Aircraft's own text files: the rows of variants.txt are the labels, and each split has
+    a file of lines "photo variant"."""
+    variants = _lines(folder / place.index[0])
+    labels = {variant: label for label, variant in enumerate(variants)}
+    images = folder / place.images[0]
+    splits: dict[str, Rows] = {}
+    for split, name in zip(("train", "val", "test"), place.index[1:], strict=True):
+        splits[split] = []
+        for line in _lines(folder / name):
+            photo, _, variant = line.partition(" ")
+            try:
+                if variant not in labels:
+                    raise ValueError(f"{place.index[0]} has no variant {variant!r}")
+                splits[split].append((str(images / f"{inside(photo)}.jpg"), labels[variant]))
+            except ValueError as error:
+                raise _unusable(folder / name, error, _ARCHIVES) from error
+    return Listing(tuple(map(_words, variants)), splits)
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+        if not all(lines) or not lines:
+            raise ValueError("it is empty or has an empty line")
+    except (OSError, ValueError) as error:
+        raise _unusable(file, error, _ARCHIVES) from error
+    return lines
+
+
+def _list_synsets(folder: Path, place: Layout) -> Listing:
+    """ImageNet and its variants: one folder per class, named in classnames.txt.
+
+    Labels follow the sorted synsets; ImageNetV2's folders are the numbers of the rows of
+    classnames.txt instead. ImageNet-A and -R have folders for 200 of the 1,000 synsets: those are
+    their classes. Photos are sorted by name: CoOp takes them as the file system lists them, so
+    that on ImageNet its published seeds draw other photos on other disks.
+    """
+    index, first = place.index[0], place.images[0]
+    names = _class_names(folder / index)  # class folder -> class name
+    if place.form == "numbers":
+        names = {str(row): name for row, name in enumerate(names.values())}
+    else:
+        names = dict(sorted(names.items()))
+    found = {
+        images: sorted(e.name for e in _scan(folder / images) if e.is_dir())
+        for images in place.images
+    }
+    for images, inner in found.items():
+        stranger = next((name for name in inner if name not in names), None)
+        if stranger is not None:
+            raise InputError(
+                f"folder {folder / images} has a class folder {stranger!r}, which "
+                f"{index} does not name; remove it, or fetch CoOp's {index}"
+            )
+    missing: list[str] = []
+    if place.form == "subset":
+        names = {synset: names[synset] for synset in found[first]}
+        if len(names) > place.classes:
+            raise InputError(
+                f"folder {folder / first} has {len(names)} class folders, "
+                f"{place.title} has {place.classes}; remove what does not belong to it"
+            )
+        missing += [f"{first}/n????????"] * (place.classes - len(names))
+    splits: dict[str, Rows] = {}
+    for split, images in zip(place.published, place.images, strict=True):
+        splits[split] = []
+        for label, inner in enumerate(names):
+            photos = _photos(folder / images / inner)
+            splits[split] += [(photo, label) for photo in photos]
+            if not photos:
+                missing.append(f"{images}/{inner}")
+    return Listing(tuple(names.values()), splits, tuple(missing))
+
+
+def _class_names(file: Path) -> dict[str, str]:
+    """Synset -> class name, in the order of the file."""
+    names: dict[str, str] = {}
+    try:
+        for line in file.read_text(encoding="utf-8").splitlines():
+            synset, _, name = line.strip().partition(" ")
+            if not re.fullmatch(r"n\d{8}", synset) or not name or synset in names:
+                raise ValueError(f"expected a new synset and its name, found {line!r}")
+            names[synset] = _words(name)
+        if not names:
+            raise ValueError("it is empty")
+    except (OSError, ValueError) as error:
+        raise _unusable(file, error, _COOPS) from error
+    return names
+
+
+def _photos(folder: Path) -> list[str]:
+    return sorted(
+        entry.path
+        for entry in _scan(folder)
+        if os.path.splitext(entry.name)[1].lower() in SUFFIXES and entry.is_file()
+    )
+
+
+def _scan(folder: Path) -> list[os.DirEntry[str]]:
+    """Return what lies in ``folder``, without hidden entries and __MACOSX; nothing if missing.
+
+    Not `entries`: ImageNet has a million photos, whose kind the system tells with their names.
+    """
+    try:
+        with os.scandir(folder) as found:
+            return [entry for entry in found if not entry.name.startswith((".", "__"))]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise InputError(f"folder {folder} cannot be read ({error}); check its rights") from error

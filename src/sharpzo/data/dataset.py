@@ -1,10 +1,12 @@
-"""Photos with labels, and the splits of a data set."""
+"""Photos with labels, the splits of a data set, and class names as the model reads them."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from sharpzo.types import Array
 
 TEMPLATE = "a photo of a {}."
 REMARKS = 1000  # files that were left out are recorded: a run's record stays small
+Rows = list[tuple[Photo, str]]  # a photo and the name of its class
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +119,32 @@ class Dataset:
                     "give each split the class names of the data set"
                 )
 
+    @classmethod
+    def of_rows(cls, rows: Mapping[str, Rows], source: str, **fields: Any) -> Dataset:
+        """Return the data set of the photos of each split; its classes are those of train, sorted.
+
+        Without train it is for testing only, and has the classes of the others. Photos are sorted
+        by class, and keep their order within one.
+        """
+        known = [rows["train"]] if rows.get("train") else list(rows.values())
+        names = tuple(sorted({name for split in known for _, name in split}))
+        index = {name: k for k, name in enumerate(names)}
+
+        def labelled(split: str) -> LabelledPhotos:
+            ordered = sorted(rows.get(split, ()), key=lambda row: index[row[1]])
+            labels = np.array([index[name] for _, name in ordered], dtype=np.int64)
+            return LabelledPhotos(tuple(photo for photo, _ in ordered), labels, names)
+
+        train, val, test = (labelled(split) for split in ("train", "val", "test"))
+        return cls(names, train, val or None, test or None, source, **fields)
+
+    def each(self, change: Callable[[LabelledPhotos], LabelledPhotos], **fields: Any) -> Dataset:
+        """Return the data set with every split that is there changed, and with other ``fields``."""
+        for name in ("train", "val", "test"):
+            split = getattr(self, name)
+            fields[name] = split if split is None else change(split)
+        return replace(self, **fields)
+
     def remarks(self) -> dict[str, Any]:
         """Return what run.json keeps of notes and of what was left out."""
         skipped = [{"path": one.path, "reason": one.reason} for one in self.skipped[:REMARKS]]
@@ -129,3 +158,23 @@ class Dataset:
                 "this one is for evaluation only"
             )
         return self.train
+
+
+def class_name(text: str, where: str) -> str:
+    """Return a class name as the model reads it: words with single spaces, none for underscores.
+
+    Raises `InputError`, saying ``where`` it was found, if nothing is left or it is no text.
+
+    >>> class_name("ripe_tomato ", "folder ripe_tomato")
+    'ripe tomato'
+    """
+    with suppress(UnicodeError):  # a process with an ASCII locale takes UTF-8 for single bytes
+        text = os.fsencode(text).decode("utf-8")
+    name = " ".join(text.replace("_", " ").split())
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        raise InputError(
+            f"{where} has a name that is no UTF-8, so the model cannot read it; rename it"
+        )
+    if not any(character.isprintable() and not character.isspace() for character in name):
+        raise InputError(f"{where} has no name that the model could read; rename it")
+    return name

@@ -1,10 +1,11 @@
-"""What lies in a folder: photos, folders of classes, and what is neither."""
+"""What lies in a folder: photos, folders of classes or splits, and what is neither."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from sharpzo.data.decoding import SUFFIXES
 from sharpzo.errors import InputError
@@ -21,6 +22,27 @@ _KEPT = frozenset({
 })  # fmt: skip
 # Every folder that fit, demo and bench write has one of these.
 _OWN = ("run.json", "history.jsonl", "bench.json")
+_SPLITS = {
+    "train": "train|training|trn",
+    "val": "val|valid|validation|dev|devel|development",
+    "test": "test|testing|tst|holdout",
+    "eval": "eval|evaluation",
+}
+_WHAT = "(set|split|data|dataset|images?|imgs?|photos?|pictures?)?"
+_SPLIT_NAMES = {
+    split: re.compile(rf"({words}){_WHAT}(\d{{4}})?") for split, words in _SPLITS.items()
+}
+
+
+def split_name(name: str) -> str | None:
+    """Return the split that a folder of this name is: train, val, test, or eval, which may be
+    either of the last two; None for a class.
+
+    >>> split_name("Training_Set"), split_name("val2017"), split_name("trainers")
+    ('train', 'val', None)
+    """
+    plain = re.sub(r"[\s_.-]+", "", name.casefold())
+    return next((split for split, words in _SPLIT_NAMES.items() if words.fullmatch(plain)), None)
 
 
 def entries(folder: Path) -> list[Path]:
@@ -32,14 +54,14 @@ def entries(folder: Path) -> list[Path]:
 
 
 def passed_over(entry: Path) -> str | None:
-    """Return why an entry is nobody's photos or class, whatever is in it; None if it may be.
+    """Return why an entry is neither photos nor a class, whatever is in it; None if it may be.
 
     Hidden entries, folders of systems and programs, folders that sharpzo wrote and links that lead
     back are passed over.
     """
     if entry.name.startswith("."):
         return HIDDEN
-    if not is_folder(entry):
+    if not os.path.isdir(entry):
         return None
     if entry.name.casefold() in _KEPT:
         return OF_A_PROGRAM
@@ -53,19 +75,14 @@ def passed_over(entry: Path) -> str | None:
 
 
 def is_own(folder: Path) -> bool:
-    """Whether ``fit`` or ``bench`` wrote the folder; one with photos in it is a class all the same.
+    """Whether ``fit`` or ``bench`` wrote the folder.
 
-    A folder of class folders is none either, whatever lies beside them.
+    A folder with photos in it is a class all the same, and one of class folders is none either.
     """
     if not any(os.path.isfile(folder / name) for name in _OWN):
         return False
-    inner = [entry for entry in entries(folder) if is_folder(entry)]
+    inner = [entry for entry in entries(folder) if os.path.isdir(entry)]
     return not any(holds_photos(one) for one in (folder, *inner))
-
-
-def is_folder(entry: Path) -> bool:
-    """Whether ``entry`` is a folder; one that may not be looked at is none."""
-    return os.path.isdir(entry)
 
 
 def is_photo(entry: Path) -> bool:
@@ -85,7 +102,7 @@ def holds_photos(folder: Path) -> bool:
 
 def subfolders(folder: Path) -> list[Path]:
     """Return the folders in ``folder`` that may be classes or splits."""
-    return [e for e in entries(folder) if is_folder(e) and passed_over(e) is None]
+    return [e for e in entries(folder) if os.path.isdir(e) and passed_over(e) is None]
 
 
 def photos_below(folder: Path) -> Iterator[Path]:
@@ -93,8 +110,16 @@ def photos_below(folder: Path) -> Iterator[Path]:
     for entry in entries(folder):
         if is_photo(entry):
             yield entry
-        elif is_folder(entry) and not entry.is_symlink() and passed_over(entry) is None:
+        elif os.path.isdir(entry) and not entry.is_symlink() and passed_over(entry) is None:
             yield from photos_below(entry)
+
+
+def inside(relative: str) -> str:
+    """Return ``relative``; ValueError if it leaves the folder that it is joined to."""
+    path = PurePosixPath(relative)
+    if path.is_absolute() or ".." in path.parts or "\\" in relative or "\0" in relative:
+        raise ValueError(f"path {relative!r} points out of the image folder")
+    return relative
 
 
 def _unreadable(folder: Path, error: OSError) -> InputError:

@@ -1,16 +1,19 @@
-"""Few-shot draws: the rule of CoOp and Dassl, to the photo."""
+"""The protocols of few-shot learning: CoOp's draws, to the photo, and CoCoOp's class halves."""
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping
 from dataclasses import replace
+
+import numpy as np
 
 from sharpzo.data.dataset import Dataset, LabelledPhotos
 from sharpzo.errors import InputError
 from sharpzo.settings import integer
 
-VALIDATION_SHOTS = 4  # a class, as in CoOp: min(shots, 4)
+VALIDATION_SHOTS = 4  # per class, as in CoOp: min(shots, 4)
 Groups = dict[int, list[int]]  # label -> rows
 
 
@@ -22,7 +25,7 @@ def draw(dataset: Dataset, shots: int | None, seed: int) -> Dataset:
     same way with min(``shots``, 4) of ``val``. So published seeds draw the published photos.
 
     Without a ``val`` split, one is carved from the photos of ``train`` that were not drawn,
-    again min(``shots``, 4) a class. A class of n photos, too few for both, holds out n // 5, but
+    again min(``shots``, 4) per class. A class of n photos, too few for both, holds out n // 5, but
     at least one, and trains on the rest; a class with one photo gets no validation photo. Where
     classes fall short, ``notes`` says so.
 
@@ -38,18 +41,47 @@ def draw(dataset: Dataset, shots: int | None, seed: int) -> Dataset:
             raise InputError(f"shots is {shots}; give 1 or more photos per class")
     rng = random.Random(integer("seed", seed))
     whole = dataset.training()
-    if dataset.val is None:
+    train, val = whole, dataset.val
+    if val is None:
         drawn, held = _carve(_groups(whole), shots, rng)
-        val = dataset.train.take(held) if held else None
-        few = replace(dataset, train=whole.take(drawn), val=val)
-    elif shots is None:
-        few = dataset
-    else:
+        train, val = whole.take(drawn), whole.take(held) if held else None
+    elif shots is not None:
         train = _few(whole, shots, rng)
-        val = _few(dataset.val, min(shots, VALIDATION_SHOTS), rng)
-        few = replace(dataset, train=train, val=val)
-    notes = (*dataset.notes, *_notes(few, shots, dataset.val is None))
-    return replace(few, notes=notes, shots=shots)
+        val = _few(val, min(shots, VALIDATION_SHOTS), rng)
+    few = replace(dataset, train=train, val=val, shots=shots)
+    return replace(few, notes=(*dataset.notes, *_notes(few, dataset.val is None)))
+
+
+def halves(dataset: Dataset) -> tuple[Dataset, Dataset]:
+    """Return the data set of the first ceil(K / 2) classes, base, and that of the others, new.
+
+    CoCoOp's protocol: labels are sorted, each half counts its labels from 0, and the few-shot
+    draw over all classes comes first, so that a seed draws the same photos of a base class in
+    both protocols: ``base, new = halves(draw(dataset, shots=16, seed=1))``.
+
+    Raises `InputError` if there are fewer than two classes.
+
+    >>> from sharpzo.data.demo import load_demo
+    >>> base, new = halves(load_demo())
+    >>> base.class_names[-1], new.class_names[0], len(new.train)
+    ('coat', 'sandal', 80)
+    """
+    classes = len(dataset.class_names)
+    if classes < 2:
+        raise InputError(f"{dataset.source} has {classes} class; halves need two or more")
+    middle = math.ceil(classes / 2)
+
+    def half(start: int, stop: int, what: str) -> Dataset:
+        names = dataset.class_names[start:stop]
+
+        def kept(split: LabelledPhotos) -> LabelledPhotos:
+            rows = np.flatnonzero((split.labels >= start) & (split.labels < stop))
+            part = split.take(rows)
+            return LabelledPhotos(part.photos, part.labels - start, names)
+
+        return dataset.each(kept, class_names=names, source=f"{dataset.source}, {what} classes")
+
+    return half(0, middle, "base"), half(middle, classes, "new")
 
 
 def _groups(split: LabelledPhotos) -> Groups:
@@ -89,24 +121,24 @@ def _held_out(n: int, shots: int) -> int:
     return min(shots, VALIDATION_SHOTS, max(n - shots, n // 5, 1))
 
 
-def _notes(few: Dataset, shots: int | None, carved: bool) -> list[str]:
+def _notes(few: Dataset, carved: bool) -> list[str]:
     notes = []
     counts = few.train.counts()
-    short = [i for i, n in enumerate(counts) if shots and n < shots]
+    short = sum(1 for n in counts if few.shots and n < few.shots)
     if short:
         notes.append(
-            f"{len(short)} of {len(counts)} classes have fewer than {shots} training photos; the "
+            f"{short} of {len(counts)} classes have fewer than {few.shots} training photos; the "
             f"fewest: {counts.min()} of {few.class_names[int(counts.argmin())]!r}"
         )
-    if carved and few.val is None:
+    if few.val is None:
         notes.append("no class has a photo to spare for validation: there is no validation split")
-    elif carved and few.val is not None:
+        return notes
+    if carved:
         notes.append(f"{len(few.val)} training photos were set aside for validation")
-    if few.val is not None:
-        missing = [few.class_names[i] for i, n in enumerate(few.val.counts()) if n == 0]
-        if missing:
-            notes.append(
-                f"{len(missing)} of {len(counts)} classes have no validation photo, "
-                f"{missing[0]!r} first"
-            )
+    missing = np.flatnonzero(few.val.counts() == 0)
+    if len(missing):
+        notes.append(
+            f"{len(missing)} of {len(counts)} classes have no validation photo, "
+            f"{few.class_names[missing[0]]!r} first"
+        )
     return notes

@@ -1,30 +1,31 @@
-"""A folder of the user: one subfolder a class, with or without train/, val/ and test/ above."""
+"""A folder of the user: one subfolder per class, with or without train/, val/ and test/ above."""
 
 from __future__ import annotations
 
 import os
+from itertools import islice
 from pathlib import Path
 
-from sharpzo.data import advice
-from sharpzo.data.classes import Rows, class_name, dataset_of
-from sharpzo.data.dataset import Dataset, Skipped
+from sharpzo.data.dataset import Dataset, Skipped, class_name
 from sharpzo.data.decoding import SUFFIXES
 from sharpzo.data.entries import (
     HIDDEN,
     entries,
     holds_photos,
-    is_folder,
     is_own,
     is_photo,
     passed_over,
+    photos_below,
+    split_name,
     subfolders,
 )
 from sharpzo.data.photo import Photo
-from sharpzo.data.split_names import PLAIN, role
 from sharpzo.errors import InputError
 from sharpzo.wording import quoted, some
 
-_CALLED = {"train": "training", "val": "validation", "test": "test"}
+_READ_AS = {"train": "training", "val": "validation", "test": "test"}
+_PLAIN = ("train", "val", "valid", "validation", "test")  # nobody has to be told what these are
+_DEPTH, _MOST = 3, 2000  # levels and folders that advice looks into: it must not take minutes
 
 
 def read_folder(root: str | os.PathLike[str]) -> Dataset:
@@ -32,7 +33,7 @@ def read_folder(root: str | os.PathLike[str]) -> Dataset:
 
     Two layouts are understood: ``root/<class>/<photo>``, all of it for training, and
     ``root/<split>/<class>/<photo>`` with the splits train, val and test, by these names or by
-    others in use (see `sharpzo.data.split_names.role`); without train the data set is for testing
+    others in use (see `sharpzo.data.entries.split_name`); without train the data set is for testing
     only. Classes and photos are sorted by name, so the order does not depend on the file system.
     Hidden files, files that are no photos by their suffix, deeper folders, and folders of a system
     or of sharpzo are left out and listed in ``skipped``. No photo is opened.
@@ -43,41 +44,41 @@ def read_folder(root: str | os.PathLike[str]) -> Dataset:
     """
     root = Path(root)
     check_folder(root)
-    reader = Reader(root)
-    splits = split_folders(root)
-    if splits:
-        kept = {folder.name for folder in splits.values()}
-        for entry in entries(root):
-            if entry.name not in kept:
-                bare = role(entry.name) and is_folder(entry) and holds_photos(entry)
-                reader.skip(entry, "photos in no class folder" if bare else "beside the splits")
-        found = {split: reader.classes(folder) for split, folder in splits.items()}
-    else:
-        found = {"train": reader.classes(root)}
+    splits = _split_folders(root)
+    walk = _Walk(root)
+    for entry in entries(root) if splits else ():
+        if entry not in splits.values():
+            bare = split_name(entry.name) and os.path.isdir(entry) and holds_photos(entry)
+            walk.skip(entry, "photos in no class folder" if bare else "beside the splits")
+    found = {split: walk.classes(folder) for split, folder in (splits or {"train": root}).items()}
     if "train" in found:
-        _check(found["train"], splits.get("train", root), reader.skipped)
+        _check_training(found["train"], splits.get("train", root), walk.skipped)
         for split in ("val", "test"):
-            unknown = [name for name in found.get(split, {}) if name not in found["train"]]
-            if unknown:
+            unknown = next((c for c in found.get(split, ()) if c not in found["train"]), None)
+            if unknown is not None:
                 raise InputError(
-                    f"{splits[split]} has class {unknown[0]!r}, which {splits['train']} lacks; "
+                    f"{splits[split]} has class {unknown!r}, which {splits['train']} lacks; "
                     f"add training photos of it, or remove it from {splits[split].name}"
                 )
-    rows: dict[str, Rows] = {
-        split: [(photo, name) for name, photos in classes.items() for photo in photos]
-        for split, classes in found.items()
-    }
-    return dataset_of(
-        rows,
+    notes = [
+        f"folder {folder.name}/ is read as the {_READ_AS[split]} split"
+        for split, folder in splits.items()
+        if folder.name.casefold() not in _PLAIN
+    ]
+    return Dataset.of_rows(
+        {
+            split: [(photo, name) for name, photos in classes.items() for photo in photos]
+            for split, classes in found.items()
+        },
         source=f"folder {root}",
-        skipped=tuple(reader.skipped),
-        notes=(*_split_notes(splits), *skip_notes(reader.skipped)),
+        skipped=tuple(walk.skipped),
+        notes=(*notes, *skip_notes(walk.skipped)),
     )
 
 
 def check_folder(root: Path) -> None:
     """Raise `InputError` if ``root`` is no folder that could hold somebody's photos."""
-    if not is_folder(root):
+    if not os.path.isdir(root):
         if os.path.exists(root):
             raise InputError(
                 f"{root} is a file; give the folder or zip file of the photos (labels of them in a "
@@ -88,8 +89,22 @@ def check_folder(root: Path) -> None:
         raise InputError(f"folder {root} is one that sharpzo wrote, not one of photos; {_layout()}")
 
 
-class Reader:
-    """Walks the folders below ``root`` and remembers what it left out."""
+def skip_notes(skipped: list[Skipped]) -> tuple[str, ...]:
+    """Return one sentence, by reason; hidden files, such as .DS_Store, are not worth one."""
+    reasons: dict[str, list[str]] = {}
+    for one in skipped:
+        if one.reason != HIDDEN or one.path.endswith("/"):
+            reasons.setdefault(one.reason, []).append(one.path)
+    if not reasons:
+        return ()
+    many = sum(map(len, reasons.values()))
+    what = "1 file or folder was" if many == 1 else f"{many:,} files or folders were"
+    which = "; ".join(f"{some(paths)} ({reason})" for reason, paths in reasons.items())
+    return (f"{what} left out: {which}",)
+
+
+class _Walk:
+    """Lists the classes below ``root``, and what it left out."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -97,15 +112,24 @@ class Reader:
 
     def skip(self, entry: Path, misplaced: str) -> None:
         """Leave an entry out; ``misplaced`` says why if nothing is wrong but its place."""
-        slash = "/" if is_folder(entry) else ""
-        path = entry.relative_to(self.root).as_posix() + slash
-        self.skipped.append(Skipped(path, passed_over(entry) or _why_not(entry, misplaced)))
+        folder = os.path.isdir(entry)
+        reason = passed_over(entry)
+        if reason is None:
+            if folder or is_photo(entry):
+                reason = misplaced
+            elif entry.is_symlink() and not os.path.exists(entry):
+                reason = "a link to nothing"
+            else:
+                named = entry.suffix.lower() in SUFFIXES
+                reason = "no file" if named else "not a photo by its name"
+        path = entry.relative_to(self.root).as_posix()
+        self.skipped.append(Skipped(f"{path}/" if folder else path, reason))
 
     def classes(self, folder: Path) -> dict[str, list[Photo]]:
         """Class name -> photos, both sorted."""
         classes: dict[str, list[Photo]] = {}
         for entry in entries(folder):
-            if not is_folder(entry) or passed_over(entry):
+            if not os.path.isdir(entry) or passed_over(entry):
                 self.skip(entry, "in no class folder")
                 continue
             name = class_name(entry.name, f"class folder {entry}")
@@ -113,10 +137,10 @@ class Reader:
                 raise InputError(
                     f"{folder} has two folders for class {name!r}; merge them, or rename one"
                 )
-            classes[name] = self.photos(entry)
+            classes[name] = self._photos(entry)
         return dict(sorted(classes.items()))
 
-    def photos(self, folder: Path) -> list[Photo]:
+    def _photos(self, folder: Path) -> list[Photo]:
         """The photos that lie in ``folder`` itself."""
         photos = []
         for entry in entries(folder):
@@ -127,7 +151,7 @@ class Reader:
         return photos
 
 
-def split_folders(root: Path) -> dict[str, Path]:
+def _split_folders(root: Path) -> dict[str, Path]:
     """Return split name -> folder; empty if the subfolders of ``root`` are classes.
 
     Raises `InputError` if there are two for one split, or classes beside them.
@@ -135,7 +159,7 @@ def split_folders(root: Path) -> dict[str, Path]:
     folders = subfolders(root)
     named: dict[str, Path] = {}
     for folder in folders:
-        split = role(folder.name)
+        split = split_name(folder.name)
         if split in named:
             raise InputError(
                 f"folder {root} has {named[split].name}/ and {folder.name}/, both for {split}; "
@@ -151,7 +175,7 @@ def split_folders(root: Path) -> dict[str, Path]:
                 f"folder {named['train']} has no class folders; {_layout(named['train'])}"
             )
         return {}
-    others = [f"{f.name}/" for f in folders if role(f.name) is None and holds_photos(f)]
+    others = [f"{f.name}/" for f in folders if f not in named.values() and holds_photos(f)]
     mixed = [f for f in splits.values() if holds_photos(f)] if len(named) < len(folders) else []
     if others or mixed:
         name = next(iter(splits.values())).name
@@ -171,49 +195,19 @@ def split_folders(root: Path) -> dict[str, Path]:
     return splits
 
 
-def skip_notes(skipped: list[Skipped]) -> tuple[str, ...]:
-    """One sentence, by reason; of hidden files, such as .DS_Store, nobody wants to read."""
-    reasons: dict[str, list[str]] = {}
-    for one in skipped:
-        if one.reason != HIDDEN or one.path.endswith("/"):
-            reasons.setdefault(one.reason, []).append(one.path)
-    if not reasons:
-        return ()
-    many = sum(map(len, reasons.values()))
-    what = "1 file or folder was" if many == 1 else f"{many:,} files or folders were"
-    told = "; ".join(f"{some(paths)} ({reason})" for reason, paths in reasons.items())
-    return (f"{what} left out: {told}",)
-
-
-def _split_notes(splits: dict[str, Path]) -> list[str]:
-    return [
-        f"folder {folder.name}/ is read as the {_CALLED[split]} split"
-        for split, folder in splits.items()
-        if folder.name.casefold() not in PLAIN
-    ]
-
-
-def _why_not(entry: Path, misplaced: str) -> str:
-    if is_folder(entry) or is_photo(entry):
-        return misplaced
-    if entry.is_symlink() and not os.path.exists(entry):
-        return "a link to nothing"
-    return "no file" if entry.suffix.lower() in SUFFIXES else "not a photo by its name"
-
-
-def _check(classes: dict[str, list[Photo]], folder: Path, skipped: list[Skipped]) -> None:
+def _check_training(classes: dict[str, list[Photo]], folder: Path, skipped: list[Skipped]) -> None:
     """Raise `InputError` unless one can learn from the training classes."""
     if not any(classes.values()):
-        raise InputError(_nothing(folder, list(classes)))
-    empty = [name for name, photos in classes.items() if not photos]
-    if empty:
+        raise InputError(_without_photos(folder, list(classes)))
+    empty = next((name for name, photos in classes.items() if not photos), None)
+    if empty is not None:
         inside = [
             one.path for one in skipped
-            if class_name(Path(one.path).parent.name or "?", "") == empty[0]
+            if class_name(Path(one.path).parent.name or "?", "") == empty
         ]  # fmt: skip
-        found = f" (only {some(inside)})" if inside else ""
+        only = f" (only {some(inside)})" if inside else ""
         raise InputError(
-            f"class {empty[0]!r} in {folder} has no photos{found}; add JPEG or "
+            f"class {empty!r} in {folder} has no photos{only}; add JPEG or "
             f"PNG photos directly into its folder, or move the folder out of {folder}"
         )
     if len(classes) == 1:
@@ -223,18 +217,63 @@ def _check(classes: dict[str, list[Photo]], folder: Path, skipped: list[Skipped]
         )
 
 
-def _nothing(folder: Path, classes: list[str]) -> str:
-    if classes and (deeper := advice.below(folder, classes)):
-        return deeper
-    if not holds_photos(folder):
-        return f"folder {folder} has no photos; {_layout(folder)}"
-    above = advice.above(folder)
-    hint = f"if they are one class of several, give {quoted(above)}; else " if above else ""
-    return f"folder {folder} holds photos but no class folders; {hint}{_layout(folder)}"
-
-
 def _layout(folder: Path = Path("photos")) -> str:
     return (
         "put the photos into one subfolder per class, "
         f"for example {folder / 'cat' / '1.jpg'} and {folder / 'dog' / '1.jpg'}"
     )
+
+
+def _without_photos(folder: Path, classes: list[str]) -> str:
+    """What to say of a folder none of whose ``classes`` has photos: a folder one level up or down
+    may have been meant."""
+    if classes and (deeper := _deeper(folder, classes)):
+        return deeper
+    if not holds_photos(folder):
+        return f"folder {folder} has no photos; {_layout(folder)}"
+    above = _above(folder)
+    hint = f"if they are one class of several, give {quoted(above)}; else " if above else ""
+    return f"folder {folder} holds photos but no class folders; {hint}{_layout(folder)}"
+
+
+def _above(folder: Path) -> Path | None:
+    """The folder above if ``folder``, which holds photos, looks like one of its classes."""
+    found = Path(os.path.abspath(folder)).parent
+    try:
+        if split_name(found.name) and _has_splits(found.parent):
+            return found.parent
+        return found if _has_classes(found) or _has_splits(found) else None
+    except InputError:  # a folder beside it that may not be read
+        return None
+
+
+def _deeper(folder: Path, classes: list[str]) -> str | None:
+    """A sentence that names the folders below that hold class folders; None without photos."""
+    level = [folder]
+    seen = 0
+    for _ in range(_DEPTH):
+        level = [inner for outer in level for inner in subfolders(outer)]
+        seen += len(level)
+        if seen > _MOST:
+            break
+        found = [quoted(one) for one in level if _has_splits(one) or _has_classes(one)]
+        if found:
+            which = f"give {found[0]}" if len(found) == 1 else f"give one of them: {some(found)}"
+            return f"folder {folder} has its classes deeper than in its own subfolders; {which}"
+    deep = next(photos_below(folder), None)
+    if deep is None:
+        return None
+    return (
+        f"folder {folder} has its photos too deep, such as {deep.relative_to(folder)}; move them "
+        f"up, directly into the folder of their class ({some(classes)})"
+    )
+
+
+def _has_classes(folder: Path, many: int = 2) -> bool:
+    found = (inner for inner in subfolders(folder)[:_MOST] if holds_photos(inner))
+    return len(list(islice(found, many))) == many
+
+
+def _has_splits(folder: Path) -> bool:
+    inner = subfolders(folder)[:_MOST]
+    return any(split_name(one.name) and _has_classes(one, 1) for one in inner)

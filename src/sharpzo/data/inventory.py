@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sharpzo.data.coop_layout import as_dataset, locate, read_listing
+from sharpzo.data.coop_layout import Listing, as_dataset, locate, read_listing
 from sharpzo.data.few_shot import draw
 from sharpzo.data.layouts import ALIASES, INSTRUCTIONS, Layout, layout
-from sharpzo.data.listing import Listing
 from sharpzo.errors import InputError
 
 SEEDS = (1, 2, 3)
@@ -50,7 +49,7 @@ class DrawCount:
 
 @dataclass(frozen=True)
 class Inventory:
-    """What `check` saw.
+    """What `check` found.
 
     ``state``: "complete" is the published data set with all its photos; "partial" has some of
     them and can be read or filled up; of "unusable" there is no photo, or its index files are not
@@ -81,78 +80,72 @@ def check(root: str | os.PathLike[str], name: str) -> Inventory:
 
     Raises `InputError` if ``name`` is unknown, ``root`` is no folder or an index file is damaged.
     """
-    place = layout(name)
-    root = Path(root)
+    place, root = layout(name), Path(root)
     if not root.is_dir():
         raise InputError(f"folder {root} does not exist; check the path")
     folder = locate(root, place)
     files = [file for file in place.index if not (folder / file).is_file()]
     folders = [images for images in place.images if not (folder / images).is_dir()]
-    listing = None if files else read_listing(folder, place)
-    listed = listing.splits if listing else {}
+    listing = Listing((), {}) if files else read_listing(folder, place)
     # The photos of the other forms were found by listing their folders.
-    searched = place.form in ("split", "variants")
+    listed = place.form in ("split", "variants")
     absent = {
-        split: [file for file, _ in rows if searched and not os.path.isfile(file)]
-        for split, rows in listed.items()
+        split: [file for file, _ in rows if listed and not os.path.isfile(file)]
+        for split, rows in listing.splits.items()
     }
     splits = {
         split: SplitCount(len(rows), len(rows) - len(absent[split]), place.published.get(split))
-        for split, rows in listed.items()
+        for split, rows in listing.splits.items()
     }
-    photos = [os.path.relpath(file, folder) for rows in absent.values() for file in rows]
-    lost = [
-        inner
-        for inner in (listing.missing if listing else ())
-        if not inner.startswith(tuple(f"{images}/" for images in folders))
-    ]
-    missing = (
-        *_missing("files", files),
-        *_missing("folders", folders),
-        *_missing("class folders", lost),
-        *_missing("photos", photos),
-    )
-    notes = _notes(listing, splits, place) if listing else ()
+    lost = {
+        "files": files,
+        "folders": folders,
+        "class folders": [
+            inner
+            for inner in listing.missing
+            if not inner.startswith(tuple(f"{images}/" for images in folders))
+        ],
+        "photos": [os.path.relpath(file, folder) for rows in absent.values() for file in rows],
+    }
+    missing = [Missing(what, len(some), tuple(some[:FIRST])) for what, some in lost.items() if some]
+    notes = [] if files else _differences(listing, splits, place)
     state: State = "partial" if missing or notes else "complete"
-    if listing is None or not any(count.found for count in splits.values()):
+    if not any(split.found for split in splits.values()):
         state = "unusable"
-    drawable = searched or state == "complete"
-    if listed.get("train") and not drawable:
-        notes += ("no draws: from a part of the training photos they would be other ones",)
+    draws: tuple[DrawCount, ...] = ()
+    if listing.splits.get("train"):
+        if listed or state == "complete":
+            draws = _draws(listing, absent, folder, place)
+        else:
+            notes.append("no draws: from a part of the training photos they would be other ones")
     return Inventory(
         dataset=ALIASES.get(name, name),
         title=place.title,
         folder=str(folder),
         state=state,
-        classes=len(listing.class_names) if listing else None,
+        classes=None if files else len(listing.class_names),
         splits=splits,
-        missing=missing,
-        draws=_draws(listing, absent, folder, place) if listing and drawable else (),
-        notes=notes,
+        missing=tuple(missing),
+        draws=draws,
+        notes=tuple(notes),
         home=place.home,
     )
 
 
-def _missing(what: str, names: list[str]) -> Iterable[Missing]:
-    return [Missing(what, len(names), tuple(names[:FIRST]))] if names else []
-
-
-def _notes(listing: Listing, splits: dict[str, SplitCount], place: Layout) -> tuple[str, ...]:
-    pairs = [("classes", len(listing.class_names), place.classes)] + [
+def _differences(listing: Listing, splits: dict[str, SplitCount], place: Layout) -> list[str]:
+    counts = [("classes", len(listing.class_names), place.classes)] + [
         (f"{split} photos", count.listed, count.published) for split, count in splits.items()
     ]
-    return tuple(
+    return [
         f"there are {found:,} {what}, the published data set has {published:,}"
-        for what, found, published in pairs
+        for what, found, published in counts
         if published is not None and found != published
-    )
+    ]
 
 
 def _draws(
-    listing: Listing, absent: dict[str, list[str]], folder: Path, place: Layout
+    listing: Listing, absent: Mapping[str, list[str]], folder: Path, place: Layout
 ) -> tuple[DrawCount, ...]:
-    if not listing.splits.get("train"):
-        return ()
     gone = {file for split in ("train", "val") for file in absent.get(split, ())}
     dataset = as_dataset(listing, folder, place) if gone else None
 

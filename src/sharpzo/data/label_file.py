@@ -1,17 +1,25 @@
-"""The lines of a file that says which photo is of which class: CSV, or JSON Lines."""
+"""A file that says which photo is of which class: CSV or JSON Lines, the user's own or Hugging
+Face's metadata."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sharpzo.data.dataset import Dataset, Rows, Skipped, class_name
+from sharpzo.data.entries import inside, photos_below, split_name, subfolders
+from sharpzo.data.folder import check_folder, skip_notes
+from sharpzo.data.photo import Photo
 from sharpzo.errors import InputError
+from sharpzo.wording import some
 
+METADATA = ("metadata.csv", "metadata.jsonl")
 # Names of columns in use, the documented one first.
 PATHS = (
     "path", "file_name", "filename", "file", "filepath", "file_path", "image", "image_path",
@@ -21,16 +29,83 @@ LABELS = ("label", "class", "category", "class_name", "label_name")
 SPLITS = ("split", "subset", "partition")
 LARGEST = 256 << 20  # bytes: some millions of lines
 _DELIMITERS = ",;\t|"
+_FORM = "a CSV file with the columns path and label, or JSON Lines with file_name and label"
 
 
 @dataclass(frozen=True)
 class Line:
-    """What line ``number`` says: the class of a photo, and its split if there is such a column."""
+    """What one line says: the class of a photo, and its split if there is such a column.
 
-    number: int
+    ``where`` names the file and the line, as messages begin.
+    """
+
+    where: str
     path: str
     label: str
     split: str | None
+
+    def role(self, otherwise: str | None = None) -> str:
+        """Return train, val or test; without a split, ``otherwise`` or else train."""
+        found = split_name(self.split) if self.split else otherwise or "train"
+        if found is None:
+            raise InputError(f"{self.where} has the split {self.split!r}; give train, val or test")
+        return _as_val(found)
+
+
+def read_labels(root: str | os.PathLike[str], file: str | os.PathLike[str]) -> Dataset:
+    """Read the photos that ``file`` names: one path and one label per line (`read_lines`).
+
+    Paths are relative to ``root``, and so is ``file`` where there is none of its name. A column
+    ``split`` says train, val or test; without it all photos are for training. Photos that the file
+    does not name are left out, with a note.
+
+    Raises `InputError` if the folder or the file is missing, or a line cannot be used: a photo that
+    does not exist, one with two labels, a split of no known name.
+    """
+    root, file = Path(root), Path(file)
+    check_folder(root)
+    if not file.is_file() and (root / file).is_file():
+        file = root / file
+    return _dataset(root, str(file), [(line, root, line.role()) for line in read_lines(file)])
+
+
+def find_metadata(root: Path) -> dict[Path, str | None]:
+    """Return Hugging Face's label files in ``root`` and in the folders of its splits, with the
+    split of all of their photos, if there is one.
+
+    Raises `InputError` if one folder has two.
+    """
+    places: list[tuple[Path, str | None]] = [(root, None)]
+    for folder in subfolders(root):
+        split = split_name(folder.name)
+        if split:
+            places.append((folder, _as_val(split)))
+    found: dict[Path, str | None] = {}
+    for folder, split in places:
+        files = [folder / name for name in METADATA if _is_label_file(folder / name)]
+        if len(files) > 1:
+            raise InputError(f"folder {folder} has both {' and '.join(METADATA)}; remove one")
+        found |= dict.fromkeys(files, split)
+    return found
+
+
+def read_metadata(root: Path, files: Mapping[Path, str | None]) -> Dataset:
+    """Read a folder in the layout of Hugging Face; ``files`` as `find_metadata` found them.
+
+    Paths are relative to the file's own folder, and may not lead out of it. Of a file that belongs
+    to no split, the first folder of a path says the split, if it has the name of one.
+    Raises `InputError` as `read_labels` does.
+    """
+    rows = []
+    for file, whole in files.items():
+        for line in read_lines(file):
+            try:
+                inside(line.path)
+            except ValueError as error:
+                raise InputError(f"{line.where}: {error}") from None
+            first = next(iter(Path(line.path).parts), "")
+            rows.append((line, file.parent, whole or line.role(split_name(first))))
+    return _dataset(root, some([str(file) for file in files]), rows)
 
 
 def read_lines(file: Path) -> list[Line]:
@@ -51,16 +126,16 @@ def read_lines(file: Path) -> list[Line]:
         )
     return [
         Line(
-            number,
-            _cell(file, number, path, row.get(path)),
-            _cell(file, number, label, row.get(label)),
-            _cell(file, number, split, row[split]) if split and row.get(split) else None,
+            where,
+            _cell(where, path, row.get(path)),
+            _cell(where, label, row.get(label)),
+            _cell(where, split, row[split]) if split and row.get(split) else None,
         )
-        for number, row in rows
+        for where, row in rows
     ]
 
 
-def is_label_file(file: Path) -> bool:
+def _is_label_file(file: Path) -> bool:
     """Whether the first line of ``file`` names columns for paths and labels."""
     try:
         with file.open("rb") as opened:
@@ -71,9 +146,6 @@ def is_label_file(file: Path) -> bool:
     except (OSError, ValueError, StopIteration):
         return False
     return _column(first, PATHS) is not None and _column(first, LABELS) is not None
-
-
-_FORM = "a CSV file with the columns path and label, or JSON Lines with file_name and label"
 
 
 def _text(file: Path) -> str:
@@ -93,30 +165,32 @@ def _text(file: Path) -> str:
         ) from None
 
 
-def _rows(file: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line number and cells by column, whatever they are."""
-    return _json(file, text) if file.suffix.lower() in (".jsonl", ".json") else _csv(file, text)
+def _rows(file: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where each line is, and its cells by column, whatever they are."""
+    read = _json if file.suffix.lower() in (".jsonl", ".json") else _csv
+    return read(f"file {file}", text)
 
 
-def _csv(file: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _csv(file: str, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
     header = text.partition("\n")[0]
     delimiter = max(_DELIMITERS, key=header.count)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         for row in reader:
+            where = f"{file}, line {reader.line_num}"
             if None in row or None in row.values():
                 raise InputError(
-                    f"file {file}, line {reader.line_num} has another number of cells than the "
-                    "first line; put a name that holds a comma into double quotes"
+                    f"{where} has another number of cells than the first line; put a name that "
+                    "holds a comma into double quotes"
                 )
-            yield reader.line_num, row
+            yield where, row
     except csv.Error as error:
         raise InputError(
-            f"file {file} is no CSV after line {reader.line_num} ({error}); check its quotes"
+            f"{file} is no CSV after line {reader.line_num} ({error}); check its quotes"
         ) from None
 
 
-def _json(file: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json(file: str, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -124,12 +198,13 @@ def _json(file: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
             row = json.loads(line)
         except (ValueError, RecursionError):
             row = None
+        where = f"{file}, line {number}"
         if not isinstance(row, dict):
             raise InputError(
-                f"file {file}, line {number} is no JSON object; give one per line, such as "
+                f"{where} is no JSON object; give one per line, such as "
                 '{"file_name": "1.jpg", "label": "cat"}'
             )
-        yield number, row
+        yield where, row
 
 
 def _column(row: dict[str, Any], names: tuple[str, ...]) -> str | None:
@@ -137,9 +212,83 @@ def _column(row: dict[str, Any], names: tuple[str, ...]) -> str | None:
     return next((plain[name] for name in names if name in plain), None)
 
 
-def _cell(file: Path, number: int, column: str, value: Any) -> str:
+def _cell(where: str, column: str, value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str) or not value.strip() or "\0" in value:
-        raise InputError(f"file {file}, line {number} has {value!r:.100} as {column}; give a text")
+        raise InputError(f"{where} has {value!r:.100} as {column}; give a text")
     return value.strip()
+
+
+def _as_val(split: str) -> str:
+    return "val" if split == "eval" else split
+
+
+def _dataset(root: Path, files: str, lines: list[tuple[Line, Path, str]]) -> Dataset:
+    """The photos of ``lines``, each with the folder that its path begins in, and its split."""
+    rows: dict[str, Rows] = {"train": [], "val": [], "test": []}
+    seen: dict[str, tuple[str, str]] = {}  # class and split by real path
+    missing: list[str] = []
+    for line, base, split in lines:
+        path = _existing(base, line.path)
+        if path is None:
+            missing.append(line.path)
+            continue
+        now = class_name(line.label, f"the label in {line.where}"), split
+        before = seen.setdefault(os.path.realpath(path), now)
+        if before is now:
+            rows[split].append((Photo(str(path), path=path), now[0]))
+        elif before != now:
+            raise InputError(
+                f"{line.where} says that {line.path} is {now[0]!r} ({split}), an earlier line "
+                f"{before[0]!r} ({before[1]}); keep one of them"
+            )
+    if missing:
+        raise InputError(
+            f"{len(missing):,} of {len(lines):,} photos named in {files} do not exist: "
+            f"{some(missing)}; give paths that begin in {root}"
+        )
+    _check_classes(files, rows)
+    skipped = [
+        Skipped(photo.relative_to(root).as_posix(), f"not named in {files}")
+        for photo in photos_below(root)
+        if os.path.realpath(photo) not in seen
+    ]
+    notes = []
+    repeated = len(lines) - len(seen)
+    if repeated:
+        again = "1 line names" if repeated == 1 else f"{repeated:,} lines name"
+        notes.append(f"in {files} {again} a photo again")
+    if all(name.isdecimal() for split in rows.values() for _, name in split):
+        notes.append("the labels are numbers, of which the model knows nothing: names help it")
+    return Dataset.of_rows(
+        rows,
+        source=f"folder {root} with labels of {files}",
+        skipped=tuple(skipped),
+        notes=(*notes, *skip_notes(skipped)),
+    )
+
+
+def _existing(base: Path, text: str) -> Path | None:
+    """The photo that a line means; a file of Windows has backslashes."""
+    for spelled in dict.fromkeys((text, text.replace("\\", "/"))):
+        path = Path(os.path.normpath(base / spelled))
+        if os.path.isfile(path):
+            return path
+    return None
+
+
+def _check_classes(files: str, rows: Mapping[str, Rows]) -> None:
+    """Raise `InputError` unless one can learn from the rows, or they are for testing only."""
+    known = {name for _, name in rows["train"]}
+    if len(known) == 1:
+        raise InputError(
+            f"{files} has only one class for training, {known.pop()!r}; add photos of a second"
+        )
+    for split in ("val", "test"):
+        unknown = next((name for _, name in rows[split] if known and name not in known), None)
+        if unknown is not None:
+            raise InputError(
+                f"{files} has class {unknown!r} in split {split}, but not in train; add training "
+                "photos of it, or remove those"
+            )

@@ -11,9 +11,9 @@ from sharpzo.data.dataset import TEMPLATE
 from sharpzo.errors import InputError
 
 # How the index files and the image folders are read:
-#   split     CoOp's JSON names photos, labels and classes (splits.py)
-#   variants  FGVC-Aircraft's own text files do (variants.py)
-#   synsets   one folder a class, called like its synset; all of classnames.txt (imagenet.py)
+#   split     CoOp's JSON names photos, labels and classes
+#   variants  FGVC-Aircraft's own text files do
+#   synsets   one folder per class, called like its synset; all of classnames.txt
 #   numbers   the same, called like the row of the class in classnames.txt
 #   subset    the same, but the folders that are there are the classes
 Form = Literal["split", "variants", "synsets", "numbers", "subset"]

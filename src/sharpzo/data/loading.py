@@ -1,18 +1,25 @@
-"""From what the user names to a data set that is ready to be encoded."""
+"""From what a user names (a folder, a zip file, a list of paths) to photos, labelled or not."""
 
 from __future__ import annotations
 
+import codecs
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 from sharpzo.data.archive import innermost, is_archive, unpack
 from sharpzo.data.coop_layout import find_coop, read_coop
 from sharpzo.data.dataset import Dataset, LabelledPhotos
+from sharpzo.data.entries import photos_below
 from sharpzo.data.few_shot import draw
 from sharpzo.data.folder import check_folder, read_folder
-from sharpzo.data.labels import find_metadata, read_labels, read_metadata
+from sharpzo.data.label_file import find_metadata, read_labels, read_metadata
+from sharpzo.data.photo import Photo
 from sharpzo.errors import InputError
+
+LIST = "-"
 
 
 def load(
@@ -26,7 +33,7 @@ def load(
 
     ``dataset`` names a data set in CoOp's layout (see `sharpzo.data.layouts.LAYOUTS`); without it
     ``data`` has one subfolder per class (see `sharpzo.data.folder.read_folder`), or a label file:
-    ``labels``, or Hugging Face's metadata.csv or metadata.jsonl (see `sharpzo.data.labels`).
+    ``labels``, or Hugging Face's metadata.csv or metadata.jsonl (see `sharpzo.data.label_file`).
 
     Raises `InputError` as the readers do, and if CoOp's layout is met without its name.
     """
@@ -41,21 +48,38 @@ def read(
     """Read the folder or zip file ``data`` whole, without drawing; errors as `load`."""
     if not is_archive(data):
         return _read(Path(data), dataset, labels)
-    whole = unpack(data)
+    unpacked, given = unpack(data), os.fspath(data)
+
+    def spelled(text: str) -> str:  # nobody knows the folder that it was unpacked into
+        return text.replace(str(unpacked), given)
+
+    def named(split: LabelledPhotos) -> LabelledPhotos:
+        photos = tuple(replace(photo, name=spelled(photo.name)) for photo in split.photos)
+        return replace(split, photos=photos)
+
     try:
-        found = _read(innermost(whole), dataset, labels)
-    except InputError as error:  # nobody knows the folder that it was unpacked into
-        raise InputError(str(error).replace(str(whole), os.fspath(data))) from error
+        found = _read(innermost(unpacked), dataset, labels)
+    except InputError as error:
+        raise InputError(spelled(str(error))) from error
+    return found.each(named, source=f"zip file {given}")
 
-    def named(split: LabelledPhotos | None) -> LabelledPhotos | None:
-        return split and replace(split, photos=tuple(
-            replace(photo, name=photo.name.replace(str(whole), os.fspath(data)))
-            for photo in split.photos
-        ))  # fmt: skip
 
-    train, val, test = map(named, (found.train, found.val, found.test))
-    assert train is not None
-    return replace(found, train=train, val=val, test=test, source=f"zip file {data}")
+def gather(
+    sources: Iterable[str | os.PathLike[str]], listed: BinaryIO | None = None
+) -> list[Photo]:
+    """Return the photos of ``sources``, in their order: files, folders, zip files, or ``-``.
+
+    A folder, or a zip file, stands for all photos in it and below, sorted; folders of systems and
+    of sharpzo are passed over. ``-`` stands for the paths in ``listed``, one per line, or separated
+    by NUL bytes; blank lines mean nothing. A file is taken whatever its name.
+
+    Raises `InputError` for a folder or a list without photos, and for ``-`` given twice.
+    """
+    given = [os.fspath(source) for source in sources]
+    if given.count(LIST) > 1:
+        raise InputError(f"{LIST} is given twice, but standard input is read once; give it once")
+    paths = (path for one in given for path in (_listed(listed) if one == LIST else [one]))
+    return [photo for path in paths for photo in _photos(path)]
 
 
 def _read(data: Path, dataset: str | None, labels: str | os.PathLike[str] | None) -> Dataset:
@@ -76,3 +100,28 @@ def _read(data: Path, dataset: str | None, labels: str | os.PathLike[str] | None
     check_folder(data)
     metadata = find_metadata(data)
     return read_metadata(data, metadata) if metadata else read_folder(data)
+
+
+def _photos(source: str) -> Iterator[Photo]:
+    """The photos of one path."""
+    root = unpack(source) if is_archive(source) else Path(source)
+    if not os.path.isdir(root):
+        yield Photo(source, path=root)
+        return
+    photos = list(photos_below(root))
+    if not photos:
+        raise InputError(f"{source} has no photos in it or below")
+    for photo in photos:
+        yield Photo(os.path.join(source, photo.relative_to(root)), path=photo)
+
+
+def _listed(file: BinaryIO | None) -> list[str]:
+    """The paths that a file lists."""
+    content = b"" if file is None else file.read()
+    content = content.removeprefix(codecs.BOM_UTF8)  # some editors begin a text file with it
+    separator = b"\0" if b"\0" in content else b"\n"
+    lines = (line.removesuffix(b"\r") for line in content.split(separator))
+    paths = [os.fsdecode(line) for line in lines if line.strip()]
+    if not paths:
+        raise InputError("standard input names no photo; give one path a line")
+    return paths

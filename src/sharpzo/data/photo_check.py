@@ -1,10 +1,12 @@
-"""A look at all photos before any work: which cannot be used, and which are there twice."""
+"""All photos checked before any work: which cannot be used, and which are there twice."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from sharpzo.data.dataset import Dataset, LabelledPhotos, Skipped
 from sharpzo.data.photo import Photo
@@ -33,14 +35,9 @@ def check(
     ``known`` returns which of some digests are those of photos that have been decoded before.
     """
     photos = {photo.name: photo for split in splits.values() for photo in split.photos}
-    errors: dict[str, PhotoError] = {}
-    digests: dict[str, str] = {}
     with ThreadPoolExecutor(max_workers=threads) as pool:
-        for name, digest in zip(photos, pool.map(_digest, photos.values()), strict=True):
-            if isinstance(digest, PhotoError):
-                errors[name] = digest
-            else:
-                digests[name] = digest
+        found = dict(zip(photos, pool.map(_digest, photos.values()), strict=True))
+        digests = {name: one for name, one in found.items() if isinstance(one, str)}
         seen = known(digests.values())
         unseen = [photos[name] for name, digest in digests.items() if digest not in seen]
         done = len(photos) - len(unseen)
@@ -48,9 +45,9 @@ def check(
             done += 1
             progress(done, len(photos))
             if error is not None:
-                errors[photo.name] = error
-                del digests[photo.name]
-    return Checked(tuple(errors[name] for name in photos if name in errors), digests)
+                found[photo.name] = error
+    errors = tuple(one for one in found.values() if isinstance(one, PhotoError))
+    return Checked(errors, {name: one for name, one in found.items() if isinstance(one, str)})
 
 
 def without(dataset: Dataset, errors: Iterable[PhotoError]) -> Dataset:
@@ -64,19 +61,19 @@ def without(dataset: Dataset, errors: Iterable[PhotoError]) -> Dataset:
     lost = [p.name for split in held for p in split.photos if p.name in reasons]
     if not lost:
         return dataset
-    train = dataset.train.without(reasons)
-    gone = (dataset.train.counts() > 0) & (train.counts() == 0)
+    left = dataset.each(lambda split: split.without(reasons))
+    gone = (dataset.train.counts() > 0) & (left.train.counts() == 0)
     if gone.any():
-        name = dataset.class_names[int(gone.argmax())]
+        label = int(gone.argmax())
+        name = dataset.train.photos[np.flatnonzero(dataset.train.labels == label)[0]].name
         raise InputError(
-            f"none of the training photos of class {name!r} can be used, for example "
-            f"{next(str(error) for error in errors)}; add others, or leave out the class"
+            f"none of the training photos of class {dataset.class_names[label]!r} can be used, for "
+            f"example {PhotoError(name, reasons[name])}; add others, or leave out the class"
         )
     return replace(
-        dataset,
-        train=train,
-        val=(dataset.val and dataset.val.without(reasons)) or None,
-        test=(dataset.test and dataset.test.without(reasons)) or None,
+        left,
+        val=left.val or None,
+        test=left.test or None,
         skipped=dataset.skipped + tuple(Skipped(name, reasons[name]) for name in lost),
         notes=(
             *dataset.notes,
@@ -112,13 +109,11 @@ def _in_two_classes(splits: Splits, digests: Mapping[str, str]) -> list[str]:
 
 def _in_two_splits(splits: Splits, digests: Mapping[str, str]) -> list[str]:
     train = splits.get("training")
-    trained = {digests[p.name]: p.name for p in train.photos if p.name in digests} if train else {}
+    trained = {digests.get(photo.name) for photo in train.photos} - {None} if train else set()
     notes = []
     for name, split in splits.items():
-        if split is train:
-            continue
         shared = [p.name for p in split.photos if digests.get(p.name) in trained]
-        if shared:
+        if shared and split is not train:
             notes.append(
                 f"{len(shared):,} of {len(split):,} {name} photos are training photos as well, so "
                 f"accuracy on them flatters: {some(shared, limit=2)}"
