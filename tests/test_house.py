@@ -26,6 +26,7 @@ LAYERS = [
     {"artifact"},
     {"journal", "record"},
     {"budget", "lbfgs", "metrics", "settings", "memory", "process", "rng"},
+    {"detour"},
     {"types"},
     {"errors", "wording"},
 ]

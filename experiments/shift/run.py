@@ -42,7 +42,7 @@ from sharpzo.data.dataset import Dataset, LabelledPhotos
 from sharpzo.data.demo import load_demo
 from sharpzo.data.loading import load
 from sharpzo.data.photo import Photo
-from sharpzo.methods.detours import detours
+from sharpzo.detour import detours
 from sharpzo.rng import generator
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.features import encode

@@ -13,12 +13,12 @@ from typing import Any
 from sharpzo import __version__
 from sharpzo.budget import Budget
 from sharpzo.data.dataset import TEMPLATE, Dataset, LabelledPhotos
+from sharpzo.detour import Detour, detours
 from sharpzo.errors import InputError
 from sharpzo.evaluate import AmongSome, Evaluation, evaluate
 from sharpzo.memory import Need, parse_size, peak_memory_mb
 from sharpzo.methods import Fit, Images, Method, Task, find, fit
 from sharpzo.methods.chance import cautions
-from sharpzo.methods.detours import detours
 from sharpzo.methods.zero_shot import zero_shot_head
 from sharpzo.settings import as_dict, check_path, integer
 from sharpzo.towers.features import Progress, wanted_views
@@ -26,7 +26,7 @@ from sharpzo.towers.open import Towers
 from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.towers.runtime import Arithmetic, Engine, Runtime
 from sharpzo.trained import Trained, among, silent
-from sharpzo.types import Array, Detour, Features, Head, Step
+from sharpzo.types import Array, Features, Head, Step
 
 DEFAULT = "ladder+gda"  # docs/how-to-choose.md says why
 Row = dict[str, Any]

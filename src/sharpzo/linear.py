@@ -1,4 +1,4 @@
-"""A linear classifier over unit image features: the form in which every method here predicts.
+"""A linear classifier over unit image features, and how heads become arrays of an artefact.
 
 A tuned prompt is one (the rows are its text features), and so are the linear probe and the tuned
 projection. Other forms (kernels) become heads of their own.
@@ -6,8 +6,9 @@ projection. Other forms (kernels) become heads of their own.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -47,27 +48,57 @@ class LinearHead:
 
     def arrays(self) -> dict[str, Array]:
         """What the artefact keeps."""
-        return {
-            "weight": np.asarray(self.weight, np.float32),
-            "bias": np.asarray(self.bias, np.float32),
-            "scale": np.array([self.scale], np.float32),
-        }
+        return keep(weight=self.weight, bias=self.bias, scale=self.scale)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> LinearHead:
-        """Rebuild from an artefact; raises ArtifactError if an array is missing or misshapen."""
-        require_arrays(arrays, "weight", "bias", "scale")
-        weight, bias = arrays["weight"], arrays["bias"]
-        if weight.ndim != 2 or bias.shape != weight.shape[:1] or arrays["scale"].shape != (1,):
-            raise ArtifactError(
-                f"the artefact's arrays have shapes weight {weight.shape}, bias {bias.shape}, "
-                f"scale {arrays['scale'].shape}; expected (K, D), (K,), (1,)"
-            )
-        return cls(weight, bias, float(arrays["scale"][0]))
+        """Rebuild from an artefact; ArtifactError if an array is missing or misshapen."""
+        weight, bias, scale = take(arrays, weight=("K", "D"), bias=("K",), scale=(1,))
+        return cls(weight, bias, float(scale[0]))
 
 
-def require_arrays(arrays: Container[str], *names: str) -> None:
-    """Raise ArtifactError for the first of these arrays that an artefact does not hold."""
-    for name in names:
+def keep(**arrays: Array | float) -> dict[str, Array]:
+    """Arrays as an artefact keeps them: float32, but bytes stay bytes; a number is of shape (1,).
+
+    >>> keep(scale=20.0)
+    {'scale': array([20.], dtype=float32)}
+    """
+    kept = {name: np.atleast_1d(np.asarray(array)) for name, array in arrays.items()}
+    # Contiguous: safetensors writes the memory of a view in its own order.
+    return {
+        name: np.ascontiguousarray(array, array.dtype if array.dtype == np.uint8 else np.float32)
+        for name, array in kept.items()
+    }
+
+
+def take(arrays: Mapping[str, Array], **shapes: tuple[str | int, ...]) -> list[Array]:
+    """The arrays of these names; ArtifactError if one is missing or its shape does not fit.
+
+    A word in a shape stands for any size, the same one wherever it occurs.
+
+    >>> take({"weight": np.eye(3), "bias": np.zeros(2)}, weight=("K", "D"), bias=("K",))
+    Traceback (most recent call last):
+        ...
+    sharpzo.errors.ArtifactError: the artefact has arrays weight (3, 3), bias (2,); expected \
+weight (K, D), bias (K,); fit the run again
+    """
+    for name in shapes:
         if name not in arrays:
             raise ArtifactError(f"the artefact lacks the array '{name}'; fit the run again")
+    found = {name: arrays[name].shape for name in shapes}
+    sizes: dict[str, int] = {}
+
+    def fits(size: int, axis: str | int) -> bool:
+        return size == (axis if isinstance(axis, int) else sizes.setdefault(axis, size))
+
+    for name, shape in shapes.items():
+        if len(found[name]) != len(shape) or not all(map(fits, found[name], shape)):
+            raise ArtifactError(
+                f"the artefact has arrays {_shapes(found)}; expected {_shapes(shapes)}; fit the "
+                "run again"
+            )
+    return [arrays[name] for name in shapes]
+
+
+def _shapes(shapes: Mapping[str, tuple[Any, ...]]) -> str:
+    return ", ".join(f"{name} {shape}".replace("'", "") for name, shape in shapes.items())

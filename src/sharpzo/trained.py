@@ -15,18 +15,18 @@ from sharpzo import artifact
 from sharpzo.data.arguments import as_array
 from sharpzo.data.dataset import LabelledPhotos, class_name
 from sharpzo.data.photo import Photo
+from sharpzo.detour import Detour, detours
 from sharpzo.errors import ArtifactError, InputError
 from sharpzo.evaluate import Evaluation, evaluate
 from sharpzo.journal import Journal, read_journal
 from sharpzo.memory import Need, parse_size
 from sharpzo.methods import METHODS, Method, find
-from sharpzo.methods.detours import detours
 from sharpzo.metrics import normalise, softmax
 from sharpzo.settings import check_path
 from sharpzo.towers.features import Progress
 from sharpzo.towers.open import Towers
 from sharpzo.towers.runtime import Runtime
-from sharpzo.types import Array, Detour, Features, Head, Step
+from sharpzo.types import Array, Features, Head, Step
 
 _ORIGIN = "trained/"  # before the names of arrays that a renamed run was made from
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from functools import cached_property
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -182,46 +181,6 @@ class LastBlock:
     heads: int
     activation: str
     eps: float
-
-
-@dataclass(frozen=True, eq=False)
-class Sight:
-    """A few photos before the image tower, which they pass once at most, and only if asked.
-
-    ``pixels`` (B, 3, h, w) are preprocessed; ``known`` are their states (B, S) if these are known.
-    """
-
-    tower: ImageTower
-    pixels: Array
-    known: Array | None = None
-
-    @cached_property
-    def _passed(self) -> tuple[Array, Array]:
-        return self.tower.trace(self.pixels)
-
-    @property
-    def tokens(self) -> Array:
-        """Tokens (B, T, S) before the last block."""
-        return self._passed[0]
-
-    @property
-    def states(self) -> Array:
-        """States (B, S) of the untouched photos and tower."""
-        return self._passed[1] if self.known is None else self.known
-
-
-class Detour(Protocol):
-    """Another way from photos to states than straight through the image tower, as a method tuned
-    it: of other pixels, or through another last block. A head in need of one has a ``detour``."""
-
-    @property
-    def digest(self) -> str:
-        """Names the result; hence of all that was tuned."""
-        ...
-
-    def __call__(self, sight: Sight) -> Array:
-        """Photos before the tower -> states (B, S)."""
-        ...
 
 
 class TextTower(Protocol):

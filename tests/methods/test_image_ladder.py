@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sharpzo.classifier import PromptClassifier
+from sharpzo.detour import Sight
 from sharpzo.errors import ArtifactError, InputError
 from sharpzo.fitting import Fitter
 from sharpzo.linear import LinearHead
@@ -20,7 +21,6 @@ from sharpzo.methods.last_block import Seen
 from sharpzo.metrics import cross_entropy, normalise
 from sharpzo.testing.methods import toy_task
 from sharpzo.testing.toys import ToyImageTower, ToyTower
-from sharpzo.types import Sight
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "towers"))
 METHOD = find("ladder+image")

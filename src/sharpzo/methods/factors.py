@@ -17,19 +17,19 @@ anew to the features that the tuned block gives.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sharpzo.errors import ArtifactError
+from sharpzo.detour import Sight, digest_of
 from sharpzo.lbfgs import minimise
+from sharpzo.linear import keep, take
 from sharpzo.methods.descent import Adam
 from sharpzo.methods.last_block import Seen, forward, gradient
 from sharpzo.metrics import loss_and_error, normalise, through_norm
 from sharpzo.rng import generator
-from sharpzo.types import Array, LastBlock, Sight
+from sharpzo.types import Array, LastBlock
 
 PARTS = ("query", "value", "out", "fc1", "fc2")
 _CHUNK = 64  # photos at a time: what is made on the way to their states stays in a few MB
@@ -37,7 +37,7 @@ _CHUNK = 64  # photos at a time: what is made on the way to their states stays i
 
 @dataclass(frozen=True, eq=False)
 class Factors:
-    """What is added to matrices of the last image block; fulfils `types.Detour`.
+    """What is added to matrices of the last image block; fulfils `detour.Detour`.
 
     ``pairs``: part -> low (r, in) and high (out, r), which holds equation 1's s.
     """
@@ -67,30 +67,25 @@ class Factors:
     @property
     def digest(self) -> str:
         """sha256 over all factors."""
-        arrays = self.arrays()
-        return hashlib.sha256(
-            b"".join(arrays[name].tobytes() for name in sorted(arrays))
-        ).hexdigest()
+        return digest_of(self.arrays())
 
     def arrays(self) -> dict[str, Array]:
         """What the artefact keeps: r (in + out) numbers for each of the matrices."""
-        return {
-            f"image_{part}_{name}": np.ascontiguousarray(array, np.float32)
-            for part, pair in self.pairs.items()
-            for name, array in zip(("low", "high"), pair, strict=True)
-        }
+        return keep(
+            **{
+                f"image_{part}_{name}": array
+                for part, pair in self.pairs.items()
+                for name, array in zip(("low", "high"), pair, strict=True)
+            }
+        )
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> Factors:
         """Rebuild from an artefact; raises ArtifactError if an array is missing or misshapen."""
         pairs = {}
         for part in PARTS:
-            low, high = (arrays.get(f"image_{part}_{name}") for name in ("low", "high"))
-            if low is None or high is None or low.ndim != 2 or high.shape[1:] != low.shape[:1]:
-                raise ArtifactError(
-                    f"the artefact has no two factors of the image block's '{part}' that fit "
-                    "together; fit the run again"
-                )
+            of = f"image_{part}"
+            low, high = take(arrays, **{f"{of}_low": ("r", "in"), f"{of}_high": ("out", "r")})
             pairs[part] = low, high
         return cls(pairs)
 

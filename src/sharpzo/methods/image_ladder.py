@@ -18,11 +18,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sharpzo.data.dataset import LabelledPhotos
+from sharpzo.detour import vectors_by
 from sharpzo.errors import InputError
-from sharpzo.linear import LinearHead, require_arrays
+from sharpzo.linear import LinearHead, keep, take
 from sharpzo.methods import ladder
 from sharpzo.methods.cached import Penalty
-from sharpzo.methods.detours import vectors_by
 from sharpzo.methods.factors import Factors, tune
 from sharpzo.methods.ladder import Ladder, LadderSettings, fit_ladder, line
 from sharpzo.methods.last_block import Seen
@@ -77,14 +77,14 @@ class TunedHead:
 
     def arrays(self) -> dict[str, Array]:
         """What the artefact keeps."""
-        rows = {"tuned": self.tuned, "plain": self.plain, "bias": self.bias}
-        return {n: np.asarray(a, np.float32) for n, a in rows.items()} | self.detour.arrays()
+        rows = keep(tuned=self.tuned, plain=self.plain, bias=self.bias)
+        return rows | self.detour.arrays()
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> TunedHead:
         """Rebuild from an artefact; raises ArtifactError if it does not hold one."""
-        require_arrays(arrays, "tuned", "plain", "bias")
-        return cls(arrays["tuned"], arrays["plain"], arrays["bias"], Factors.from_arrays(arrays))
+        tuned, plain, bias = take(arrays, tuned=("K", "D"), plain=("K", "D"), bias=("K",))
+        return cls(tuned, plain, bias, Factors.from_arrays(arrays))
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,17 +171,14 @@ def _unseen(
     sharpness = settings.sharpness / ladder.temperature
     weight, level, _ = ladder.unseen
     level += sharpness * (shift - tuned_shift)
-    return {
-        "unseen_weight": weight.astype(np.float32),
-        "unseen_text": np.array([level, sharpness * factor], np.float32),
-    }
+    return keep(unseen_weight=weight, unseen_text=np.array([level, sharpness * factor]))
 
 
 def named(arrays: Mapping[str, Array], text: Array, rows: Array) -> TunedHead:
     """The classifier of names with unit text (M, D): ``rows`` (M,) say which class of the fitted
     head a name is, -1 for one without photos; raises ArtifactError if an array is missing."""
     fitted = TunedHead.from_arrays(arrays)
-    require_arrays(arrays, "unseen_weight", "unseen_text")
+    take(arrays, unseen_weight=("D",), unseen_text=(2,))
     return _named(fitted.tuned, fitted.bias, arrays, fitted.detour, text, rows)
 
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sharpzo.errors import ArtifactError
-from sharpzo.linear import require_arrays
+from sharpzo.linear import keep, take
 from sharpzo.types import Array, Features
 
 
@@ -45,32 +44,16 @@ class KernelHead:
 
     def arrays(self) -> dict[str, Array]:
         """What the artefact keeps: one-hot values stay bytes."""
-        values = self.values if self.values.dtype == np.uint8 else np.float32(self.values)
-        return {
-            "text": np.asarray(self.text, np.float32),
-            "keys": np.asarray(self.keys, np.float32),
-            "values": np.asarray(values),
-            "kernel": np.array([self.scale, self.strength, self.beta], np.float32),
-        }
+        numbers = np.array([self.scale, self.strength, self.beta])
+        return keep(text=self.text, keys=self.keys, values=self.values, kernel=numbers)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> KernelHead:
-        """Rebuild from an artefact; raises ArtifactError if an array is missing or misshapen."""
-        require_arrays(arrays, "text", "keys", "values", "kernel")
-        text, keys, values = (arrays[name] for name in ("text", "keys", "values"))
-        fits = (
-            text.ndim == keys.ndim == 2
-            and keys.shape[1] == text.shape[1]
-            and values.shape == (len(keys), len(text))
-            and arrays["kernel"].shape == (3,)
+        """Rebuild from an artefact; ArtifactError if an array is missing or misshapen."""
+        text, keys, values, numbers = take(
+            arrays, text=("K", "D"), keys=("N", "D"), values=("N", "K"), kernel=(3,)
         )
-        if not fits:
-            raise ArtifactError(
-                f"the artefact's arrays have shapes text {text.shape}, keys {keys.shape}, values "
-                f"{values.shape}, kernel {arrays['kernel'].shape}; expected (K, D), (N, D), "
-                "(N, K), (3,)"
-            )
-        return cls(text, keys, values, *(float(number) for number in arrays["kernel"]))
+        return cls(text, keys, values, *map(float, numbers))
 
 
 def kernel(left: Array, right: Array, beta: float) -> Array:

@@ -35,7 +35,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sharpzo.linear import LinearHead, require_arrays
+from sharpzo.linear import LinearHead, keep, take
 from sharpzo.methods.cached import Penalty, PenaltyGrid, logspace
 from sharpzo.methods.gda import gaussian
 from sharpzo.methods.registry import Fit, Method, Task, register
@@ -77,11 +77,8 @@ class Ladder:
 
     def arrays(self) -> dict[str, Array]:
         """What ``rename`` needs beside the head's own arrays."""
-        weight, bias, factor = self.unseen
-        return {
-            "unseen_weight": weight.astype(np.float32),
-            "unseen_text": np.array([bias, factor], np.float32),
-        }
+        weight, *line = self.unseen
+        return keep(unseen_weight=weight, unseen_text=np.array(line))
 
 
 def fit_ladder(
@@ -129,10 +126,9 @@ def other_names(arrays: Mapping[str, Array], text: Array, rows: Array) -> Linear
     """The classifier of names with unit text (M, D): ``rows`` (M,) say which class of the fitted
     head a name is, -1 for one without photos; raises ArtifactError if an array is missing."""
     fitted = LinearHead.from_arrays(arrays)
-    require_arrays(arrays, "unseen_weight", "unseen_text")
-    bias, factor = arrays["unseen_text"]
+    unseen, (bias, factor) = take(arrays, unseen_weight=("D",), unseen_text=(2,))
     known = (rows >= 0)[:, None]
-    weight = np.where(known, fitted.weight[rows], factor * text + arrays["unseen_weight"])
+    weight = np.where(known, fitted.weight[rows], factor * text + unseen)
     biases = np.where(known[:, 0], fitted.bias[rows], bias)
     return LinearHead(weight.astype(np.float32), biases.astype(np.float32), fitted.scale)
 
@@ -213,8 +209,8 @@ def record_names(task: Task) -> Array:
 
 def recorded_rows(arrays: Mapping[str, Array], tower: TextTower) -> Array:
     """Which recorded class each of the tower's names is (M,), -1 for one without photos."""
-    require_arrays(arrays, "names")
-    names = arrays["names"].tobytes().decode().split("\0")
+    (array,) = take(arrays, names=("N",))
+    names = array.tobytes().decode().split("\0")
     rows = {name: k for k, name in enumerate(names) if name}
     return np.array([rows.get(name, -1) for name in tower.class_names])
 

@@ -17,8 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sharpzo.errors import ArtifactError
-from sharpzo.linear import require_arrays
+from sharpzo.linear import keep, take
 from sharpzo.methods.cached import CachedSettings, states_of
 from sharpzo.methods.choose import choose
 from sharpzo.methods.descent import Adam, cosine
@@ -69,24 +68,15 @@ class ProjectedHead:
 
     def arrays(self) -> dict[str, Array]:
         """What the artefact keeps."""
-        return {
-            "image_projection": np.asarray(self.projection, np.float32),
-            "text": np.asarray(self.text, np.float32),
-            "scale": np.array([self.scale], np.float32),
-        }
+        return keep(image_projection=self.projection, text=self.text, scale=self.scale)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> ProjectedHead:
-        """Rebuild from an artefact; raises ArtifactError if an array is missing or misshapen."""
-        require_arrays(arrays, "image_projection", "text", "scale")
-        projection, text = arrays["image_projection"], arrays["text"]
-        fits = projection.ndim == text.ndim == 2 and projection.shape[0] == text.shape[1]
-        if not fits or arrays["scale"].shape != (1,):
-            raise ArtifactError(
-                f"the artefact's arrays have shapes image_projection {projection.shape}, text "
-                f"{text.shape}, scale {arrays['scale'].shape}; expected (D, S), (K, D), (1,)"
-            )
-        return cls(projection, text, float(arrays["scale"][0]))
+        """Rebuild from an artefact; ArtifactError if an array is missing or misshapen."""
+        projection, text, scale = take(
+            arrays, image_projection=("D", "S"), text=("K", "D"), scale=(1,)
+        )
+        return cls(projection, text, float(scale[0]))
 
 
 def fit_prolip(

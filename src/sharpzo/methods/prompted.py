@@ -1,22 +1,20 @@
 """A linear classifier of photos that carry a prompt of pixels (BlackVIP).
 
 The prompt depends on the photo, so a photo passes the image tower twice: untouched for the
-encoder's state, then prompted, which is the `types.Detour` of this head.
+encoder's state, then prompted, which is the `detour.Detour` of this head.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sharpzo.errors import ArtifactError
-from sharpzo.linear import LinearHead
+from sharpzo.detour import Sight, digest_of, vectors_by
+from sharpzo.linear import LinearHead, keep, take
 from sharpzo.methods.decoder import CHANNELS, PARAMETERS, Moments, decode, resize
-from sharpzo.methods.detours import vectors_by
-from sharpzo.types import Array, Features, Sight
+from sharpzo.types import Array, Features
 
 
 def add_prompts(pixels: Array, prompts: Array, epsilon: float, low: Array, high: Array) -> Array:
@@ -28,7 +26,7 @@ def add_prompts(pixels: Array, prompts: Array, epsilon: float, low: Array, high:
 
 @dataclass(frozen=True, eq=False)
 class Coordinator:
-    """A tuned prompter of photos; fulfils `types.Detour`.
+    """A tuned prompter of photos; fulfils `detour.Detour`.
 
     ``numbers`` (9920,) of decoder and trigger, ``moments`` of its BatchNorms, ``epsilon`` the
     prompt's strength, ``low`` and ``high`` (3,) the preprocessed black and white.
@@ -52,47 +50,32 @@ class Coordinator:
     @property
     def digest(self) -> str:
         """sha256 over all of its arrays."""
-        arrays = self.arrays()
-        return hashlib.sha256(
-            b"".join(arrays[name].tobytes() for name in sorted(arrays))
-        ).hexdigest()
+        return digest_of(self.arrays())
 
     def arrays(self) -> dict[str, Array]:
         """What the artefact keeps."""
-        arrays = {
-            "prompter": self.numbers,
-            "prompter_mean": self.moments.mean,
-            "prompter_variance": self.moments.variance,
-            "prompter_epsilon": np.array([self.epsilon]),
-            "pixel_low": self.low,
-            "pixel_high": self.high,
-        }
-        # Contiguous: safetensors writes the memory of a view in its own order.
-        return {name: np.ascontiguousarray(a, np.float32) for name, a in arrays.items()}
+        return keep(
+            prompter=self.numbers,
+            prompter_mean=self.moments.mean,
+            prompter_variance=self.moments.variance,
+            prompter_epsilon=self.epsilon,
+            pixel_low=self.low,
+            pixel_high=self.high,
+        )
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> Coordinator:
         """Rebuild from an artefact; raises ArtifactError if an array is missing or misshapen."""
-        wanted = {
-            "prompter": PARAMETERS,
-            "prompter_mean": sum(CHANNELS),
-            "prompter_variance": sum(CHANNELS),
-            "prompter_epsilon": 1,
-            "pixel_low": 3,
-            "pixel_high": 3,
-        }
-        for name, many in wanted.items():
-            if name not in arrays or arrays[name].shape != (many,):
-                raise ArtifactError(
-                    f"the artefact has no array '{name}' of {many} numbers; fit the run again"
-                )
-        return cls(
-            arrays["prompter"],
-            Moments(arrays["prompter_mean"], arrays["prompter_variance"]),
-            float(arrays["prompter_epsilon"][0]),
-            arrays["pixel_low"],
-            arrays["pixel_high"],
+        numbers, mean, variance, epsilon, low, high = take(
+            arrays,
+            prompter=(PARAMETERS,),
+            prompter_mean=(sum(CHANNELS),),
+            prompter_variance=(sum(CHANNELS),),
+            prompter_epsilon=(1,),
+            pixel_low=(3,),
+            pixel_high=(3,),
         )
+        return cls(numbers, Moments(mean, variance), float(epsilon[0]), low, high)
 
 
 @dataclass(frozen=True, eq=False)

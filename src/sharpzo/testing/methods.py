@@ -18,11 +18,12 @@ import numpy as np
 from sharpzo.budget import Budget
 from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.data.photo import as_photo
+from sharpzo.detour import Sight
 from sharpzo.methods import Fit, Images, Method, Task, fit
 from sharpzo.metrics import normalise
 from sharpzo.testing.searches import demand, global_randomness, seed_global_randomness
 from sharpzo.testing.toys import ToyImageTower, ToyTower
-from sharpzo.types import Array, Features, Head, Sight, TextTower
+from sharpzo.types import Array, Features, Head, TextTower
 
 FORWARDS = 60  # of the searches here
 SIDE = 8  # pixels

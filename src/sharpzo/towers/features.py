@@ -11,13 +11,14 @@ import numpy as np
 
 from sharpzo.data.augment import augment
 from sharpzo.data.dataset import LabelledPhotos, combined
+from sharpzo.detour import Detour, Sight
 from sharpzo.errors import PhotoError, PhotosError
 from sharpzo.metrics import normalise
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.feature_store import FeatureStore
 from sharpzo.towers.image import image_fingerprint, read_projection
 from sharpzo.towers.preprocess import Preprocessing
-from sharpzo.types import Array, Detour, Features, Sight, Views
+from sharpzo.types import Array, Features, Views
 
 if TYPE_CHECKING:
     from sharpzo.towers.tower import OnnxImageTower

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sharpzo.data.dataset import LabelledPhotos
+from sharpzo.detour import Detour
 from sharpzo.memory import Need
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.features import Progress, States, encode
 from sharpzo.towers.runtime import Runtime
-from sharpzo.types import Detour, Features
+from sharpzo.types import Features
 
 if TYPE_CHECKING:
     from sharpzo.towers.lowmem.plan import MemoryLimit, Plan

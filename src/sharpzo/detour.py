@@ -1,0 +1,77 @@
+"""Detours: other ways from photos to vectors than straight through the image tower.
+
+A method that tunes what a photo passes (its pixels, the tower's last block) leaves a head with a
+``detour``. `towers.features.encode` sends photos along the detours and keeps their vectors by
+digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+from sharpzo.errors import InputError
+from sharpzo.types import Array, Features, Head, ImageTower
+
+
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """A few photos before the image tower, which they pass once at most, and only if asked.
+
+    ``pixels`` (B, 3, h, w) are preprocessed; ``known`` are their states (B, S) if these are known.
+    """
+
+    tower: ImageTower
+    pixels: Array
+    known: Array | None = None
+
+    @cached_property
+    def _passed(self) -> tuple[Array, Array]:
+        return self.tower.trace(self.pixels)
+
+    @property
+    def tokens(self) -> Array:
+        """Tokens (B, T, S) before the last block."""
+        return self._passed[0]
+
+    @property
+    def states(self) -> Array:
+        """States (B, S) of the untouched photos and tower."""
+        return self._passed[1] if self.known is None else self.known
+
+
+class Detour(Protocol):
+    """Another way from photos to states, as a method tuned it."""
+
+    @property
+    def digest(self) -> str:
+        """Names the result; hence of all that was tuned."""
+        ...
+
+    def __call__(self, sight: Sight) -> Array:
+        """Photos before the tower -> states (B, S)."""
+        ...
+
+
+def digest_of(arrays: Mapping[str, Array]) -> str:
+    """sha256 over arrays in the order of their names."""
+    return hashlib.sha256(b"".join(arrays[name].tobytes() for name in sorted(arrays))).hexdigest()
+
+
+def detours(heads: Iterable[Head | None]) -> list[Detour]:
+    """The detours that photos have to take before these heads can see them, each once."""
+    found = (getattr(head, "detour", None) for head in heads)
+    return list({one.digest: one for one in found if one is not None}.values())
+
+
+def vectors_by(detour: Detour, photos: Features) -> Array:
+    """The vectors (N, D) of photos by way of a detour; InputError if they did not take it."""
+    if detour.digest not in photos.detours:
+        raise InputError(
+            f"the photos were encoded without the detour {detour.digest[:12]}…; encode them with "
+            "towers.features.encode(..., detours=[head.detour])"
+        )
+    return photos.detours[detour.digest]
