@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer import Argument, Option
 
 from sharpzo.cli import options
 
@@ -20,12 +21,12 @@ def predict(
     run: options.Run,
     images: Annotated[
         list[Path],
-        typer.Argument(
+        Argument(
             help="Photos, folders of photos, zip files; - reads paths from standard input.",
             metavar="IMAGES…",
         ),
     ],
-    top: Annotated[int, typer.Option(help="Classes to show for each photo.", min=1)] = 5,
+    top: Annotated[int, Option(help="Classes to show for each photo.", min=1)] = 5,
     classes: options.Classes = None,
     model: options.Model = None,
     memory_limit: options.MemoryLimit = None,
@@ -82,16 +83,14 @@ def predict(
 
 def evaluate(
     run: options.Run,
-    data: Annotated[Path, typer.Argument(help="Labelled photos, as for 'fit'.", metavar="DATA")],
-    split: Annotated[
-        Literal["train", "val", "test"], typer.Option(help="Which split of DATA.")
-    ] = "test",
+    data: Annotated[Path, Argument(help="Labelled photos, as for 'fit'.", metavar="DATA")],
+    split: Annotated[Literal["train", "val", "test"], Option(help="Which split of DATA.")] = "test",
     labels: options.Labels = None,
     dataset: options.Dataset = None,
     half: options.Half = None,
     own_classes: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--own-classes",
             help="Choose among DATA's class names; training need not have seen them.",
         ),

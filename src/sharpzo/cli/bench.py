@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from typer import Argument, Option
 
 from sharpzo.cli import options
 
@@ -21,33 +22,31 @@ if TYPE_CHECKING:
 
 
 def bench(
-    recipe: Annotated[Path, typer.Argument(help="TOML file; see docs/bench.md.", metavar="RECIPE")],
+    recipe: Annotated[Path, Argument(help="TOML file; see docs/bench.md.", metavar="RECIPE")],
     data: Annotated[
-        Path | None,
-        typer.Option(help="Folder that holds the data sets.", show_default="the recipe's"),
+        Path | None, Option(help="Folder that holds the data sets.", show_default="the recipe's")
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             help="Folder for results; one that has some is gone on with.",
             show_default="RECIPE's name with -bench",
         ),
     ] = None,
     cache: Annotated[
         Path | None,
-        typer.Option(help="Folder that keeps image features.", show_default="features/ in OUT"),
+        Option(help="Folder that keeps image features.", show_default="features/ in OUT"),
     ] = None,
-    engine: Annotated[Literal["local", "ray"], typer.Option(help="Where cells run.")] = "local",
+    engine: Annotated[Literal["local", "ray"], Option(help="Where cells run.")] = "local",
     address: Annotated[
         str | None,
-        typer.Option(help="Ray cluster, such as 10.0.0.1:6379.", show_default="one started here"),
+        Option(help="Ray cluster, such as 10.0.0.1:6379.", show_default="one started here"),
     ] = None,
     workers: Annotated[
-        int | None,
-        typer.Option(help="Cells at a time.", show_default="1; with ray as many as cores"),
+        int | None, Option(help="Cells at a time.", show_default="1; with ray as many as cores")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the cells and what they will take; run none.")
+        bool, Option("--dry-run", help="Show the cells and what they will take; run none.")
     ] = False,
     as_json: options.Json = False,
 ) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option
 
 from sharpzo.cli import options
 
@@ -48,15 +48,14 @@ class Measured:
 def demo(
     seed: options.Seed = 1,
     method: Annotated[
-        str | None, typer.Option(help="Only this one.", show_default=", ".join(SHOWN))
+        str | None, Option(help="Only this one.", show_default=", ".join(SHOWN))
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(help="Folder for the run.", show_default="a new sharpzo-demo-N"),
+        Path | None, Option(help="Folder for the run.", show_default="a new sharpzo-demo-N")
     ] = None,
     budget_forwards: Annotated[
         int | None,
-        typer.Option(
+        Option(
             help="Forwards of each search.",
             show_default=f"{FORWARDS:,}, or what {SECONDS:.0f} seconds allow",
         ),

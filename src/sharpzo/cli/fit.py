@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 from sharpzo.cli import options
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def fit(
     data: Annotated[
         Path,
-        typer.Argument(
+        Argument(
             metavar="DATA",
             help="Folder with one subfolder per class, or with train/, val/, test/ of that shape; "
             "a zip file of one; or any folder with --labels.",
@@ -33,7 +33,7 @@ def fit(
     out: options.Out,
     model: options.Model = None,
     shots: Annotated[
-        int | None, typer.Option(help="Training photos per class.", show_default="all")
+        int | None, Option(help="Training photos per class.", show_default="all")
     ] = None,
     seed: options.Seed = 1,
     method: options.Method = options.DEFAULT,
@@ -47,12 +47,12 @@ def fit(
     half: options.Half = None,
     test_on: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             help="A second test set: the same classes, or some, in other photos.", metavar="DATA"
         ),
     ] = None,
     test_on_dataset: Annotated[
-        str | None, typer.Option(help="Name of that set, if it has CoOp's layout.")
+        str | None, Option(help="Name of that set, if it has CoOp's layout.")
     ] = None,
     template: options.Template = "a photo of a {}.",
     threads: options.Threads = None,
@@ -62,8 +62,7 @@ def fit(
     cache: options.Cache = None,
     no_cache: options.NoCache = False,
     skip_damaged: Annotated[
-        bool,
-        typer.Option("--skip-damaged", help="Leave out photos that cannot be used, with a note."),
+        bool, Option("--skip-damaged", help="Leave out photos that cannot be used, with a note.")
     ] = False,
     plugin: options.Plugin = [],  # noqa: B006
     as_json: options.Json = False,

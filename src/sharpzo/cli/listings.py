@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from sharpzo.cli import options
 
@@ -78,7 +79,7 @@ def _short(presets: Iterable[str]) -> str:
 
 def cache(
     cache: options.Cache = None,
-    clear: Annotated[bool, typer.Option("--clear", help="Remove all features.")] = False,
+    clear: Annotated[bool, Option("--clear", help="Remove all features.")] = False,
     as_json: options.Json = False,
 ) -> None:
     """Show or clear the image features that are kept, so that no photo is encoded twice.
@@ -113,10 +114,8 @@ def cache(
 
 @data.command()
 def check(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help=options.DATASETS)],
-    root: Annotated[
-        Path, typer.Argument(metavar="ROOT", help="Folder of the data set, or its parent.")
-    ],
+    dataset: Annotated[str, Argument(metavar="DATASET", help=options.DATASETS)],
+    root: Annotated[Path, Argument(metavar="ROOT", help="Folder of the data set, or its parent.")],
     as_json: options.Json = False,
 ) -> None:
     """Say what there is of a data set, what is missing, and where its official source is.

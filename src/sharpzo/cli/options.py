@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
+from typer import Argument, Option
 
 if TYPE_CHECKING:
     from sharpzo.data.dataset import Dataset as Photos
@@ -23,12 +23,10 @@ DATASETS = (
 DEFAULT = "ladder+gda"
 
 Model = Annotated[
-    str | None, typer.Option(help="Checkpoint folder or hub id.", show_default="the embedded model")
+    str | None, Option(help="Checkpoint folder or hub id.", show_default="the embedded model")
 ]
-Method = Annotated[str, typer.Option(help="Name of a method; 'sharpzo methods' lists them.")]
-Preset = Annotated[
-    str | None, typer.Option(help="Published settings, such as paper/eurosat or release.")
-]
+Method = Annotated[str, Option(help="Name of a method; 'sharpzo methods' lists them.")]
+Preset = Annotated[str | None, Option(help="Published settings, such as paper/eurosat or release.")]
 
 
 def _load_plugins(files: list[Path]) -> list[Path]:
@@ -41,7 +39,7 @@ def _load_plugins(files: list[Path]) -> list[Path]:
 
 Plugin = Annotated[
     list[Path],
-    typer.Option(
+    Option(
         "--plugin",
         help="Python file that registers further methods; it is run.",
         metavar="FILE",
@@ -51,33 +49,31 @@ Plugin = Annotated[
 ]
 Settings = Annotated[
     list[str],
-    typer.Option("--set", help="Change one setting, such as search.zo.keep=0.1.", metavar="N=V"),
+    Option("--set", help="Change one setting, such as search.zo.keep=0.1.", metavar="N=V"),
 ]
-Seed = Annotated[int, typer.Option(help="Seed of the draw and of the search.")]
-Forwards = Annotated[int | None, typer.Option(help="Forwards to spend.", show_default="by method")]
+Seed = Annotated[int, Option(help="Seed of the draw and of the search.")]
+Forwards = Annotated[int | None, Option(help="Forwards to spend.", show_default="by method")]
 Seconds = Annotated[
-    float | None, typer.Option(help="Seconds of tuning to spend.", show_default="no limit")
+    float | None, Option(help="Seconds of tuning to spend.", show_default="no limit")
 ]
 Steps = Annotated[
     int | None,
-    typer.Option(help="Steps (generations, then updates) to take.", show_default="no limit"),
+    Option(help="Steps (generations, then updates) to take.", show_default="no limit"),
 ]
 Threads = Annotated[
-    int | None, typer.Option(help="Processor threads.", show_default="all this process may use")
+    int | None, Option(help="Processor threads.", show_default="all this process may use")
 ]
-Engine = Annotated[
-    str, typer.Option(help="What computes the text tower: onnxruntime, openvino or cuda.")
-]
+Engine = Annotated[str, Option(help="What computes the text tower: onnxruntime, openvino or cuda.")]
 Precision = Annotated[
     str,
-    typer.Option(
+    Option(
         help="Of the text tower while it is tuned: float32; float16, int8 or int4 for its matrices "
         "alone; bfloat16 with openvino."
     ),
 ]
 MemoryLimit = Annotated[
     str | None,
-    typer.Option(
+    Option(
         help="Most memory for this process and its children, such as 600MB or 512MiB.",
         show_default="no limit",
         metavar="SIZE",
@@ -85,21 +81,19 @@ MemoryLimit = Annotated[
 ]
 Cache = Annotated[
     Path | None,
-    typer.Option(
+    Option(
         help="Folder that keeps image features, so that photos are encoded once.",
         show_default="features in the user's cache folder",
     ),
 ]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Encode photos anew, keep no features.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-Template = Annotated[str, typer.Option(help="Prompt; {} stands for the class name.")]
-Dataset = Annotated[
-    str | None, typer.Option(help=f"DATA has CoOp's layout of this data set: {DATASETS}")
-]
+NoCache = Annotated[bool, Option("--no-cache", help="Encode photos anew, keep no features.")]
+Json = Annotated[bool, Option("--json", help="Print one JSON document and nothing else.")]
+Template = Annotated[str, Option(help="Prompt; {} stands for the class name.")]
+Dataset = Annotated[str | None, Option(help=f"DATA has CoOp's layout of this data set: {DATASETS}")]
 
 Labels = Annotated[
     Path | None,
-    typer.Option(
+    Option(
         "--labels",
         help="File that says the class of each photo of DATA: CSV with columns path and label, or "
         "JSON Lines.",
@@ -111,11 +105,11 @@ Labels = Annotated[
 
 Half = Annotated[
     Literal["base", "new"] | None,
-    typer.Option("--half", help="Only the first half of the classes, or the second."),
+    Option("--half", help="Only the first half of the classes, or the second."),
 ]
 Classes = Annotated[
     str | None,
-    typer.Option(
+    Option(
         help="Class names to choose from, separated by commas; training need not have seen them. "
         "A name that holds a comma stands in double quotes: '\"salt, sea\",sugar'.",
         show_default="those of the run",
@@ -195,5 +189,5 @@ def _user_cache() -> Path:
     return Path.home() / ".cache"
 
 
-Out = Annotated[Path, typer.Option(help="Folder for the run; must not exist.")]
-Run = Annotated[Path, typer.Argument(help="Folder that 'sharpzo fit' wrote.", metavar="RUN")]
+Out = Annotated[Path, Option(help="Folder for the run; must not exist.")]
+Run = Annotated[Path, Argument(help="Folder that 'sharpzo fit' wrote.", metavar="RUN")]

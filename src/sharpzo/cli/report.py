@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from sharpzo.cli import options
 
@@ -14,24 +14,21 @@ from sharpzo.cli import options
 def report(
     run: Annotated[
         Path,
-        typer.Argument(
-            help="Folder that 'sharpzo fit' or 'sharpzo bench' wrote.", metavar="RUN|BENCH"
-        ),
+        Argument(help="Folder that 'sharpzo fit' or 'sharpzo bench' wrote.", metavar="RUN|BENCH"),
     ],
     data: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             help="The photos that the run was made with: classes, mistakes, landscape.",
             show_default="those of the demo, if it was made with them",
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="HTML file to write.", show_default="report.html in the run's folder"),
+        Option(help="HTML file to write.", show_default="report.html in the run's folder"),
     ] = None,
     landscape: Annotated[
-        bool,
-        typer.Option(help="Compute the loss around the solution: 441 forwards a surface."),
+        bool, Option(help="Compute the loss around the solution: 441 forwards a surface.")
     ] = True,
     labels: options.Labels = None,
     dataset: options.Dataset = None,
