@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -27,7 +27,7 @@ CANDIDATES = 40  # the usual population
 OVERHEAD = 4.0  # seconds of a cell beside its forwards: a process, two graphs, reading features
 
 
-@dataclass
+@dataclass(frozen=True)
 class Outcome:
     """Tables of all that is done. ``failed``: cell -> why; ``notes``: what was left out and why."""
 
@@ -58,7 +58,6 @@ def run_bench(
     An interrupt stops the engine and still leaves tables of what is done.
     """
     failed: list[tuple[Cell, str]] = []
-    computed = 0
     results.make()
     results.write_about(about)
     todo = missing(about.cells, results)
@@ -67,16 +66,12 @@ def run_bench(
             error = answer.get("error")
             if error is None:
                 results.write(cell.key, answer)
-                computed += 1
             else:
                 failed.append((cell, error))
             ended(cell, error)
-    except KeyboardInterrupt:
-        write_outcome(about, results)
-        raise
-    outcome = write_outcome(about, results)
-    outcome.computed, outcome.failed = computed, failed
-    return outcome
+    finally:
+        outcome = write_outcome(about, results)
+    return replace(outcome, computed=len(todo) - len(failed), failed=failed)
 
 
 def write_outcome(about: About, results: Results) -> Outcome:
