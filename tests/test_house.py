@@ -25,7 +25,7 @@ LAYERS = [
     {"data"},
     {"artifact"},
     {"journal", "record"},
-    {"budget", "lbfgs", "metrics", "settings", "memory", "process", "rng"},
+    {"budget", "descent", "metrics", "settings", "memory", "process", "rng"},
     {"detour"},
     {"types"},
     {"errors", "wording"},

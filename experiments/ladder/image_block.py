@@ -33,7 +33,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as f
 
 from sharpzo.data.photo import Photo
-from sharpzo.lbfgs import minimise
+from sharpzo.descent import minimise
 from sharpzo.methods.ladder import LadderSettings, fit_ladder
 from sharpzo.metrics import accuracy, softmax
 from sharpzo.towers.checkpoint import Checkpoint, resolve

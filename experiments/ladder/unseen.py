@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from sharpzo.lbfgs import minimise
+from sharpzo.descent import minimise
 from sharpzo.methods.choose import choose
 from sharpzo.methods.projection import ProjectionSettings, fit_projection
 from sharpzo.metrics import accuracy, normalise, softmax

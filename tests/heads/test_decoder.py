@@ -8,8 +8,18 @@ import pytest
 from sharpzo.detour import detours
 from sharpzo.errors import ArtifactError, InputError
 from sharpzo.linear import LinearHead
-from sharpzo.methods.decoder import Moments, decode, gelu, initial, resize, shapes, unflatten
-from sharpzo.methods.prompted import Coordinator, PromptedHead, add_prompts
+from sharpzo.methods.decoder import (
+    Coordinator,
+    Moments,
+    PromptedHead,
+    add_prompts,
+    decode,
+    gelu,
+    initial,
+    resize,
+    shapes,
+    unflatten,
+)
 from sharpzo.types import Features
 
 torch = pytest.importorskip("torch")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sharpzo.methods.descent import Adam, Sgd, cosine
+from sharpzo.descent import Adam, Sgd, cosine
 
 torch = pytest.importorskip("torch")
 

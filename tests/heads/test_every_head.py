@@ -9,8 +9,7 @@ from fakes import FakeTower, make_features
 from sharpzo.data.layouts import IMAGENET_TEMPLATES
 from sharpzo.errors import InputError
 from sharpzo.methods import Images, Task, find, fit
-from sharpzo.methods.photos import mean_views
-from sharpzo.methods.text import read_text, record_templates, recorded_templates
+from sharpzo.methods.cached import mean_views, read_text, record_templates, recorded_templates
 from sharpzo.methods.tip_adapter import TipFSettings
 from sharpzo.metrics import accuracy, normalise
 from sharpzo.rng import generator

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakes import FakeTower, make_features
+from sharpzo.descent import minimise
 from sharpzo.errors import ArtifactError
-from sharpzo.lbfgs import minimise
 from sharpzo.linear import LinearHead
 from sharpzo.methods.linear_probe import LinearProbeSettings, fit_linear_probe
 from sharpzo.methods.projection import ProjectionSettings, fit_projection

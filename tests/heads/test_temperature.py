@@ -7,8 +7,8 @@ import pytest
 
 from sharpzo.data.demo import CLASS_NAMES
 from sharpzo.methods import ladder
+from sharpzo.methods.choose import centre, choose_temperature, spread
 from sharpzo.methods.ladder import LadderSettings, fit_ladder
-from sharpzo.methods.temperature import centre, choose_temperature, spread
 from sharpzo.metrics import normalise, softmax
 from sharpzo.types import Features
 

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field, replace
 
 from sharpzo.budget import Budget
 from sharpzo.errors import InputError
-from sharpzo.methods.decoder import PARAMETERS, initial
+from sharpzo.methods.decoder import PARAMETERS, Coordinator, PromptedHead, initial
 from sharpzo.methods.pixels import PixelObjective
-from sharpzo.methods.prompted import Coordinator, PromptedHead
 from sharpzo.methods.registry import Fit, Images, Task, own_views, register
 from sharpzo.methods.searching import SearchingSettings, SearchMethod, search_until_spent
 from sharpzo.methods.zero_shot import zero_shot_head

@@ -1,16 +1,20 @@
-"""What the published heads on cached features have in common: settings, checks, sums by class."""
+"""What heads on cached features have in common: settings, text and photos as they ask for them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
 import numpy as np
 from msgspec import Meta
 
+from sharpzo.data.layouts import IMAGENET_TEMPLATES
 from sharpzo.errors import InputError
+from sharpzo.methods.registry import Task
+from sharpzo.metrics import normalise
 from sharpzo.settings import NotNegative, ViewSettings
-from sharpzo.types import Array, Features
+from sharpzo.types import Array, Features, TextTower
 
 Templates = Literal["run", "ensemble", "both"]
 TEMPLATES: tuple[Templates, ...] = get_args(Templates)
@@ -59,6 +63,70 @@ def class_means(values: Array, labels: Array, n_classes: int) -> tuple[Array, Ar
     sums = np.zeros((n_classes, *values.shape[1:]))
     np.add.at(sums, labels, values)
     return sums / np.maximum(counts, 1).reshape(-1, *([1] * (values.ndim - 1))), counts
+
+
+@dataclass(frozen=True, eq=False)
+class Text:
+    """Features (K, D) of the class names, and how many forwards they cost: one a template."""
+
+    features: Array
+    forwards: int
+
+
+def read_text(tower: TextTower, templates: str = "run", *, raw: bool = False) -> Text:
+    """Read the class names in the run's template ("run"), in `IMAGENET_TEMPLATES`, or in "both".
+
+    The features of each template are normalised, averaged and normalised again; ``raw``: they are
+    averaged as the tower gives them.
+    """
+    read = [] if templates == "ensemble" else [tower.forward(tower.start[None])[0]]
+    for template in () if templates == "run" else IMAGENET_TEMPLATES:
+        other = tower.variant(template=template)
+        read.append(other.forward(other.start[None])[0])
+        other.close()
+    if raw:
+        return Text(np.mean(read, axis=0), len(read))
+    unit = [normalise(features) for features in read]
+    return Text(unit[0] if len(unit) == 1 else normalise(np.mean(unit, axis=0)), len(read))
+
+
+def record_templates(templates: str) -> dict[str, Array]:
+    """The choice as an array for the artefact, so that other names are read in the same way."""
+    return {"templates": np.array([TEMPLATES.index(templates)], np.uint8)}
+
+
+def recorded_templates(arrays: Mapping[str, Array]) -> str:
+    """The choice that an artefact recorded; without a record the run's template."""
+    return TEMPLATES[int(arrays["templates"][0])] if "templates" in arrays else TEMPLATES[0]
+
+
+def every_view(task: Task) -> Features:
+    """All augmented views, each a sample of its own; without views the photos."""
+    return task.train if task.views is None else task.views
+
+
+def image_passes(task: Task) -> int:
+    """Passes of the image tower beyond the one a photo: the views."""
+    return 0 if task.views is None else len(task.views)
+
+
+def image_projection(task: Task) -> Array:
+    """The matrix (D, S) that makes features of states, read from the checkpoint."""
+    if task.images is None:
+        raise InputError("this task comes without its image tower; give the task its images")
+    return task.images.open_tower().projection
+
+
+def mean_views(task: Task, many: int = 0) -> Array:
+    """Unit rows (N, D): the photos' features, or the mean of their first ``many`` views (0: all).
+
+    Raw features are averaged, so that a view counts by the length of its feature.
+    """
+    if task.views is None:
+        return task.train.vectors
+    states = states_of(task.views)
+    states = states.reshape(-1, len(task.train), states.shape[1])
+    return normalise(states[: many or None].mean(axis=0) @ image_projection(task).T)
 
 
 def states_of(photos: Features) -> Array:

@@ -22,12 +22,10 @@ from typing import Literal
 
 import numpy as np
 
+from sharpzo.descent import Sgd, cosine
 from sharpzo.linear import LinearHead
-from sharpzo.methods.cached import CachedSettings, class_means
-from sharpzo.methods.descent import Sgd, cosine
-from sharpzo.methods.photos import image_passes
+from sharpzo.methods.cached import CachedSettings, class_means, image_passes, read_text
 from sharpzo.methods.registry import Fit, Method, Task, own_views, register
-from sharpzo.methods.text import read_text
 from sharpzo.metrics import loss_and_error, normalise, softmax, through_norm
 from sharpzo.rng import generator
 from sharpzo.settings import Count, Decay, Positive

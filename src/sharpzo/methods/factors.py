@@ -22,10 +22,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from sharpzo.descent import Adam, minimise
 from sharpzo.detour import Sight, digest_of
-from sharpzo.lbfgs import minimise
 from sharpzo.linear import keep, take
-from sharpzo.methods.descent import Adam
 from sharpzo.methods.last_block import Seen, forward, gradient
 from sharpzo.metrics import loss_and_error, normalise, through_norm
 from sharpzo.rng import generator

@@ -22,11 +22,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from sharpzo.linear import LinearHead
-from sharpzo.methods.cached import CachedSettings, Grid, class_means, logspace
+from sharpzo.methods.cached import (
+    CachedSettings,
+    Grid,
+    class_means,
+    every_view,
+    image_passes,
+    logspace,
+    read_text,
+)
 from sharpzo.methods.choose import choose
-from sharpzo.methods.photos import every_view, image_passes
 from sharpzo.methods.registry import Fit, Method, Task, own_views, register
-from sharpzo.methods.text import read_text
 from sharpzo.settings import Count, NotNegative
 from sharpzo.types import Array, Features, Reason
 

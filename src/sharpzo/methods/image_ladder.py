@@ -22,12 +22,11 @@ from sharpzo.detour import vectors_by
 from sharpzo.errors import InputError
 from sharpzo.linear import LinearHead, keep, take
 from sharpzo.methods import ladder
-from sharpzo.methods.cached import Penalty
+from sharpzo.methods.cached import Penalty, read_text
 from sharpzo.methods.factors import Factors, tune
 from sharpzo.methods.ladder import Ladder, LadderSettings, fit_ladder, line
 from sharpzo.methods.last_block import Seen
 from sharpzo.methods.registry import Fit, Method, Task, register
-from sharpzo.methods.text import read_text
 from sharpzo.metrics import accuracy, cross_entropy, normalise
 from sharpzo.settings import Count, NotNegative, Positive
 from sharpzo.types import Array, Features, Head, ImageTower, Reason, TextTower

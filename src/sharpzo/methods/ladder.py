@@ -36,11 +36,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from sharpzo.linear import LinearHead, keep, take
-from sharpzo.methods.cached import Penalty, PenaltyGrid, logspace
+from sharpzo.methods.cached import Penalty, PenaltyGrid, Text, logspace, read_text
+from sharpzo.methods.choose import centre, choose_temperature, spread
 from sharpzo.methods.gda import gaussian
 from sharpzo.methods.registry import Fit, Method, Task, register
-from sharpzo.methods.temperature import centre, choose_temperature, spread
-from sharpzo.methods.text import Text, read_text
 from sharpzo.settings import NotNegative, Positive, Settings
 from sharpzo.types import Array, Features, Reason, TextTower
 

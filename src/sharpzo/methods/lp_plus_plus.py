@@ -24,13 +24,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from sharpzo.descent import Sgd
 from sharpzo.linear import LinearHead
-from sharpzo.methods.cached import CachedSettings, class_means
+from sharpzo.methods.cached import CachedSettings, class_means, every_view, image_passes, read_text
 from sharpzo.methods.choose import rank
-from sharpzo.methods.descent import Sgd
-from sharpzo.methods.photos import every_view, image_passes
 from sharpzo.methods.registry import Fit, Method, Task, own_views, register
-from sharpzo.methods.text import read_text
 from sharpzo.metrics import loss_and_error
 from sharpzo.rng import generator
 from sharpzo.settings import Count, Decay

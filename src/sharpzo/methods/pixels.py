@@ -6,8 +6,14 @@ import numpy as np
 
 from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.linear import LinearHead
-from sharpzo.methods.decoder import PARAMETERS, Moments, decode
-from sharpzo.methods.prompted import Coordinator, PromptedHead, add_prompts
+from sharpzo.methods.decoder import (
+    PARAMETERS,
+    Coordinator,
+    Moments,
+    PromptedHead,
+    add_prompts,
+    decode,
+)
 from sharpzo.metrics import accuracy, cross_entropy, normalise
 from sharpzo.objective import minibatch
 from sharpzo.types import Array, Features, ImageTower, Judged

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sharpzo.lbfgs import minimise
+from sharpzo.descent import minimise
 from sharpzo.linear import LinearHead
 from sharpzo.methods.cached import Grid, logspace
 from sharpzo.methods.choose import choose_penalty

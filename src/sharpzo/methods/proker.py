@@ -20,12 +20,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sharpzo.methods.cached import CachedSettings, Penalty, PenaltyGrid, logspace
+from sharpzo.methods.cached import (
+    CachedSettings,
+    Penalty,
+    PenaltyGrid,
+    every_view,
+    image_passes,
+    logspace,
+    read_text,
+)
 from sharpzo.methods.choose import choose
 from sharpzo.methods.kernel import KernelHead, kernel
-from sharpzo.methods.photos import every_view, image_passes
 from sharpzo.methods.registry import Fit, Method, Task, own_views, register
-from sharpzo.methods.text import read_text
 from sharpzo.types import Array, Features, Reason
 
 

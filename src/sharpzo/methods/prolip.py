@@ -17,13 +17,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from sharpzo.descent import Adam, cosine
 from sharpzo.linear import keep, take
-from sharpzo.methods.cached import CachedSettings, states_of
+from sharpzo.methods.cached import (
+    CachedSettings,
+    image_passes,
+    image_projection,
+    read_text,
+    record_templates,
+    recorded_templates,
+    states_of,
+)
 from sharpzo.methods.choose import choose
-from sharpzo.methods.descent import Adam, cosine
-from sharpzo.methods.photos import image_passes, image_projection
 from sharpzo.methods.registry import Fit, Method, Task, own_views, register
-from sharpzo.methods.text import read_text, record_templates, recorded_templates
 from sharpzo.metrics import loss_and_error, normalise, through_norm
 from sharpzo.settings import Count, CountOrZero, NotNegative, Positive
 from sharpzo.types import Array, Features, Reason, TextTower

@@ -19,14 +19,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from sharpzo.descent import Adam, cosine
 from sharpzo.errors import InputError
-from sharpzo.methods.cached import CachedSettings, Grid, logspace
+from sharpzo.methods.cached import (
+    CachedSettings,
+    Grid,
+    image_passes,
+    logspace,
+    mean_views,
+    read_text,
+)
 from sharpzo.methods.choose import choose, rank
-from sharpzo.methods.descent import Adam, cosine
 from sharpzo.methods.kernel import KernelHead, kernel
-from sharpzo.methods.photos import image_passes, mean_views
 from sharpzo.methods.registry import Fit, Method, Task, own_views, register
-from sharpzo.methods.text import read_text
 from sharpzo.metrics import loss_and_error
 from sharpzo.rng import generator
 from sharpzo.settings import Count, CountOrZero, NotNegative, Positive

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sharpzo.linear import LinearHead
-from sharpzo.methods.cached import Templates
+from sharpzo.methods.cached import Templates, read_text, record_templates, recorded_templates
 from sharpzo.methods.registry import Fit, Method, Task, register
-from sharpzo.methods.text import read_text, record_templates, recorded_templates
 from sharpzo.settings import Settings
 from sharpzo.types import Array, Reason, TextTower
 

@@ -20,8 +20,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from sharpzo.descent import minimise
 from sharpzo.errors import InputError
-from sharpzo.lbfgs import minimise
 from sharpzo.optim.checks import at_least, checked_vector
 from sharpzo.optim.estimate import frame
 from sharpzo.optim.gauss_newton_settings import NUMBERS, GaussNewtonSettings
