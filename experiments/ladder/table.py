@@ -1,4 +1,4 @@
-"""The tables of docs/how-to-choose.md from the results beside this file.
+"""The tables of docs/closed-forms.md from the results beside this file.
 
 python experiments/ladder/table.py            # on standard output
 python experiments/ladder/table.py --write    # into the page, between its markers
@@ -17,7 +17,7 @@ from typing import Any
 from sharpzo.bench.statistics import interval
 
 HERE = Path(__file__).parent
-PAGE = HERE.parents[1] / "docs" / "how-to-choose.md"
+PAGE = HERE.parents[1] / "docs" / "closed-forms.md"
 SHOTS = (1, 2, 4, 8, 16)
 BOTH = ("plain", "tuned")  # ladder+gda, ladder+image
 Line = dict[str, Any]

@@ -2,7 +2,7 @@
 
     python experiments/shift/run.py --data DATASETS
     python experiments/shift/run.py --data DATASETS --datasets demo
-    python experiments/shift/run.py --table        # --write: into docs/how-to-choose.md
+    python experiments/shift/run.py --table        # --write: into docs/shift.md
 
 16 shots, the embedded model, searches of 5,000 forwards, seeds 1 to 3. A method is tuned once a
 seed, on clean photos, and judged on the same test photos clean and under each of ``SHIFTS``: of
@@ -49,7 +49,7 @@ from sharpzo.towers.features import encode
 from sharpzo.types import Array
 
 OUT = Path(__file__).parent / "results.jsonl"
-PAGE = Path(__file__).parents[2] / "docs" / "how-to-choose.md"
+PAGE = Path(__file__).parents[2] / "docs" / "shift.md"
 SEEDS = (1, 2, 3)
 MOST = 2000  # test photos of a data set
 FORWARDS = 5000
