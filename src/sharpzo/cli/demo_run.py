@@ -6,7 +6,6 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,33 +15,12 @@ from sharpzo.cli import options
 
 if TYPE_CHECKING:
     from sharpzo.cli.progress import Display
-    from sharpzo.cli.screen import Screen
     from sharpzo.data.dataset import Dataset
-    from sharpzo.fitting import Fitted, Fitter, Row
+    from sharpzo.fitting import Fitted, Fitter
 
 SHOWN = ("sharpzo", "fgn-csc", options.DEFAULT)
 # Of each search: equal for all, and together below 90 seconds on a slow machine, too.
 FORWARDS, SECONDS = 5000, 40.0
-
-
-@dataclass(frozen=True, eq=False)
-class Measured:
-    """A fit, and the most memory in MB of this process while it lasted (``alone``), or so far."""
-
-    fitted: Fitted
-    peak_mb: float | None
-    alone: bool
-
-    @property
-    def name(self) -> str:
-        """Of the method."""
-        return self.fitted.method.name
-
-    @property
-    def rank(self) -> tuple[float, int]:
-        """The higher the better: accuracy on validation photos, then fewer forwards."""
-        fit = self.fitted.fit
-        return fit.validation_accuracy or 0.0, -fit.forwards
 
 
 def demo(
@@ -73,12 +51,14 @@ def demo(
     """
     from sharpzo import artifact
     from sharpzo.budget import Budget
-    from sharpzo.cli.fit import report_of, run_folder
+    from sharpzo.cli.fit import peak_of, report_of, run_folder, show_rows
     from sharpzo.cli.progress import Display
     from sharpzo.cli.screen import Screen
     from sharpzo.data.demo import load_demo
     from sharpzo.fitting import Fitter
     from sharpzo.journal import Journal
+    from sharpzo.types import Reason
+    from sharpzo.wording import quoted
 
     budget = Budget(FORWARDS, SECONDS) if budget_forwards is None else Budget(budget_forwards)
     kept = options.feature_cache(cache, no_cache)
@@ -92,22 +72,62 @@ def demo(
     photos = load_demo(seed)
     with run_folder(out or _free("sharpzo-demo")) as folder:
         with Display(silent=as_json) as display:
-            measured = _fit(fitters, photos, display)
-            best = max(measured[1:] or measured, key=lambda one: one.rank)
-            rows = _rows(measured, best, photos, display)
-        report = report_of(best.fitted, limit, folder, rows)
+            fitted, peaks, alone = _fit(fitters, photos, display)
+            best = max(fitted[1:] or fitted, key=_rank)
+            others = [one for one in fitted[1:] if one is not best]
+            rows = best.measure({"test": photos.test}, others, display.encoding)
+        names = [one.method.name for one in fitted]
+        rows.sort(key=lambda row: names.index(row["method"]))
+        for row, one, most in zip(rows, fitted, peaks, strict=True):
+            row |= {"seconds": one.fit.seconds, "peak_memory_mb": most}
+        report = report_of(best, limit, folder, rows)
         with Journal(folder / artifact.HISTORY) as journal:
-            for step in best.fitted.history:
+            for step in best.history:
                 journal.append(step)
-        best.fitted.write(folder)
+        best.write(folder)
     if as_json:
         print(json.dumps(report))
-    else:
-        _show(Screen(), photos, measured, best, rows, folder, limit)
+        return
+    screen = Screen()
+    title = (
+        f"Accuracy on {len(photos.test or ()):,} test and {len(photos.val or ()):,} validation "
+        "photos; what tuning took"
+    )
+    show_rows(screen, title, rows, {"test": "test", "validation": "validation"})
+    if not alone:
+        screen.say("Memory is that of the process so far: this system does not count it anew.")
+    memory = best.record["peak_memory_mb"]
+    screen.say(peak_of(memory, limit, "Peak memory, with the encoding of the photos"))
+    for one in fitted:
+        if one.fit.reason is Reason.SECONDS:
+            screen.say(
+                f"{one.method.name} was stopped after the demo's {SECONDS:.0f} seconds; "
+                "--budget-forwards N lets it go on."
+            )
+    name, run = _own_name(), quoted(folder)
+    for line in (
+        f"The best on the validation photos is {best.method.name}; its run is in {run}. Use it:",
+        f"  {name} predict {run} PHOTO.jpg",
+        "Your own photos, in one folder per class:",
+        f"  {name} fit PHOTOS --out my-run",
+        f"  {name} predict my-run NEW-PHOTO.jpg",
+    ):
+        screen.say(line)
 
 
-def _fit(fitters: Sequence[Fitter], photos: Dataset, display: Display) -> list[Measured]:
-    """Encode the photos once, then fit method by method, each from as little memory as can be."""
+def _rank(one: Fitted) -> tuple[float, int]:
+    """The higher the better: accuracy on validation photos, then fewer forwards."""
+    return one.fit.validation_accuracy or 0.0, -one.fit.forwards
+
+
+def _fit(
+    fitters: Sequence[Fitter], photos: Dataset, display: Display
+) -> tuple[list[Fitted], list[float | None], bool]:
+    """Encode the photos once, then fit method by method, each from as little memory as can be.
+
+    Beside the fits: the most memory in MB while each lasted, or so far where the system cannot
+    count it anew (False).
+    """
     from sharpzo.memory import MB, peak, trim, watch_anew
 
     display.console.say(
@@ -117,67 +137,17 @@ def _fit(fitters: Sequence[Fitter], photos: Dataset, display: Display) -> list[M
     for one in fitters:
         display.console.say(f"  {one.method.name:<10}  {one.method.summary}")
     features = fitters[0].fit(photos, progress=display.encoding).features
-    measured = []
+    fitted: list[Fitted] = []
+    peaks: list[float | None] = []
+    alone = True
     for one in fitters:
         trim()
-        alone = watch_anew()
-        fitted = one.fit(
-            photos,
-            encoded=features,
-            listen=display.search(one.method.name, one.budget),
-            warn=display.warn,
-        )
+        alone = watch_anew() and alone
+        show = display.search(one.method.name, one.budget)
+        fitted.append(one.fit(photos, encoded=features, listen=show, warn=display.warn))
         most = peak()
-        measured.append(Measured(fitted, None if most is None else most / MB, alone))
-    return measured
-
-
-def _rows(
-    measured: Sequence[Measured], best: Measured, photos: Dataset, display: Display
-) -> list[Row]:
-    """A row per method in the order of the table; the test photos are read here."""
-    others = [one.fitted for one in measured[1:] if one is not best]
-    rows = best.fitted.measure({"test": photos.test}, others, display.encoding)
-    order = {one.name: one for one in measured}
-    rows.sort(key=lambda row: list(order).index(row["method"]))
-    for row in rows:
-        one = order[row["method"]]
-        row |= {"seconds": one.fitted.fit.seconds, "peak_memory_mb": one.peak_mb}
-    return rows
-
-
-def _show(
-    screen: Screen, photos: Dataset, measured: Sequence[Measured], best: Measured,
-    rows: Sequence[Row], folder: Path, limit: int | None,
-) -> None:  # fmt: skip
-    from sharpzo.cli.fit import peak_of, show_rows
-    from sharpzo.types import Reason
-    from sharpzo.wording import quoted
-
-    title = (
-        f"Accuracy on {len(photos.test or ()):,} test and {len(photos.val or ()):,} validation "
-        "photos; what tuning took"
-    )
-    show_rows(screen, title, rows, {"test": "test", "validation": "validation"})
-    if not all(one.alone for one in measured):
-        screen.say("Memory is that of the process so far: this system does not count it anew.")
-    memory = best.fitted.record["peak_memory_mb"]
-    screen.say(peak_of(memory, limit, "Peak memory, with the encoding of the photos"))
-    for one in measured:
-        if one.fitted.fit.reason is Reason.SECONDS:
-            screen.say(
-                f"{one.name} was stopped after the demo's {SECONDS:.0f} seconds; "
-                "--budget-forwards N lets it go on."
-            )
-    name, run = _own_name(), quoted(folder)
-    for line in (
-        f"The best on the validation photos is {best.name}; its run is in {run}. Use it:",
-        f"  {name} predict {run} PHOTO.jpg",
-        "Your own photos, in one folder per class:",
-        f"  {name} fit PHOTOS --out my-run",
-        f"  {name} predict my-run NEW-PHOTO.jpg",
-    ):
-        screen.say(line)
+        peaks.append(None if most is None else most / MB)
+    return fitted, peaks, alone
 
 
 def _own_name() -> str:
