@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from contextlib import closing
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -199,7 +200,7 @@ def test_what_is_refused(models):
     bare = OnnxTextTower(checkpoint, ["cat"], "{}")
     with pytest.raises(InputError, match="0 context tokens"):
         bare.jvp(bare.start, np.zeros((1, 0, 32), np.float32))
-    text = dataclasses.replace(checkpoint.text, causal=False)
+    text = msgspec.structs.replace(checkpoint.text, causal=False)
     with pytest.raises(CheckpointError, match="bidirectional"):
         build_tangent(dataclasses.replace(checkpoint, text=text), layout(checkpoint, ["cat"]))
     tower.jvp(context, directions)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from contextlib import closing
 
+import msgspec
 import numpy as np
 import pytest
 from random_models import relative, text_features
@@ -242,7 +243,7 @@ def test_closed_tower(models):
 
 def test_bidirectional_tower_is_refused(models):
     checkpoint = Checkpoint.open(models["dual"][0])
-    text = dataclasses.replace(checkpoint.text, causal=False)
+    text = msgspec.structs.replace(checkpoint.text, causal=False)
     with pytest.raises(CheckpointError, match="bidirectional"):
         build_text(dataclasses.replace(checkpoint, text=text), layout(checkpoint, ["cat"]))
 
@@ -269,7 +270,7 @@ def test_unusable_names_and_templates(models, names, template, message):
 def test_wrong_pooling_rule_is_refused(models):
     """Another eos_token_id than the tokenizer's would take the feature at SOS."""
     checkpoint = Checkpoint.open(models["dual"][0])
-    text = dataclasses.replace(checkpoint.text, eos_id=7)
+    text = msgspec.structs.replace(checkpoint.text, eos_id=7)
     with pytest.raises(CheckpointError, match="eos_token_id"):
         layout(dataclasses.replace(checkpoint, text=text), ["cat"])
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 
+import msgspec
 import pytest
 
 from sharpzo.errors import CheckpointError
@@ -89,7 +90,7 @@ def test_missing_and_damaged_files(models, tmp_path):
 
 def test_vocabulary_larger_than_the_tower(models):
     checkpoint = Checkpoint.open(models["clip-quick"][0])
-    text = dataclasses.replace(checkpoint.text, vocabulary=100)
+    text = msgspec.structs.replace(checkpoint.text, vocabulary=100)
     with pytest.raises(CheckpointError, match="vocabulary of 100"):
         Tokenizer.open(dataclasses.replace(checkpoint, text=text))
 

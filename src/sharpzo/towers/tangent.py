@@ -27,8 +27,6 @@ from sharpzo.towers.precision import Precision
 from sharpzo.towers.prompts import Prompts
 from sharpzo.towers.text import write_text
 
-Attributes = dict[str, Any]
-
 
 def build_tangent(
     checkpoint: Checkpoint, prompts: Prompts, precision: Precision = "float32"
@@ -65,6 +63,16 @@ def check_moves(prompts: Prompts) -> None:
             "there are 0 context tokens, so nothing to differentiate by; give a template with "
             "words before the class name, or n_context of 1 or more"
         )
+
+
+@dataclass(frozen=True)
+class _Node:
+    """A node of the primal, by its kind and the names of its values."""
+
+    kind: str
+    inputs: Sequence[str]
+    outputs: Sequence[str]
+    attributes: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -105,7 +113,8 @@ class TangentBuilder(Builder):
         if moving:
             if kind not in _RULES:
                 raise EngineError(f"there is no rule for the derivative of {kind}")
-            self._tangents[outputs[0]] = _RULES[kind](self, inputs, outputs, attributes)
+            node = _Node(kind, inputs, outputs, attributes)
+            self._tangents[outputs[0]] = _RULES[kind](self, node)
         return outputs
 
     def settle(self, value: str) -> str:
@@ -145,6 +154,15 @@ class TangentBuilder(Builder):
             self._tangents[value] = kept = _Tangent(self.gather(product, value))
         return kept.base
 
+    def scaled(self, value: str, slope: str) -> _Tangent:
+        """Return the tangent of a value times a slope of the primal's shape, not multiplied out."""
+        kept = self._tangents[value]
+        return _Tangent(kept.base, self.node("Mul", kept.factor, slope) if kept.factor else slope)
+
+    def sum(self, terms: Sequence[str]) -> str:
+        """Return the sum of one or two values."""
+        return terms[0] if len(terms) == 1 else self.node("Add", *terms)
+
     def zeros(self, value: str) -> str:
         """Return the tangent of a value that has none."""
         batch = self.node("Shape", self._directions, start=0, end=1)
@@ -164,68 +182,51 @@ class TangentBuilder(Builder):
         return self.node("Concat", self.constant([-1]), shape, axis=0)
 
 
-Rule = Callable[[TangentBuilder, Sequence[str], Sequence[str], Attributes], _Tangent]
+Rule = Callable[[TangentBuilder, _Node], _Tangent]
 
 
-def _structural(kind: str) -> Rule:
+def _structural(build: TangentBuilder, node: _Node) -> _Tangent:
     """The same node on the tangent: it moves numbers and knows nothing of the batch."""
-
-    def rule(
-        build: TangentBuilder, inputs: Sequence[str], outputs: Sequence[str], how: Attributes
-    ) -> _Tangent:
-        return _Tangent(build.node(kind, build.tangent(inputs[0]), *inputs[1:], **how))
-
-    return rule
+    moved, others = build.tangent(node.inputs[0]), node.inputs[1:]
+    return _Tangent(build.node(node.kind, moved, *others, **node.attributes))
 
 
-def _gemm(
-    build: TangentBuilder, inputs: Sequence[str], outputs: Sequence[str], how: Attributes
-) -> _Tangent:
-    return _Tangent(build.node("Gemm", build.tangent(inputs[0]), inputs[1], **how))
+def _gemm(build: TangentBuilder, node: _Node) -> _Tangent:
+    moved = build.tangent(node.inputs[0])
+    return _Tangent(build.node("Gemm", moved, node.inputs[1], **node.attributes))  # without bias
 
 
-def _add(
-    build: TangentBuilder, inputs: Sequence[str], outputs: Sequence[str], how: Attributes
-) -> _Tangent:
-    parts = [build.tangent(x) for x in inputs if build.moves(x)]
-    return _Tangent(parts[0] if len(parts) == 1 else build.node("Add", *parts))
+def _add(build: TangentBuilder, node: _Node) -> _Tangent:
+    return _Tangent(build.sum([build.tangent(x) for x in node.inputs if build.moves(x)]))
 
 
-def _concat(
-    build: TangentBuilder, inputs: Sequence[str], outputs: Sequence[str], how: Attributes
-) -> _Tangent:
-    parts = [build.tangent(x) if build.moves(x) else build.zeros(x) for x in inputs]
-    return _Tangent(build.node("Concat", *parts, **how))
+def _concat(build: TangentBuilder, node: _Node) -> _Tangent:
+    parts = [build.tangent(x) if build.moves(x) else build.zeros(x) for x in node.inputs]
+    return _Tangent(build.node("Concat", *parts, **node.attributes))
 
 
-def _matmul(
-    build: TangentBuilder, inputs: Sequence[str], outputs: Sequence[str], how: Attributes
-) -> _Tangent:
-    left, right = inputs
+def _matmul(build: TangentBuilder, node: _Node) -> _Tangent:
+    left, right = node.inputs
     parts = []
     if build.moves(left):
         parts.append(build.node("MatMul", build.tangent(left), right))
     if build.moves(right):
         parts.append(build.node("MatMul", left, build.tangent(right)))
-    return _Tangent(parts[0] if len(parts) == 1 else build.node("Add", *parts))
+    return _Tangent(build.sum(parts))
 
 
-def _softmax(
-    build: TangentBuilder, inputs: Sequence[str], outputs: Sequence[str], how: Attributes
-) -> _Tangent:
+def _softmax(build: TangentBuilder, node: _Node) -> _Tangent:
     """w (ds - sum w ds); where a mask makes w zero, ds does not matter."""
-    weights, axis = outputs[0], build.constant([-1])
-    moved = build.node("Mul", weights, build.tangent(inputs[0]))
+    weights, axis = node.outputs[0], build.constant([-1])
+    moved = build.node("Mul", weights, build.tangent(node.inputs[0]))
     total = build.node("ReduceSum", moved, axis, keepdims=1)
     return _Tangent(build.node("Sub", moved, build.node("Mul", weights, total)))
 
 
-def _layer_norm(
-    build: TangentBuilder, inputs: Sequence[str], outputs: Sequence[str], how: Attributes
-) -> _Tangent:
+def _layer_norm(build: TangentBuilder, node: _Node) -> _Tangent:
     """gain / deviation * (dx - mean dx - z mean(z dx)) with z = (x - mean x) / deviation."""
-    x, gain = inputs[:2]
-    _, mean, inverse = outputs
+    x, gain = node.inputs[:2]
+    _, mean, inverse = node.outputs
     z = build.node("Mul", build.node("Sub", x, mean), inverse)
     scale = build.node("Mul", inverse, gain)
     turn = build.node("Mul", z, scale)
@@ -236,26 +237,9 @@ def _layer_norm(
     return _Tangent(build.gather(build.node("Sub", left, build.node("Mul", along, turn)), x))
 
 
-def _elementwise(slope: Callable[[TangentBuilder, str, str], str]) -> Rule:
-    """f'(x) dx, not multiplied out; ``slope`` writes f' from x and f(x)."""
-
-    def rule(
-        build: TangentBuilder, inputs: Sequence[str], outputs: Sequence[str], how: Attributes
-    ) -> _Tangent:
-        kept, factor = build.lazy(inputs[0]), slope(build, inputs[0], outputs[0])
-        if kept.factor:
-            factor = build.node("Mul", kept.factor, factor)
-        return _Tangent(kept.base, factor)
-
-    return rule
-
-
-def _sigmoid_slope(build: TangentBuilder, x: str, y: str) -> str:
-    return build.node("Mul", y, build.node("Sub", build.constant(np.float32(1)), y))
-
-
-def _gelu_slope(build: TangentBuilder, x: str, y: str) -> str:
-    """Phi(x) + x phi(x) of the normal distribution."""
+def _gelu(build: TangentBuilder, node: _Node) -> _Tangent:
+    """Phi(x) + x phi(x) of the normal distribution, times dx."""
+    x = node.inputs[0]
 
     def times(left: str, right: float) -> str:
         return build.node("Mul", left, build.constant(np.float32(right)))
@@ -263,34 +247,41 @@ def _gelu_slope(build: TangentBuilder, x: str, y: str) -> str:
     half = build.constant(np.float32(0.5))
     below = build.node("Add", times(build.node("Erf", times(x, 1 / sqrt(2))), 0.5), half)
     bell = build.node("Exp", times(build.node("Mul", x, x), -0.5))
-    return build.node("Add", below, build.node("Mul", times(x, 1 / sqrt(2 * pi)), bell))
+    slope = build.node("Add", below, build.node("Mul", times(x, 1 / sqrt(2 * pi)), bell))
+    return build.scaled(x, slope)
 
 
-def _mul(
-    build: TangentBuilder, inputs: Sequence[str], outputs: Sequence[str], how: Attributes
-) -> _Tangent:
+def _sigmoid(build: TangentBuilder, node: _Node) -> _Tangent:
+    """y (1 - y) dx of y = sigmoid(x)."""
+    y = node.outputs[0]
+    slope = build.node("Mul", y, build.node("Sub", build.constant(np.float32(1)), y))
+    return build.scaled(node.inputs[0], slope)
+
+
+def _mul(build: TangentBuilder, node: _Node) -> _Tangent:
     """The product rule for factors whose tangents have one base, as in x * sigmoid(c x)."""
     base, terms = "", []
-    for x, other in (inputs, tuple(reversed(inputs))):
+    for x, other in (node.inputs, tuple(reversed(node.inputs))):
         if build.moves(x):
             kept = build.lazy(x)
             if base not in ("", kept.base):
                 raise EngineError("there is no rule for a product of two independent tangents")
             base = kept.base
             terms.append(build.node("Mul", kept.factor, other) if kept.factor else other)
-    return _Tangent(base, terms[0] if len(terms) == 1 else build.node("Add", *terms))
+    return _Tangent(base, build.sum(terms))
 
 
 _RULES: dict[str, Rule] = {
-    **{kind: _structural(kind) for kind in ("Expand", "Gather", "Reshape", "Slice", "Transpose",
-                                            "Unsqueeze")},
+    **dict.fromkeys(
+        ("Expand", "Gather", "Reshape", "Slice", "Transpose", "Unsqueeze"), _structural
+    ),
     "Add": _add,
     "Concat": _concat,
-    "Gelu": _elementwise(_gelu_slope),
+    "Gelu": _gelu,
     "Gemm": _gemm,
     "LayerNormalization": _layer_norm,
     "MatMul": _matmul,
     "Mul": _mul,
-    "Sigmoid": _elementwise(_sigmoid_slope),
+    "Sigmoid": _sigmoid,
     "Softmax": _softmax,
-}  # fmt: skip
+}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -12,18 +12,16 @@ import numpy as np
 from sharpzo.errors import EngineError, InputError
 from sharpzo.metrics import normalise
 from sharpzo.towers.checkpoint import TOKENIZER_FILES, Checkpoint
-from sharpzo.towers.image import image_fingerprint, read_projection
+from sharpzo.towers.image import image_fingerprint, read_last_block, read_projection
 from sharpzo.towers.preprocess import Preprocessing, stack
-from sharpzo.towers.prompts import Prompts, layout, start, token_moments
+from sharpzo.towers.prompts import layout, start, token_moments
 from sharpzo.towers.runtime import Arithmetic, Engine, Running, Runtime
 from sharpzo.types import Array, LastBlock
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from sharpzo.towers.graph import Graph
     from sharpzo.towers.lowmem.streaming import Kept
-    from sharpzo.towers.precision import Precision
 
 # Tokens of one call. Measured at width 256: below 500 the matrix products are too flat, above 2,000
 # activations leave the cache (100 classes: 29 ms a forward at 800 tokens, 36 at 13,000).
@@ -66,49 +64,37 @@ class OnnxTextTower:
         streamed: bool = False,
         specific: bool = False,
     ) -> None:
-        self._checkpoint = checkpoint
         self._runtime = Runtime(engine, precision, threads)
         if streamed and (engine != "onnxruntime" or precision == "int4"):
             raise InputError(
                 "under a memory limit the text tower is computed block by block, by onnxruntime in "
                 f"float32, float16 or int8, not by {engine} in {precision}; leave out one of them"
             )
-        self._streamed = streamed
-        self._closed = False
         self._runtime.check()
         checkpoint.check_text()
-        self._prompts = layout(checkpoint, class_names, template, n_context, specific)
-        usual = max(1, TOKENS // self.tokens)
-        self.batch = usual if batch is None else _positive("batch", batch)
-        self._start = start(checkpoint, self._prompts)
-        self._logit_scale = checkpoint.logit_scale
-        config = checkpoint.text
-        shape = (config.projection, config.width)
-        self._projection = checkpoint.tensor("text_projection.weight", shape)
-        self._session: Running | None = None
-        self._tangents: Running | None = None
+        self.checkpoint = checkpoint
+        self.prompts = layout(checkpoint, class_names, template, n_context, specific)
+        self.class_names, self.template = self.prompts.class_names, self.prompts.template
+        self.tokens = self.prompts.tokens  # that one forward computes
+        self.batch = max(1, TOKENS // self.tokens) if batch is None else _positive("batch", batch)
+        self.threads = threads
+        self.rounding = self._runtime.rounding  # relative error of one operation
+        self.logit_scale = checkpoint.logit_scale  # factor on cosines
+        self._start = start(checkpoint, self.prompts)
+        shape = (checkpoint.text.projection, checkpoint.text.width)
+        self.projection = checkpoint.tensor("text_projection.weight", shape)  # (D, H)
+        self._streamed, self._closed = streamed, False
+        self._sessions: dict[bool, Running] = {}  # by whether they compute tangents
         self._matrices: Kept = {}  # of blocks, in fewer bits
 
     @property
     def fingerprint(self) -> str:
         """sha256 over text weights, tokenizer and template; class names are not in it."""
-        folder = self._checkpoint.folder
+        folder = self.checkpoint.folder
         files = [path for name in TOKENIZER_FILES if (path := folder / name).is_file()]
         words = [path.read_text("utf-8") for path in files]
         prefixes = ("text_model.", "text_projection.", "logit_scale")
-        return self._checkpoint.digest(
-            prefixes, repr(self._checkpoint.text), self._prompts.template, *words
-        )
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Class names as they were given, in order."""
-        return self._prompts.class_names
-
-    @property
-    def template(self) -> str:
-        """The sentence with {} in place of the class name."""
-        return self._prompts.template
+        return self.checkpoint.digest(prefixes, repr(self.checkpoint.text), self.template, *words)
 
     @property
     def start(self) -> Array:
@@ -116,44 +102,9 @@ class OnnxTextTower:
         return self._start.copy()
 
     @property
-    def logit_scale(self) -> float:
-        """Factor on cosines (already exponentiated)."""
-        return self._logit_scale
-
-    @property
     def token_distance(self) -> float:
         """Root mean square distance between two random rows of the token table."""
-        return token_moments(self._checkpoint)[1]
-
-    @property
-    def rounding(self) -> float:
-        """Relative error of one operation of its arithmetic."""
-        return self._runtime.rounding
-
-    @property
-    def tokens(self) -> int:
-        """Tokens that one forward computes."""
-        return self._prompts.tokens
-
-    @property
-    def projection(self) -> Array:
-        """Final text projection, float32 (D, H)."""
-        return self._projection
-
-    @property
-    def checkpoint(self) -> Checkpoint:
-        """The model folder, for methods that need the weights themselves."""
-        return self._checkpoint
-
-    @property
-    def prompts(self) -> Prompts:
-        """Token ids of the prompts of all class names."""
-        return self._prompts
-
-    @property
-    def threads(self) -> int | None:
-        """Number of cores; None: all."""
-        return self._runtime.threads
+        return token_moments(self.checkpoint)[1]
 
     def forward(self, contexts: Array) -> Array:
         """Return raw text features (P, K, D) float32 of contexts (P, n, m)."""
@@ -162,6 +113,22 @@ class OnnxTextTower:
     def states(self, contexts: Array) -> Array:
         """Return states at EOS after the final norm (P, K, H) float32 of contexts (P, n, m)."""
         return self._run("states", contexts)
+
+    def jvp(self, context: Array, directions: Array) -> tuple[Array, Array]:
+        """Return raw text features (K, D) at a context (n, m), and their derivatives (p, K, D)
+        along directions (p, n, m), exact and float32; see `tangent.py`.
+
+        The first call builds a second session. Raises `InputError` for other shapes and for a
+        tower without context tokens.
+        """
+        directions = self._checked("directions", directions)
+        context = self._checked("context", np.asarray(context)[None])
+        usual = max(LEAST_DIRECTIONS, TANGENT_TOKENS // self.tokens, self.batch)
+        found = _in_chunks(
+            self._session(tangents=True), ["features", "derivatives"], "directions", directions,
+            self.batch if self._streamed else usual, {"context": context},
+        )  # fmt: skip
+        return found[0][0][0], np.concatenate([derivatives for _, derivatives in found])
 
     def variant(
         self,
@@ -172,9 +139,9 @@ class OnnxTextTower:
         specific: bool = False,
     ) -> OnnxTextTower:
         """Return the same tower for other names, another template or context length, or for
-        contexts that are ``specific`` to a class."""
+        contexts that are ``specific`` to each class."""
         other = OnnxTextTower(
-            self._checkpoint,
+            self.checkpoint,
             class_names or self.class_names,
             template or self.template,
             n_context,
@@ -187,32 +154,12 @@ class OnnxTextTower:
         other._matrices = self._matrices
         return other
 
-    def jvp(self, context: Array, directions: Array) -> tuple[Array, Array]:
-        """Return raw text features (K, D) at a context (n, m), and their derivatives (p, K, D)
-        along directions (p, n, m), exact and float32; see `tangent.py`.
-
-        The first call builds a second session. Raises `InputError` for other shapes and for a
-        tower without context tokens.
-        """
-        directions = self._checked("directions", directions)
-        context = self._checked("context", np.asarray(context)[None])
-        session = self._tangents = self._tangents or self._open(tangents=True)
-        usual = max(LEAST_DIRECTIONS, TANGENT_TOKENS // self.tokens, self.batch)
-        count = self.batch if self._streamed else usual
-        outputs, chunks = ("features", "derivatives"), []
-        for i in range(0, len(directions), count):
-            chunk = directions[i : i + count]
-            inputs = {"context": context, "directions": chunk}
-            chunks.append(session.run(outputs, inputs))
-        return chunks[0][0][0], np.concatenate([derivatives for _, derivatives in chunks])
-
     def close(self) -> None:
         """Release the sessions; the tower can no longer be used."""
         self._closed = True
         self._matrices = {}  # a variant may still need those
-        for session in (self._session, self._tangents):
-            if session is not None:
-                session.close()
+        for session in self._sessions.values():
+            session.close()
 
     def _checked(self, name: str, contexts: Array) -> Array:
         if self._closed:
@@ -229,34 +176,30 @@ class OnnxTextTower:
         return np.ascontiguousarray(contexts, dtype=np.float32)
 
     def _run(self, output: str, contexts: Array) -> Array:
-        contexts = self._checked("contexts", contexts)
-        session = self._session = self._session or self._open()
         # Candidates are rows of one batch axis that no node mixes; a chunk never sees another.
-        chunks = [
-            session.run([output], {"context": contexts[i : i + self.batch]})[0]
-            for i in range(0, len(contexts), self.batch)
-        ]
-        return chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
+        contexts = self._checked("contexts", contexts)
+        session = self._session(tangents=False)
+        return _joined(_in_chunks(session, [output], "context", contexts, self.batch))[0]
 
-    def _open(self, tangents: bool = False) -> Running:
+    def _session(self, tangents: bool) -> Running:
+        if tangents not in self._sessions:
+            self._sessions[tangents] = self._open(tangents)
+        return self._sessions[tangents]
+
+    def _open(self, tangents: bool) -> Running:
+        weights = self._runtime.weights
         if self._streamed:
             from sharpzo.towers.lowmem.streaming import StreamedText
 
-            threads, precision = self._runtime.threads, self._runtime.weights
             return StreamedText(
-                self._checkpoint, self._prompts, threads, precision, tangents, self._matrices
+                self.checkpoint, self.prompts, self.threads, weights, tangents, self._matrices
             )
         if tangents:
-            from sharpzo.towers.tangent import build_tangent
-
-            return self._compile(build_tangent)
-        from sharpzo.towers.text import build_text
-
-        return self._compile(build_text)
-
-    def _compile(self, build: Callable[[Checkpoint, Prompts, Precision], Graph]) -> Running:
-        session = self._runtime.open(build(self._checkpoint, self._prompts, self._runtime.weights))
-        self._checkpoint.weights.release()  # the runtime has copied what it needs
+            from sharpzo.towers.tangent import build_tangent as build
+        else:
+            from sharpzo.towers.text import build_text as build
+        session = self._runtime.open(build(self.checkpoint, self.prompts, weights))
+        self.checkpoint.weights.release()  # the runtime has copied what it needs
         return session
 
 
@@ -279,7 +222,7 @@ class OnnxImageTower:
         self._preprocessing = Preprocessing.open(checkpoint)
         self._session: Running | None = None
         self._last_block: LastBlock | None = None
-        self._projection = read_projection(checkpoint)
+        self.projection = read_projection(checkpoint)
 
     @property
     def fingerprint(self) -> str:
@@ -287,9 +230,10 @@ class OnnxImageTower:
         return image_fingerprint(self._checkpoint)
 
     @property
-    def projection(self) -> Array:
-        """Final image projection, float32 (D, S): features = normalised states @ projection.T."""
-        return self._projection
+    def last_block(self) -> LastBlock:
+        """What makes states of tokens, read from the checkpoint at the first call."""
+        self._last_block = self._last_block or read_last_block(self._checkpoint)
+        return self._last_block
 
     def pixels(self, photos: Iterable[Array | Image]) -> Array:
         """Return uint8 (height, width, 3) or PIL photos as float32 (N, 3, h, w), preprocessed."""
@@ -307,30 +251,6 @@ class OnnxImageTower:
         tokens, states = self._run(["tokens", "states"], pixels)
         return tokens, states
 
-    @property
-    def last_block(self) -> LastBlock:
-        """What makes states of tokens, read from the checkpoint at the first call."""
-        if self._last_block is None:
-            from sharpzo.towers.image import read_last_block
-
-            self._last_block = read_last_block(self._checkpoint)
-        return self._last_block
-
-    def _run(self, outputs: Sequence[str], pixels: Array) -> list[Array]:
-        if self._session is None:
-            from sharpzo.towers.image import build_image
-
-            graph = build_image(self._checkpoint, *self._preprocessing.size)
-            self._session = self._runtime.open(graph)
-            self._checkpoint.weights.release()
-        found = [
-            self._session.run(outputs, {"pixels": pixels[i : i + self._batch]})
-            for i in range(0, len(pixels), self._batch)
-        ]
-        if len(found) == 1:
-            return found[0]
-        return [np.concatenate([one[i] for one in found]) for i in range(len(outputs))]
-
     def states(
         self,
         photos: Iterable[Array | Image],
@@ -339,10 +259,10 @@ class OnnxImageTower:
         """Return float32 (N, S), what the projection reads, of photos of any size.
 
         The iterable is consumed lazily, one batch ahead: the next photos are decoded while these
-        pass the tower (benchmarks/decoding.py). ``progress`` hears how many are done after each
-        batch.
+        pass the tower (benchmarks/decoding.py). ``progress`` is called with how many are done after
+        each batch.
         """
-        source, rows, done = iter(photos), [], 0
+        source, rows, done = iter(photos), [self.forward(np.zeros((0, 3, 1, 1), np.float32))], 0
 
         def decode() -> Array:
             return self.pixels(islice(source, self._batch))
@@ -355,11 +275,7 @@ class OnnxImageTower:
                 done += len(pixels)
                 if progress is not None:
                     progress(done)
-        return np.concatenate(rows) if rows else self.forward(np.zeros((0, 3, 1, 1), np.float32))
-
-    def project(self, states: Array) -> Array:
-        """Return unit features float32 (N, D) of states (N, S)."""
-        return normalise(states @ self._projection.T)
+        return np.concatenate(rows)
 
     def encode(
         self,
@@ -367,7 +283,7 @@ class OnnxImageTower:
         progress: Callable[[int], object] | None = None,
     ) -> Array:
         """Return float32 (N, D), rows of length 1; see `states`."""
-        return self.project(self.states(photos, progress))
+        return normalise(self.states(photos, progress) @ self.projection.T)
 
     def close(self) -> None:
         """Release the session; it is made again if the tower is used again."""
@@ -375,6 +291,34 @@ class OnnxImageTower:
         if self._session is not None:
             self._session.close()
             self._session = None
+
+    def _run(self, outputs: Sequence[str], pixels: Array) -> list[Array]:
+        if self._session is None:
+            from sharpzo.towers.image import build_image
+
+            graph = build_image(self._checkpoint, *self._preprocessing.size)
+            self._session = self._runtime.open(graph)
+            self._checkpoint.weights.release()
+        return _joined(_in_chunks(self._session, outputs, "pixels", pixels, self._batch))
+
+
+def _in_chunks(
+    session: Running,
+    outputs: Sequence[str],
+    name: str,
+    rows: Array,
+    size: int,
+    others: Mapping[str, Array] | None = None,
+) -> list[list[Array]]:
+    """Outputs of every chunk of the input ``name``, at most ``size`` rows a call."""
+    return [
+        session.run(outputs, {**(others or {}), name: rows[i : i + size]})
+        for i in range(0, len(rows), size)
+    ]
+
+
+def _joined(chunks: list[list[Array]]) -> list[Array]:
+    return chunks[0] if len(chunks) == 1 else [np.concatenate(o) for o in zip(*chunks, strict=True)]
 
 
 def _positive(name: str, value: int) -> int:
