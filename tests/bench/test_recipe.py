@@ -1,11 +1,13 @@
 """What a recipe may say, and the one sentence for everything else."""
 
 import json
+from dataclasses import asdict
 
+import msgspec
 import pytest
 
 from command import refused
-from sharpzo.bench.cell import as_cell, expand
+from sharpzo.bench.cell import Cell, expand
 from sharpzo.bench.recipe import Entry, read_recipe
 from sharpzo.errors import InputError
 
@@ -88,8 +90,8 @@ def test_other_photos_or_names_make_another_cell(recipe, photos, tmp_path):
 def test_a_cell_passes_through_json(recipe):
     cell = expand(read_recipe(recipe()))[-1]
     assert not {"root", "beside", "plugins"} & set(cell.as_record())
-    assert as_cell(cell.as_record()).key == cell.key
-    assert as_cell(json.loads(json.dumps(cell.as_job()))) == cell
+    assert msgspec.convert(cell.as_record(), Cell).key == cell.key
+    assert msgspec.convert(json.loads(json.dumps(asdict(cell))), Cell) == cell
 
 
 BAD = {

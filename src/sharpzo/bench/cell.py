@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from sharpzo import __version__
 from sharpzo.bench.recipe import Entry, Grid, Recipe
@@ -71,19 +69,10 @@ class Cell:
         model = "" if self.model is None else f", {self.model}"
         return f"{self.label} on {self.data_set}, {shots}, seed {self.seed}{model}"
 
-    def as_job(self) -> dict[str, Any]:
-        """The cell as JSON has it; `as_cell` is the inverse."""
-        return msgspec.to_builtins(self)
-
     def as_record(self) -> dict[str, Any]:
         """The cell without this machine's folders: what a result and a report say of it."""
         here = ("root", "beside", "plugins")
-        return {name: value for name, value in self.as_job().items() if name not in here}
-
-
-def as_cell(job: Mapping[str, Any]) -> Cell:
-    """The inverse of `Cell.as_job`; of a record, a cell that can be named but not computed."""
-    return msgspec.convert(job, Cell)
+        return {name: value for name, value in asdict(self).items() if name not in here}
 
 
 def expand(recipe: Recipe, data: Path | None = None) -> list[Cell]:

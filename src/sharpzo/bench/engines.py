@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,12 +25,12 @@ RETRIES = 3  # of a task whose process or node died
 
 def to_fit(cell: Cell, cache: Path) -> Request:
     """Ask for the result of a cell."""
-    return {"fit": cell.as_job(), "cache": str(cache)}
+    return {"fit": asdict(cell), "cache": str(cache)}
 
 
 def to_encode(cells: list[Cell], cache: Path) -> Request:
     """Ask for the features of all photos of some cells."""
-    return {"encode": [cell.as_job() for cell in cells], "cache": str(cache)}
+    return {"encode": [asdict(cell) for cell in cells], "cache": str(cache)}
 
 
 def ask(

@@ -155,18 +155,12 @@ def _show(found: Inventory) -> None:
     for note in found.notes:
         screen.say(f"note: {note}")
     if found.draws:
-        for line in _draws(found):
-            screen.say(line)
+        short = [draw for draw in found.draws if draw.missing]
+        screen.say(
+            f"{len(found.draws) - len(short)} of {len(found.draws)} draws complete (seeds 1-3, "
+            "1, 2, 4, 8 and 16 shots)"
+        )
+        for draw in short:
+            screen.say(f"  {draw.shots} shots, seed {draw.seed} lacks {draw.missing:,} photos")
     screen.say(f"data set: {found.home}")
     screen.say(f"CoOp's files and layout: {found.instructions}")
-
-
-def _draws(found: Inventory) -> list[str]:
-    short = [
-        f"{draw.shots} shots, seed {draw.seed} lacks {draw.missing:,} photos"
-        for draw in found.draws
-        if draw.missing
-    ]
-    counts = f"{len(found.draws) - len(short)} of {len(found.draws)} draws"
-    which = "seeds 1-3, 1, 2, 4, 8 and 16 shots"
-    return [f"{counts} complete ({which})", *(f"  {line}" for line in short)]
