@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -97,10 +97,8 @@ class LocalEngine:
                 else:
                     future = pool.submit(self._try, to_fit(cell, cache), cell.key, listen)
                     waiting[future] = cell
-            while waiting:
-                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield waiting.pop(future), future.result()
+            for future in as_completed(waiting):
+                yield waiting[future], future.result()
         finally:
             self._stop()
             pool.shutdown(wait=True, cancel_futures=True)
