@@ -11,34 +11,31 @@ tie, it falls with the rate. The test photos are not read. Each cell appends one
 
 from __future__ import annotations
 
-import argparse
-import json
+import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import harness
 import numpy as np
+from harness import Lines
 
-from sharpzo.data.demo import load_demo
 from sharpzo.methods import Task, find, fit
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.features import encode
 from sharpzo.towers.tower import OnnxTextTower
 
-OUT = Path(__file__).parent / "results.jsonl"
+LINES = Lines(__file__, "results.jsonl", "learning_rate", "seed")
 RATES, SEEDS, EPOCHS = (0.002, 0.02, 0.06, 0.2), (1,), 60
 
 
-def lines() -> list[dict]:
-    return [json.loads(line) for line in OUT.read_text().splitlines()] if OUT.exists() else []
-
-
 def run() -> None:
-    done = {(line["learning_rate"], line["seed"]) for line in lines()}
+    done = LINES.done()
     checkpoint, method = Checkpoint.open(resolve()), find("coop")
     for seed in SEEDS:
         left = [rate for rate in RATES if (rate, seed) not in done]
         if not left:
             continue
-        demo = load_demo(seed=seed)
+        demo = harness.load_demo(seed)
         assert demo.val is not None
         photos = encode(checkpoint, {"train": demo.train, "val": demo.val}, threads=1)
         for rate in left:
@@ -55,13 +52,12 @@ def run() -> None:
                 "training_loss": fitted.notes["training_loss"],
                 "seconds": round(fitted.seconds, 1),
             }
-            with OUT.open("a") as stream:
-                stream.write(json.dumps(line) + "\n")
+            LINES.append(line)
 
 
 def table() -> None:
     for rate in RATES:
-        found = [line for line in lines() if line["learning_rate"] == rate]
+        found = [line for line in LINES.read() if line["learning_rate"] == rate]
         if found:
             accuracy = [100 * line["validation_accuracy"] for line in found]
             loss = [line["training_loss"] for line in found]
@@ -69,6 +65,6 @@ def table() -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = harness.parser(__doc__)
     parser.add_argument("--table", action="store_true")
     table() if parser.parse_args().table else run()

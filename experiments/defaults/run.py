@@ -2,7 +2,7 @@
 
     python experiments/defaults/run.py --data DATASETS
     python experiments/defaults/run.py --data DATASETS --forwards 40000 --cells default dense
-    python experiments/defaults/run.py --table
+    python experiments/defaults/run.py --write    # the table of docs/sharpzo.md
 
 DATASETS holds ``eurosat/`` and ``caltech-101/`` in CoOp's layout; Fashion-MNIST is the
 demo set. 16 shots, the embedded model, seeds 1 to 3. Accuracy is that on held-out
@@ -13,30 +13,24 @@ skipped. A cell is the default with one thing changed.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
+import sys
 import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
-import numpy as np
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import harness
+from harness import Lines, show
 
 from sharpzo import Budget
-from sharpzo.data.dataset import Dataset, LabelledPhotos
-from sharpzo.data.demo import load_demo
-from sharpzo.data.loading import load
 from sharpzo.methods import Task, find, fit
 from sharpzo.metrics import accuracy
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.features import encode
 from sharpzo.towers.tower import OnnxTextTower
 
-OUT = Path(__file__).parent / "results.jsonl"
-SEEDS = (1, 2, 3)
+LINES = Lines(__file__, "results.jsonl", "data_set", "budget", "cell", "seed")
 DENSE = {"search.zo.score": "dense", "search.zo.keep": 1.0}
 # name -> changed settings; "projected" is a preset, the default before this one
 CELLS: dict[str, dict[str, Any]] = {
@@ -69,95 +63,64 @@ CELLS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def draw(args: argparse.Namespace, name: str, seed: int) -> Dataset:
-    return load_demo(seed) if name == "demo" else load(args.data, name, shots=16, seed=seed)
-
-
-def held_out(args: argparse.Namespace, name: str, seed: int) -> LabelledPhotos:
-    """Photos of the other seeds' draws that this one does not hold."""
-    own = draw(args, name, seed)
-    seen = {photo.digest() for part in (own.train, own.val) if part for photo in part.photos}
-    photos, labels = [], []
-    for other in SEEDS:
-        drawn = draw(args, name, other)
-        for part in (drawn.train, drawn.val):
-            for photo, label in zip(part.photos, part.labels, strict=True) if part else ():
-                if (digest := photo.digest()) not in seen:
-                    seen.add(digest)
-                    photos.append(photo)
-                    labels.append(int(label))
-    return LabelledPhotos(tuple(photos), np.array(labels), own.class_names)
-
-
-def table() -> None:
-    """Means over seeds, ± their standard deviation, one row per data set, budget and cell."""
+def table() -> str:
+    """Means over seeds ± their standard deviation, a row per data set, budget and cell."""
     found: dict[tuple[str, int, str], list[dict[str, Any]]] = defaultdict(list)
-    for line in OUT.read_text().splitlines():
-        run = json.loads(line)
+    for run in LINES.read():
         found[run["data_set"], run["budget"], run["cell"]].append(run)
-    print("| data set | forwards | cell | seeds | development % | training loss |")
-    print("|---|---|---|---|---|---|")
-    for (name, budget, cell), runs in sorted(
-        found.items(), key=lambda item: (*item[0][:2], list(CELLS).index(item[0][2]))
-    ):
-        right = [100 * run["accuracy"] for run in runs]
-        loss = [run["training_loss"] for run in runs]
-        print(
-            f"| {name} | {budget:,} | {cell} | {len(runs)} | "
-            f"{np.mean(right):.1f} ± {np.std(right):.1f} | "
-            f"{np.mean(loss):.3f} ± {np.std(loss):.3f} |"
-        )
+    ordered = sorted(found, key=lambda run: (*run[:2], list(CELLS).index(run[2])))
+    rows = [
+        [
+            name, f"{budget:,}", cell, str(len(runs := found[name, budget, cell])),
+            show(100 * run["accuracy"] for run in runs),
+            show((run["training_loss"] for run in runs), 3),
+        ]
+        for name, budget, cell in ordered
+    ]  # fmt: skip
+    head = ["data set", "forwards", "cell", "seeds", "development %", "training loss"]
+    return harness.table(head, rows)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--data-sets", nargs="+", default=["eurosat", "demo"])
-    parser.add_argument("--cells", nargs="+", default=list(CELLS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser = harness.parser(__doc__, ["eurosat", "demo"], CELLS)
     parser.add_argument("--forwards", type=int, default=5000)
-    parser.add_argument("--cache", type=Path)
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--write", action="store_true", help="the table of docs/sharpzo.md")
     args = parser.parse_args()
-    if args.table:
-        table()
+    if args.table or args.write:
+        harness.publish("sharpzo.md", {"defaults": table()}, args.write)
         return
-    lines = [json.loads(line) for line in OUT.read_text().splitlines()] if OUT.exists() else []
-    done = {(line["data_set"], line["budget"], line["cell"], line["seed"]) for line in lines}
-    checkpoint, method = Checkpoint.open(resolve(None)), find("sharpzo")
-    for name in args.data_sets:
+    done, checkpoint, method = LINES.done(), Checkpoint.open(resolve(None)), find("sharpzo")
+    for name in args.datasets:
         for seed in args.seeds:
             todo = [c for c in args.cells if (name, args.forwards, c, seed) not in done]
             if not todo:
                 continue
-            drawn = draw(args, name, seed)
-            splits = {"train": drawn.train, "val": drawn.val, "held": held_out(args, name, seed)}
+            drawn = harness.draw(args.data, name, seed)
+            held = harness.development(args.data, name, seed)
+            splits = {"train": drawn.train, "val": drawn.val, "held": held}
             photos = encode(checkpoint, splits, threads=1, cache=args.cache)
             tower = OnnxTextTower(checkpoint, drawn.class_names, threads=1)
             for cell in todo:
                 preset = cell if cell in method.presets else None
                 settings = method.configure(preset, CELLS[cell])
                 begin = time.perf_counter()
-                fitted = fit(
-                    method,
-                    settings,
-                    Task(photos["train"], photos["val"], tower, seed, Budget(args.forwards)),
-                )
+                task = Task(photos["train"], photos["val"], tower, seed, Budget(args.forwards))
+                fitted = fit(method, settings, task)
                 held = photos["held"]
-                line = {
-                    "data_set": name,
-                    "budget": args.forwards,
-                    "cell": cell,
-                    "seed": seed,
-                    "accuracy": round(accuracy(fitted.head.scores(held), held.labels), 4),
-                    "training_loss": round(fitted.notes["training_loss"], 4),
-                    "forwards": fitted.forwards,
-                    "seconds": round(time.perf_counter() - begin, 1),
-                    "model": checkpoint.fingerprint[:12],
-                }
-                with OUT.open("a") as file:
-                    file.write(json.dumps(line) + "\n")
-                print(json.dumps(line), flush=True)
+                LINES.append(
+                    {
+                        "data_set": name,
+                        "budget": args.forwards,
+                        "cell": cell,
+                        "seed": seed,
+                        "accuracy": round(accuracy(fitted.head.scores(held), held.labels), 4),
+                        "training_loss": round(fitted.notes["training_loss"], 4),
+                        "forwards": fitted.forwards,
+                        "seconds": round(time.perf_counter() - begin, 1),
+                        "model": checkpoint.fingerprint[:12],
+                    }
+                )
             tower.close()
 
 

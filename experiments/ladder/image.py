@@ -18,14 +18,17 @@ split, which chooses nothing.
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import harness
 import numpy as np
-from run import DATASETS, photos
+from harness import SEEDS, Lines
+from run import DATASETS
 from safetensors.numpy import load_file, save_file
 
 from sharpzo.data.dataset import LabelledPhotos
@@ -39,8 +42,8 @@ from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.tower import OnnxImageTower, OnnxTextTower
 from sharpzo.types import Array, Features
 
-OUT = Path(__file__).parent / "image.jsonl"
-SEEDS = (1, 2, 3)
+KEY = ("protocol", "dataset", "shots", "seed")
+LINES = Lines(__file__, "image.jsonl", *KEY)
 SETTINGS = find("ladder+image").settings
 
 
@@ -83,7 +86,7 @@ def draws(args: argparse.Namespace, dataset: str) -> tuple[LabelledPhotos, dict[
     held: dict[str, list[int]] = {}
     for shots in (16, 4, 1):
         for seed in SEEDS:
-            draw = photos(args, dataset, shots, seed)
+            draw = harness.draw(args.data, dataset, seed, shots)
             for what in ("train", "val"):
                 split = getattr(draw, what)
                 for photo, label in zip(split.photos, split.labels, strict=True):
@@ -162,15 +165,10 @@ def measure_halves(both: Both, base: Shown, new: Shown, text: Array, middle: int
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=DATASETS)
+    parser = harness.parser(__doc__, DATASETS)
     parser.add_argument("--shots", type=int, nargs="+", default=[16, 4, 1])
     args = parser.parse_args()
-    lines = [json.loads(line) for line in OUT.read_text().splitlines()] if OUT.exists() else []
-    key = ("protocol", "dataset", "shots", "seed")
-    done = {tuple(line[name] for name in key) for line in lines}
+    done = LINES.done()
     checkpoint = Checkpoint.open(resolve(None))
     tower = OnnxImageTower(checkpoint, threads=1)
     for dataset in args.datasets:
@@ -197,7 +195,7 @@ def main() -> None:
                 tower, drawn.take(train, known), drawn.take(val, known),
                 text[:middle] if halved else text, scale, seed,
             )  # fmt: skip
-            line: dict[str, Any] = dict(zip(key, cell, strict=True))
+            line: dict[str, Any] = dict(zip(KEY, cell, strict=True))
             line |= {
                 "steps": both.tuned.steps if both.tuned else 0,
                 "made": both.tuned.made if both.tuned else None,
@@ -213,10 +211,7 @@ def main() -> None:
                     line[where] = measure_halves(both, *sides, text, middle)
                 else:
                     line[where] = measure_all(both, source.take(rows))
-            line["model"] = checkpoint.fingerprint[:12]
-            with OUT.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            print(cell, line["steps"], line["seconds"], line["test"], flush=True)
+            LINES.append(line | {"model": checkpoint.fingerprint[:12]})
 
 
 if __name__ == "__main__":

@@ -20,15 +20,16 @@ not read.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import harness
 import numpy as np
 import torch
+from harness import SEEDS, Lines
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as f
 
@@ -40,11 +41,7 @@ from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.tower import OnnxImageTower, OnnxTextTower
 from sharpzo.types import Features
 
-sys.path.insert(0, str(Path(__file__).parent))
-from run import photos
-
-OUT = Path(__file__).parent / "image_block.jsonl"
-SEEDS = (1, 2, 3)
+LINES = Lines(__file__, "image_block.jsonl")
 PARTS = {
     "norms": [("norm1", "gain"), ("norm1", "bias"), ("norm2", "gain"), ("norm2", "bias"),
               ("norm", "gain"), ("norm", "bias"), ("query", "bias"), ("value", "bias"),
@@ -109,10 +106,7 @@ def changed(base: Pairs, moves: dict[Any, Any]) -> Pairs:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, default=Path("datasets/cache"))
-    parser.add_argument("--datasets", nargs="+", default=["eurosat", "fashion-mnist"])
+    parser = harness.parser(__doc__, ["eurosat", "fashion-mnist"])
     parser.add_argument("--shots", type=int, nargs="+", default=[16, 4])
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rank", type=int, default=4)
@@ -132,7 +126,7 @@ def main() -> None:
 
     for dataset in args.datasets:
         draws = {
-            (shots, seed): photos(args, dataset, shots, seed)
+            (shots, seed): harness.draw(args.data, dataset, seed, shots)
             for shots in {16, *args.shots} for seed in SEEDS
         }  # fmt: skip
         names = draws[16, 1].class_names
@@ -209,9 +203,7 @@ def main() -> None:
                         "rate": args.rate, "seconds": round(seconds, 1),
                         "model": checkpoint.fingerprint[:12],
                     }  # fmt: skip
-                    with OUT.open("a") as file:
-                        file.write(json.dumps(line) + "\n")
-                    print(line, flush=True)
+                    LINES.append(line)
 
 
 def text_offsets(
@@ -232,7 +224,7 @@ def text_offsets(
 
 
 def activations(
-    args: argparse.Namespace, dataset: str, known: list[Any], vision: Any, checkpoint: Any, eps: Any
+    args: Any, dataset: str, known: list[Any], vision: Any, checkpoint: Any, eps: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens before the last block, normalised (N, T, m) in half precision, and the class token."""
     kept = args.cache / f"last-block-{dataset}-{len(known)}.safetensors"

@@ -15,17 +15,15 @@ that are there already are skipped. The test split is read after each fit and ch
 
 from __future__ import annotations
 
-import argparse
-import json
+import sys
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import harness
 import numpy as np
+from harness import Lines, draw
 
-from sharpzo.data.dataset import Dataset
-from sharpzo.data.demo import load_demo
-from sharpzo.data.few_shot import draw
-from sharpzo.data.loading import load
 from sharpzo.evaluate import evaluate
 from sharpzo.methods import Task, find, fit
 from sharpzo.metrics import accuracy
@@ -34,18 +32,11 @@ from sharpzo.towers.features import encode
 from sharpzo.towers.tower import OnnxTextTower
 from sharpzo.types import Features
 
-OUT = Path(__file__).parent / "results.jsonl"
+KEY = ("protocol", "dataset", "shots", "seed", "method", "validated")
+LINES = Lines(__file__, "results.jsonl", *KEY)
 DATASETS = ("fashion-mnist", "eurosat", "caltech101")
 HEADS = ("zero-shot", "linear-probe", "projection", "clap", "gda", "proker", "ladder", "ladder+gda")
 NAMING = ("zero-shot", "projection", "ladder", "ladder+gda")
-
-
-def photos(args: argparse.Namespace, name: str, shots: int, seed: int) -> Dataset:
-    """A draw; the demo photos are one of 16 shots, from which fewer are drawn."""
-    if name != "fashion-mnist":
-        return load(args.data, name, shots=shots, seed=seed)
-    demo = load_demo(seed)
-    return demo if shots == 16 else draw(demo, shots, seed)
 
 
 def half(split: Features, classes: range) -> Features:
@@ -93,18 +84,12 @@ def measure_halves(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, default=Path("datasets/cache"))
-    parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=DATASETS)
+    parser = harness.parser(__doc__, DATASETS)
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 2, 4, 8, 16])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--methods", nargs="+", choices=HEADS, default=HEADS)
     parser.add_argument("--with-validation-only", action="store_true")
     args = parser.parse_args()
-    lines = [json.loads(line) for line in OUT.read_text().splitlines()] if OUT.exists() else []
-    key = ("protocol", "dataset", "shots", "seed", "method", "validated")
-    done = {tuple(line[name] for name in key) for line in lines}
+    done = LINES.done()
     checkpoint = Checkpoint.open(resolve(None))
     for dataset in args.datasets:
         tower = None
@@ -117,21 +102,16 @@ def main() -> None:
                 cells = [c for c in cells if (c[0], dataset, shots, seed, *c[1:]) not in done]
                 if not cells:
                     continue
-                drawn = photos(args, dataset, shots, seed)
+                drawn = draw(args.data, dataset, seed, shots)
                 kept = {name: getattr(drawn, name) for name in ("train", "val", "test")}
                 splits = encode(checkpoint, kept, threads=1, cache=args.cache)
                 tower = tower or OnnxTextTower(checkpoint, drawn.class_names, threads=1)
                 for protocol, method, validated in cells:
                     shown = splits if validated else {k: splits[k] for k in ("train", "test")}
                     measure = measure_all if protocol == "all" else measure_halves
-                    line = dict(
-                        zip(key, (protocol, dataset, shots, seed, method, validated), strict=True)
-                    )
-                    line |= measure(method, shown, tower, seed)
-                    line["model"] = checkpoint.fingerprint[:12]
-                    with OUT.open("a") as file:
-                        file.write(json.dumps(line) + "\n")
-                print(dataset, shots, seed, flush=True)
+                    cell = (protocol, dataset, shots, seed, method, validated)
+                    line = dict(zip(KEY, cell, strict=True)) | measure(method, shown, tower, seed)
+                    LINES.append(line | {"model": checkpoint.fingerprint[:12]})
         if tower is not None:
             tower.close()
 

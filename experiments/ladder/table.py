@@ -6,26 +6,24 @@ python experiments/ladder/table.py --write    # into the page, between its marke
 
 from __future__ import annotations
 
-import json
-import re
 import statistics
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from harness import Lines, publish, table
+
 from sharpzo.bench.statistics import interval
 
-HERE = Path(__file__).parent
-PAGE = HERE.parents[1] / "docs" / "closed-forms.md"
 SHOTS = (1, 2, 4, 8, 16)
 BOTH = ("plain", "tuned")  # ladder+gda, ladder+image
 Line = dict[str, Any]
 
 
 def read(name: str) -> list[Line]:
-    path = HERE / name
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return Lines(__file__, name).read()
 
 
 def show(values: Iterable[float], sign: str = "") -> str:
@@ -35,11 +33,6 @@ def show(values: Iterable[float], sign: str = "") -> str:
         return "–"
     mean = interval(found)
     return f"{mean.mean:{sign}.1f}" + ("" if mean.half is None else f" ± {mean.half:.1f}")
-
-
-def table(head: list[str], rows: Iterable[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def values(lines: list[Line], field: str, **where: Any) -> list[float]:
@@ -220,17 +213,7 @@ def main() -> None:
         "image": image(read("image.jsonl")),
         "image-halves": image_halves(read("image.jsonl")),
     }
-    if "--write" not in sys.argv:
-        for name, part in parts.items():
-            print(f"## {name}\n\n{part}")
-        return
-    page = PAGE.read_text("utf-8")
-    for name, part in parts.items():
-        marks = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
-        page, many = re.subn(marks, rf"\g<1>\n{part}\n\g<2>", page, flags=re.DOTALL)
-        if many != 1:
-            raise SystemExit(f"{PAGE} has {many} places for {name}; one is needed")
-    PAGE.write_text(page, "utf-8")
+    publish("closed-forms.md", parts, "--write" in sys.argv)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import harness
 import numpy as np
-from run import DATASETS, photos
+from run import DATASETS
 
 from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.methods import find
@@ -51,7 +54,7 @@ def pool(args: argparse.Namespace, checkpoint: Checkpoint, dataset: str) -> Pool
     names: tuple[str, ...] = ()
     for shots in SHOTS:
         for seed in SEEDS:
-            draw = photos(args, dataset, shots, seed)
+            draw = harness.draw(args.data, dataset, seed, shots)
             names = draw.class_names
             for part in ("train", "val"):
                 split, rows = getattr(draw, part), []
@@ -106,9 +109,7 @@ def measure(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, default=Path("datasets/cache"))
+    parser = harness.parser(__doc__, DATASETS)
     args = parser.parse_args()
     checkpoint = Checkpoint.open(resolve(None))
     pools = {dataset: pool(args, checkpoint, dataset) for dataset in DATASETS}

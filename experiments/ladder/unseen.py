@@ -17,13 +17,15 @@ validation) that the fit has not seen. Halves: CoOp's, the same swapped, random 
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import harness
 import numpy as np
+from harness import SEEDS, Lines
+from run import DATASETS
 
 from sharpzo.descent import minimise
 from sharpzo.methods.choose import choose
@@ -34,11 +36,7 @@ from sharpzo.towers.features import encode
 from sharpzo.towers.tower import OnnxTextTower
 from sharpzo.types import Array, Features
 
-sys.path.insert(0, str(Path(__file__).parent))
-from run import DATASETS, photos
-
-OUT = Path(__file__).parent / "unseen.jsonl"
-SEEDS = (1, 2, 3)
+LINES = Lines(__file__, "unseen.jsonl")
 WIDTHS = (0.0, 0.2, 0.35, 0.5, 0.7)
 PENALTY = 0.3
 
@@ -122,10 +120,7 @@ def tuned_norm(train: Features, val: Features, states: Array, tower: Any, length
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, default=Path("datasets/cache"))
-    parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=DATASETS)
+    parser = harness.parser(__doc__, DATASETS)
     parser.add_argument("--shots", type=int, nargs="+", default=[16])
     parser.add_argument("--halves", nargs="+", default=["coop", "swapped", "1", "2", "3", "4"])
     args = parser.parse_args()
@@ -134,7 +129,7 @@ def main() -> None:
         draws, digests = {}, {}
         for shots in {16, *args.shots}:
             for seed in SEEDS:
-                drawn = photos(args, dataset, shots, seed)
+                drawn = harness.draw(args.data, dataset, seed, shots)
                 kept = {"train": drawn.train, "val": drawn.val}
                 draws[shots, seed] = encode(checkpoint, kept, threads=1, cache=args.cache)
                 for what, split in kept.items():
@@ -182,9 +177,7 @@ def main() -> None:
                     text = unit[new] + spread(chosen, states[new])
                     line["kernel by classes"] = gain(others, text, zero)
                     line |= {"width_by_classes": chosen, "model": checkpoint.fingerprint[:12]}
-                    with OUT.open("a") as file:
-                        file.write(json.dumps(line) + "\n")
-                print(dataset, shots, halves, flush=True)
+                    LINES.append(line)
         tower.close()
 
 

@@ -15,20 +15,18 @@ end.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import harness
 import numpy as np
+from harness import Lines, show
 
 from sharpzo import Budget
-from sharpzo.data.loading import load
 from sharpzo.methods import Task, find, fit
 from sharpzo.metrics import accuracy
 from sharpzo.towers.checkpoint import Checkpoint, resolve
@@ -36,7 +34,7 @@ from sharpzo.towers.features import encode, wanted_views
 from sharpzo.towers.tower import OnnxTextTower
 from sharpzo.types import Step
 
-HERE = Path(__file__).parent
+TRIED, CHOSEN = (Lines(__file__, f"{name}.jsonl", "cell", "seed") for name in ("trials", "results"))
 GENERATIONS = 40
 
 
@@ -87,7 +85,7 @@ def measure(cell: Cell, args: argparse.Namespace, seed: int) -> dict[str, Any]:
     checkpoint = Checkpoint.open(resolve(None))
     method = find(cell.method)
     settings = method.configure(cell.preset, cell.changes)
-    drawn = load(args.data, "eurosat", shots=16, seed=seed)
+    drawn = harness.draw(args.data, "eurosat", seed)
     splits = {"train": drawn.train, "val": drawn.val}
     splits |= wanted_views(checkpoint, drawn.train, method.views(settings), seed)
     if args.test:
@@ -118,49 +116,36 @@ def measure(cell: Cell, args: argparse.Namespace, seed: int) -> dict[str, Any]:
     return line | {"model": checkpoint.fingerprint[:12]}
 
 
-def table(path: Path) -> None:
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
+def table(lines: list[dict[str, Any]]) -> str:
     shown = ("test_accuracy", "validation_accuracy", "last_validation_loss", "last_training_loss")
-    print(f"| cell | forwards | steps | {' | '.join(shown)} | seeds |\n|{'---|' * 8}")
+    rows = []
     for name in dict.fromkeys(line["cell"] for line in lines):
         found = [line for line in lines if line["cell"] == name]
         words = [f"{np.mean([line[key] for line in found]):,.0f}" for key in ("forwards", "steps")]
         for key in shown:
             values = np.array([line.get(key, np.nan) for line in found])
-            values = 100 * values if key.endswith("accuracy") else values
-            digits = 1 if key.endswith("accuracy") else 3
-            spread = np.std(values, ddof=1) if len(values) > 1 else 0.0
-            words.append(f"{np.mean(values):.{digits}f} ± {spread:.{digits}f}")
-        print(f"| {name} | {' | '.join(words)} | {len(found)} |")
+            right = key.endswith("accuracy")
+            words.append(show(100 * values, 1) if right else show(values, 3))
+        rows.append([name, *words, str(len(found))])
+    return harness.table(["cell", "forwards", "steps", *shown, "seeds"], rows)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path("datasets"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--cache", type=Path, default=Path("datasets/cache"))
+    parser = harness.parser(__doc__, cells=[*TESTED, *TRIALS])
     kind = parser.add_mutually_exclusive_group(required=True)
     kind.add_argument("--trials", action="store_true")
     kind.add_argument("--test", action="store_true")
     kind.add_argument("--table", action="store_true")
-    parser.add_argument("--cells", nargs="+", choices=[*TESTED, *TRIALS], default=None)
     args = parser.parse_args()
-    out = HERE / ("trials.jsonl" if args.trials else "results.jsonl")
     if args.table:
-        table(HERE / "trials.jsonl")
-        table(HERE / "results.jsonl")
+        print(table(TRIED.read()), table(CHOSEN.read()), sep="\n")
         return
-    cells = TRIALS if args.trials else TESTED
-    lines = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
-    done = {(line["cell"], line["seed"]) for line in lines}
-    for name in args.cells or cells:
+    cells, lines = (TRIALS, TRIED) if args.trials else (TESTED, CHOSEN)
+    done = lines.done()
+    for name in cells:
         for seed in args.seeds:
-            if (name, seed) in done:
-                continue
-            line = {"cell": name, "seed": seed} | measure(cells[name], args, seed)
-            with out.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            print({k: v for k, v in line.items() if k != "curve"}, file=sys.stderr, flush=True)
+            if name in args.cells and (name, seed) not in done:
+                lines.append({"cell": name, "seed": seed} | measure(cells[name], args, seed))
 
 
 if __name__ == "__main__":

@@ -20,9 +20,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
-import json
-import os
-import re
 import sys
 import time
 from collections.abc import Iterable
@@ -30,17 +27,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import harness
 import numpy as np
+from harness import Lines, draw, table
 from PIL import Image, ImageFilter
 
 from sharpzo import Budget
 from sharpzo.bench.statistics import interval
 from sharpzo.classifier import PromptClassifier
 from sharpzo.data.dataset import Dataset, LabelledPhotos
-from sharpzo.data.demo import load_demo
-from sharpzo.data.loading import load
 from sharpzo.data.photo import Photo
 from sharpzo.detour import detours
 from sharpzo.rng import generator
@@ -48,9 +44,7 @@ from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.features import encode
 from sharpzo.types import Array
 
-OUT = Path(__file__).parent / "results.jsonl"
-PAGE = Path(__file__).parents[2] / "docs" / "shift.md"
-SEEDS = (1, 2, 3)
+LINES = Lines(__file__, "results.jsonl", "dataset", "cell", "seed")
 MOST = 2000  # test photos of a data set
 FORWARDS = 5000
 NAMES = {"eurosat": "eurosat", "demo": "fashion-mnist"}  # here -> in the tables
@@ -118,10 +112,6 @@ class Shifted(Photo):
         return hashlib.sha256(what.encode()).hexdigest()
 
 
-def draw(args: argparse.Namespace, dataset: str, seed: int) -> Dataset:
-    return load_demo(seed) if dataset == "demo" else load(args.data, dataset, shots=16, seed=seed)
-
-
 def judged(test: LabelledPhotos) -> dict[str, LabelledPhotos]:
     """The test photos that all methods are judged on, clean and under every shift."""
     rows = np.sort(generator(1, "judged").permutation(len(test))[:MOST])
@@ -151,7 +141,7 @@ def warm(args: argparse.Namespace, dataset: str) -> None:
     """Every judged photo once through the tower, for all seeds' detours at once."""
     heads, splits = [], {}
     for seed in args.seeds:
-        drawn = draw(args, dataset, seed)
+        drawn = draw(args.data, dataset, seed)
         heads.append(tuned(args, "ladder+image", drawn, seed).fit_.head)
         splits = judged(drawn.test)
 
@@ -165,7 +155,7 @@ def warm(args: argparse.Namespace, dataset: str) -> None:
 
 
 def run(args: argparse.Namespace, dataset: str, cell: str, seed: int) -> dict[str, Any]:
-    drawn = draw(args, dataset, seed)
+    drawn = draw(args.data, dataset, seed)
     splits = judged(drawn.test)
     begin = time.perf_counter()
     classifier = tuned(args, cell, drawn, seed)
@@ -182,10 +172,6 @@ def run(args: argparse.Namespace, dataset: str, cell: str, seed: int) -> dict[st
     }  # fmt: skip
 
 
-def read() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in OUT.read_text().splitlines()] if OUT.exists() else []
-
-
 def with_mean(values: dict[str, float]) -> dict[str, float]:
     """In percent, with the mean over shifts and what it lacks of clean photos."""
     found = {name: 100 * value for name, value in values.items()}
@@ -197,11 +183,6 @@ def with_mean(values: dict[str, float]) -> dict[str, float]:
 def show(values: Iterable[float], sign: str = "") -> str:
     mean = interval([*values])
     return f"{mean.mean:{sign}.1f}" + ("" if mean.half is None else f" ± {mean.half:.1f}")
-
-
-def table(head: list[str], rows: Iterable[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def accuracies(lines: list[dict[str, Any]]) -> str:
@@ -241,17 +222,12 @@ def differences(lines: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path("datasets"))
-    parser.add_argument("--cache", type=Path, default=Path("datasets/features"))
-    parser.add_argument("--datasets", nargs="+", choices=NAMES, default=["eurosat"])
-    parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser = harness.parser(__doc__, ["eurosat"], CELLS)
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--write", action="store_true")
     args = parser.parse_args()
     if args.table or args.write:
-        lines = read()
+        lines = LINES.read()
         parts = {
             "shift": "\n".join(
                 f"{dataset}:\n\n" + accuracies([x for x in lines if x["dataset"] == dataset])
@@ -259,27 +235,16 @@ def main() -> None:
             ),
             "shift-pairs": differences(lines),
         }  # fmt: skip
-        page = PAGE.read_text("utf-8")
-        for name, part in parts.items():
-            print(f"## {name}\n\n{part}")
-            marks = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
-            page, many = re.subn(marks, rf"\g<1>\n{part}\n\g<2>", page, flags=re.DOTALL)
-            if args.write and many != 1:
-                raise SystemExit(f"{PAGE} has {many} places for {name}; one is needed")
-        if args.write:
-            PAGE.write_text(page, "utf-8")
+        harness.publish("shift.md", parts, args.write)
         return
-    done = {(x["dataset"], x["cell"], x["seed"]) for x in read()}
+    done = LINES.done()
     for dataset in args.datasets:
         cells = [(cell, seed) for cell in args.cells for seed in args.seeds]
         cells = [(c, s) for c, s in cells if (NAMES[dataset], c, s) not in done]
         if cells:
             warm(args, dataset)
         for cell, seed in cells:
-            line = run(args, dataset, cell, seed)
-            with OUT.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            print(line, file=sys.stderr, flush=True)
+            LINES.append(run(args, dataset, cell, seed))
 
 
 if __name__ == "__main__":
