@@ -3,7 +3,7 @@
 Text features are t_k = (W0 + dW) h_k, where h_k is the text tower's state at EOS after the final
 norm. One forward gives all h_k; from then on loss and gradient are closed forms and cost no
 forward. dW is shared by all classes, so names never seen in training keep a classifier (how good a
-one: experiments/unseen). Minimised:
+one: docs/closed-forms.md). Minimised:
 
     mean_i CE(s * x_i . t_k / |W0 h_k|) + penalty * ||dW||_F**2
 
