@@ -44,7 +44,8 @@ def fit(settings, task):
         task.train.vectors[task.train.labels == k].mean(axis=0)
         for k in range(len(task.train.class_names))
     ])
-    return Fit(LinearHead.of_text(means, 30.0), Reason.CLOSED_FORM, forwards=0)
+    notes = dict(spread=float("nan"), scale=30.0)
+    return Fit(LinearHead.of_text(means, 30.0), Reason.CLOSED_FORM, forwards=0, notes=notes)
 
 register(Method("class-means", "a test's own", ZeroShotSettings(), fit))
 """
@@ -211,6 +212,7 @@ def test_two_workers_a_plugin_and_a_process_that_dies_once(recipe, plugin, tmp_p
     assert done["computed"] == 2
     assert {row["method"] for row in done["rows"]} == {"class-means", "zero-shot"}
     assert "class-means" in (out / "summary.md").read_text()
+    assert {row["notes"] for row in done["rows"]} == {"{}", '{"scale": 30.0, "spread": null}'}
     # Encoding came before the fits, in a process of its own.
     assert FeatureStore(out / "features").usage().photos == 3 * (2 + 2 + 4)
     plan = document(capsys, "bench", path, "--out", out, "--dry-run")

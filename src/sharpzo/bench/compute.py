@@ -94,7 +94,7 @@ def fit(cell: Cell, cache: Path, listen: Listen = lambda done: None) -> Result:
         },
         peak_memory_mb=memory,
         stopped=fitted.fit.reason.value,
-        notes=dict(fitted.fit.notes),
+        notes={name: _finite(value) for name, value in fitted.fit.notes.items()},
         tuning=_tuning(fitter, photos),
         curve=[_validated(step) for step in fitted.history],
     )
@@ -181,9 +181,13 @@ def _tuning(fitter: Fitter, photos: Dataset) -> str:
 
 
 def _validated(step: Step) -> Validated:
-    loss = float(step.loss) if math.isfinite(step.loss) else None
-    seconds = round(step.seconds, 3)
+    seconds, loss = round(step.seconds, 3), _finite(step.loss)
     return Validated(step.forwards, seconds, loss, step.validation_accuracy, step.stage)
+
+
+def _finite(value: Any) -> Any:
+    """None for a number that is not finite, which JSON cannot write."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _work(parent: Channel) -> None:
