@@ -5,16 +5,20 @@ import pytest
 
 from fakes import FakeTower, make_features
 from sharpzo.errors import ArtifactError, InputError
+from sharpzo.methods import gda, proker, tip_adapter
 from sharpzo.methods.cached import class_means
 from sharpzo.methods.choose import choose, rank
-from sharpzo.methods.gda import GdaSettings, fit_gda
+from sharpzo.methods.gda import GdaSettings
 from sharpzo.methods.kernel import KernelHead
-from sharpzo.methods.proker import ProKeRSettings, fit_proker
-from sharpzo.methods.tip_adapter import TipSettings, fit_tip_adapter
+from sharpzo.methods.proker import ProKeRSettings
+from sharpzo.methods.registry import Task
+from sharpzo.methods.tip_adapter import TipSettings
 from sharpzo.metrics import accuracy, cross_entropy, normalise
 from sharpzo.types import Features
 
 TOWER = FakeTower()
+PHOTOS_ALONE = FakeTower()  # the text has no say
+PHOTOS_ALONE.logit_scale = 0.0
 TRAIN = make_features(TOWER, per_class=6)
 VALIDATION = make_features(TOWER, per_class=5, seed=1)
 TEST = make_features(TOWER, per_class=9, seed=2)
@@ -37,10 +41,10 @@ def dense_gda(vectors, labels, alpha, scale, samples):
 
 
 def test_gda_is_the_dense_solution():
-    head, alpha = fit_gda(TRAIN, TEXT, 20.0, None, GdaSettings(alpha=3.0))
+    fitted = gda.fit(GdaSettings(alpha=3.0), Task(TRAIN, None, TOWER))
     expected = dense_gda(X, TRAIN.labels, 3.0, 20.0, len(X))
-    assert alpha == 3.0
-    assert np.allclose(head.scores(TEST), expected, atol=1e-4 * np.abs(expected).max())
+    assert fitted.notes == {"alpha": 3.0}
+    assert np.allclose(fitted.head.scores(TEST), expected, atol=1e-4 * np.abs(expected).max())
 
 
 def test_gda_counts_views_in_its_ridge_as_told():
@@ -50,20 +54,20 @@ def test_gda_counts_views_in_its_ridge_as_told():
     dense = many.astype(np.float32).astype(np.float64)
     for ridge_views in (1, 4):
         settings = GdaSettings(alpha=3.0, views=4, ridge_views=ridge_views)
-        head, _ = fit_gda(views, TEXT, 20.0, None, settings)
+        head = gda.fit(settings, Task(TRAIN, None, TOWER, views=views)).head
         expected = dense_gda(dense, views.labels, 3.0, 20.0, ridge_views * len(X))
         assert np.allclose(head.scores(TEST), expected, atol=1e-4 * np.abs(expected).max())
 
 
 def test_gda_without_two_photos_of_a_class_still_tells_classes_apart():
     one = TRAIN.take(np.arange(0, len(TRAIN), 6))
-    head, _ = fit_gda(one, TEXT, 0.0, None, GdaSettings(alpha=1.0))
+    head = gda.fit(GdaSettings(alpha=1.0), Task(one, None, PHOTOS_ALONE)).head
     assert accuracy(head.scores(one), one.labels) == 1
 
 
 def test_gda_puts_a_class_without_a_photo_at_the_mean_of_the_others():
     some = TRAIN.take(TRAIN.labels != 2)
-    head, _ = fit_gda(some, TEXT, 0.0, None, GdaSettings(alpha=1.0))
+    head = gda.fit(GdaSettings(alpha=1.0), Task(some, None, PHOTOS_ALONE)).head
     centre = np.mean([X[TRAIN.labels == k].mean(axis=0) for k in (0, 1, 3)], axis=0)
     others = head.weight[[0, 1, 3]].astype(np.float64)
     precision_times_centre = others.mean(axis=0)  # w is linear in the mean
@@ -75,7 +79,7 @@ def test_gda_puts_a_class_without_a_photo_at_the_mean_of_the_others():
 @pytest.mark.parametrize(("beta", "penalty"), [(0.7, 0.01), (3.0, 0.5)])
 def test_proker_is_the_dense_solution(divide, beta, penalty):
     settings = ProKeRSettings(beta=beta, penalty=penalty, divide=divide)
-    head, *_ = fit_proker(TRAIN, TEXT, None, settings)
+    head = proker.fit(settings, Task(TRAIN, None, TOWER)).head
     text = TEXT.astype(np.float64)
     gram = np.exp(-beta * (1 - X @ X.T))
     dual = np.linalg.solve(gram / penalty + np.eye(len(X)), Y - X @ text.T)
@@ -86,7 +90,8 @@ def test_proker_is_the_dense_solution(divide, beta, penalty):
 
 def test_proker_divided_minimises_the_ridge_problem():
     """(K / p + I)^-1 / p is the minimum of |Y - X t - K a|**2 + p a' K a."""
-    head, *_ = fit_proker(TRAIN, TEXT, None, ProKeRSettings(beta=2.0, penalty=0.3, divide=True))
+    settings = ProKeRSettings(beta=2.0, penalty=0.3, divide=True)
+    head = proker.fit(settings, Task(TRAIN, None, TOWER)).head
     gram, dual = np.exp(-2.0 * (1 - X @ X.T)), head.values.astype(np.float64)
     residual = Y - X @ TEXT.T.astype(np.float64)
     gradient = gram @ (gram @ dual - residual) + 0.3 * gram @ dual
@@ -94,9 +99,7 @@ def test_proker_divided_minimises_the_ridge_problem():
 
 
 def test_tip_adapter_is_its_formula():
-    head = fit_tip_adapter(
-        TRAIN.vectors, TRAIN.labels, TEXT, 20.0, None, TipSettings(alpha=2.5, beta=4.0)
-    )
+    head = tip_adapter.fit(TipSettings(alpha=2.5, beta=4.0), Task(TRAIN, None, TOWER)).head
     expected = np.empty((len(Z), K))
     for i, photo in enumerate(Z):
         for k in range(K):
@@ -107,28 +110,27 @@ def test_tip_adapter_is_its_formula():
 
 def test_validation_photos_choose_among_all_points_of_the_grid():
     settings = TipSettings(alphas=(0.1, 3.0, 60.0), betas=(0.5, 5.0, 50.0), alpha=1.0, beta=1.0)
-    fit = (TRAIN.vectors, TRAIN.labels, TEXT, 20.0)
-    head = fit_tip_adapter(*fit, VALIDATION, settings)
-    rivals = {
-        (alpha, beta): rank(
-            fit_tip_adapter(*fit, None, TipSettings(alpha=alpha, beta=beta)).scores(VALIDATION),
-            VALIDATION.labels,
-        )
+    alone, task = Task(TRAIN, None, TOWER), Task(TRAIN, VALIDATION, TOWER)
+    notes = tip_adapter.fit(settings, task).notes
+
+    def ranked(fit, settings):
+        return rank(fit(settings, alone).head.scores(VALIDATION), VALIDATION.labels)
+
+    ranks = {
+        (alpha, beta): ranked(tip_adapter.fit, TipSettings(alpha=alpha, beta=beta))
         for alpha, beta in [(1.0, 1.0), *((a, b) for a in settings.alphas for b in settings.betas)]
     }
     # Near-equal cross-entropies may be ordered otherwise; the rank itself must be the best.
-    assert np.allclose(rivals[head.strength, head.beta], min(rivals.values()), atol=1e-5)
-    _, beta, penalty = fit_proker(TRAIN, TEXT, VALIDATION, ProKeRSettings())
+    best = ranks[notes["alpha"], notes["beta"]]
+    assert np.allclose(best, min(ranks.values()), atol=1e-5)
+    notes = proker.fit(ProKeRSettings(), task).notes
     ranks = {
-        point: rank(
-            fit_proker(TRAIN, TEXT, None, ProKeRSettings(beta=point[0], penalty=point[1]))[
-                0
-            ].scores(VALIDATION),
-            VALIDATION.labels,
-        )
-        for point in ((b, p) for b in ProKeRSettings().betas for p in ProKeRSettings().penalties)
+        (beta, penalty): ranked(proker.fit, ProKeRSettings(beta=beta, penalty=penalty))
+        for beta in ProKeRSettings().betas
+        for penalty in ProKeRSettings().penalties
     }
-    assert np.allclose(ranks[beta, penalty], min(ranks.values()), atol=1e-5)
+    best = ranks[notes["beta"], notes["penalty"]]
+    assert np.allclose(best, min(ranks.values()), atol=1e-5)
 
 
 def test_rank_puts_accuracy_first_and_numbers_that_are_none_last():

@@ -1,5 +1,7 @@
 """Hand-written gradients against torch's, and what theory says of LP++'s steps."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from sharpzo.methods import clap, lp_plus_plus, prolip, tip_adapter
 from sharpzo.methods.kernel import KernelHead
 from sharpzo.methods.lp_plus_plus import LpPlusPlusSettings, Parameters
 from sharpzo.methods.prolip import ProjectedHead
+from sharpzo.methods.registry import Task
 from sharpzo.methods.tip_adapter import TipFSettings
 from sharpzo.metrics import accuracy, normalise
 from sharpzo.types import Features
@@ -144,7 +147,7 @@ def test_lp_plus_plus_starts_as_published_and_sums_gradients_only_if_told():
     # Twenty epochs by hand, without momentum: alpha moves at 10 and 20.
     for gradient in ("fresh", "accumulated"):
         settings = LpPlusPlusSettings(epochs=20, momentum=0.0, alpha_gradient=gradient)
-        head, epoch = lp_plus_plus.fit_lp_plus_plus(TRAIN, TEXT, None, settings)
+        fitted = lp_plus_plus.fit(settings, Task(TRAIN, None, TOWER))
         rate, alpha_rate = lp_plus_plus.step_sizes(X, TEXT)
         weight, bias, alpha = at
         total = np.zeros(K)
@@ -156,22 +159,19 @@ def test_lp_plus_plus_starts_as_published_and_sums_gradients_only_if_told():
             weight, bias = weight - rate * slope.weight, bias - rate * slope.bias
             if step % 10 == 0:
                 alpha = alpha - alpha_rate * (slope.alpha if gradient == "fresh" else total)
-        assert epoch == 20
-        assert np.allclose(head.weight, weight + alpha[:, None] * TEXT, rtol=1e-4, atol=1e-3)
+        assert fitted.notes == {"epoch": 20}
+        assert np.allclose(fitted.head.weight, weight + alpha[:, None] * TEXT, rtol=1e-4, atol=1e-3)
 
 
 def test_validation_photos_choose_the_epoch_of_lp_plus_plus():
     validation = make_features(TOWER, per_class=4, noise=1.5, seed=3)
     reached = []
     for epochs in range(1, 31):
-        head, _ = lp_plus_plus.fit_lp_plus_plus(
-            TRAIN, TEXT, None, LpPlusPlusSettings(epochs=epochs)
-        )
+        head = lp_plus_plus.fit(LpPlusPlusSettings(epochs=epochs), Task(TRAIN, None, TOWER)).head
         reached.append(accuracy(head.scores(validation), validation.labels))
     for ties in ("later", "loss"):
-        _, epoch = lp_plus_plus.fit_lp_plus_plus(
-            TRAIN, TEXT, validation, LpPlusPlusSettings(epochs=30, ties=ties)
-        )
+        settings = LpPlusPlusSettings(epochs=30, ties=ties)
+        epoch = lp_plus_plus.fit(settings, Task(TRAIN, validation, TOWER)).notes["epoch"]
         assert reached[epoch - 1] == max(reached) > min(reached)
         if ties == "later":
             assert epoch == 30 - reached[::-1].index(max(reached))
@@ -180,9 +180,7 @@ def test_validation_photos_choose_the_epoch_of_lp_plus_plus():
 def test_tip_adapter_f_trains_by_torchs_adamw():
     """The whole run, photos in our order, against torch's autograd, AdamW and schedule."""
     settings = TipFSettings(epochs=7, batch=10, rate=0.05, alpha=2.5, beta=4.0)
-    head, epoch = tip_adapter.fit_tip_adapter_f(
-        TRAIN.vectors.astype(np.float64), TRAIN, None, TEXT, 20.0, None, settings, seed=4
-    )
+    fitted = tip_adapter.fit_f(settings, Task(replace(TRAIN, vectors=X), None, TOWER, seed=4))
     keys = leaf(X)
     optimiser = torch.optim.AdamW([keys], lr=0.05, eps=1e-4)  # decay 0.01 by default
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 7 * 3)
@@ -197,15 +195,16 @@ def test_tip_adapter_f_trains_by_torchs_adamw():
             ce(logits, torch.tensor(LABELS[batch])).backward()
             optimiser.step()
             schedule.step()
-    assert epoch == 7
-    assert np.allclose(head.keys, keys.detach().numpy(), atol=1e-6)
-    assert not np.allclose(head.keys, X, atol=0.05)
+    assert fitted.notes["epoch"] == 7
+    assert np.allclose(fitted.head.keys, keys.detach().numpy(), atol=1e-6)
+    assert not np.allclose(fitted.head.keys, X, atol=0.05)
 
 
 def test_clap_without_constraint_is_a_probe_that_starts_at_the_text():
-    free = clap.fit_clap(TRAIN, None, RAW, 20.0, clap.ClapSettings(constraint="none"))
-    held = clap.fit_clap(TRAIN, None, RAW, 20.0, clap.ClapSettings())
-    still = clap.fit_clap(TRAIN, None, RAW, 20.0, clap.ClapSettings(epochs=1, warm_up=1e-12))
+    free, held, still = (
+        clap.fit(clap.ClapSettings(**changes), Task(TRAIN, None, TOWER)).head
+        for changes in ({"constraint": "none"}, {}, {"epochs": 1, "warm_up": 1e-12})
+    )
     assert np.allclose(still.weight, TEXT, atol=1e-6)
     away = [np.linalg.norm(head.weight - TEXT) for head in (free, held)]
     assert away[0] > 1.2 * away[1] > 0.1

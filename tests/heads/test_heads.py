@@ -7,8 +7,10 @@ from fakes import FakeTower, make_features
 from sharpzo.descent import minimise
 from sharpzo.errors import ArtifactError
 from sharpzo.linear import LinearHead
-from sharpzo.methods.linear_probe import LinearProbeSettings, fit_linear_probe
+from sharpzo.methods import linear_probe
+from sharpzo.methods.linear_probe import LinearProbeSettings
 from sharpzo.methods.projection import ProjectionSettings, fit_projection
+from sharpzo.methods.registry import Task
 from sharpzo.metrics import accuracy, normalise
 from sharpzo.types import Features
 
@@ -37,7 +39,8 @@ def test_linear_probe_agrees_with_scikit_learn():
     sklearn = pytest.importorskip("sklearn.linear_model")
     photos = make_features(FakeTower(), per_class=12)
     penalty = 1e-3
-    head, _ = fit_linear_probe(photos, None, LinearProbeSettings(penalty=penalty))
+    settings = LinearProbeSettings(penalty=penalty)
+    head = linear_probe.fit(settings, Task(photos, None, FakeTower())).head
     # scikit-learn minimises sum CE * C + ||W||^2 / 2: C = 1 / (2 N penalty).
     reference = sklearn.LogisticRegression(C=1 / (2 * len(photos) * penalty), tol=1e-8)
     reference.fit(photos.vectors.astype(np.float64), photos.labels)
@@ -52,16 +55,16 @@ def test_validation_chooses_the_penalty_and_training_photos_do_not():
     train = make_features(tower, per_class=2, noise=1.0)
     validation = make_features(tower, per_class=50, noise=1.0, seed=1)
     chosen = LinearProbeSettings()
-    head, penalty = fit_linear_probe(train, validation, chosen)
-    reached = accuracy(head.scores(validation), validation.labels)
+    fitted = linear_probe.fit(chosen, Task(train, validation, tower))
+    reached = accuracy(fitted.head.scores(validation), validation.labels)
     rivals = [
-        fit_linear_probe(train, None, LinearProbeSettings(penalty=other))[0]
+        linear_probe.fit(LinearProbeSettings(penalty=other), Task(train, None, tower)).head
         for other in chosen.penalties
     ]
     scores = [accuracy(rival.scores(validation), validation.labels) for rival in rivals]
     # Cold starts end within the solver's tolerance of the warm-started path.
     assert reached >= max(scores) - 0.01 > min(scores)
-    assert penalty in chosen.penalties
+    assert fitted.notes["penalty"] in chosen.penalties
 
 
 def tuned(tower, train, validation=None, **kwargs):

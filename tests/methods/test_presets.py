@@ -18,9 +18,9 @@ from sharpzo.methods import METHODS, fit, lp_plus_plus
 from sharpzo.methods.cached import every_view, mean_views, read_text
 from sharpzo.methods.choose import rank
 from sharpzo.methods.decoder import initial
+from sharpzo.methods.kernel import KernelHead
 from sharpzo.methods.pixels import PixelObjective
 from sharpzo.methods.searching import SearchingSettings
-from sharpzo.methods.tip_adapter import fit_tip_adapter
 from sharpzo.methods.zero_shot import zero_shot_head
 from sharpzo.metrics import cross_entropy
 from sharpzo.optim.sharpzo import SwitchSettings
@@ -157,7 +157,8 @@ def beginning(name, settings, task):
         return LinearHead(both, at.bias, 1.0)
     if name == "tip-adapter-f":
         keys = mean_views(task, settings.key_views)
-        return fit_tip_adapter(keys, task.train.labels, text, scale, None, settings)
+        values = np.eye(len(text), dtype=np.uint8)[task.train.labels]
+        return KernelHead(text, keys, values, scale, settings.alpha, settings.beta)
     return LinearHead.of_text(text, 1.0 if name == "proker" else scale)
 
 

@@ -11,10 +11,10 @@ from msgspec import Meta
 
 from sharpzo.data.layouts import IMAGENET_TEMPLATES
 from sharpzo.errors import InputError
-from sharpzo.methods.registry import Task
+from sharpzo.methods.registry import Fit, Task
 from sharpzo.metrics import normalise
 from sharpzo.settings import NotNegative, ViewSettings
-from sharpzo.types import Array, Features, TextTower
+from sharpzo.types import Array, Features, Head, Reason, TextTower
 
 Templates = Literal["run", "ensemble", "both"]
 TEMPLATES: tuple[Templates, ...] = get_args(Templates)
@@ -105,9 +105,25 @@ def every_view(task: Task) -> Features:
     return task.train if task.views is None else task.views
 
 
-def image_passes(task: Task) -> int:
-    """Passes of the image tower beyond the one a photo: the views."""
-    return 0 if task.views is None else len(task.views)
+def cached_fit(
+    head: Head,
+    task: Task,
+    text: Text,
+    *,
+    steps: int = 0,
+    arrays: Mapping[str, Array] | None = None,
+    **notes: float,
+) -> Fit:
+    """A fit, closed form or of so many steps, that cost what text and augmented views did."""
+    return Fit(
+        head,
+        Reason.STEPS if steps else Reason.CLOSED_FORM,
+        text.forwards,
+        steps,
+        image_passes=0 if task.views is None else len(task.views),
+        arrays=arrays or {},
+        notes=notes,
+    )
 
 
 def image_projection(task: Task) -> Array:

@@ -24,12 +24,12 @@ import numpy as np
 
 from sharpzo.descent import Sgd, cosine
 from sharpzo.linear import LinearHead
-from sharpzo.methods.cached import CachedSettings, class_means, image_passes, read_text
+from sharpzo.methods.cached import CachedSettings, cached_fit, class_means, every_view, read_text
 from sharpzo.methods.registry import Fit, Method, Task, own_views, register
 from sharpzo.metrics import loss_and_error, normalise, softmax, through_norm
 from sharpzo.rng import generator
 from sharpzo.settings import Count, Decay, Positive
-from sharpzo.types import Array, Features, Reason
+from sharpzo.types import Array
 
 
 @dataclass(frozen=True)
@@ -48,33 +48,28 @@ class ClapSettings(CachedSettings):
     text_length: Positive | None = 0.5
 
 
-def fit_clap(
-    train: Features,
-    views: Features | None,
-    text: Array,
-    scale: float,
-    settings: ClapSettings,
-    seed: int = 1,
-) -> LinearHead:
-    """Return the head after the last epoch; ``text`` (K, D) is raw, not normalised."""
-    pool = train if views is None else views
-    vectors, base = pool.vectors.astype(np.float64), text.astype(np.float64)
+def fit(settings: ClapSettings, task: Task) -> Fit:
+    """The class names once a template; then stochastic descent, whose last epoch counts."""
+    text = read_text(task.tower, settings.templates, raw=True)
+    pool, scale = every_view(task), task.tower.logit_scale
+    vectors, base = pool.vectors.astype(np.float64), text.features.astype(np.float64)
     if settings.text_length is not None:
         base = base * settings.text_length / np.linalg.norm(base, axis=1).mean()
     hold = multipliers(vectors, pool.labels, base, scale)
     hold = hold if settings.constraint == "l2" else np.zeros(len(base))
     weight, descent = base.copy(), Sgd(settings.momentum)
-    batches = max(1, len(train) // settings.batch)
+    batches = max(1, len(task.train) // settings.batch)
     for epoch in range(settings.epochs):
         rate = settings.rate * cosine(epoch - 1, settings.epochs) if epoch else settings.warm_up
-        rows = generator(seed, "clap", step=epoch).permutation(len(pool))
+        rows = generator(task.seed, "clap", step=epoch).permutation(len(pool))
         for number in range(batches):
             drawn = rows[number * settings.batch : (number + 1) * settings.batch]
             _, slope = loss_and_gradient(
                 weight, vectors[drawn], pool.labels[drawn], base, hold, scale
             )
             weight = descent.move(weight, slope, rate)
-    return LinearHead.of_text(normalise(weight), scale)
+    head = LinearHead.of_text(normalise(weight), scale)
+    return cached_fit(head, task, text, steps=settings.epochs)
 
 
 def multipliers(vectors: Array, labels: Array, text: Array, scale: float) -> Array:
@@ -95,21 +90,6 @@ def loss_and_gradient(
     away = weight - text
     loss += float((hold * (away**2).sum(axis=1)).mean())
     return loss, through_norm(along, unit, length) + 2 * hold[:, None] * away / len(weight)
-
-
-def fit(settings: ClapSettings, task: Task) -> Fit:
-    """The class names once a template; then stochastic descent on the features."""
-    text = read_text(task.tower, settings.templates, raw=True)
-    head = fit_clap(
-        task.train, task.views, text.features, task.tower.logit_scale, settings, task.seed
-    )
-    return Fit(
-        head,
-        Reason.STEPS,
-        text.forwards,
-        steps=settings.epochs,
-        image_passes=image_passes(task),
-    )
 
 
 _PUBLISHED = ClapSettings(views=20, view_scale=(0.08, 1.0), text_length=None)

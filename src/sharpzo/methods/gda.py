@@ -25,16 +25,16 @@ from sharpzo.linear import LinearHead
 from sharpzo.methods.cached import (
     CachedSettings,
     Grid,
+    cached_fit,
     class_means,
     every_view,
-    image_passes,
     logspace,
     read_text,
 )
 from sharpzo.methods.choose import choose
 from sharpzo.methods.registry import Fit, Method, Task, own_views, register
 from sharpzo.settings import Count, NotNegative
-from sharpzo.types import Array, Features, Reason
+from sharpzo.types import Array
 
 
 @dataclass(frozen=True)
@@ -49,26 +49,24 @@ class GdaSettings(CachedSettings):
     ridge_views: Count = 1
 
 
-def fit_gda(
-    photos: Features,
-    text: Array,
-    scale: float,
-    validation: Features | None,
-    settings: GdaSettings,
-) -> tuple[LinearHead, float]:
-    """Return the head and its alpha; ``photos`` are all training photos or all of their views."""
-    seen = len(photos) // max(settings.views, 1)
-    weight, bias = gaussian(photos.vectors, photos.labels, len(text), seen * settings.ridge_views)
+def fit(settings: GdaSettings, task: Task) -> Fit:
+    """The class names once a template; one D x D inverse."""
+    text, photos, known = (
+        read_text(task.tower, settings.templates),
+        every_view(task),
+        task.validation,
+    )
+    samples = len(task.train) * settings.ridge_views
+    weight, bias = gaussian(photos.vectors, photos.labels, len(text.features), samples)
 
     def head(alpha: float) -> LinearHead:
-        both = scale * text + alpha * weight
+        both = task.tower.logit_scale * text.features + alpha * weight
         return LinearHead(both.astype(np.float32), (alpha * bias).astype(np.float32), 1.0)
 
-    if validation is None:
-        return head(settings.alpha), settings.alpha
-    grid = ((alpha, head(alpha).scores(validation)) for alpha in settings.alphas)
-    alpha = choose(grid, validation.labels)
-    return head(alpha), alpha
+    alpha = settings.alpha
+    if known is not None:
+        alpha = choose(((a, head(a).scores(known)) for a in settings.alphas), known.labels)
+    return cached_fit(head(alpha), task, text, alpha=alpha)
 
 
 def gaussian(vectors: Array, labels: Array, classes: int, samples: int) -> tuple[Array, Array]:
@@ -85,21 +83,6 @@ def gaussian(vectors: Array, labels: Array, classes: int, samples: int) -> tuple
     precision = width * np.linalg.pinv(ridge, hermitian=True)
     weight = means @ precision
     return weight, -np.log(classes) - 0.5 * (means * weight).sum(axis=1)
-
-
-def fit(settings: GdaSettings, task: Task) -> Fit:
-    """The class names once a template; one D x D inverse."""
-    text = read_text(task.tower, settings.templates)
-    head, alpha = fit_gda(
-        every_view(task), text.features, task.tower.logit_scale, task.validation, settings
-    )
-    return Fit(
-        head,
-        Reason.CLOSED_FORM,
-        text.forwards,
-        image_passes=image_passes(task),
-        notes={"alpha": alpha},
-    )
 
 
 register(

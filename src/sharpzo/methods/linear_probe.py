@@ -18,7 +18,7 @@ from sharpzo.methods.choose import choose_penalty
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.metrics import loss_and_error
 from sharpzo.settings import NotNegative, Settings
-from sharpzo.types import Array, Features, Reason
+from sharpzo.types import Array, Reason
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,13 @@ class LinearProbeSettings(Settings):
     penalty: NotNegative = 1e-4
 
 
-def fit_linear_probe(
-    train: Features, validation: Features | None, settings: LinearProbeSettings
-) -> tuple[LinearHead, float]:
-    """Return the fitted head and the penalty that the validation photos chose."""
+def fit(settings: LinearProbeSettings, task: Task) -> Fit:
+    """No forward: no class name is read."""
+    train = task.train
     classes, width = len(train.class_names), train.vectors.shape[1]
     vectors = train.vectors.astype(np.float64)
 
-    def fit(penalty: float, start: Array) -> tuple[Array, LinearHead]:
+    def solve(penalty: float, start: Array) -> tuple[Array, LinearHead]:
         def loss(parameters: Array) -> tuple[float, Array]:
             weight, bias = parameters[:, :width], parameters[:, width]
             fit_loss, error = loss_and_error(vectors @ weight.T + bias, train.labels)
@@ -50,18 +49,12 @@ def fit_linear_probe(
         )
 
     _, head, penalty = choose_penalty(
-        fit,
+        solve,
         np.zeros((classes, width + 1)),
         penalties=settings.penalties,
         fallback=settings.penalty,
-        validation=validation,
+        validation=task.validation,
     )
-    return head, penalty
-
-
-def fit(settings: LinearProbeSettings, task: Task) -> Fit:
-    """No forward: no class name is read."""
-    head, penalty = fit_linear_probe(task.train, task.validation, settings)
     return Fit(head, Reason.CLOSED_FORM, forwards=0, notes={"penalty": penalty})
 
 

@@ -26,13 +26,13 @@ import numpy as np
 
 from sharpzo.descent import Sgd
 from sharpzo.linear import LinearHead
-from sharpzo.methods.cached import CachedSettings, class_means, every_view, image_passes, read_text
+from sharpzo.methods.cached import CachedSettings, cached_fit, class_means, every_view, read_text
 from sharpzo.methods.choose import rank
 from sharpzo.methods.registry import Fit, Method, Task, own_views, register
 from sharpzo.metrics import loss_and_error
 from sharpzo.rng import generator
 from sharpzo.settings import Count, Decay
-from sharpzo.types import Array, Features, Reason
+from sharpzo.types import Array
 
 
 @dataclass(frozen=True)
@@ -61,16 +61,15 @@ class Parameters(NamedTuple):
     alpha: Array
 
 
-def fit_lp_plus_plus(
-    photos: Features,
-    text: Array,
-    validation: Features | None,
-    settings: LpPlusPlusSettings,
-    seed: int = 1,
-) -> tuple[LinearHead, int]:
-    """Return the head and the epoch (from 1) that it is of."""
-    vectors, text = photos.vectors.astype(np.float64), text.astype(np.float64)
-    at = start(vectors, photos.labels, text, settings, seed)
+def fit(settings: LpPlusPlusSettings, task: Task) -> Fit:
+    """The class names once a template; then full-batch descent on the features."""
+    names, photos, validation = (
+        read_text(task.tower, settings.templates),
+        every_view(task),
+        task.validation,
+    )
+    vectors, text = photos.vectors.astype(np.float64), names.features.astype(np.float64)
+    at = start(vectors, photos.labels, text, settings, task.seed)
     rate, alpha_rate = step_sizes(vectors, text)
     weight_descent, bias_descent = Sgd(settings.momentum), Sgd(settings.momentum)
     summed = np.zeros(len(text))
@@ -91,7 +90,7 @@ def fit_lp_plus_plus(
             if best is None or found < best[0]:
                 best = found, at, epoch
     chosen, epoch = (at, settings.epochs) if best is None else best[1:]
-    return _head(chosen, text), epoch
+    return cached_fit(_head(chosen, text), task, names, steps=settings.epochs, epoch=epoch)
 
 
 def _head(at: Parameters, text: Array) -> LinearHead:
@@ -130,22 +129,6 @@ def loss_and_gradient(
     error /= len(labels)
     along = error.T @ vectors
     return loss, Parameters(along, error.sum(axis=0), (along * text).sum(axis=1))
-
-
-def fit(settings: LpPlusPlusSettings, task: Task) -> Fit:
-    """The class names once a template; then full-batch descent on the features."""
-    text = read_text(task.tower, settings.templates)
-    head, epoch = fit_lp_plus_plus(
-        every_view(task), text.features, task.validation, settings, task.seed
-    )
-    return Fit(
-        head,
-        Reason.STEPS,
-        text.forwards,
-        steps=settings.epochs,
-        image_passes=image_passes(task),
-        notes={"epoch": epoch},
-    )
 
 
 # As the program computes it, which the published figures come from.

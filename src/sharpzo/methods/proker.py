@@ -24,15 +24,15 @@ from sharpzo.methods.cached import (
     CachedSettings,
     Penalty,
     PenaltyGrid,
+    cached_fit,
     every_view,
-    image_passes,
     logspace,
     read_text,
 )
 from sharpzo.methods.choose import choose
 from sharpzo.methods.kernel import KernelHead, kernel
 from sharpzo.methods.registry import Fit, Method, Task, own_views, register
-from sharpzo.types import Array, Features, Reason
+from sharpzo.types import Array, Features
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,10 @@ class ProKeRSettings(CachedSettings):
     divide: bool = True
 
 
-def fit_proker(
-    photos: Features, text: Array, validation: Features | None, settings: ProKeRSettings
-) -> tuple[KernelHead, float, float]:
-    """Return the head, beta and penalty; every view is a sample of its own."""
-    keys, text = photos.vectors.astype(np.float64), text.astype(np.float64)
+def fit(settings: ProKeRSettings, task: Task) -> Fit:
+    """The class names once a template; one decomposition of the kernel matrix a beta."""
+    names, photos = read_text(task.tower, settings.templates), every_view(task)
+    keys, text = photos.vectors.astype(np.float64), names.features.astype(np.float64)
     residual = np.eye(len(text))[photos.labels] - keys @ text.T
     # One decomposition a beta serves every penalty: (K / p + I)^-1 = Q (L / p + 1)^-1 Q'.
     decomposed: dict[float, tuple[Array, Array, Array]] = {}
@@ -75,23 +74,11 @@ def fit_proker(
                 yield (beta, penalty), cosines + near @ values(beta, penalty)
 
     beta, penalty = settings.beta, settings.penalty
-    if validation is not None:
-        beta, penalty = choose(scored(validation), validation.labels)
+    if task.validation is not None:
+        beta, penalty = choose(scored(task.validation), task.validation.labels)
     single = (part.astype(np.float32) for part in (text, keys, values(beta, penalty)))
-    return KernelHead(*single, scale=1.0, strength=1.0, beta=beta), beta, penalty
-
-
-def fit(settings: ProKeRSettings, task: Task) -> Fit:
-    """The class names once a template; one decomposition of the kernel matrix a beta."""
-    text = read_text(task.tower, settings.templates)
-    head, beta, penalty = fit_proker(every_view(task), text.features, task.validation, settings)
-    return Fit(
-        head,
-        Reason.CLOSED_FORM,
-        text.forwards,
-        image_passes=image_passes(task),
-        notes={"beta": beta, "penalty": penalty},
-    )
+    head = KernelHead(*single, scale=1.0, strength=1.0, beta=beta)
+    return cached_fit(head, task, names, beta=beta, penalty=penalty)
 
 
 def _published(

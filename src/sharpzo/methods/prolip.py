@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 
@@ -21,7 +22,8 @@ from sharpzo.descent import Adam, cosine
 from sharpzo.linear import keep, take
 from sharpzo.methods.cached import (
     CachedSettings,
-    image_passes,
+    cached_fit,
+    every_view,
     image_projection,
     read_text,
     record_templates,
@@ -32,7 +34,7 @@ from sharpzo.methods.choose import choose
 from sharpzo.methods.registry import Fit, Method, Task, own_views, register
 from sharpzo.metrics import loss_and_error, normalise, through_norm
 from sharpzo.settings import Count, CountOrZero, NotNegative, Positive
-from sharpzo.types import Array, Features, Reason, TextTower
+from sharpzo.types import Array, Features, TextTower
 
 
 @dataclass(frozen=True)
@@ -85,19 +87,17 @@ class ProjectedHead:
         return cls(projection, text, float(scale[0]))
 
 
-def fit_prolip(
-    train: Features,
-    views: Features | None,
-    projection: Array,
-    text: Array,
-    scale: float,
-    validation: Features | None,
-    settings: ProLipSettings,
-) -> tuple[ProjectedHead, float, float]:
-    """Return the head, its rate and its penalty. float32: the matrix is the tower's own."""
+def fit(settings: ProLipSettings, task: Task) -> Fit:
+    """The class names once a template; then descent. float32: the matrix is the tower's own."""
+    names, train, validation = (
+        read_text(task.tower, settings.templates),
+        task.train,
+        task.validation,
+    )
+    projection, text, scale = image_projection(task), names.features, task.tower.logit_scale
     shots = len(train) / len(np.unique(train.labels))
     fixed = shots**-settings.power
-    states = states_of(train if views is None else views).astype(np.float32)
+    states = states_of(every_view(task)).astype(np.float32)
     states = states.reshape(-1, len(train), states.shape[1])  # view by view
 
     def head(rate: float, penalty: float) -> ProjectedHead:
@@ -109,18 +109,26 @@ def fit_prolip(
             tuned = adam.move(tuned, slope, rate * cosine(step, settings.steps))
         return ProjectedHead(tuned, text.astype(np.float32), scale)
 
-    rates, penalties = settings.rates or (settings.rate,), settings.penalties or (fixed,)
-    if validation is None or len(rates) * len(penalties) == 1:
-        rate, penalty = (settings.rate, fixed) if validation is None else (rates[0], penalties[0])
-        return head(rate, penalty), rate, penalty
-
     def tried(known: Features) -> Iterable[tuple[tuple[ProjectedHead, float, float], Array]]:
-        for rate in rates:
-            for penalty in penalties:
-                made = head(rate, penalty)
-                yield (made, rate, penalty), made.scores(known)
+        for rate, penalty in grid:
+            made = head(rate, penalty)
+            yield (made, rate, penalty), made.scores(known)
 
-    return choose(tried(validation), validation.labels)
+    grid = list(product(settings.rates or (settings.rate,), settings.penalties or (fixed,)))
+    rate, penalty = (settings.rate, fixed) if validation is None else grid[0]
+    if validation is None or len(grid) == 1:
+        tuned = head(rate, penalty)
+    else:
+        tuned, rate, penalty = choose(tried(validation), validation.labels)
+    return cached_fit(
+        tuned,
+        task,
+        names,
+        steps=settings.steps,
+        arrays=record_templates(settings.templates),
+        rate=rate,
+        penalty=penalty,
+    )
 
 
 def loss_and_gradient(
@@ -141,29 +149,6 @@ def loss_and_gradient(
     away = tuned - base
     loss = fit_loss + float(penalty * (away**2).sum())
     return loss, (slope.T @ states + 2 * penalty * away).astype(tuned.dtype)
-
-
-def fit(settings: ProLipSettings, task: Task) -> Fit:
-    """The class names once a template; then descent on the image projection."""
-    text = read_text(task.tower, settings.templates)
-    head, rate, penalty = fit_prolip(
-        task.train,
-        task.views,
-        image_projection(task),
-        text.features,
-        task.tower.logit_scale,
-        task.validation,
-        settings,
-    )
-    return Fit(
-        head,
-        Reason.STEPS,
-        text.forwards,
-        steps=settings.steps,
-        image_passes=image_passes(task),
-        arrays=record_templates(settings.templates),
-        notes={"rate": rate, "penalty": penalty},
-    )
 
 
 def rename(arrays: Mapping[str, Array], tower: TextTower) -> ProjectedHead:

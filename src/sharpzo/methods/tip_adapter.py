@@ -24,7 +24,9 @@ from sharpzo.errors import InputError
 from sharpzo.methods.cached import (
     CachedSettings,
     Grid,
-    image_passes,
+    Text,
+    cached_fit,
+    every_view,
     logspace,
     mean_views,
     read_text,
@@ -35,7 +37,7 @@ from sharpzo.methods.registry import Fit, Method, Task, own_views, register
 from sharpzo.metrics import loss_and_error
 from sharpzo.rng import generator
 from sharpzo.settings import Count, CountOrZero, NotNegative, Positive
-from sharpzo.types import Array, Features, Reason
+from sharpzo.types import Array, Features
 
 
 @dataclass(frozen=True)
@@ -78,18 +80,20 @@ class TipFSettings(TipSettings):
             )
 
 
-def fit_tip_adapter(
-    keys: Array,
-    labels: Array,
-    text: Array,
-    scale: float,
-    validation: Features | None,
-    settings: TipSettings,
-) -> KernelHead:
-    """Return the head of unit keys (N, D); it holds the chosen alpha (strength) and beta."""
-    values = np.eye(len(text), dtype=np.uint8)[labels]
-    cache = KernelHead(text, keys, values, scale, settings.alpha, settings.beta)
-    return cache if validation is None else _searched(cache, validation, settings)
+def fit(settings: TipSettings, task: Task) -> Fit:
+    """The class names once a template; nothing is trained."""
+    text = read_text(task.tower, settings.templates)
+    values = np.eye(len(text.features), dtype=np.uint8)[task.train.labels]
+    cache = _cache(settings, task, text, mean_views(task), values)
+    if task.validation is not None:
+        cache = _searched(cache, task.validation, settings)
+    return cached_fit(cache, task, text, alpha=cache.strength, beta=cache.beta)
+
+
+def _cache(settings: TipSettings, task: Task, text: Text, keys: Array, values: Array) -> KernelHead:
+    """The head of unit keys (N, D) and one-hot values (N, K), at the settings' alpha and beta."""
+    scale = task.tower.logit_scale
+    return KernelHead(text.features, keys, values, scale, settings.alpha, settings.beta)
 
 
 def _searched(cache: KernelHead, validation: Features, settings: TipSettings) -> KernelHead:
@@ -108,26 +112,19 @@ def _searched(cache: KernelHead, validation: Features, settings: TipSettings) ->
     return replace(cache, strength=alpha, beta=beta)
 
 
-def fit_tip_adapter_f(
-    keys: Array,
-    train: Features,
-    views: Features | None,
-    text: Array,
-    scale: float,
-    validation: Features | None,
-    settings: TipFSettings,
-    seed: int = 1,
-) -> tuple[KernelHead, int]:
-    """Return the head with tuned keys and its epoch; the photos or ``views`` are trained on."""
-    values = np.eye(len(text), dtype=keys.dtype)[train.labels]
-    cache = KernelHead(text, keys, values, scale, settings.alpha, settings.beta)
-    pool = (train if views is None else views).vectors.reshape(-1, *train.vectors.shape)
+def fit_f(settings: TipFSettings, task: Task) -> Fit:
+    """The class names once a template; then stochastic descent on the keys."""
+    text, train, validation = read_text(task.tower, settings.templates), task.train, task.validation
+    keys = mean_views(task, settings.key_views)
+    values = np.eye(len(text.features), dtype=keys.dtype)[train.labels]
+    cache = _cache(settings, task, text, keys, values)
+    pool = _trained_on(task, settings.key_views).vectors.reshape(-1, *train.vectors.shape)
     batches = -(-len(train) // settings.batch)
     adam = Adam(eps=settings.eps, decay=settings.decay)
     best: tuple[tuple[float, float], KernelHead, int] | None = None
     for epoch in range(settings.epochs):
         vectors = pool[epoch % len(pool)]
-        rows = generator(seed, "tip-adapter-f", step=epoch).permutation(len(train))
+        rows = generator(task.seed, "tip-adapter-f", step=epoch).permutation(len(train))
         for number in range(batches):
             drawn = rows[number * settings.batch : (number + 1) * settings.batch]
             _, slope = loss_and_gradient(cache, vectors[drawn], train.labels[drawn])
@@ -141,7 +138,15 @@ def fit_tip_adapter_f(
     epoch = settings.epochs
     if best is not None and validation is not None:
         cache, epoch = _searched(best[1], validation, settings), best[2]
-    return replace(cache, values=values.astype(np.uint8)), epoch
+    return cached_fit(
+        replace(cache, values=values.astype(np.uint8)),
+        task,
+        text,
+        steps=settings.epochs,
+        alpha=cache.strength,
+        beta=cache.beta,
+        epoch=epoch,
+    )
 
 
 def loss_and_gradient(cache: KernelHead, vectors: Array, labels: Array) -> tuple[float, Array]:
@@ -154,54 +159,10 @@ def loss_and_gradient(cache: KernelHead, vectors: Array, labels: Array) -> tuple
     return loss, (inner.T @ vectors).astype(cache.keys.dtype)
 
 
-def fit(settings: TipSettings, task: Task) -> Fit:
-    """The class names once a template; nothing is trained."""
-    text = read_text(task.tower, settings.templates)
-    head = fit_tip_adapter(
-        mean_views(task),
-        task.train.labels,
-        text.features,
-        task.tower.logit_scale,
-        task.validation,
-        settings,
-    )
-    return Fit(
-        head,
-        Reason.CLOSED_FORM,
-        text.forwards,
-        image_passes=image_passes(task),
-        notes={"alpha": head.strength, "beta": head.beta},
-    )
-
-
-def fit_f(settings: TipFSettings, task: Task) -> Fit:
-    """The class names once a template; then stochastic descent on the keys."""
-    text = read_text(task.tower, settings.templates)
-    head, epoch = fit_tip_adapter_f(
-        mean_views(task, settings.key_views),
-        task.train,
-        _trained_on(task, settings.key_views),
-        text.features,
-        task.tower.logit_scale,
-        task.validation,
-        settings,
-        task.seed,
-    )
-    return Fit(
-        head,
-        Reason.STEPS,
-        text.forwards,
-        steps=settings.epochs,
-        image_passes=image_passes(task),
-        notes={"alpha": head.strength, "beta": head.beta, "epoch": epoch},
-    )
-
-
-def _trained_on(task: Task, key_views: int) -> Features | None:
-    """The views after those of the keys, or all if there is none after them."""
-    if task.views is None or not key_views or key_views * len(task.train) == len(task.views):
-        return task.views
-    return task.views.take(np.arange(key_views * len(task.train), len(task.views)))
+def _trained_on(task: Task, key_views: int) -> Features:
+    """The views after those of the keys; all if there is none after them, photos if none at all."""
+    views, first = every_view(task), key_views * len(task.train)
+    return views.take(np.arange(first, len(views))) if 0 < first < len(views) else views
 
 
 # Data set: alpha at first | ends of the grids of beta and of alpha | epochs of Tip-Adapter-F.
