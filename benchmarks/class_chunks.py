@@ -1,6 +1,6 @@
 """How many tokens should pass a block side by side: `text.CHUNK`, in time and memory.
 
-    python benchmarks/class_chunks.py                       # prints a line a row
+    python benchmarks/class_chunks.py                       # prints one line per row
     python benchmarks/class_chunks.py --add --cases 300t4 --layers 4   # tangents
 
 Writes results/class-chunks.json.
@@ -10,7 +10,7 @@ forward, a forward of several candidates at once, or the tangent graph along sev
 (``together`` says how many); chunk 0 is all classes at once. Rows of a table are measured in turns,
 ``--rounds`` times; ``times_faster`` is the median of the ratio to chunk 0 in the same round.
 ``activations_mb`` is what the first call adds to a process that has compiled the graph, in a
-process a row; ``difference`` is that of the features or derivatives from chunk 0's, relative.
+process per row; ``difference`` is that of the features or derivatives from chunk 0's, relative.
 Seconds are processor seconds of one thread, so that other work on the machine counts little.
 """
 

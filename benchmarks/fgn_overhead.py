@@ -2,7 +2,7 @@
 
     python benchmarks/fgn_overhead.py            # prints, writes results/fgn_overhead.json
 
-Default settings, 16 made-up photos a class, two linearisations with their rounds, one context for
+Default settings, 16 made-up photos per class, two linearisations with their rounds, one context for
 all classes and class-specific ones; the embedded model and a tower of ViT-B/16's text size with
 random weights. ``--classes`` gives other numbers.
 """

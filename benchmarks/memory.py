@@ -1,7 +1,7 @@
 """Peak memory of `sharpzo fit`, seen from outside: with the least limit that works, without a
 limit, and of backpropagation on the same photos and model.
 
-    python benchmarks/memory.py              # prints a line a run, writes results/memory.json
+    python benchmarks/memory.py              # prints one line per run, writes results/memory.json
 
 Models: random weights of the sizes of CLIP ViT-B/16 and ViT-L/14, float32 files, a vocabulary of
 49,408 pieces; 16 random photos of 64 x 64 pixels for each of 10 classes. Runs of a model, in this

@@ -87,7 +87,7 @@ class NaiveTower:
 def write_padded(checkpoint: Checkpoint, prompts: Prompts, length: int, last_at_end: bool) -> Graph:
     """The same as a graph: ``context`` (P, n, m) -> ``features`` (P, K, D).
 
-    ``length``: tokens a class, at least the longest prompt's; ``last_at_end``: of the last block
+    ``length``: tokens per class, at least the longest prompt's; ``last_at_end``: of the last block
     queries, output and MLP at EOS alone.
     """
     build, config, k = Builder(), checkpoint.text, len(prompts.suffixes)

@@ -2,7 +2,7 @@
 
     python benchmarks/text_speed.py savings      # one saving after the other, against naive torch
     python benchmarks/text_speed.py engines      # engines, precisions, classes, candidates
-    python benchmarks/text_speed.py batches      # candidates a call: is the default the best?
+    python benchmarks/text_speed.py batches      # candidates per call: is the default the best?
     python benchmarks/text_speed.py generation   # a generation of SharpZO as published, projected
 
 Each writes benchmarks/results/text-NAME.json. Towers: ViT-B/16's size with random weights, and the
@@ -120,7 +120,7 @@ def peak(threads: int, clock: Callable[[], float]) -> float:
 def measure(
     calls: dict[str, tuple[Call, int]], rounds: int, clock: Callable[[], float]
 ) -> dict[str, dict[str, float]]:
-    """Milliseconds a forward and the ratio to the first of ``calls``, each with its forwards."""
+    """Milliseconds per forward and the ratio to the first of ``calls``, each with its forwards."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call, _ in calls.values():
         call()
@@ -262,7 +262,7 @@ def _nouns(count: int) -> list[str]:
 
 
 def batches(folder: Path, args: argparse.Namespace, clock: Callable[[], float]) -> dict:
-    """Candidates a call, in powers of two, against the default of `tower.TOKENS`."""
+    """Candidates per call, in powers of two, against the default of `tower.TOKENS`."""
     found = []
     for model, path in (("ViT-B/16 size", folder), ("embedded", resolve(None))):
         checkpoint = Checkpoint.open(path)

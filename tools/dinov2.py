@@ -18,7 +18,7 @@ from transformers import Dinov2Config, Dinov2Model
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-SIZE = 112  # 8x8 patches: about 50 photos a second on two plain cores, against 11 at 224
+SIZE = 112  # 8x8 patches: about 50 photos per second on two plain cores, against 11 at 224
 BLOCKS = 12
 
 

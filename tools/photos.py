@@ -41,7 +41,7 @@ class Task:
 
 
 def tiny_imagenet(root: Path, seed: int, held_out: int = 10) -> tuple[Photos, Photos, Photos]:
-    """Return train, validation (`held_out` photos a class, drawn) and test (its val/ folder)."""
+    """Return train, validation (`held_out` photos per class, drawn) and test (its val/ folder)."""
     rng = random.Random(seed)
     splits: list[list[tuple[Path, str]]] = [[], [], []]
     for folder in sorted((root / "train").iterdir()):
@@ -107,7 +107,7 @@ FASHION = ["T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt",
 
 
 def fashion_mnist(root: Path, template: str, shots: int, seed: int, tests: int) -> Task:
-    """Return Fashion-MNIST: `shots` + 4 drawn train photos a class, the first `tests` tests."""
+    """Return Fashion-MNIST: `shots` + 4 drawn train photos per class, the first `tests` tests."""
 
     def read(name: str, header: int) -> np.ndarray:
         return np.frombuffer(gzip.decompress((root / name).read_bytes()), np.uint8, offset=header)

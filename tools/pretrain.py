@@ -10,11 +10,11 @@ Stages, each cached in --work so that an interrupted run goes on where it was:
 4. the text tower: contrast against photos, and distillation of the teacher over common nouns;
 5. the checkpoint, in the layout of `transformers.VisionTextDualEncoderModel`.
 
-Inputs: Tiny-ImageNet (train/ and val/ by WordNet offset), one ImageNet photo a class
+Inputs: Tiny-ImageNet (train/ and val/ by WordNet offset), one ImageNet photo per class
 (`<offset>_<name>.JPEG`), WordNet 3.0's `data.noun`, `index.noun`, `cntlist.rev`, an unpacked
 all-MiniLM-L6-v2, and the ONNX export of DINOv2. `evaluate.py` measures the result.
 Cost of the shipped model (900 steps) on two cores of a shared AVX2 machine without a GPU: about 20
-minutes of image features, 6 of sentence embeddings, 24 of training at 1.3 to 2.1 s a step.
+minutes of image features, 6 of sentence embeddings, 24 of training at 1.3 to 2.1 s per step.
 """
 
 from __future__ import annotations
@@ -238,7 +238,7 @@ def train(
             a, b, c = np.mean(log[-20:], axis=0)
             pace = (time.time() - began) / (step + 1 - begin)
             print(
-                f"step {step + 1}: contrast {a:.3f} cosine {b:.3f} kin {c:.3f} {pace:.2f} s a step",
+                f"step {step + 1}: contrast {a:.3f} cosine {b:.3f} kin {c:.3f} {pace:.2f} s/step",
                 flush=True,
             )
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == args.steps:

@@ -4,8 +4,8 @@
     python experiments/ladder/table.py
 
 Embedded model, one template, seeds 1 to 3. Photos pass the image tower once, up to its last block;
-what comes of it is kept in the folder (50 kB a photo, about 1 GB in all). A cell is (protocol, data
-set, shots, seed) and appends a line to ``image.jsonl`` beside this file; cells that are there
+what comes of it is kept in the folder (50 kB per photo, about 1 GB in all). A cell is (protocol,
+data set, shots, seed) and appends a line to ``image.jsonl`` beside this file; cells that are there
 already are skipped. Both methods are fitted to the same features and judged twice: on the photos
 that other draws hold and this one does not (settings were developed on these), and on the test
 split, which chooses nothing.

@@ -42,7 +42,7 @@ FLAT = {True: replace(PRIOR, prior=1e6), False: replace(PRIOR, temperatures=(1.0
 
 @dataclass(frozen=True)
 class Pool:
-    """Every photo that any draw of a data set holds, once; its text; which photos a draw holds."""
+    """Every photo that any draw of a data set holds, once; its text; the photos of each draw."""
 
     features: Features
     text: Array

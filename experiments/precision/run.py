@@ -131,7 +131,7 @@ def main() -> None:
     }
     cells = [(m, p, s) for m in args.only for s in args.seeds for p in args.precisions]
     cache = args.cache or args.data / "cache"
-    # A process a run: emulation changes what towers are from then on.
+    # A process per run: emulation changes what towers are from then on.
     with ProcessPoolExecutor(args.workers, max_tasks_per_child=1) as pool:
         runs = [pool.submit(compute, args.data, *c, cache) for c in cells if c not in done]
         for run in runs:

@@ -8,8 +8,8 @@ Beside them, at the same 5,000 forwards, the strategies that search the whole co
 
 DATASETS holds ``eurosat/`` in CoOp's layout. 16 shots, the embedded model, seeds 1 to 3, one
 thread. Each cell appends one line to ``results.jsonl`` (trials to ``trials.jsonl``) beside this
-file, cells that are there already are skipped. ``--test`` reads the test split, once a cell, at the
-end.
+file, cells that are there already are skipped. ``--test`` reads the test split, once per cell, at
+the end.
 """
 
 from __future__ import annotations

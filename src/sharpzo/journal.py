@@ -1,4 +1,4 @@
-"""What happened during a run, one JSON object a line, appended as it happens."""
+"""What happened during a run, one JSON object per line, appended as it happens."""
 
 from __future__ import annotations
 

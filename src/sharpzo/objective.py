@@ -27,7 +27,7 @@ from sharpzo.types import (
     TextTower,
 )
 
-BATCH = 32  # candidates a call of the tower: enough to feed two cores, little memory
+BATCH = 32  # candidates per call of the tower: enough to feed two cores, little memory
 
 
 class PromptObjective:

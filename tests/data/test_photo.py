@@ -129,7 +129,7 @@ def test_a_look_finds_what_decoding_finds(tmp_path: Path):
 
 def test_32_bit_photos_are_refused(tmp_path: Path):
     Image.fromarray(np.ones((2, 2), np.float32)).save(tmp_path / "a.tiff")
-    with pytest.raises(InputError, match=r"a\.tiff has 32 bits a pixel; convert"):
+    with pytest.raises(InputError, match=r"a\.tiff has 32 bits per pixel; convert"):
         decode(tmp_path / "a.tiff")
 
 

@@ -58,7 +58,7 @@ def checked(html):
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """train/ (8 a class), test/ (5 a class); the name of a class has letters that HTML needs."""
+    """train/ (8 per class), test/ (5 per class); class names with letters that HTML needs."""
     names = {"shirt": "shirt", EVIL: "bag", "pullover": "pullover"}
     return demo_folder(tmp_path_factory.mktemp("photos"), names, train=8, test=5)
 

@@ -1,4 +1,4 @@
-"""The command line: a command a file, parsing and printing only."""
+"""The command line: one command per file, parsing and printing only."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff",
     ".avif", ".heic", ".heif", ".hif",
 })  # fmt: skip
-MAX_BYTES = 500 * MB  # of a file: no photo of MAX_PIXELS takes more, at 8 bits a channel
+MAX_BYTES = 500 * MB  # of a file: no photo of MAX_PIXELS takes more, at 8 bits per channel
 MAX_PIXELS = 89_478_485  # Pillow's own limit: 256 MiB of RGB
 # A larger JPEG is decoded at 1/2, 1/4 or 1/8: the smallest that leaves the shorter side so long,
 # four times what the largest towers see (518). Telephones make up to 200 megapixels.
@@ -47,7 +47,7 @@ MAX_SCANS = 500
 MAX_SCANNED = 12 * MAX_PIXELS
 # Before the picture, where hundreds are usual in photos with depth maps and the like.
 MAX_SEGMENTS, MAX_JUNK = 5000, 100_000
-MANY_BITS = "has 32 bits a pixel; convert it to 8 bits a channel"
+MANY_BITS = "has 32 bits per pixel; convert it to 8 bits per channel"
 
 _HEVC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
 _AV1 = (b"avif", b"avis")

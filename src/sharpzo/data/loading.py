@@ -123,5 +123,5 @@ def _listed(file: BinaryIO | None) -> list[str]:
     lines = (line.removesuffix(b"\r") for line in content.split(separator))
     paths = [os.fsdecode(line) for line in lines if line.strip()]
     if not paths:
-        raise InputError("standard input names no photo; give one path a line")
+        raise InputError("standard input names no photo; give one path per line")
     return paths

@@ -26,7 +26,7 @@ from sharpzo.types import Array, TextTower
 class BlackVipSettings(SearchingSettings, ViewSettings):
     """BlackVIP's prompt and search (SPSA-GC).
 
-    ``batch`` photos a step, each as one of ``views`` augmented views or as it is; ``epsilon`` the
+    ``batch`` photos per step, each as one of ``views`` augmented views or as it is; ``epsilon`` the
     prompt's strength. A forward is a minibatch through the image tower; ``image_passes`` limits
     single photos through it, judgements included. ``epochs`` plans steps: so many times the
     minibatches that fill the training photos.
@@ -169,7 +169,7 @@ _TABLE = {
 def _published(
     epochs: int, momentum: float, gamma: float, c: float, epsilon: float
 ) -> BlackVipSettings:
-    """The last iterate. The authors draw new views in every step; here 20 a photo are encoded."""
+    """The last iterate. The authors draw new views in every step; here 20 per photo are encoded."""
     return BlackVipSettings(
         image_passes=None,
         epochs=epochs,

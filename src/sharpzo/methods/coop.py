@@ -146,7 +146,7 @@ class GradientObjective(PromptObjective):
 
 
 class Descent:
-    """SGD as torch defines it, as a search: one candidate a step, the point itself.
+    """SGD as torch defines it, as a search: one candidate per step, the point itself.
 
     ``rates`` (T,) are the learning rates of its steps; after the last one it stops. ``gradient``
     is asked for what the candidate's evaluation found.

@@ -5,7 +5,7 @@ A matrix W (out, in) of the last block at the class token becomes
     W + s high low,  high (out, r), low (r, in),  s = std(W) sqrt(S)                     (1)
 
 for query, value, output and both matrices of the MLP. ``high`` starts at 0 and ``low`` at random,
-so that the descent starts at the tower as it is. Adam moves both, all photos a step, along the
+so that the descent starts at the tower as it is. Adam moves both, all photos per step, along the
 exact gradient (`last_block.py`) of
 
     CE(scale normalise(states P') (t + d)') + penalty |d|**2                             (2)

@@ -25,7 +25,7 @@ from sharpzo.types import Features, TextTower
 
 @dataclass(frozen=True)
 class FgnCscSettings(SearchingSettings, ViewSettings):
-    """FGN over ``tokens`` vectors a class (None: as many as the template has words before the
+    """FGN over ``tokens`` vectors per class (None: as many as the template has words before the
     name), in token distances.
 
     A forward counts as the tokens that it computes over those of a forward whose classes share

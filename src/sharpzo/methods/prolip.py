@@ -3,9 +3,9 @@
     logits = s normalise(x W') t',  loss = CE + penalty ||W - W0||_F**2
 
 x are the states that the projection W (D, S) reads, t the fixed text features, s the checkpoint's
-logit scale (100 in the paper). Adam with a cosine schedule, one full batch a step; step j reads the
-augmented view (j + 1) mod views. Because no class has parameters of its own, names that training
-never saw keep a classifier.
+logit scale (100 in the paper). Adam with a cosine schedule, one full batch per step; step j reads
+the augmented view (j + 1) mod views. Because no class has parameters of its own, names that
+training never saw keep a classifier.
 
 Without a search the penalty is 1 / K**power for K photos per class: the paper's 1 / K or 1 / K**2.
 """

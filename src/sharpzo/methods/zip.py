@@ -23,7 +23,7 @@ class ZipSettings(SearchingSettings, ViewSettings):
     ``tokens`` of context with ``intrinsic`` numbers together and ``rank`` of their matrix. The
     context begins as noise N(0, ``std``**2) and the map's output is multiplied by ``scale``; None
     makes them the tower's: the deviation of its token table, and its typical token distance.
-    ``batch`` photos a step (None: all), each as one of ``views`` augmented views, or as it is.
+    ``batch`` photos per step (None: all), each as one of ``views`` augmented views, or as it is.
     """
 
     forwards: Count | None = 5000

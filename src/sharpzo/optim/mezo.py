@@ -31,7 +31,7 @@ class MeZoSettings(Settings):
     program does (not the sign of each coordinate); ``momentum`` V <- b V + g, w <- w - eta V;
     ``conservative`` tries w, w - eta g and w + eta g on the same photos and keeps the best (three
     more forwards); ``adam`` with bias correction, ``momentum`` and ``beta2`` its decays.
-    ``learning_rate`` eta, ``mu`` the smoothing, ``queries`` q pairs a step.
+    ``learning_rate`` eta, ``mu`` the smoothing, ``queries`` q pairs per step.
     """
 
     variant: Variant = "plain"

@@ -56,9 +56,9 @@ class FastSharpnessSettings(Settings):
 class FastZoSettings(Settings):
     """The descent of stage 2.
 
-    ``learning_rate`` eta, ``queries`` q directions a step, ``keep`` the share of coordinates moved,
-    chosen by ``score`` (``mask.scores``) every ``refresh`` steps, where it needs a gradient by one
-    estimated along ``directions`` p >= 2. ``momentum`` b: V <- b V + g, w <- w - eta V.
+    ``learning_rate`` eta, ``queries`` q directions per step, ``keep`` the share of coordinates
+    moved, chosen by ``score`` (``mask.scores``) every ``refresh`` steps, where it needs a gradient
+    by one estimated along ``directions`` p >= 2. ``momentum`` b: V <- b V + g, w <- w - eta V.
     """
 
     learning_rate: Positive = 1e-3

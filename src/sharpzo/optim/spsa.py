@@ -26,7 +26,7 @@ class SpsaSettings(Settings):
     """Settings of SPSA; the defaults are ZIP's.
 
     In step k = 1, 2, ... the gain is a_k = ``a`` / (k + ``o``)**``alpha`` and the perturbation
-    c_k = ``c`` / k**``gamma``. ``directions`` pairs a step; ``clip``: no estimate is longer than
+    c_k = ``c`` / k**``gamma``. ``directions`` pairs per step; ``clip``: no estimate is longer than
     sqrt(d); ``momentum`` b of SPSA-GC, 0 for none.
     """
 

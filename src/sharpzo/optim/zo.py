@@ -34,12 +34,12 @@ from sharpzo.types import Array, Reason, State
 class ZoSettings(Settings):
     """Settings of stage 2; the defaults are SharpZO's Table 8.
 
-    ``learning_rate`` eta and ``mu`` the smoothing of eq. 4, ``queries`` q pairs a step. ``keep``
+    ``learning_rate`` eta and ``mu`` the smoothing of eq. 4, ``queries`` q pairs per step. ``keep``
     is the share of coordinates moved, chosen by ``score`` (``mask.scores``) at the start and every
     ``refresh`` steps; scores that need a gradient estimate it coordinate by coordinate with
     ``mu_refresh`` (2d forwards), ``z-running`` reads it off the steps themselves.
     ``momentum`` b: V <- b V + g, w <- w - eta V.
-    ``one_sided`` differences share the loss at w, 1 + q forwards a step instead of 2q.
+    ``one_sided`` differences share the loss at w, 1 + q forwards per step instead of 2q.
     ``decay`` is that of a running mean of g^2: steps are then divided by the root of its mean over
     the kept coordinates, so that eta is a length per coordinate whatever the loss's scale.
     ``slow_after`` t_0: step t has the rate eta / sqrt(1 + t / t_0), None a constant one.

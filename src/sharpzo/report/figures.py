@@ -97,7 +97,7 @@ def class_bars(
     *,
     title: str,
 ) -> str:
-    """Two bars a class with their per cent; None where a class has no photo."""
+    """Two bars per class with their per cent; None where a class has no photo."""
     row, left, right = 34.0, 112.0, WIDTH - 48
     height = 30 + row * len(names) + 6
     out = _legend([("before", "before"), ("after", "after")], left)

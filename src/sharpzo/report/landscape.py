@@ -19,7 +19,7 @@ from sharpzo.objective import BATCH, PromptObjective
 from sharpzo.rng import generator
 from sharpzo.types import Array, Features, TextTower
 
-SIDE = 21  # grid points a direction
+SIDE = 21  # grid points per direction
 RADIUS = 1.0  # of the grid, in lengths of the solution's own rows
 Progress = Callable[[int, int], None]  # forwards done, forwards in all
 
@@ -78,7 +78,7 @@ def grid(side: int, radius: float) -> Array:
     [[-1.0, -1.0], [-1.0, 0.0], [-1.0, 1.0], [0.0, -1.0]]
     """
     if side < 3 or side % 2 == 0:
-        raise InputError(f"a landscape of {side} points a direction has no middle; give 3, 5, …")
+        raise InputError(f"a landscape of {side} points per direction has no middle; give 3, 5, …")
     axis = np.linspace(-radius, radius, side)
     return np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
 

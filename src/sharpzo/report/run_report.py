@@ -75,8 +75,8 @@ def report_run(
 
     Without ``data`` (a folder of photos, ``dataset`` and ``labels`` as in `data.loading.load`) a
     run of the demo is shown with its own photos and any other without them. The landscape, ``side``
-    points a direction, needs the run's own training photos: others are recognised and refused in a
-    sentence. Raises what `trained.load` and the readers of photos raise.
+    points per direction, needs the run's own training photos: others are recognised and refused in
+    a sentence. Raises what `trained.load` and the readers of photos raise.
     """
     found = artifact.read(run)
     record = found.record

@@ -52,7 +52,7 @@ def opening(record: Mapping[str, Any], evidence: Evidence | None) -> dict[str, A
 
 
 def accuracy_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One row a method: untuned, what it was compared with, and the run itself last."""
+    """One row per method: untuned, what it was compared with, and the run itself last."""
     rows = record.get("methods")
     if rows:
         return [{"shifted": None, **row} for row in rows]
@@ -201,7 +201,7 @@ def cost(found: Artifact) -> list[tuple[str, str, str]]:
     rows = [("forwards of the text tower", f"{record['forwards']:,}", "one candidate prompt each")]
     if record["stopped"] != Reason.CLOSED_FORM.value and seconds > 0:
         rate = f"{record['forwards'] / seconds:,.1f}"
-        rows.append(("forwards a second", rate, "tuning, validation included"))
+        rows.append(("forwards per second", rate, "tuning, validation included"))
     rows.append(
         ("image passes", f"{photos:,}", "training and validation photos, once, before tuning")
     )

@@ -201,7 +201,7 @@ def _kept(fitted: Fit) -> dict[str, Array]:
 def _photos(
     names: tuple[str, ...], per_class: int, draw: int, jitter: float = 0.0, times: int = 1
 ) -> LabelledPhotos:
-    """Noisy photos around one picture a class; ``times`` jittered copies, one after another."""
+    """Noisy photos around one picture per class; ``times`` jittered copies, one after another."""
     pictures = np.random.default_rng(7).uniform(60, 190, (len(names), SIDE, SIDE, 3))
     labels = np.repeat(np.arange(len(names)), per_class)
     noise = np.random.default_rng(draw).normal(0, 25, (len(labels), SIDE, SIDE, 3))

@@ -17,7 +17,7 @@ import numpy as np
 from sharpzo.types import Array
 
 Precision = Literal["float32", "float16", "int8", "int4"]
-_BLOCK = 32  # weights of a row that share a scale in int4; int8 has one scale a row
+_BLOCK = 32  # weights of a row that share a scale in int4; int8 has one scale per row
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,9 +21,9 @@ from sharpzo.types import Array
 class Prompts:
     """Token ids of the prompts of K classes.
 
-    ``prefix`` holds the template's words before the class name; ``suffixes`` one sequence a class:
-    the class name, the rest of the template and EOS. ``n_context`` vectors stand between SOS and
-    suffix; without a wish for another number that is ``len(prefix)``. They are the same for all
+    ``prefix`` holds the template's words before the class name; ``suffixes`` one sequence per
+    class: the class name, the rest of the template and EOS. ``n_context`` vectors stand between SOS
+    and suffix; without a wish for another number that is ``len(prefix)``. They are the same for all
     classes, or with ``specific`` each class has its own, one class after the other.
     """
 

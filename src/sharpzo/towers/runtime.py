@@ -144,7 +144,7 @@ class Session:
         options.enable_mem_pattern = False  # plans for one shape; the last batch may be shorter
         options.log_severity_level = 3
         # Spinning threads take the cores from each other and from others: two threads on two busy
-        # cores, 6.9 instead of 9.6 ms a forward without spinning.
+        # cores, 6.9 instead of 9.6 ms per forward without spinning.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # The runtime may read these arrays in place, so they live as long as the session. (1.32
         # copies them, packed or not: `Graph.unbound` is the way to hold weights once.)

@@ -4,7 +4,7 @@ Five savings, all exact because the tower is causal:
 
 * nothing after EOS is computed, so there is no padding;
 * [SOS] sees itself alone: its keys and values are constants of the checkpoint;
-* the context comes before the class names: its keys and values are computed once a candidate and
+* the context comes before the class names: its keys and values are computed once per candidate and
   shared by all classes;
 * what enters the first block behind the context is fixed: its queries, keys and values there are
   constants of the class names;

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sharpzo.towers.lowmem.streaming import Kept
 
 # Tokens of one call. Measured at width 256: below 500 the matrix products are too flat, above 2,000
-# activations leave the cache (100 classes: 29 ms a forward at 800 tokens, 36 at 13,000).
+# activations leave the cache (100 classes: 29 ms per forward at 800 tokens, 36 at 13,000).
 TOKENS = 1024
 # Tokens of one call of the tangent graph. Every call computes the primal anew, so few directions a
 # call waste time and many waste memory: benchmarks/tangents.py.
@@ -310,7 +310,7 @@ def _in_chunks(
     size: int,
     others: Mapping[str, Array] | None = None,
 ) -> list[list[Array]]:
-    """Outputs of every chunk of the input ``name``, at most ``size`` rows a call."""
+    """Outputs of every chunk of the input ``name``, at most ``size`` rows per call."""
     return [
         session.run(outputs, {**(others or {}), name: rows[i : i + size]})
         for i in range(0, len(rows), size)

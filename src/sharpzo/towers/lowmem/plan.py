@@ -35,13 +35,13 @@ _BESIDE = 20 * MB  # what encoding takes in this process, beside pixels: 13 to 1
 _SEARCH = 6 * MB  # what any search takes beside its arrays
 _LEFT = 16 * MB  # what a search leaves behind in this process, beside the arena: 13 MB
 _BYTES = {"float16": 2, "int8": 1}  # of a number of a matrix that is kept
-_BATCH = 32  # candidates a call at most: more do not make it faster
+_BATCH = 32  # candidates per call at most: more do not make it faster
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Photos a chunk of the image tower, candidates or tangents a call of the text tower, and the
-    bytes that the whole process tree is then expected to take at most."""
+    """Photos per chunk of the image tower, candidates or tangents per call of the text tower, and
+    the bytes that the whole process tree is then expected to take at most."""
 
     chunk: int
     batch: int

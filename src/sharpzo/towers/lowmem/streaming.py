@@ -42,7 +42,7 @@ class StreamedText:
     What the class names make constant is kept in memory, and matrices of another ``precision`` than
     float32; the checkpoint's own tensors are not. Such matrices go into ``kept``, which towers of
     one checkpoint and precision may share. int4 is not for this: a runtime takes no input of two
-    numbers a byte.
+    numbers per byte.
     """
 
     def __init__(
