@@ -26,7 +26,7 @@ from sharpzo.methods import find
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.features import encode
 from sharpzo.towers.lowmem.image_process import ImageProcess
-from sharpzo.towers.lowmem.plan import MemoryLimit, arena_bytes, image_bytes, text_bytes
+from sharpzo.towers.lowmem.plan import MemoryLimit, TextMemory, image_bytes
 from sharpzo.towers.open import largest
 from sharpzo.towers.prompts import layout
 from sharpzo.towers.tower import OnnxImageTower, OnnxTextTower
@@ -142,13 +142,17 @@ def test_the_least_that_a_refusal_names_does(checkpoint):
 def test_needs_grow_with_what_is_computed_at_a_time(checkpoint):
     few, many = (layout(checkpoint, [f"cat {i}" for i in range(k)]) for k in (2, 50))
     assert image_bytes(checkpoint, 1) < image_bytes(checkpoint, 8)
-    assert text_bytes(checkpoint, few, 1, Need()) < text_bytes(checkpoint, few, 32, Need())
-    assert text_bytes(checkpoint, few, 1, Need()) < text_bytes(checkpoint, many, 1, Need())
+    small, large = TextMemory(checkpoint, few), TextMemory(checkpoint, many)
+    assert small.bytes(1) < small.bytes(32)
+    assert small.bytes(1) < large.bytes(1)
 
 
 def test_classes_beyond_a_chunk_need_little(checkpoint):
-    few, many = (layout(checkpoint, [f"cat {i}" for i in range(k)]) for k in (200, 2000))
-    assert arena_bytes(checkpoint, many, 1, Need()) < 5 * arena_bytes(checkpoint, few, 1, Need())
+    small, large = (
+        TextMemory(checkpoint, layout(checkpoint, [f"cat {i}" for i in range(k)]))
+        for k in (200, 2000)
+    )
+    assert large.arena(1) < 5 * small.arena(1)
 
 
 @linux
@@ -215,9 +219,11 @@ def test_what_methods_need(checkpoint):
 def test_tangents_are_planned_for(checkpoint):
     prompts = layout(checkpoint, ["cat", "dog"])
     kinds = [Need(), Need(tangents=True), Need(tangents=True, tokens=100)]
-    needs = [text_bytes(checkpoint, prompts, 1, need) for need in kinds]
+    needs = [TextMemory(checkpoint, prompts, need).bytes(1) for need in kinds]
     assert needs == sorted(needs)
-    arenas = [arena_bytes(checkpoint, prompts, b, n) for b, n in ((9, kinds[0]), (8, kinds[1]))]
+    arenas = [
+        TextMemory(checkpoint, prompts, n).arena(b) for b, n in ((9, kinds[0]), (8, kinds[1]))
+    ]
     assert arenas[0] == arenas[1]
 
 
@@ -281,7 +287,8 @@ print(first == work() == work(), after < before - 5_000_000)
 def test_fewer_bits_are_planned_for(checkpoint):
     prompts = layout(checkpoint, ["cat", "dog"])
     needs = {
-        p: text_bytes(checkpoint, prompts, 1, Need(), p) for p in ("float32", "int8", "float16")
+        p: TextMemory(checkpoint, prompts, Need(), p).bytes(1)
+        for p in ("float32", "int8", "float16")
     }
     config = checkpoint.text
     matrices = config.layers * (4 * config.width**2 + 2 * config.width * config.mlp_width)

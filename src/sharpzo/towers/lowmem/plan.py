@@ -84,16 +84,14 @@ class MemoryLimit:
         if "onnxruntime" not in sys.modules:
             both, most = _measure(f"{_WORKER}, {_ENGINE}")
             loading = both - worker
+        text = TextMemory(self._checkpoint, prompts, need, precision)
         search = _SEARCH + max(need.bytes, matrices(self._checkpoint.text.projection))
 
         def needed(chunk: int, batch: int) -> int:
             encoding = _BESIDE + worker + image_bytes(self._checkpoint, chunk)
-            how = self._checkpoint, prompts, batch, need, precision
-            text = search + text_bytes(*how)
-            left = loading + _LEFT + arena_bytes(*how)
-            needs = [most, loading + text]
+            needs = [most, loading + search + text.bytes(batch)]
             needs += [encoding + before] if before else []
-            needs += [left + encoding + after] if after else []
+            needs += [loading + _LEFT + text.arena(batch) + encoding + after] if after else []
             return now + max(needs)
 
         return self._choose(needed)
@@ -141,50 +139,47 @@ def image_bytes(checkpoint: Checkpoint, chunk: int) -> int:
     return _PRODUCTS + matrix + 8 * tokens * tokens + chunk * (rows + pixels + 3 * pixels)
 
 
-def text_bytes(
-    checkpoint: Checkpoint,
-    prompts: Prompts,
-    batch: int,
-    need: Need,
-    precision: Precision = "float32",
-) -> int:
-    """Bytes of the text tower block by block, beside its runtime."""
-    config, more = checkpoint.text, need.tangents + (need.tokens > 0)
-    numbers = 4 * config.width**2 + 2 * config.width * config.mlp_width
-    others = 9 * config.width + config.mlp_width
-    # What is no view of the file: scaled queries, or all of a block.
-    copied = 4 * (numbers if checkpoint.weights.converted else config.width**2)
-    if precision == "float32":
-        weights, writing = 4 * (numbers + others), 0
-    else:
-        weights = config.layers * (_BYTES[precision] * numbers + 8 * others)
-        writing = 4 * config.width * config.mlp_width  # a matrix from the file, beside all of them
-    suffixes = sum(map(len, prompts.suffixes))
-    fixed = 4 * config.width * (5 * suffixes + 2 * config.layers + config.projection)
-    graphs = _SESSIONS + fixed + more * (_GRAPHS + writing + fixed)
-    return graphs + weights + copied + arena_bytes(checkpoint, prompts, batch, need, precision)
+@dataclass(frozen=True)
+class TextMemory:
+    """What the text tower takes block by block, for a search that needs ``need`` of it."""
 
+    checkpoint: Checkpoint
+    prompts: Prompts
+    need: Need = Need()
+    precision: Precision = "float32"
 
-def arena_bytes(
-    checkpoint: Checkpoint,
-    prompts: Prompts,
-    batch: int,
-    need: Need,
-    precision: Precision = "float32",
-) -> int:
-    """Bytes of what the runtime computes in the text tower, which it does not give back.
+    def bytes(self, batch: int) -> int:
+        """Bytes beside the runtime, with ``batch`` candidates a call."""
+        config, need = self.checkpoint.text, self.need
+        numbers = 4 * config.width**2 + 2 * config.width * config.mlp_width
+        others = 9 * config.width + config.mlp_width
+        # What is no view of the file: scaled queries, or all of a block.
+        copied = 4 * (numbers if self.checkpoint.weights.converted else config.width**2)
+        if self.precision == "float32":
+            weights, writing = 4 * (numbers + others), 0
+        else:
+            weights = config.layers * (_BYTES[self.precision] * numbers + 8 * others)
+            writing = 4 * config.width * config.mlp_width  # a matrix from the file, beside all
+        suffixes = sum(map(len, self.prompts.suffixes))
+        fixed = 4 * config.width * (5 * suffixes + 2 * config.layers + config.projection)
+        more = need.tangents + (need.tokens > 0)
+        graphs = _SESSIONS + fixed + more * (_GRAPHS + writing + fixed)
+        return graphs + weights + copied + self.arena(batch)
 
-    A tangent takes what a candidate does, and a call of tangents computes its point besides.
-    """
-    config = checkpoint.text
-    tokens = max(prompts.tokens, need.tokens)
-    chunk = min(tokens, TEXT_CHUNK)
-    active = 4 * chunk * (8 * config.width + 3 * config.mlp_width)
-    # Of tokens that wait for their chunk: before and after the block, cut and joined.
-    active += 4 * (tokens - chunk) * 4 * config.width
-    # Of fewer bits, the matrices of an MLP in float32.
-    again = 0 if precision == "float32" else 2 * 4 * config.width * config.mlp_width
-    return round(_ARENA * (batch + need.tangents) * active) + again
+    def arena(self, batch: int) -> int:
+        """Bytes of what the runtime computes, which it does not give back.
+
+        A tangent takes what a candidate does, and a call of tangents computes its point besides.
+        """
+        config = self.checkpoint.text
+        tokens = max(self.prompts.tokens, self.need.tokens)
+        chunk = min(tokens, TEXT_CHUNK)
+        active = 4 * chunk * (8 * config.width + 3 * config.mlp_width)
+        # Of tokens that wait for their chunk: before and after the block, cut and joined.
+        active += 4 * (tokens - chunk) * 4 * config.width
+        # Of fewer bits, the matrices of an MLP in float32.
+        again = 0 if self.precision == "float32" else 2 * 4 * config.width * config.mlp_width
+        return round(_ARENA * (batch + self.need.tangents) * active) + again
 
 
 @cache
