@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,7 +20,6 @@ EMBEDDED = Path(__file__).parent.parent / "assets" / "model"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
 SIDE_FILES = ("config.json", *TOKENIZER_FILES, "preprocessor_config.json")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-
 
 # Layers of a block under the names that CLIP's text and vision transformers share.
 CLIP_LAYERS = {
@@ -41,7 +39,6 @@ class Checkpoint:
     """
 
     folder: Path
-    config: dict[str, Any]
     text: TextConfig
     image: ImageConfig
     weights: Weights
@@ -51,12 +48,11 @@ class Checkpoint:
         """Read a folder; raises `CheckpointError` saying which file is missing or unusable."""
         folder = Path(folder)
         config = read_json(folder / "config.json")
-        return cls(folder, config, parse_text(config), parse_image(config), Weights.open(folder))
+        return cls(folder, parse_text(config), parse_image(config), Weights.open(folder))
 
     def tensor(self, name: str, shape: tuple[int, ...]) -> Array:
         """Return one tensor as float32 after checking its shape."""
-        found = self.find(name, shape)
-        return self.weights[found]
+        return self.weights[self.find(name, shape)]
 
     def pair(self, name: str, *shape: int) -> tuple[Array, Array]:
         """Return weight (of this shape) and bias (of its first side) of one layer."""
@@ -65,32 +61,30 @@ class Checkpoint:
     def find(self, name: str, shape: tuple[int, ...]) -> str:
         """Return the name under which the file holds a tensor, after checking its shape."""
         # transformers 4 saved the towers of a dual encoder with their prefix doubled.
-        prefix = name.split(".", 1)[0]
-        for candidate in (name, f"{prefix}.{name}"):
-            if candidate in self.weights:
-                break
-        else:
+        doubled = f"{name.split('.', 1)[0]}.{name}"
+        found = next((one for one in (name, doubled) if one in self.weights), None)
+        if found is None:
             raise CheckpointError(
                 f"{self.folder} holds no tensor {name!r} (expected shape {shape}); "
                 "config.json and weights do not belong together, or the download is incomplete"
             )
-        if self.weights.shape(candidate) != shape:
+        if self.weights.shape(found) != shape:
             raise CheckpointError(
-                f"{self.weights.file(candidate)}: tensor {candidate!r} has shape "
-                f"{self.weights.shape(candidate)}, config.json asks for {shape}"
+                f"{self.weights.file(found)}: tensor {found!r} has shape "
+                f"{self.weights.shape(found)}, config.json asks for {shape}"
             )
-        return candidate
+        return found
 
     def check_text(self) -> None:
         """Raise `CheckpointError` for what is missing of the text tower; nothing is read."""
         width = self.text.width
+        wanted: dict[str, tuple[int, ...]] = {"final_layer_norm": (width,)}
         for layer in range(self.text.layers):
             for part, shape in block_shapes(width, self.text.mlp_width).items():
-                name = f"text_model.encoder.layers.{layer}.{CLIP_LAYERS[part]}"
-                self.find(f"{name}.weight", shape)
-                self.find(f"{name}.bias", shape[:1])
-        self.find("text_model.final_layer_norm.weight", (width,))
-        self.find("text_model.final_layer_norm.bias", (width,))
+                wanted[f"encoder.layers.{layer}.{CLIP_LAYERS[part]}"] = shape
+        for name, shape in wanted.items():
+            self.find(f"text_model.{name}.weight", shape)
+            self.find(f"text_model.{name}.bias", shape[:1])
         positions = (self.text.context_length, width)
         self.find("text_model.embeddings.position_embedding.weight", positions)
 
@@ -155,14 +149,9 @@ def resolve(model: str | Path | None = None) -> Path:
 def _download(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
-    wanted = [
-        *SIDE_FILES,
-        "model.safetensors",
-        "model-*.safetensors",
-        "model.safetensors.index.json",
-    ]
+    weights = ["model.safetensors", "model-*.safetensors", "model.safetensors.index.json"]
     try:
-        return Path(snapshot_download(name, allow_patterns=wanted))
+        return Path(snapshot_download(name, allow_patterns=[*SIDE_FILES, *weights]))
     except Exception as error:  # the hub client raises dozens of unrelated types
         reason = str(error).strip().split("\n")[0]
         raise CheckpointError(

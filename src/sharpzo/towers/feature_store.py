@@ -13,7 +13,7 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -144,18 +144,14 @@ def _select(
     found: dict[str, Array] = {}
     stale: list[tuple[int, bytes, bytes]] = []
     for photo in photos:
-        row = store.execute(query, (bytes.fromhex(photo), key)).fetchone()
-        if row is None or len(row[2]) != 4 * width or zlib.crc32(row[2]) != row[1]:
-            continue
-        found[photo] = np.frombuffer(row[2], np.float32)
-        if row[0] < now - _HOUR:
-            stale.append((now, bytes.fromhex(photo), key))
-    if stale:
-        try:
-            with store:
-                store.executemany("UPDATE states SET used = ? WHERE photo = ? AND way = ?", stale)
-        except sqlite3.OperationalError:  # a folder that may only be read, or a busy one
-            pass
+        digest = bytes.fromhex(photo)
+        used, crc32, state = store.execute(query, (digest, key)).fetchone() or (now, 0, b"")
+        if len(state) == 4 * width and zlib.crc32(state) == crc32:
+            found[photo] = np.frombuffer(state, np.float32)
+            stale += [(now, digest, key)] if used < now - _HOUR else []
+    if stale:  # the update may be refused: by a folder that may only be read, or a busy one
+        with suppress(sqlite3.OperationalError), store:
+            store.executemany("UPDATE states SET used = ? WHERE photo = ? AND way = ?", stale)
     return found
 
 
@@ -166,15 +162,11 @@ def _evict(store: sqlite3.Connection, limit: int) -> None:
         for name in ("page_count", "freelist_count", "page_size")
     )
     surplus = (pages - free) * size - limit
-    if surplus <= 0:
-        return
-    surplus += (1 - _FULL) * limit
-    oldest: list[tuple[int]] = []
-    for row, length in store.execute(
-        "SELECT rowid, length(state) FROM states ORDER BY used, rowid"
-    ):
-        if surplus <= 0:
-            break
-        oldest.append((row,))
-        surplus -= length + _BESIDE
-    store.executemany("DELETE FROM states WHERE rowid = ?", oldest)
+    if surplus > 0:
+        # Rows before which less than the surplus has gone.
+        store.execute(
+            "DELETE FROM states WHERE rowid IN (SELECT rowid FROM (SELECT rowid, "
+            "sum(length(state) + ?1) OVER (ORDER BY used, rowid) - length(state) - ?1 AS gone "
+            "FROM states) WHERE gone < ?2)",
+            (_BESIDE, surplus + (1 - _FULL) * limit),
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from sharpzo.types import Array, Features, Views
 if TYPE_CHECKING:
     from sharpzo.towers.tower import OnnxImageTower
 
+T = TypeVar("T")
 _KEPT = 512  # photos that are encoded before they are kept: what an interruption costs
 _TAKEN = 16  # photos that are in memory before a detour
 Progress = Callable[[str, int, int], None]  # split, photos done, photos in all
@@ -101,8 +102,11 @@ class _Encoding:
         self.identity = image_fingerprint(checkpoint)
         self._checkpoint, self._width, self._threads = checkpoint, width, threads
         self._store, self._detours, self._open = store, detours, open_tower
-        self._keys = {"": _joint(self.identity, "elsewhere" if open_tower else "")}
-        self._keys |= {one.digest: _joint(self.identity, one.digest) for one in detours}
+        marks = {"": "elsewhere" if open_tower else ""} | {d.digest: d.digest for d in detours}
+        self._keys = {
+            way: hashlib.sha256((self.identity + mark).encode()).hexdigest()
+            for way, mark in marks.items()
+        }
         self._elsewhere: States | None = None
         self._here: OnnxImageTower | None = None
 
@@ -111,7 +115,8 @@ class _Encoding:
     ) -> tuple[list[str], dict[str, Array]]:
         """Return digests of the photos, and states (N, S) by way; photos that cannot be read are
         missing in both and stand in ``errors``."""
-        photos = self._digests(split)
+        tried = {row: self._try(photo.digest) for row, photo in enumerate(split.photos)}
+        photos = {row: digest for row, digest in tried.items() if digest is not None}
         wanted = set(photos.values())
         found = {
             way: self._store.read(key, wanted, self._width) if self._store else {}
@@ -122,13 +127,12 @@ class _Encoding:
         done = len(photos) - len(missing)
         chunk = _TAKEN if self._detours else _KEPT
         for first in range(0, len(missing), chunk):
-            chosen = missing[first : first + chunk]
-            known = [found[""].get(photos[row]) for row in chosen]
+            known = {row: found[""].get(photos[row]) for row in missing[first : first + chunk]}
 
             def report(more: int, before: int = done + first) -> None:
                 progress(name, before + more, len(split))
 
-            took, by = self._pass(split, chosen, known, report)
+            took, by = self._pass(split, known, report)
             for way, states in by.items():
                 fresh = {photos[row]: one for row, one in zip(took, states, strict=True)}
                 found[way] |= fresh
@@ -144,20 +148,16 @@ class _Encoding:
     def _pass(
         self,
         split: LabelledPhotos,
-        rows: Sequence[int],
-        known: Sequence[Array | None],
+        known: Mapping[int, Array | None],
         report: Callable[[int], object],
     ) -> tuple[list[int], dict[str, Array]]:
-        """Which of the rows could be read, and their states by way."""
+        """Which rows could be read, and their states by way; ``known`` has some rows' already."""
         took: list[int] = []
 
         def decoded() -> Iterator[Array]:
-            for row in rows:
-                try:
-                    pixels = split.photos[row].decode()
-                except PhotoError as error:
-                    self.errors.append(error)
-                else:
+            for row in known:
+                pixels = self._try(split.photos[row].decode)
+                if pixels is not None:
                     took.append(row)
                     yield pixels
 
@@ -169,22 +169,19 @@ class _Encoding:
         pixels = tower.pixels(decoded())
         if not took:
             return took, {way: np.zeros((0, self._width), np.float32) for way in self._keys}
-        kept = [one for row, one in zip(rows, known, strict=True) if row in took]
-        there = [one for one in kept if one is not None]
+        there = [state for row in took if (state := known[row]) is not None]
         sight = Sight(tower, pixels, np.stack(there) if len(there) == len(took) else None)
         # Ways first: what they ask of the tower may give the states for nothing.
         by = {one.digest: one(sight) for one in self._detours}
-        report(len(rows))
+        report(len(known))
         return took, {"": sight.states, **by}
 
-    def _digests(self, split: LabelledPhotos) -> dict[int, str]:
-        found = {}
-        for row, photo in enumerate(split.photos):
-            try:
-                found[row] = photo.digest()
-            except PhotoError as error:
-                self.errors.append(error)
-        return found
+    def _try(self, read: Callable[[], T]) -> T | None:
+        try:
+            return read()
+        except PhotoError as error:
+            self.errors.append(error)
+            return None
 
     def _tower(self) -> OnnxImageTower:
         if self._here is None:
@@ -210,7 +207,3 @@ def wanted_views(
         return {}
     side = max(Preprocessing.open(checkpoint).size)
     return {"views": augment(photos, views.many, side, seed, views.scale)}
-
-
-def _joint(identity: str, way: str) -> str:
-    return hashlib.sha256((identity + way).encode()).hexdigest()

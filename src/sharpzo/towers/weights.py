@@ -33,21 +33,13 @@ class _Tensor(msgspec.Struct):
     data_offsets: tuple[CountOrZero, CountOrZero]
 
 
-class _Index(msgspec.Struct):
-    """Which file holds each tensor."""
-
-    weight_map: dict[str, str]
-
-
 @dataclass(frozen=True, eq=False)
 class _Entry:
     file: Path
     map: mmap.mmap
-    data: Array
+    raw: Array  # bytes of the map, uint8
     dtype: str
     shape: tuple[int, ...]
-    begin: int
-    end: int
 
 
 class Weights(Mapping[str, Array]):
@@ -56,17 +48,13 @@ class Weights(Mapping[str, Array]):
     Nothing is read before it is asked for. Raises `CheckpointError` naming file and tensor.
     """
 
-    def __init__(self, entries: dict[str, _Entry], folder: Path) -> None:
+    def __init__(self, entries: dict[str, _Entry]) -> None:
         self._entries = entries
-        self.folder = folder
 
     @classmethod
     def open(cls, folder: Path) -> Weights:
         """Open `model.safetensors`, or the shards that `model.safetensors.index.json` names."""
-        entries: dict[str, _Entry] = {}
-        for file in files(folder):
-            entries.update(_read_header(file))
-        return cls(entries, folder)
+        return cls({name: e for file in files(folder) for name, e in _read_header(file).items()})
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -74,18 +62,14 @@ class Weights(Mapping[str, Array]):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._entries
-
     def __getitem__(self, name: str) -> Array:
         entry = self._entries[name]
-        return _decode(entry.data[entry.begin : entry.end], entry.dtype).reshape(entry.shape)
+        return _decode(entry.raw, entry.dtype).reshape(entry.shape)
 
     def rows(self, name: str, indices: Array) -> Array:
         """Return some rows of a matrix as float32, touching only their bytes on disk."""
         entry = self._entries[name]
-        bytes_per_row = (entry.end - entry.begin) // max(1, entry.shape[0])
-        raw = entry.data[entry.begin : entry.end].reshape(entry.shape[0], bytes_per_row)
+        raw = entry.raw.reshape(entry.shape[0], len(entry.raw) // max(1, entry.shape[0]))
         picked = np.ascontiguousarray(raw[np.asarray(indices, dtype=np.int64)])
         return _decode(picked.reshape(-1), entry.dtype).reshape(-1, *entry.shape[1:])
 
@@ -95,9 +79,9 @@ class Weights(Mapping[str, Array]):
 
     def slices(self, name: str) -> Iterator[Array]:
         """Yield the bytes of a tensor as they are on disk, uint8, a slice in memory at a time."""
-        entry = self._entries[name]
-        for begin in range(entry.begin, entry.end, _SLICE):
-            yield entry.data[begin : min(begin + _SLICE, entry.end)]
+        raw = self._entries[name].raw
+        for begin in range(0, len(raw), _SLICE):
+            yield raw[begin : begin + _SLICE]
             self.release()
 
     @property
@@ -130,7 +114,8 @@ def files(folder: Path) -> list[Path]:
             f"{folder} holds neither model.safetensors nor model.safetensors.index.json; "
             "weights in other formats are not read, convert them with transformers"
         )
-    names = sorted(set(convert(read_json(index), _Index, str(index)).weight_map.values()))
+    shards = convert(read_json(index).get("weight_map"), dict[str, str], f"{index}: weight_map")
+    names = sorted(set(shards.values()))
     for name in names:
         if Path(name).name != name or not (folder / name).is_file():
             raise CheckpointError(f"{index} names {name!r}, which is not a file in that folder")
@@ -150,7 +135,6 @@ def _read_header(file: Path) -> dict[str, _Entry]:
             header = json.loads(stream.read(length))
         except ValueError as error:
             raise CheckpointError(f"{file} has a damaged header: {error}") from error
-    with file.open("rb") as stream:
         mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
     data = np.frombuffer(mapped, np.uint8)
     entries = {}
@@ -166,7 +150,7 @@ def _read_header(file: Path) -> dict[str, _Entry]:
                 f"{file}: tensor {name!r} {dtype} {shape} needs {wanted} bytes, has bytes "
                 f"{begin} to {end} of a file of {size} bytes; the file is cut short or damaged"
             )
-        entries[name] = _Entry(file, mapped, data, dtype, shape, begin, end)
+        entries[name] = _Entry(file, mapped, data[begin:end], dtype, shape)
     return entries
 
 
