@@ -156,9 +156,10 @@ def test_a_folder_or_a_file_object_is_no_photo(fitted, folder):
 def test_labels_of_every_kind_give_the_same_fit(demo, cache, fitted):
     photos, names = demo
     for labels in (names.tolist(), names.astype(object), Column(names), tuple(names), iter(names)):
-        found = arguments.labels(labels, 18)
-        assert found.classes.tolist() == list(found.names) == sorted(NAMES)
-        assert found.rows.tolist() == np.unique(names, return_inverse=True)[1].tolist()
+        found, classes = arguments.labelled(arguments.photos(photos), labels)
+        assert classes.tolist() == list(found.class_names) == sorted(NAMES)
+        rows = np.unique(names, return_inverse=True)[1]
+        assert found.train.labels.tolist() == rows.tolist()
     again = make(cache).fit(list(photos), Column(names))
     assert np.array_equal(again.predict_proba(photos), fitted.predict_proba(photos))
 

@@ -322,7 +322,8 @@ def _dataset(
         if shots is not None:
             raise InputError(f"shots is {shots}, but {what} is taken as it is; draw from it before")
         return photos, None
-    return arguments.labelled(arguments.photos(photos), labels, shots, seed)
+    whole, classes = arguments.labelled(arguments.photos(photos), labels)
+    return draw(whole, shots, seed), classes
 
 
 def _split(trained: Trained, photos: Any, labels: Any) -> LabelledPhotos:

@@ -222,16 +222,6 @@ def test_gather_files_folders_zips_and_lists(tmp_path: Path, monkeypatch):
         gather([Path("-")])
 
 
-def test_a_zip_is_named_where_the_current_folder_is_gone(tmp_path: Path, monkeypatch):
-    file = zipped(tmp_path / "b.zip", ["x/1.png"])
-    root = archive.unpack(file)
-    (tmp_path / "folder").mkdir()
-    with monkeypatch.context() as moved:
-        moved.chdir(tmp_path / "folder")
-        (tmp_path / "folder").rmdir()
-        assert archive.named(f"{root}/x") == f"{file}/x"
-
-
 @pytest.mark.parametrize("content", [b"", b"\n\r\n", b"\0"])
 def test_nothing_to_gather(tmp_path: Path, content: bytes):
     with pytest.raises(InputError, match="standard input names no photo"):
@@ -247,6 +237,11 @@ def test_photos_of_a_zip_are_called_by_its_name(tmp_path: Path):
         f"{file}/x/cat/1.png",
         f"{file}/x/dog/1.png",
     ]
-    assert archive.named(f"photo {out.train.photos[0].path} is bad") == (
-        f"photo {file}/x/cat/1.png is bad"
+    csv = b"file_name,label\n1.png,a\n1.png,a\n2.png,b\n"
+    file = zipped(
+        tmp_path / "b.zip",
+        {**dict.fromkeys(("1.png", "2.png", "3.png"), png()), "metadata.csv": csv},
     )
+    out = read(file)
+    assert out.notes[0] == f"in {file}/metadata.csv 1 line names a photo again"
+    assert [one.reason for one in out.skipped] == [f"not named in {file}/metadata.csv"]

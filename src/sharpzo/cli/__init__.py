@@ -38,10 +38,6 @@ def main(arguments: list[str] | None = None) -> None:
 def _end(sentence: str, code: int) -> None:
     from sharpzo.wording import printable
 
-    # Users do not know the folder that a zip file was unpacked into: name the zip file.
-    archives = sys.modules.get("sharpzo.data.archive")
-    if archives is not None:
-        sentence = archives.named(sentence)
     with suppress(OSError):  # the exit code has to say it alone
         for line in f"sharpzo: {sentence}".split("\n"):  # a list of photos has a line for each
             print(printable(line), file=sys.stderr)

@@ -63,20 +63,6 @@ def unpack(file: str | os.PathLike[str]) -> Path:
     return _unpacked[key]
 
 
-def named(text: str) -> str:
-    """Return ``text`` with the zip files' own names in place of the folders they were put in."""
-    for (file, _, _), folder in _unpacked.items():
-        text = text.replace(str(folder), os.path.relpath(file) if _is_below(file) else file)
-    return text
-
-
-def _is_below(file: str) -> bool:
-    try:
-        return Path(file).is_relative_to(Path.cwd())
-    except FileNotFoundError:  # the current folder was removed
-        return False
-
-
 def innermost(root: Path) -> Path:
     """Return ``root`` without the folders around everything; a split is not one of them."""
     while len(inner := subfolders(root)) == 1 and not split_name(inner[0].name):

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 import numpy as np
 
 from sharpzo.data.dataset import Dataset, LabelledPhotos, class_name
-from sharpzo.data.few_shot import draw
 from sharpzo.data.photo import Photo, as_photo
 from sharpzo.errors import InputError
 from sharpzo.types import Array
@@ -66,42 +64,37 @@ def photos(source: Any) -> tuple[Photo, ...]:
     return tuple(_photo(one, f"photo {i}") for i, one in enumerate(many))
 
 
-@dataclass(frozen=True, eq=False)
-class Labels:
-    """``classes`` (K,) as they were given, sorted; ``names``, what the model reads for them; and
-    ``rows`` (N,), the class of each photo."""
+def labelled(many: Sequence[Photo], given: Any) -> tuple[Dataset, Array]:
+    """Return the data set of photos with one label each, all of them for training, and the labels
+    (K,) that stand for its class names.
 
-    classes: Array
-    names: tuple[str, ...]
-    rows: Array
+    Labels are all strings or all integers or all booleans. A class is read as its label is written,
+    with spaces for underscores. Raises `InputError` for missing labels, labels of mixed or other
+    types, two that are read alike, and fewer than two classes.
 
-
-def labels(source: Any, many: int) -> Labels:
-    """Return the labels of ``many`` photos, all strings or all integers or all booleans.
-
-    A class is read as its label is written, with spaces for underscores. Raises `InputError` for
-    missing labels, labels of mixed or other types, and two that are read alike.
-
-    >>> found = labels(["green_tomato", "leaf", "leaf"], 3)
-    >>> found.names, found.rows.tolist()
-    (('green tomato', 'leaf'), [0, 1, 1])
+    >>> found, classes = labelled(photos(["a.jpg", "b.jpg"]), ["leaf", "green_tomato"])
+    >>> found.class_names, found.train.labels.tolist(), classes.tolist()
+    (('green tomato', 'leaf'), [1, 0], ['green_tomato', 'leaf'])
     """
-    values = label_list(source)
-    if len(values) != many:
-        raise InputError(f"there are {many} photos and {len(values)} labels; {_LABELS}")
+    values = label_list(given)
+    if len(values) != len(many):
+        raise InputError(f"there are {len(many)} photos and {len(values)} labels; {_LABELS}")
     classes = sorted(set(values))
     names = tuple(class_name(str(label), f"the label {label!r}") for label in classes)
     alike: dict[str, Any] = {}
     for label, name in zip(classes, names, strict=True):
-        if name in alike:
+        other = alike.setdefault(name, label)
+        if other is not label:
             raise InputError(
-                f"the labels {alike[name]!r} and {label!r} are both read as {name!r}; write them "
+                f"the labels {other!r} and {label!r} are both read as {name!r}; write them "
                 "alike, or give them different names"
             )
-        alike[name] = label
+    if len(names) < 2:
+        raise InputError(f"the labels name {len(names)} class; give photos of at least two")
     index = {label: k for k, label in enumerate(classes)}
     rows = np.array([index[label] for label in values], np.int64)
-    return Labels(as_array(classes), names, rows)
+    train = LabelledPhotos(tuple(many), rows, names)
+    return Dataset(names, train, None, None, source="photos in memory"), as_array(classes)
 
 
 def as_array(labels: Sequence[Any]) -> Array:
@@ -142,22 +135,6 @@ def label_list(source: Any, what: str = "label", hint: str = _LABELS) -> list[An
                 "as strings, or all as integers"
             )
     return values
-
-
-def labelled(
-    many: Sequence[Photo], given: Any, shots: int | None, seed: int
-) -> tuple[Dataset, Array]:
-    """Draw ``shots`` photos per class (None: all) from photos with one label each; return the data
-    set, and the labels (K,) that stand for its class names.
-
-    Raises `InputError` as `labels` does, and if the labels name fewer than two classes.
-    """
-    found = labels(given, len(many))
-    if len(found.names) < 2:
-        raise InputError(f"the labels name {len(found.names)} class; give photos of at least two")
-    train = LabelledPhotos(tuple(many), found.rows, found.names)
-    whole = Dataset(found.names, train, None, None, source="photos in memory")
-    return draw(whole, shots, seed), found.classes
 
 
 def _plain(label: Any) -> Any:

@@ -12,8 +12,7 @@ import msgspec
 import numpy as np
 
 from sharpzo.data.dataset import Dataset, LabelledPhotos
-from sharpzo.data.decoding import SUFFIXES
-from sharpzo.data.entries import inside
+from sharpzo.data.entries import inside, photos_in, subfolders
 from sharpzo.data.layouts import LAYOUTS, Layout, layout
 from sharpzo.data.photo import Photo
 from sharpzo.errors import InputError
@@ -210,17 +209,17 @@ def _list_synsets(folder: Path, place: Layout) -> Listing:
         names = {str(row): name for row, name in enumerate(names.values())}
     else:
         names = dict(sorted(names.items()))
-    found = {
-        images: sorted(e.name for e in _scan(folder / images) if e.is_dir())
-        for images in place.images
-    }
-    for images, inner in found.items():
+    found: dict[str, list[str]] = {}
+    for images in place.images:
+        outer = folder / images
+        inner = [one.name for one in subfolders(outer)] if outer.is_dir() else []
         stranger = next((name for name in inner if name not in names), None)
         if stranger is not None:
             raise InputError(
-                f"folder {folder / images} has a class folder {stranger!r}, which "
-                f"{index} does not name; remove it, or fetch CoOp's {index}"
+                f"folder {outer} has a class folder {stranger!r}, which {index} does not name; "
+                f"remove it, or fetch CoOp's {index}"
             )
+        found[images] = inner
     missing: list[str] = []
     if place.form == "subset":
         names = {synset: names[synset] for synset in found[first]}
@@ -234,8 +233,8 @@ def _list_synsets(folder: Path, place: Layout) -> Listing:
     for split, images in zip(place.published, place.images, strict=True):
         splits[split] = []
         for label, inner in enumerate(names):
-            photos = _photos(folder / images / inner)
-            splits[split] += [(photo, label) for photo in photos]
+            photos = photos_in(folder / images / inner) if inner in found[images] else []
+            splits[split] += [(str(photo), label) for photo in photos]
             if not photos:
                 missing.append(f"{images}/{inner}")
     return Listing(tuple(names.values()), splits, tuple(missing))
@@ -255,25 +254,3 @@ def _class_names(file: Path) -> dict[str, str]:
     except (OSError, ValueError) as error:
         raise _unusable(file, error, _COOPS) from error
     return names
-
-
-def _photos(folder: Path) -> list[str]:
-    return sorted(
-        entry.path
-        for entry in _scan(folder)
-        if os.path.splitext(entry.name)[1].lower() in SUFFIXES and entry.is_file()
-    )
-
-
-def _scan(folder: Path) -> list[os.DirEntry[str]]:
-    """Return what lies in ``folder``, without hidden entries and __MACOSX; nothing if missing.
-
-    Not `entries`: ImageNet has a million photos, whose kind the system tells with their names.
-    """
-    try:
-        with os.scandir(folder) as found:
-            return [entry for entry in found if not entry.name.startswith((".", "__"))]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise InputError(f"folder {folder} cannot be read ({error}); check its rights") from error

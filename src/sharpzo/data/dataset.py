@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from sharpzo.data.entries import HIDDEN
 from sharpzo.data.photo import Photo
 from sharpzo.errors import InputError
 from sharpzo.types import Array
+from sharpzo.wording import some
 
 TEMPLATE = "a photo of a {}."
 REMARKS = 1000  # files that were left out are recorded: a run's record stays small
@@ -120,23 +122,50 @@ class Dataset:
                 )
 
     @classmethod
-    def of_rows(cls, rows: Mapping[str, Rows], source: str, **fields: Any) -> Dataset:
+    def of_rows(
+        cls,
+        rows: Mapping[str, Rows],
+        source: str,
+        skipped: Iterable[Skipped] = (),
+        notes: Iterable[str] = (),
+    ) -> Dataset:
         """Return the data set of the photos of each split; its classes are those of train, sorted.
 
         Without train it is for testing only, and has the classes of the others. Photos are sorted
-        by class, and keep their order within one.
+        by class, and keep their order within one. A note says what was ``skipped``.
+
+        Raises `InputError` if train has only one class, or lacks a class of another split.
         """
-        known = [rows["train"]] if rows.get("train") else list(rows.values())
+        train = rows.get("train")
+        known = [train] if train else list(rows.values())
         names = tuple(sorted({name for split in known for _, name in split}))
+        if train and len(names) == 1:
+            raise InputError(
+                f"{source} has only one class for training, {names[0]!r}; add photos of a second"
+            )
         index = {name: k for k, name in enumerate(names)}
 
         def labelled(split: str) -> LabelledPhotos:
-            ordered = sorted(rows.get(split, ()), key=lambda row: index[row[1]])
+            given = rows.get(split, ())
+            unknown = next((name for _, name in given if name not in index), None)
+            if unknown is not None:
+                raise InputError(
+                    f"{source} has class {unknown!r} in split {split}, which train lacks; add "
+                    f"training photos of it, or remove it from {split}"
+                )
+            ordered = sorted(given, key=lambda row: index[row[1]])
             labels = np.array([index[name] for _, name in ordered], dtype=np.int64)
             return LabelledPhotos(tuple(photo for photo, _ in ordered), labels, names)
 
-        train, val, test = (labelled(split) for split in ("train", "val", "test"))
-        return cls(names, train, val or None, test or None, source, **fields)
+        return cls(
+            names,
+            labelled("train"),
+            labelled("val") or None,
+            labelled("test") or None,
+            source,
+            skipped=tuple(skipped),
+            notes=(*notes, *_skip_notes(skipped)),
+        )
 
     def each(self, change: Callable[[LabelledPhotos], LabelledPhotos], **fields: Any) -> Dataset:
         """Return the data set with every split that is there changed, and with other ``fields``."""
@@ -158,6 +187,20 @@ class Dataset:
                 "this one is for evaluation only"
             )
         return self.train
+
+
+def _skip_notes(skipped: Iterable[Skipped]) -> list[str]:
+    """One sentence, by reason; hidden files, such as .DS_Store, are not worth one."""
+    reasons: dict[str, list[str]] = {}
+    for one in skipped:
+        if one.reason != HIDDEN or one.path.endswith("/"):
+            reasons.setdefault(one.reason, []).append(one.path)
+    if not reasons:
+        return []
+    many = sum(map(len, reasons.values()))
+    what = "1 file or folder was" if many == 1 else f"{many:,} files or folders were"
+    which = "; ".join(f"{some(paths)} ({reason})" for reason, paths in reasons.items())
+    return [f"{what} left out: {which}"]
 
 
 def class_name(text: str, where: str) -> str:

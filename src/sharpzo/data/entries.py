@@ -87,17 +87,17 @@ def is_own(folder: Path) -> bool:
 
 def is_photo(entry: Path) -> bool:
     """Whether ``entry`` is a file with the name of a photo; it is not opened."""
-    visible = not entry.name.startswith(".")
-    return visible and entry.suffix.lower() in SUFFIXES and os.path.isfile(entry)
+    return _named_as_photo(entry.name) and os.path.isfile(entry)
+
+
+def photos_in(folder: Path) -> list[Path]:
+    """Return the photos that lie in ``folder`` itself, sorted."""
+    return sorted(_photos_in(folder), key=lambda photo: photo.name)
 
 
 def holds_photos(folder: Path) -> bool:
     """Whether photos lie in ``folder`` itself."""
-    try:
-        with os.scandir(folder) as found:  # not `entries`: it may be one of a million
-            return any(is_photo(Path(entry.path)) for entry in found)
-    except OSError as error:
-        raise _unreadable(folder, error) from error
+    return next(_photos_in(folder), None) is not None
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -112,6 +112,22 @@ def photos_below(folder: Path) -> Iterator[Path]:
             yield entry
         elif os.path.isdir(entry) and not entry.is_symlink() and passed_over(entry) is None:
             yield from photos_below(entry)
+
+
+def _photos_in(folder: Path) -> Iterator[Path]:
+    try:
+        with os.scandir(folder) as found:  # it tells files from folders, and lists a million fast
+            for entry in found:
+                if _named_as_photo(entry.name) and (
+                    entry.is_file(follow_symlinks=False) or os.path.isfile(entry)
+                ):
+                    yield Path(entry.path)
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+
+
+def _named_as_photo(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")
 
 
 def inside(relative: str) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 from sharpzo.data.dataset import Dataset, Skipped, class_name
 from sharpzo.data.decoding import SUFFIXES
 from sharpzo.data.entries import (
-    HIDDEN,
     entries,
     holds_photos,
     is_own,
@@ -53,13 +52,6 @@ def read_folder(root: str | os.PathLike[str]) -> Dataset:
     found = {split: walk.classes(folder) for split, folder in (splits or {"train": root}).items()}
     if "train" in found:
         _check_training(found["train"], splits.get("train", root), walk.skipped)
-        for split in ("val", "test"):
-            unknown = next((c for c in found.get(split, ()) if c not in found["train"]), None)
-            if unknown is not None:
-                raise InputError(
-                    f"{splits[split]} has class {unknown!r}, which {splits['train']} lacks; "
-                    f"add training photos of it, or remove it from {splits[split].name}"
-                )
     notes = [
         f"folder {folder.name}/ is read as the {_READ_AS[split]} split"
         for split, folder in splits.items()
@@ -71,8 +63,8 @@ def read_folder(root: str | os.PathLike[str]) -> Dataset:
             for split, classes in found.items()
         },
         source=f"folder {root}",
-        skipped=tuple(walk.skipped),
-        notes=(*notes, *skip_notes(walk.skipped)),
+        skipped=walk.skipped,
+        notes=notes,
     )
 
 
@@ -87,20 +79,6 @@ def check_folder(root: Path) -> None:
         raise InputError(f"folder {root} does not exist; check the path")
     if is_own(root):
         raise InputError(f"folder {root} is one that sharpzo wrote, not one of photos; {_layout()}")
-
-
-def skip_notes(skipped: list[Skipped]) -> tuple[str, ...]:
-    """Return one sentence, by reason; hidden files, such as .DS_Store, are not worth one."""
-    reasons: dict[str, list[str]] = {}
-    for one in skipped:
-        if one.reason != HIDDEN or one.path.endswith("/"):
-            reasons.setdefault(one.reason, []).append(one.path)
-    if not reasons:
-        return ()
-    many = sum(map(len, reasons.values()))
-    what = "1 file or folder was" if many == 1 else f"{many:,} files or folders were"
-    which = "; ".join(f"{some(paths)} ({reason})" for reason, paths in reasons.items())
-    return (f"{what} left out: {which}",)
 
 
 class _Walk:
@@ -209,11 +187,6 @@ def _check_training(classes: dict[str, list[Photo]], folder: Path, skipped: list
         raise InputError(
             f"class {empty!r} in {folder} has no photos{only}; add JPEG or "
             f"PNG photos directly into its folder, or move the folder out of {folder}"
-        )
-    if len(classes) == 1:
-        raise InputError(
-            f"folder {folder} has only one class, {next(iter(classes))!r}; "
-            f"add a second: {_layout(folder)}"
         )
 
 

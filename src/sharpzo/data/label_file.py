@@ -14,7 +14,7 @@ from typing import Any
 
 from sharpzo.data.dataset import Dataset, Rows, Skipped, class_name
 from sharpzo.data.entries import inside, photos_below, split_name, subfolders
-from sharpzo.data.folder import check_folder, skip_notes
+from sharpzo.data.folder import check_folder
 from sharpzo.data.photo import Photo
 from sharpzo.errors import InputError
 from sharpzo.wording import some
@@ -248,7 +248,6 @@ def _dataset(root: Path, files: str, lines: list[tuple[Line, Path, str]]) -> Dat
             f"{len(missing):,} of {len(lines):,} photos named in {files} do not exist: "
             f"{some(missing)}; give paths that begin in {root}"
         )
-    _check_classes(files, rows)
     skipped = [
         Skipped(photo.relative_to(root).as_posix(), f"not named in {files}")
         for photo in photos_below(root)
@@ -264,8 +263,8 @@ def _dataset(root: Path, files: str, lines: list[tuple[Line, Path, str]]) -> Dat
     return Dataset.of_rows(
         rows,
         source=f"folder {root} with labels of {files}",
-        skipped=tuple(skipped),
-        notes=(*notes, *skip_notes(skipped)),
+        skipped=skipped,
+        notes=notes,
     )
 
 
@@ -276,19 +275,3 @@ def _existing(base: Path, text: str) -> Path | None:
         if os.path.isfile(path):
             return path
     return None
-
-
-def _check_classes(files: str, rows: Mapping[str, Rows]) -> None:
-    """Raise `InputError` unless one can learn from the rows, or they are for testing only."""
-    known = {name for _, name in rows["train"]}
-    if len(known) == 1:
-        raise InputError(
-            f"{files} has only one class for training, {known.pop()!r}; add photos of a second"
-        )
-    for split in ("val", "test"):
-        unknown = next((name for _, name in rows[split] if known and name not in known), None)
-        if unknown is not None:
-            raise InputError(
-                f"{files} has class {unknown!r} in split {split}, but not in train; add training "
-                "photos of it, or remove those"
-            )

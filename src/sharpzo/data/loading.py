@@ -53,7 +53,7 @@ def read(
     def spelled(text: str) -> str:  # nobody knows the folder that it was unpacked into
         return text.replace(str(unpacked), given)
 
-    def named(split: LabelledPhotos) -> LabelledPhotos:
+    def renamed(split: LabelledPhotos) -> LabelledPhotos:
         photos = tuple(replace(photo, name=spelled(photo.name)) for photo in split.photos)
         return replace(split, photos=photos)
 
@@ -61,7 +61,12 @@ def read(
         found = _read(innermost(unpacked), dataset, labels)
     except InputError as error:
         raise InputError(spelled(str(error))) from error
-    return found.each(named, source=f"zip file {given}")
+    return found.each(
+        renamed,
+        source=f"zip file {given}",
+        skipped=tuple(replace(one, reason=spelled(one.reason)) for one in found.skipped),
+        notes=tuple(map(spelled, found.notes)),
+    )
 
 
 def gather(
