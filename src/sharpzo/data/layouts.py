@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
@@ -43,103 +43,85 @@ class Layout:
 
     title: str
     folder: str
-    form: Form
     images: tuple[str, ...]
     index: tuple[str, ...]
     classes: int
+    published: Mapping[str, int]
     home: str
     template: str = TEMPLATE
-    published: Mapping[str, int] = field(default_factory=dict)
-
-
-def _zhou(
-    title: str,
-    folder: str,
-    images: tuple[str, ...],
-    split: str,
-    sizes: tuple[int, int, int],
-    home: str,
-    template: str = TEMPLATE,
-) -> Layout:
-    """A data set with a split file; ``sizes``: classes, validation photos, test photos."""
-    classes, val, test = sizes
-    index = (f"split_zhou_{split}.json",)
-    published = {"val": val, "test": test}
-    return Layout(title, folder, "split", images, index, classes, home, template, published)
-
-
-def _test_only(
-    title: str, folder: str, form: Form, images: str, classes: int, test: int, home: str
-) -> Layout:
-    index = ("classnames.txt",)
-    return Layout(title, folder, form, (images,), index, classes, home, published={"test": test})
+    form: Form = "split"
 
 
 _VGG = "https://www.robots.ox.ac.uk/~vgg/data"
+_NAMES = ("classnames.txt",)
 
 LAYOUTS: Mapping[str, Layout] = MappingProxyType({
     "imagenet": Layout(
-        "ImageNet", "imagenet", "synsets", ("images/train", "images/val"), ("classnames.txt",),
-        1000, "https://image-net.org", published={"train": 1_281_167, "test": 50_000},
+        "ImageNet", "imagenet", ("images/train", "images/val"), _NAMES, 1000,
+        {"train": 1_281_167, "test": 50_000}, "https://image-net.org", form="synsets",
     ),
-    "caltech101": _zhou(
-        "Caltech-101", "caltech-101", ("101_ObjectCategories",), "Caltech101", (100, 1649, 2465),
-        "https://data.caltech.edu/records/mzrjq-6wc02",
+    "caltech101": Layout(
+        "Caltech-101", "caltech-101", ("101_ObjectCategories",), ("split_zhou_Caltech101.json",),
+        100, {"val": 1649, "test": 2465}, "https://data.caltech.edu/records/mzrjq-6wc02",
     ),
-    "oxford_pets": _zhou(
-        "Oxford Pets", "oxford_pets", ("images",), "OxfordPets", (37, 736, 3669),
-        f"{_VGG}/pets/", "a photo of a {}, a type of pet.",
+    "oxford_pets": Layout(
+        "Oxford Pets", "oxford_pets", ("images",), ("split_zhou_OxfordPets.json",), 37,
+        {"val": 736, "test": 3669}, f"{_VGG}/pets/", "a photo of a {}, a type of pet.",
     ),
-    "stanford_cars": _zhou(
-        "Stanford Cars", "stanford_cars", ("cars_train", "cars_test"), "StanfordCars",
-        (196, 1635, 8041), "https://ai.stanford.edu/~jkrause/cars/car_dataset.html",
+    "stanford_cars": Layout(
+        "Stanford Cars", "stanford_cars", ("cars_train", "cars_test"),
+        ("split_zhou_StanfordCars.json",), 196, {"val": 1635, "test": 8041},
+        "https://ai.stanford.edu/~jkrause/cars/car_dataset.html",
     ),
-    "oxford_flowers": _zhou(
-        "Oxford Flowers", "oxford_flowers", ("jpg",), "OxfordFlowers", (102, 1633, 2463),
-        f"{_VGG}/flowers/102/", "a photo of a {}, a type of flower.",
+    "oxford_flowers": Layout(
+        "Oxford Flowers", "oxford_flowers", ("jpg",), ("split_zhou_OxfordFlowers.json",), 102,
+        {"val": 1633, "test": 2463}, f"{_VGG}/flowers/102/", "a photo of a {}, a type of flower.",
     ),
-    "food101": _zhou(
-        "Food-101", "food-101", ("images",), "Food101", (101, 20_200, 30_300),
+    "food101": Layout(
+        "Food-101", "food-101", ("images",), ("split_zhou_Food101.json",), 101,
+        {"val": 20_200, "test": 30_300},
         "https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101/",
         "a photo of {}, a type of food.",
     ),
     "fgvc_aircraft": Layout(
-        "FGVC-Aircraft", "fgvc_aircraft", "variants", ("images",),
+        "FGVC-Aircraft", "fgvc_aircraft", ("images",),
         ("variants.txt", *(f"images_variant_{split}.txt" for split in ("train", "val", "test"))),
-        100, f"{_VGG}/fgvc-aircraft/", "a photo of a {}, a type of aircraft.",
-        {"val": 3333, "test": 3333},
+        100, {"val": 3333, "test": 3333}, f"{_VGG}/fgvc-aircraft/",
+        "a photo of a {}, a type of aircraft.", "variants",
     ),
-    "sun397": _zhou(
-        "SUN397", "sun397", ("SUN397",), "SUN397", (397, 3970, 19_850),
-        "https://vision.princeton.edu/projects/2010/SUN/",
+    "sun397": Layout(
+        "SUN397", "sun397", ("SUN397",), ("split_zhou_SUN397.json",), 397,
+        {"val": 3970, "test": 19_850}, "https://vision.princeton.edu/projects/2010/SUN/",
     ),
-    "dtd": _zhou(
-        "Describable Textures", "dtd", ("images",), "DescribableTextures", (47, 1128, 1692),
-        f"{_VGG}/dtd/", "{} texture.",
+    "dtd": Layout(
+        "Describable Textures", "dtd", ("images",), ("split_zhou_DescribableTextures.json",), 47,
+        {"val": 1128, "test": 1692}, f"{_VGG}/dtd/", "{} texture.",
     ),
-    "eurosat": _zhou(
-        "EuroSAT", "eurosat", ("2750",), "EuroSAT", (10, 5400, 8100),
-        "https://github.com/phelber/EuroSAT", "a centered satellite photo of {}.",
+    "eurosat": Layout(
+        "EuroSAT", "eurosat", ("2750",), ("split_zhou_EuroSAT.json",), 10,
+        {"val": 5400, "test": 8100}, "https://github.com/phelber/EuroSAT",
+        "a centered satellite photo of {}.",
     ),
-    "ucf101": _zhou(
-        "UCF101", "ucf101", ("UCF-101-midframes",), "UCF101", (101, 1898, 3783),
-        "https://www.crcv.ucf.edu/data/UCF101.php", "a photo of a person doing {}.",
+    "ucf101": Layout(
+        "UCF101", "ucf101", ("UCF-101-midframes",), ("split_zhou_UCF101.json",), 101,
+        {"val": 1898, "test": 3783}, "https://www.crcv.ucf.edu/data/UCF101.php",
+        "a photo of a person doing {}.",
     ),
-    "imagenetv2": _test_only(
-        "ImageNetV2", "imagenetv2", "numbers", "imagenetv2-matched-frequency-format-val",
-        1000, 10_000, "https://github.com/modestyachts/ImageNetV2",
+    "imagenetv2": Layout(
+        "ImageNetV2", "imagenetv2", ("imagenetv2-matched-frequency-format-val",), _NAMES, 1000,
+        {"test": 10_000}, "https://github.com/modestyachts/ImageNetV2", form="numbers",
     ),
-    "imagenet-sketch": _test_only(
-        "ImageNet-Sketch", "imagenet-sketch", "synsets", "images",
-        1000, 50_889, "https://github.com/HaohanWang/ImageNet-Sketch",
+    "imagenet-sketch": Layout(
+        "ImageNet-Sketch", "imagenet-sketch", ("images",), _NAMES, 1000,
+        {"test": 50_889}, "https://github.com/HaohanWang/ImageNet-Sketch", form="synsets",
     ),
-    "imagenet-a": _test_only(
-        "ImageNet-A", "imagenet-adversarial", "subset", "imagenet-a",
-        200, 7500, "https://github.com/hendrycks/natural-adv-examples",
+    "imagenet-a": Layout(
+        "ImageNet-A", "imagenet-adversarial", ("imagenet-a",), _NAMES, 200,
+        {"test": 7500}, "https://github.com/hendrycks/natural-adv-examples", form="subset",
     ),
-    "imagenet-r": _test_only(
-        "ImageNet-R", "imagenet-rendition", "subset", "imagenet-r",
-        200, 30_000, "https://github.com/hendrycks/imagenet-r",
+    "imagenet-r": Layout(
+        "ImageNet-R", "imagenet-rendition", ("imagenet-r",), _NAMES, 200,
+        {"test": 30_000}, "https://github.com/hendrycks/imagenet-r", form="subset",
     ),
 })  # fmt: skip
 
