@@ -1,4 +1,4 @@
-"""A zip file as a folder: unpacked within bounds, and gone when the process ends."""
+"""A zip file as a folder: unpacked within bounds, and removed when the process ends."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def is_archive(file: str | os.PathLike[str]) -> bool:
 
 
 def unpack(file: str | os.PathLike[str]) -> Path:
-    """Return a folder with the photos and label files of a zip file; it lasts as long as we do.
+    """Return a folder with the photos and label files of a zip file, until the process ends.
 
     Files of other kinds are there by name, and empty; so are those that are damaged. Links, and
     names that lead out of the folder, are not unpacked.
@@ -73,7 +73,7 @@ def innermost(root: Path) -> Path:
 
 
 class _Bounded(io.FileIO):
-    """A file of which nobody reads much at once: zipfile reads the list of files whole."""
+    """A file that is read in pieces of bounded size: zipfile reads the list of files whole."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         left = os.fstat(self.fileno()).st_size - self.tell()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -37,7 +37,7 @@ class LabelledPhotos:
         labels = np.asarray(self.labels)
         if labels.size and labels.dtype.kind not in "iu":
             raise InputError(f"labels are {labels.dtype}; give integers")
-        labels = labels.astype(np.int64)  # a copy: nobody else can change it
+        labels = labels.astype(np.int64)  # a copy, which no caller can change
         if labels.shape != (len(self.photos),):
             raise InputError(
                 f"there are {len(self.photos)} photos and labels of shape {labels.shape}; "
@@ -126,7 +126,7 @@ class Dataset:
         cls,
         rows: Mapping[str, Rows],
         source: str,
-        skipped: Iterable[Skipped] = (),
+        skipped: Sequence[Skipped] = (),
         notes: Iterable[str] = (),
     ) -> Dataset:
         """Return the data set of the photos of each split; its classes are those of train, sorted.
@@ -189,7 +189,7 @@ class Dataset:
         return self.train
 
 
-def _skip_notes(skipped: Iterable[Skipped]) -> list[str]:
+def _skip_notes(skipped: Sequence[Skipped]) -> list[str]:
     """One sentence, by reason; hidden files, such as .DS_Store, are not worth one."""
     reasons: dict[str, list[str]] = {}
     for one in skipped:

@@ -1,7 +1,7 @@
 """From the file of a photo to its pixels, within bounds.
 
-A file of a stranger may be a bomb: a few bytes that ask for gigabytes or minutes. What is opened
-is decided by the size of the file and its markers, before a pixel is decoded.
+A file may be a decompression bomb: a few bytes that take gigabytes or minutes to decode. The size
+of the file and its markers decide whether it is opened, before a pixel is decoded.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
     from PIL.JpegImagePlugin import JpegImageFile
 
-# An allow-list: Pillow reads some forty formats, and each parser is a door for files of strangers.
+# An allow-list: Pillow reads some forty formats, and each parser may have holes.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 READ = "JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF or HEIC"
 SUFFIXES = frozenset({
@@ -152,7 +152,7 @@ def to_rgb(image: PILImage) -> Array:
         values = np.asarray(image)
         grey = np.where(values == key, 255.0, np.rint(values / 257.0))
         if image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == 0:  # type: ignore[attr-defined]
-            grey = 255.0 - grey  # 0 is white, which Pillow minds at 8 bits only
+            grey = 255.0 - grey  # 0 is white, which Pillow respects at 8 bits only
         image = Image.fromarray(grey.astype(np.uint8))
     elif image.has_transparency_data:
         if key is not None:

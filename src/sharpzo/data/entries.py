@@ -14,7 +14,7 @@ HIDDEN = "hidden"
 OF_A_PROGRAM = "kept by a program or system"
 OWN = "written by sharpzo"
 LOOP = "a link to a folder above"
-# In lower case. Thumbnails and recycle bins of network disks hold photos that nobody means.
+# In lower case. Thumbnails and recycle bins of network disks hold photos that are not data.
 _KEPT = frozenset({
     "@eadir", "@tmp", "@recycle", "@recently-snapshot", "@sharebin", "#recycle", "#snapshot",
     "$recycle.bin", "recycler", "recycled", "system volume information", "found.000", "lost+found",
@@ -77,7 +77,7 @@ def passed_over(entry: Path) -> str | None:
 def is_own(folder: Path) -> bool:
     """Whether ``fit`` or ``bench`` wrote the folder.
 
-    A folder with photos in it is a class all the same, and one of class folders is none either.
+    A folder that has photos, or class folders, is not one, whatever else is in it.
     """
     if not any(os.path.isfile(folder / name) for name in _OWN):
         return False

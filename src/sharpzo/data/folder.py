@@ -23,7 +23,7 @@ from sharpzo.errors import InputError
 from sharpzo.wording import quoted, some
 
 _READ_AS = {"train": "training", "val": "validation", "test": "test"}
-_PLAIN = ("train", "val", "valid", "validation", "test")  # nobody has to be told what these are
+_PLAIN = ("train", "val", "valid", "validation", "test")  # these need no note
 _DEPTH, _MOST = 3, 2000  # levels and folders that advice looks into: it must not take minutes
 
 
@@ -69,7 +69,7 @@ def read_folder(root: str | os.PathLike[str]) -> Dataset:
 
 
 def check_folder(root: Path) -> None:
-    """Raise `InputError` if ``root`` is no folder that could hold somebody's photos."""
+    """Raise `InputError` if ``root`` is not a folder that could hold photos of the user."""
     if not os.path.isdir(root):
         if os.path.exists(root):
             raise InputError(

@@ -50,7 +50,7 @@ def read(
         return _read(Path(data), dataset, labels)
     unpacked, given = unpack(data), os.fspath(data)
 
-    def spelled(text: str) -> str:  # nobody knows the folder that it was unpacked into
+    def spelled(text: str) -> str:  # users do not know the folder that it was unpacked into
         return text.replace(str(unpacked), given)
 
     def renamed(split: LabelledPhotos) -> LabelledPhotos:

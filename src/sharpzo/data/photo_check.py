@@ -88,37 +88,30 @@ def twins(splits: Splits, digests: Mapping[str, str]) -> tuple[str, ...]:
 
     ``training`` among the names of the splits is what photos should not be shared with.
     """
-    return (*_in_two_classes(splits, digests), *_in_two_splits(splits, digests))
-
-
-def _in_two_classes(splits: Splits, digests: Mapping[str, str]) -> list[str]:
     first: dict[str, tuple[str, str]] = {}  # digest -> class, photo
-    pairs: list[str] = []
-    for split in splits.values():
-        for photo, label in zip(split.photos, split.labels, strict=True):
-            digest, name = digests.get(photo.name), split.class_names[label]
-            if digest is None:
-                continue
-            other, twin = first.setdefault(digest, (name, photo.name))
-            if other != name:
-                pairs.append(f"{twin} ({other}) and {photo.name} ({name})")
-    if not pairs:
-        return []
-    return [f"the same photo has two classes, so one of them is wrong: {some(pairs, limit=2)}"]
-
-
-def _in_two_splits(splits: Splits, digests: Mapping[str, str]) -> list[str]:
+    pairs, notes = [], []
     train = splits.get("training")
     trained = {digests.get(photo.name) for photo in train.photos} - {None} if train else set()
-    notes = []
     for name, split in splits.items():
-        shared = [p.name for p in split.photos if digests.get(p.name) in trained]
-        if shared and split is not train:
+        shared = []
+        for photo, label in zip(split.photos, split.labels, strict=True):
+            digest, label_name = digests.get(photo.name), split.class_names[label]
+            if digest is None:
+                continue
+            other, twin = first.setdefault(digest, (label_name, photo.name))
+            if other != label_name:
+                pairs.append(f"{twin} ({other}) and {photo.name} ({label_name})")
+            if digest in trained and split is not train:
+                shared.append(photo.name)
+        if shared:
             notes.append(
                 f"{len(shared):,} of {len(split):,} {name} photos are training photos as well, so "
                 f"accuracy on them flatters: {some(shared, limit=2)}"
             )
-    return notes
+    if pairs:
+        wrong = f"the same photo has two classes, so one of them is wrong: {some(pairs, limit=2)}"
+        notes.insert(0, wrong)
+    return tuple(notes)
 
 
 def _digest(photo: Photo) -> str | PhotoError:
