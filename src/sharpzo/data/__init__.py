@@ -2,8 +2,8 @@
 
 How a folder becomes training photos:
 
-1. `loading` recognises what is given: a zip file (`archive` unpacks it), a data set in CoOp's layout
-   (`layouts` lists them, `coop_layout` reads their index files), a file of labels (`label_file`), or
+1. `loading` recognises what is given: a zip file (`archive` unpacks it), a data set in CoOp's
+   layout (`layouts` lists them, `coop_layout` reads them), a file of labels (`label_file`), or
    class folders (`folder`). `entries` tells photos, classes and splits from what is passed over.
 2. Each reader returns a `dataset.Dataset`: labelled photos by split, notes, and what was left out.
    No photo has been opened so far.
@@ -11,8 +11,8 @@ How a folder becomes training photos:
 4. `photo_check` reads every photo once: which cannot be used, and which are there twice.
 5. A `photo.Photo` is decoded when it is encoded (`decoding`); `augment` makes views of it.
 
-`arguments` takes photos and labels from Python code, `inventory` says what there is of a data set in
-CoOp's layout, and `demo` has photos to try.
+`arguments` takes photos and labels from Python code, `inventory` says what there is of a data set
+in CoOp's layout, and `demo` has photos to try.
 """
 
 from sharpzo.data.coop_layout import read_coop
