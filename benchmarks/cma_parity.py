@@ -54,7 +54,7 @@ def ours(objective: Objective, dim: int, seed: int, laziness: float = 1.0) -> in
     settings = CmaSettings(sigma=SIGMA, laziness=laziness)
     search = Cma(dim, settings, seed=seed, start=start(dim, seed))
     while search.stopped is None and search.best[1] > TARGET:
-        search.tell(objective(search.ask()))
+        search.tell(objective(search.ask().points))
     return search.step * search.population_size if search.best[1] <= TARGET else None
 
 
@@ -86,11 +86,11 @@ def lazy_rows() -> list[dict[str, float]]:
 def overhead(laziness: float, dim: int = 512, population: int = 40, generations: int = 73) -> dict:
     """Milliseconds that a generation costs besides the losses."""
     search = Cma(dim, CmaSettings(population_size=population, laziness=laziness))
-    search.tell(sphere(search.ask() - 1))
+    search.tell(sphere(search.ask().points - 1))
     spent = []
     for _ in range(generations):
         before = time.perf_counter()
-        candidates = search.ask()
+        candidates = search.ask().points
         middle = time.perf_counter()
         losses = sphere(candidates - 1)
         after = time.perf_counter()

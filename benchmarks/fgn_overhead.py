@@ -25,7 +25,7 @@ from tangents import class_names, random_tower
 
 from sharpzo.contexts import WholeContext
 from sharpzo.metrics import normalise
-from sharpzo.objective import FeatureLoss, FeatureObjective
+from sharpzo.objective import FeatureLoss, TangentObjective
 from sharpzo.optim import GaussNewton
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.tower import OnnxTextTower
@@ -44,18 +44,18 @@ def overhead(folder: Path, classes: int, specific: bool) -> dict[str, float]:
     vectors = normalise(text[labels] + 0.1 * draws).astype(np.float32)
     train = Features(vectors, labels, tower.class_names)
     contexts = WholeContext(tower.start, tower.token_distance)
-    objective = FeatureObjective(tower, train, contexts)
+    objective = TangentObjective(tower, train, contexts)
     groups = classes if specific else 1
     loss = FeatureLoss(train, tower.logit_scale)
     search = GaussNewton(contexts.dim, loss, seed=1, groups=groups)
-    objective(search.ask())  # builds the session
+    search.ask().answer(objective)  # builds the session
     begin, inside = time.process_time(), 0.0
     while search.notes["linearisations"] < 2 or search.step < 2 * search.settings.reuse:
-        question = search.ask()
+        request = search.ask()
         asked = time.process_time()
-        answer = objective(question)
+        answer = request.answer(objective)
         inside += time.process_time() - asked
-        search.tell(answer)
+        search.tell(*answer)
     whole = time.process_time() - begin
     return {
         "tower_s": round(inside, 3),

@@ -28,10 +28,10 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 from tangents import class_names, random_tower
 
-from sharpzo.optim import Cma, CmaSettings, EvolutionSettings, LmMa, SepCma
+from sharpzo.optim import Cma, CmaSettings, EvolutionSettings, LmMa, Search, SepCma
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.tower import OnnxTextTower
-from sharpzo.types import Array, Search
+from sharpzo.types import Array
 
 RESULT = Path(__file__).parent / "results" / "search_overhead.json"
 POPULATION, CLASSES = 40, 10
@@ -45,10 +45,10 @@ def losses(candidates: Array) -> Array:
 def generation_ms(search: Search, generations: int) -> float:
     """Mean processor milliseconds of an ask and a tell."""
     for _ in range(3):
-        search.tell(losses(search.ask()))
+        search.tell(losses(search.ask().points))
     begin = time.process_time()
     for _ in range(generations):
-        search.tell(losses(search.ask()))
+        search.tell(losses(search.ask().points))
     return 1e3 * (time.process_time() - begin) / generations
 
 
@@ -61,10 +61,10 @@ def memory_mb(make: Callable[[], Search]) -> dict[str, float]:
     tracemalloc.start()
     search = make()
     for _ in range(2):
-        search.tell(losses(search.ask()))
+        search.tell(losses(search.ask().points))
     held = tracemalloc.get_traced_memory()[0]
     tracemalloc.reset_peak()
-    search.tell(losses(search.ask()))
+    search.tell(losses(search.ask().points))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return {"held_mb": round(held / 1e6, 2), "peak_mb": round(peak / 1e6, 2)}

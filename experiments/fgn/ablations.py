@@ -85,7 +85,7 @@ def run(args: argparse.Namespace, dataset: str, cell: str, seed: int) -> dict[st
         "judged": "test" if args.test else "other", "photos": len(judged_on),
         "forwards": fitted.forwards, "steps": fitted.steps, "seconds": round(seconds, 1),
         "training_loss": round(fitted.notes["training_loss"], 4),
-        "accuracy": {m: judge(chosen.judged.head) for m, chosen in fitted.milestones.items()},
+        "accuracy": {m: judge(chosen.evaluated.head) for m, chosen in fitted.milestones.items()},
         "model": checkpoint.fingerprint[:12],
     }  # fmt: skip
 

@@ -310,7 +310,7 @@ class Fitter:
 
 def _detours(fitted: Fit) -> list[Detour]:
     """The ways that photos take before the heads of a fit see them: nearly always none."""
-    return detours([fitted.head, *(chosen.judged.head for chosen in fitted.milestones.values())])
+    return detours([fitted.head, *(chosen.evaluated.head for chosen in fitted.milestones.values())])
 
 
 def _same(split: LabelledPhotos, other: LabelledPhotos) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -17,15 +16,7 @@ from sharpzo.errors import InputError
 from sharpzo.linear import LinearHead
 from sharpzo.metrics import accuracy, cross_entropy, loss_and_error, normalise, through_norm
 from sharpzo.rng import generator
-from sharpzo.types import (
-    Array,
-    Features,
-    Judged,
-    Linearise,
-    Linearised,
-    Objective,
-    TextTower,
-)
+from sharpzo.types import Answer, Array, Evaluated, Features, LossObjective, TextTower
 
 BATCH = 32  # candidates per call of the tower: enough to feed two cores, little memory
 
@@ -67,35 +58,32 @@ class PromptObjective:
         self._pool = train if views is None else views
         self._seed = seed
 
-    def price(self, question: Any) -> int:
-        """Forwards that the losses of candidates (P, d) cost: P."""
-        return len(question)
+    def price(self, points: int, directions: int = 0) -> int:
+        """Forwards that answers about points, and derivatives along directions, count for."""
+        return points + directions
 
-    def _spend(self, question: Any) -> None:
-        self.forwards += self.price(question)
-
-    def __call__(self, candidates: Array, step: int = 0) -> Array:
-        """Candidates (P, d) -> losses float64 (P,)."""
+    def losses(self, points: Array, step: int = 0) -> Array:
+        """Points (P, d) -> losses float64 (P,)."""
         photos = self.train if self._batch is None else self._pool.take(self._rows(step))
         losses = np.concatenate(
             [
                 cross_entropy(self._logits(text, photos), photos.labels)
-                for text in self._text(np.atleast_2d(candidates))
+                for text in self._text(points)
             ]
         )
         finite = np.isfinite(losses)
         self.failures += int((~finite).sum())
         return np.where(finite, losses, np.inf)
 
-    def judge(self, candidate: Array) -> Judged:
-        """One candidate (d,) on all training and validation photos, for one forward."""
-        text = next(self._text(candidate[None]))
+    def evaluate(self, point: Array) -> Evaluated:
+        """One point (d,) on all training and validation photos, for the price of one."""
+        text = next(self._text(point[None]))
         accurate, loss = None, None
         if self.validation is not None:
             logits = self._logits(text, self.validation)[0]
             accurate = accuracy(logits, self.validation.labels)
             loss = float(cross_entropy(logits, self.validation.labels))
-        return Judged(
+        return Evaluated(
             LinearHead.of_text(text[0], self.tower.logit_scale),
             float(cross_entropy(self._logits(text, self.train), self.train.labels)[0]),
             accurate,
@@ -111,7 +99,7 @@ class PromptObjective:
     def _text(self, candidates: Array) -> Iterator[Array]:
         for first in range(0, len(candidates), BATCH):
             some = candidates[first : first + BATCH]
-            self._spend(some)
+            self.forwards += self.price(len(some))
             yield normalise(self.tower.forward(self.contexts(some)))
 
     def _logits(self, text: Array, photos: Features) -> Array:
@@ -161,13 +149,14 @@ class FeatureLoss:
 TANGENT_COST = 1.5
 
 
-class FeatureObjective(PromptObjective):
-    """Answers with raw text features instead of losses, for searches that know the loss.
+class TangentObjective(PromptObjective):
+    """Answers with raw text features and slopes, too.
 
     Derivatives are exact tangents of the tower, ceil(``tangent_cost`` * p) forwards and one for
     the features themselves; or with ``difference`` one-sided differences of that step, in the
     units of w, p + 1 forwards. All of it times ``forward_cost``, for a tower that computes more
-    than one does whose classes share their context.
+    than one does whose classes share their context. Other options as for `PromptObjective`;
+    features and slopes are those of all training photos.
     """
 
     def __init__(
@@ -177,11 +166,14 @@ class FeatureObjective(PromptObjective):
         contexts: ContextMap,
         validation: Features | None = None,
         *,
+        batch: int | None = None,
+        views: Features | None = None,
+        seed: int = 1,
         tangent_cost: float = TANGENT_COST,
         difference: float | None = None,
         forward_cost: float = 1.0,
     ) -> None:
-        super().__init__(tower, train, contexts, validation)
+        super().__init__(tower, train, contexts, validation, batch=batch, views=views, seed=seed)
         if tangent_cost <= 0 or (difference is not None and difference <= 0):
             raise InputError(
                 f"tangent_cost {tangent_cost} and difference {difference} must be above 0"
@@ -190,63 +182,47 @@ class FeatureObjective(PromptObjective):
         self._tangent_cost = tangent_cost if difference is None else 1.0
         self._difference = difference
         self._forward_cost = forward_cost
+        self._loss = FeatureLoss(train, tower.logit_scale)
 
-    def price(self, question: Array | Linearise) -> int:
+    def price(self, points: int, directions: int = 0) -> int:
         """Forwards of an answer, rounded up."""
-        many = len(question.directions) if isinstance(question, Linearise) else len(question)
-        if isinstance(question, Linearise):
-            many = 1 + math.ceil(self._tangent_cost * many)
-        return math.ceil(self._forward_cost * many)
+        return math.ceil(self._forward_cost * (points + math.ceil(self._tangent_cost * directions)))
 
-    def __call__(self, question: Array | Linearise, step: int = 0) -> Any:
-        """Candidates (P, d) -> raw features (P, K, D); `Linearise` -> `Linearised`."""
-        self._spend(question)
-        if not isinstance(question, Linearise):
-            return self._features(question)
+    def features(self, points: Array) -> Array:
+        """Points (P, d) -> raw features float32 (P, K, D)."""
+        self.forwards += self.price(len(points))
+        return self._features(points)
+
+    def jacobian(self, point: Array, directions: Array) -> Answer:
+        """Point (d,), directions (p, d) -> raw features (1, K, D) and their derivatives
+        (p, K, D), float32."""
+        self.forwards += self.price(1, len(directions))
         if self._difference is None:
-            context = self.contexts(question.point[None])[0]
-            return Linearised(*self.tower.jvp(context, self._map.move(question.directions)))
-        step_size = np.float32(self._difference)
-        ends = question.point + self._difference * question.directions
-        first, *rest = self._features(np.concatenate([question.point[None], ends]))
-        return Linearised(first, (np.stack(rest) - first) / step_size)
+            context = self.contexts(point[None])[0]
+            features, derivatives = self.tower.jvp(context, self._map.move(directions))
+            return features[None], derivatives
+        ends = point + self._difference * directions
+        first, *rest = self._features(np.concatenate([point[None], ends]))
+        return first[None], (np.stack(rest) - first) / np.float32(self._difference)
 
-    def _features(self, candidates: Array) -> Array:
-        contexts = self.contexts(candidates)
+    def slopes(self, point: Array, directions: Array, step: int = 0) -> Answer:
+        """Point (d,), directions (p, d) -> the loss (1,) and its derivatives (p,), float64.
+
+        The derivative along v is <dL/df, J v>: a tangent of the tower and the loss's closed form.
+        """
+        features, derivatives = self.jacobian(point, directions)
+        loss, slope = self._loss(features[0])
+        slopes = np.tensordot(derivatives, slope, axes=2)
+        return np.array([loss], np.float64), slopes.astype(np.float64)
+
+    def _features(self, points: Array) -> Array:
+        contexts = self.contexts(points)
         parts = (contexts[i : i + BATCH] for i in range(0, len(contexts), BATCH))
         return np.concatenate([self.tower.forward(part) for part in parts])
 
 
-class SlopeObjective(FeatureObjective):
-    """Answers with losses, and to `Linearise` with the loss and its exact slopes.
-
-    The derivative along v is <dL/df, J v>: a tangent of the tower and the loss's closed form.
-    """
-
-    def __init__(
-        self,
-        tower: TextTower,
-        train: Features,
-        contexts: ContextMap,
-        validation: Features | None = None,
-        *,
-        tangent_cost: float = TANGENT_COST,
-    ) -> None:
-        super().__init__(tower, train, contexts, validation, tangent_cost=tangent_cost)
-        self._loss = FeatureLoss(train, tower.logit_scale)
-
-    def __call__(self, question: Array | Linearise, step: int = 0) -> Array:
-        """Candidates (P, d) -> losses (P,); `Linearise` -> loss and p slopes, (1 + p,)."""
-        if not isinstance(question, Linearise):
-            return PromptObjective.__call__(self, question, step)
-        found = super().__call__(question)
-        loss, slope = self._loss(found.features)
-        slopes = np.tensordot(found.derivatives, slope, axes=2)
-        return np.array([loss, *slopes], dtype=np.float64)
-
-
 def measure_smoothing(
-    objective: Objective, point: Array, direction: Array, *, one_sided: bool = False
+    objective: LossObjective, point: Array, direction: Array, *, one_sided: bool = False
 ) -> float:
     """Return the step mu of a difference along ``direction`` (d,), for 12 forwards.
 
@@ -261,7 +237,7 @@ def measure_smoothing(
     unit = direction / np.linalg.norm(direction)
     coarse = 0.5
     offsets = [*(1e-6 * np.arange(8)), 2 * coarse, coarse, -coarse, -2 * coarse]
-    losses = objective(point + np.outer(offsets, unit))
+    losses = objective.losses(point + np.outer(offsets, unit))
     noise = float(np.sqrt(np.mean(np.diff(losses[:8], 2) ** 2) / 6))
     far, near, back, far_back = losses[8:]
     noise = max(noise, 1e-9)

@@ -6,14 +6,15 @@ import time
 from collections.abc import Callable, Sequence
 
 from sharpzo.budget import Budget
-from sharpzo.types import Chosen, Judged, Objective, Reason, Result, Search, Step
+from sharpzo.optim.search import Search
+from sharpzo.types import Chosen, Evaluated, Kind, Reason, Result, Step
 
 Listener = Callable[[Step], None]
 
 
 def run(
-    search: Search,
-    objective: Objective,
+    search: Search[Kind],
+    objective: Kind,
     budget: Budget,
     *,
     validate_every: int,
@@ -25,7 +26,7 @@ def run(
     """Spend the budget and return the chosen point.
 
     After at least ``validate_every`` forwards and at the end of a step, the search's point is
-    judged (a forward) and reported to ``listen`` and to the search. With ``choose`` the point
+    evaluated (a forward) and reported to ``listen`` and to the search. With ``choose`` the point
     of the highest validation accuracy wins, ties to the lower validation loss; otherwise, or
     without validation photos, the last point does. ``milestones`` are forwards at which the
     choice of the time is kept, too. Seconds count from ``begin``, a reading of
@@ -40,18 +41,18 @@ def run(
         nonlocal chosen, looked_at
         looked_at = (search.step, objective.forwards)
         point = search.point
-        judged = objective.judge(point)
+        found = objective.evaluate(point)
         seconds = time.perf_counter() - begin
         if chosen is not None:
             kept.update({m: chosen for m in milestones if m < objective.forwards and m not in kept})
-        if chosen is None or not choose or _better(judged, chosen.judged):
-            chosen = Chosen(point.copy(), judged, objective.forwards, seconds)
+        if chosen is None or not choose or _better(found, chosen.evaluated):
+            chosen = Chosen(point.copy(), found, objective.forwards, seconds)
         listen(
-            Step(search.step, search.stage, objective.forwards, seconds, judged.loss,
-                 judged.validation_accuracy, judged.validation_loss, dict(search.notes))
+            Step(search.step, search.stage, objective.forwards, seconds, found.loss,
+                 found.validation_accuracy, found.validation_loss, dict(search.notes))
         )  # fmt: skip
-        if judged.validation_accuracy is not None:
-            search.observe(judged.validation_accuracy)
+        if found.validation_accuracy is not None:
+            search.observe(found.validation_accuracy)
 
     def spent(wanted: int) -> Reason | None:
         seconds = time.perf_counter() - begin
@@ -61,13 +62,13 @@ def run(
 
     validate()
     # What is kept back to validate the last point within the budget.
-    last = objective.price(search.point[None])
+    last = objective.price(1)
     while (reason := search.stopped) is None:
-        question = search.ask()
-        if (reason := spent(objective.price(question) + last)) is not None:
+        request = search.ask()
+        if (reason := spent(request.price(objective) + last)) is not None:
             break
         step = search.step
-        search.tell(objective(question, step))
+        search.tell(*request.answer(objective, step))
         if search.step > step and objective.forwards - looked_at[1] >= validate_every:
             validate()
     if looked_at[0] != search.step and spent(last) is not Reason.FORWARDS:
@@ -78,7 +79,7 @@ def run(
     return Result(reason, chosen, objective.forwards, seconds, search.step, kept)
 
 
-def _better(new: Judged, old: Judged) -> bool:
+def _better(new: Evaluated, old: Evaluated) -> bool:
     """Whether validation prefers the new point; without photos the newer one is taken."""
     if new.validation_accuracy is None or old.validation_accuracy is None:
         return True

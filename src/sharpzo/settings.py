@@ -29,6 +29,7 @@ Share = Annotated[float, Meta(gt=0, le=1, description="a number above 0 and at m
 Fraction = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
 Decay = Annotated[float, Meta(ge=0, lt=1, description="a number of at least 0 and below 1")]
 Count = Annotated[int, Meta(ge=1, description="an integer of at least 1")]
+AtLeastTwo = Annotated[int, Meta(ge=2, description="an integer of at least 2")]
 CountOrZero = Annotated[int, Meta(ge=0, description="an integer of at least 0")]
 
 

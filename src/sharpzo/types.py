@@ -6,16 +6,21 @@ dimension d, H width of the text tower's state before its projection.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
 SINGLE = 2**-24  # rounding of float32 arithmetic, relative
 State = dict[str, Any]  # flat: numpy arrays, ints, floats, strings, booleans
+Answer = tuple[Array, Array]  # a value for each point (P, ...), a derivative for each direction
+NOTHING: Array = np.zeros(0)  # no directions, no derivatives
+Kind = TypeVar("Kind", bound="Objective", contravariant=True)  # of objective
 
 
 class Reason(Enum):
@@ -81,8 +86,8 @@ class Step:
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
-    """A point of a search as a classifier, and what the photos say of it.
+class Evaluated:
+    """A point of a search as a classifier, and its losses and accuracy on the photos.
 
     ``loss`` is the training loss; without validation photos the other two are None.
     """
@@ -98,7 +103,7 @@ class Chosen:
     """A point (d,) that was the best so far when ``forwards`` and ``seconds`` had been spent."""
 
     point: Array
-    judged: Judged
+    evaluated: Evaluated
     forwards: int
     seconds: float
 
@@ -116,22 +121,6 @@ class Result:
     seconds: float
     steps: int
     milestones: Mapping[int, Chosen] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, eq=False)
-class Linearise:
-    """A search's wish: the answer at ``point`` (d,) and its slopes along ``directions`` (p, d)."""
-
-    point: Array
-    directions: Array
-
-
-@dataclass(frozen=True, eq=False)
-class Linearised:
-    """The answer in features: raw ``features`` (K, D) and ``derivatives`` (p, K, D), float32."""
-
-    features: Array
-    derivatives: Array
 
 
 class ImageTower(Protocol):
@@ -261,12 +250,10 @@ class TextTower(Protocol):
 
 
 class Objective(Protocol):
-    """Candidates to losses, counting forwards. Any number of candidates; a loss that is not a
-    number is +inf.
+    """Answers a search's requests about points (P, d), and counts what they cost in forwards.
 
-    An objective that knows slopes answers `Linearise` with the loss at the point and its p
-    derivatives, float64 (1 + p,). One for searches that read features answers with those instead:
-    raw features (P, K, D) of candidates (P, d), `Linearised` to `Linearise`.
+    What it can answer is said by its further methods: `LossObjective`, `SlopeObjective`,
+    `FeatureObjective`. Non-finite losses are +inf. ``step`` keys a minibatch, if there is one.
     """
 
     @property
@@ -275,71 +262,86 @@ class Objective(Protocol):
     @property
     def forwards(self) -> int: ...
 
-    def price(self, question: Any, /) -> int:
-        """Forwards that an answer will count for."""
+    def price(self, points: int, directions: int = 0, /) -> int:
+        """Forwards that an answer about points, with derivatives along directions, counts for."""
         ...
 
-    def __call__(self, question: Any, /, step: int = 0) -> Any:
-        """Candidates (P, d) -> losses float64 (P,); ``step`` keys a minibatch, if there is one."""
-        ...
-
-    def judge(self, candidate: Array) -> Judged:
-        """One candidate (d,) on all training and validation photos, for one forward."""
+    def evaluate(self, point: Array, /) -> Evaluated:
+        """One point (d,) on all training and validation photos, for the price of one."""
         ...
 
 
-class Search(Protocol):
-    """An ask / tell minimiser over vectors; never sees a model, a photo or a file.
+class LossObjective(Objective, Protocol):
+    """Knows losses."""
 
-    ``ask -> state -> from_state -> tell`` continues bit for bit; arguments are never mutated;
-    global randomness is never touched. Non-finite losses count as +inf.
-
-    A search may ask to `Linearise`. One that reads features instead of losses is told what the
-    objective for such searches answers, and holds the loss as a function of features.
-    """
-
-    @property
-    def dim(self) -> int: ...
-
-    @property
-    def step(self) -> int:
-        """Steps completed: generations or updates. May lag behind the number of tells."""
+    def losses(self, points: Array, /, step: int = 0) -> Array:
+        """Points (P, d) -> losses float64 (P,)."""
         ...
 
-    @property
-    def stage(self) -> str: ...
 
-    @property
-    def point(self) -> Array:
-        """Current estimate (d,): what validation looks at."""
+class SlopeObjective(LossObjective, Protocol):
+    """Knows losses, and their derivatives along directions."""
+
+    def slopes(self, point: Array, directions: Array, /, step: int = 0) -> Answer:
+        """Point (d,), directions (p, d) -> the loss (1,) and its derivatives (p,), float64."""
         ...
 
-    @property
-    def best(self) -> tuple[Array, float]:
-        """Candidate with the lowest loss told so far, and that loss (inf before any)."""
+
+class FeatureObjective(Objective, Protocol):
+    """Knows text features, for searches that hold the loss as a function of them."""
+
+    def features(self, points: Array, /) -> Array:
+        """Points (P, d) -> raw features float32 (P, K, D)."""
         ...
 
-    @property
-    def stopped(self) -> Reason | None: ...
-
-    @property
-    def notes(self) -> Mapping[str, float]:
-        """Numbers worth a column in the journal (sigma, gradient norm, kept coordinates)."""
+    def jacobian(self, point: Array, directions: Array, /) -> Answer:
+        """Point (d,), directions (p, d) -> raw features (1, K, D), derivatives (p, K, D)."""
         ...
 
-    def ask(self) -> Any:
-        """Candidates float64 (P, d), or `Linearise`; the same again until ``tell``."""
-        ...
 
-    def tell(self, answer: Any, /) -> None:
-        """Losses (P,) of what was asked."""
-        ...
+@dataclass(frozen=True, eq=False)
+class Request(ABC, Generic[Kind]):
+    """What a search wants to know of ``points`` (P, d); with ``directions`` (p, d), also
+    derivatives along them at the only point. `Kind` of objective can answer."""
 
-    def observe(self, validation_accuracy: float) -> None:
-        """Hear the validation accuracy of ``point``; a search may switch stages by it."""
-        ...
+    points: Array
+    directions: Array = field(default_factory=lambda: NOTHING)
 
-    def state(self) -> State: ...
+    def price(self, objective: Objective) -> int:
+        """Forwards that the answer will count for."""
+        return objective.price(len(self.points), len(self.directions))
+
+    @abstractmethod
+    def answer(self, objective: Kind, step: int = 0) -> Answer:
+        """A value for each point, and a derivative for each direction, to hand to ``tell``."""
+
+
+class LossesAt(Request[LossObjective]):
+    """The losses (P,) of points (P, d)."""
+
+    def answer(self, objective: LossObjective, step: int = 0) -> Answer:
+        return objective.losses(self.points, step), NOTHING
+
+
+class SlopesAt(Request[SlopeObjective]):
+    """The loss (1,) at a point (1, d) and its derivatives (p,) along directions (p, d)."""
+
+    def answer(self, objective: SlopeObjective, step: int = 0) -> Answer:
+        return objective.slopes(self.points[0], self.directions, step)
+
+
+class FeaturesAt(Request[FeatureObjective]):
+    """The raw text features (P, K, D) of points (P, d)."""
+
+    def answer(self, objective: FeatureObjective, step: int = 0) -> Answer:
+        return objective.features(self.points), NOTHING
+
+
+class JacobianAt(Request[FeatureObjective]):
+    """The features (1, K, D) at a point (1, d) and their derivatives (p, K, D) along directions."""
+
+    def answer(self, objective: FeatureObjective, step: int = 0) -> Answer:
+        return objective.jacobian(self.points[0], self.directions)
 
 
 class Head(Protocol):

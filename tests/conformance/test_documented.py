@@ -32,7 +32,7 @@ def test_the_documented_search_passes_the_suite():
     page = {}
     exec(SEARCH.split("@dataclass")[0], page)
     search = page["RandomSearch"]
-    check_search(lambda dim, seed: search(dim, seed), search.from_state)
+    check_search(search)
 
 
 def test_the_documented_tests_name_the_suite(plugins):

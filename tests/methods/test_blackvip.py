@@ -39,9 +39,9 @@ def make_objective(task, batch=4):
 def test_a_forward_is_a_minibatch_and_every_photo_is_counted():
     task = make_task()
     objective = make_objective(task)
-    objective(np.stack([initial(1), initial(2), initial(3)]), step=5)
+    objective.losses(np.stack([initial(1), initial(2), initial(3)]), step=5)
     assert (objective.forwards, objective.image_passes) == (3, 12)
-    objective.judge(initial(1))
+    objective.evaluate(initial(1))
     held_out = len(task.validation)
     assert (objective.forwards, objective.image_passes) == (4, 12 + 4 + held_out)
     assert objective.passes_per_judgement == 4 + held_out
@@ -51,11 +51,11 @@ def test_losses_are_those_of_prompted_photos():
     task = make_task()
     objective = make_objective(task, batch=len(task.train))
     numbers = initial(1)
-    judged = objective.judge(numbers)
-    tower, prompter = task.images.open_tower(), judged.head.detour
+    evaluated = objective.evaluate(numbers)
+    tower, prompter = task.images.open_tower(), evaluated.head.detour
     for photos, features, found in (
-        (task.images.train, task.train, judged.loss),
-        (task.images.validation, task.validation, judged.validation_loss),
+        (task.images.train, task.train, evaluated.loss),
+        (task.images.validation, task.validation, evaluated.validation_loss),
     ):
         pixels = prompter.prompt(tower.pixels(photos.decoded()), features.states)
         vectors = normalise(tower.forward(pixels) @ tower.projection.T)
@@ -67,14 +67,14 @@ def test_losses_are_those_of_prompted_photos():
 def test_training_uses_the_batch_s_statistics_and_moves_the_running_ones():
     task = make_task()
     objective = make_objective(task)
-    before = objective.judge(initial(1)).head.detour.moments
-    one = objective(initial(1)[None])
-    after = objective.judge(initial(1)).head.detour.moments
+    before = objective.evaluate(initial(1)).head.detour.moments
+    one = objective.losses(initial(1)[None])
+    after = objective.evaluate(initial(1)).head.detour.moments
     assert (before.mean == 0).all()
     assert (before.variance == 1).all()
     assert (after.mean != 0).all()
     # The batch's own statistics: what ran before does not matter to the loss.
-    assert objective(initial(1)[None]) == pytest.approx(one, rel=1e-6)
+    assert objective.losses(initial(1)[None]) == pytest.approx(one, rel=1e-6)
 
 
 def test_clip_bounds_of_clip_are_the_published_ones(tmp_path):

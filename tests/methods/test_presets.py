@@ -130,7 +130,7 @@ def test_prompts_of_pixels_lower_their_loss(name, settings):
         images.open_tower(), zero_shot_head(task.tower), images.train, task.train, None,
         many=len(rows), batch=len(rows), epsilon=settings.epsilon,
     )  # fmt: skip
-    before, after = objective(np.stack([initial(task.seed), found]))
+    before, after = objective.losses(np.stack([initial(task.seed), found]))
     assert after < before
 
 

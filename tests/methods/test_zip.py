@@ -113,7 +113,7 @@ def test_fit_lowers_the_loss_within_its_budget_ten_forwards_a_step():
     task = make_task(budget=Budget(forwards=503), listen=heard.append)
     settings = ZipSettings(choose=False, std=0.02, validate_every=10_000)
     fitted = fit(find("zip"), settings, task)
-    assert fitted.forwards == 502  # 50 steps, two judgements
+    assert fitted.forwards == 502  # 50 steps, two evaluations
     assert fitted.steps == 50
     assert heard[-1].loss < heard[0].loss
     assert fitted.notes["parameters"] == 8 * 5 + 5 + 62 * 5 + 62
@@ -127,7 +127,7 @@ def test_published_settings():
     search = how.search
     assert (search.a, search.alpha, search.o, search.c, search.gamma) == (0.01, 0.4, 1, 0.01, 0.1)
     assert (search.directions, search.clip, search.momentum) == (5, True, 0.0)
-    assert how.steps * len(Spsa(417, search).ask()) == 5000
+    assert how.steps * len(Spsa(417, search).ask().points) == 5000
 
 
 def test_names_seen_and_unseen_from_the_artefact():

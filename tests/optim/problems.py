@@ -31,7 +31,7 @@ def quadratic(x: np.ndarray) -> np.ndarray:
 
 def drive(search, objective: Objective, tells: int) -> None:
     for _ in range(tells):
-        search.tell(objective(search.ask()))
+        search.tell(objective(search.ask().points))
 
 
 def assert_falls(before, after, by: float = 0.5) -> None:

@@ -28,7 +28,7 @@ def test_cost_of_a_generation(name):
     search = SharpZo(512, PRESETS[name].settings, seed=1)
     sizes = []
     for _ in range(4):
-        sizes.append(len(search.ask()))
+        sizes.append(len(search.ask().points))
         drive(search, quadratic, 1)
     assert sizes == [1024, 40, 1024, 40]
 

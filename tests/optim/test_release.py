@@ -38,7 +38,7 @@ def program():
     population = generator(SEED, "first population").random((POPULATION, DIM))
     mu, points, forwards = 1e-3, [], []
     for _ in range(GENERATIONS):
-        asked = es.ask()
+        asked = es.ask().points
         spent = 0
         gradient = np.zeros((POPULATION, DIM))
         for i in range(DIM):
@@ -70,7 +70,7 @@ def ours(how):
     spent = 0
     while len(points) < GENERATIONS + UPDATES:
         step = search.step
-        spent += len(search.ask())
+        spent += len(search.ask().points)
         drive(search, loss, 1)
         if search.step > step:
             points.append(search.point)
@@ -123,11 +123,11 @@ def test_a_generation_is_1064_forwards_and_an_update_2():
     search = SharpZo(512, replace(RELEASE, switch=replace(RELEASE.switch, generation=1)), SEED)
     spent = []
     for _ in range(3):
-        spent.append(len(search.ask()))
+        spent.append(len(search.ask().points))
         drive(search, loss, 1)
     assert spent == [1024, 40, 2]
     # sd 1/sqrt(40) of the rows' mean: the perturbation is mu / sqrt(40) a coordinate.
-    plus, minus = search.ask()
+    plus, minus = search.ask().points
     assert np.std(plus - minus) / 2 == pytest.approx(1e-3 / np.sqrt(40), rel=0.15)
 
 
@@ -147,5 +147,5 @@ def test_stage_one_never_stops_early():
     # The program never asks pycma whether it has converged.
     search = SharpZo(2, replace(RELEASE, switch=replace(RELEASE.switch, generation=300)), SEED)
     while search.stage == "sharp-cma":
-        search.tell(np.ones(len(search.ask())))
+        search.tell(np.ones(len(search.ask().points)))
     assert search.step == 300

@@ -68,10 +68,10 @@ def ours(seed, **zo):
     )
     search = SharpZo(DIM, how, seed=seed)
     while search.step < GENERATIONS:
-        search.tell(loss(search.ask()))
+        search.tell(loss(search.ask().points))
     first = loss(search.handed_over)[0]
     while search.step < GENERATIONS + UPDATES:
-        search.tell(loss(search.ask()))
+        search.tell(loss(search.ask().points))
     return first, loss(search.point)[0]
 
 

@@ -1,4 +1,4 @@
-"""ask -> state -> files -> from_state -> tell goes on bit for bit, wherever it is interrupted."""
+"""ask -> state -> files -> restore -> tell goes on bit for bit, wherever it is interrupted."""
 
 import numpy as np
 import pytest
@@ -70,19 +70,23 @@ def noisy(candidates, call):
     return losses
 
 
-def same_history(make, rebuild, seed, interruptions, calls=12):
+def same_history(make, seed, interruptions, calls=12):
     """Drive one search straight on and one through files at the given moments."""
-    straight, resumed = make(), make()
+    straight, resumed = make(seed), make(seed)
+
+    def rebuild(state):
+        return make(seed + 1).restore(state)
+
     for call in range(calls):
         moments = {(call, when) for when in ("ask", "tell", "observe")} & interruptions
         if (call, "ask") in moments:
             resumed = rebuild(through_files(resumed.state()))
-        left, right = straight.ask(), resumed.ask()
+        left, right = straight.ask().points, resumed.ask().points
         assert left.tobytes() == right.tobytes()
         if (call, "tell") in moments:
             resumed = rebuild(through_files(resumed.state()))
         if call % 3 == 0:  # idempotent, and not needed before tell
-            assert resumed.ask().tobytes() == left.tobytes()
+            assert resumed.ask().points.tobytes() == left.tobytes()
         if call % 4 == 2:  # validation may come while a batch is out
             straight.observe(0.2)
             resumed.observe(0.2)
@@ -119,59 +123,42 @@ relaxed = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow]
 @relaxed
 @given(sharpzo_settings, st.integers(1, 6), st.integers(0, 2**63 - 1), moments)
 def test_sharpzo(how, dim, seed, interruptions):
-    same_history(
-        lambda: SharpZo(dim, how, seed),
-        lambda state: SharpZo.from_state(how, state),
-        seed,
-        interruptions,
-    )
+    same_history(lambda seed: SharpZo(dim, how, seed), seed, interruptions)
 
 
 @relaxed
 @given(cma_settings, st.integers(1, 6), st.integers(0, 2**63 - 1), moments)
 def test_cma(how, dim, seed, interruptions):
-    same_history(
-        lambda: Cma(dim, how, seed), lambda state: Cma.from_state(how, state), seed, interruptions
-    )
+    same_history(lambda seed: Cma(dim, how, seed), seed, interruptions)
 
 
 @relaxed
 @given(cma_settings, sharpness_settings, st.integers(1, 6), st.integers(0, 99), moments)
 def test_sharp_cma(cma, sharp, dim, seed, interruptions):
-    same_history(
-        lambda: SharpCma(dim, cma, sharp, seed),
-        lambda state: SharpCma.from_state(cma, sharp, state),
-        seed,
-        interruptions,
-    )
+    same_history(lambda seed: SharpCma(dim, cma, sharp, seed), seed, interruptions)
 
 
 @relaxed
 @given(zo_settings, st.integers(1, 6), st.integers(0, 99), moments)
 def test_sparse_zo(how, dim, seed, interruptions):
-    same_history(
-        lambda: SparseZo(dim, how, seed),
-        lambda state: SparseZo.from_state(how, state),
-        seed,
-        interruptions,
-    )
+    same_history(lambda seed: SparseZo(dim, how, seed), seed, interruptions)
 
 
 @pytest.mark.parametrize("dim", [64, 150])
 def test_larger_cma_resumes_around_every_decomposition(dim):
     how = CmaSettings(population_size=16)
     every = {(call, when) for call in range(12) for when in ("ask", "tell", "observe")}
-    same_history(lambda: Cma(dim, how, 1), lambda s: Cma.from_state(how, s), 1, every)
+    same_history(lambda seed: Cma(dim, how, seed), 1, every)
 
 
 def test_a_batch_that_is_out_survives_the_files_and_the_switch():
     how = SharpZoSettings(switch=SwitchSettings(patience=1))
     search = SharpZo(3, how)
     search.observe(0.5)
-    candidates = search.ask()
-    search = SharpZo.from_state(how, through_files(search.state()))
+    candidates = search.ask().points
+    search = SharpZo(3, how).restore(through_files(search.state()))
     search.observe(0.5)
-    assert search.ask().tobytes() == candidates.tobytes()
+    assert search.ask().points.tobytes() == candidates.tobytes()
     search.tell(np.arange(float(len(candidates))))
     assert search.stage == "sparse-zo"
 
@@ -182,11 +169,11 @@ def test_a_state_is_a_snapshot():
         search.ask()
         state = search.state()
         before = through_files(state)
-        search.tell(np.arange(float(len(search.ask()))))
+        search.tell(np.arange(float(len(search.ask().points))))
         assert_same(before, state)
         assert all(isinstance(v, (np.ndarray, int, float, str, bool)) for v in state.values())
 
 
 def test_another_seed_is_another_run():
     one, other = SharpZo(3, seed=1), SharpZo(3, seed=2)
-    assert (one.ask() != other.ask()).any()
+    assert (one.ask().points != other.ask().points).any()

@@ -18,7 +18,7 @@ START = np.array([3.0, -1.0, 0.5])
 
 def test_paper_gradient_is_taken_at_theta_and_the_radius_is_rho():
     search = SharpCma(3, CMA, LITERAL, seed=1, start=START)
-    probes = search.ask()
+    probes = search.ask().points
     np.testing.assert_allclose(probes.mean(axis=0), START)
     search.tell(quadratic(probes))
     true = 2 * (START - 1)
@@ -32,7 +32,7 @@ def test_the_literal_reading_tells_the_shifted_population():
     search = SharpCma(3, CMA, LITERAL, seed=1, start=START)
     drive(search, quadratic, 1)
     plain = Cma(3, CMA, seed=1, start=START)
-    np.testing.assert_allclose(search.ask(), plain.ask() + search.shift())
+    np.testing.assert_allclose(search.ask().points, plain.ask().points + search.shift())
     shift = search.shift()
     losses = np.arange(8.0)
     search.tell(losses)
@@ -44,7 +44,7 @@ def test_every_generation_of_the_paper_costs_2d_and_the_population():
     search = SharpCma(5, CMA, LITERAL)
     sizes = []
     for _ in range(6):
-        sizes.append(len(search.ask()))
+        sizes.append(len(search.ask().points))
         drive(search, quadratic, 1)
     assert sizes == [10, 8, 10, 8, 10, 8]
     assert search.step == 3
@@ -55,7 +55,7 @@ def test_refresh_schedule_and_rge():
     search = SharpCma(5, CMA, settings, seed=2)
     sizes, shifts = [], []
     while search.step < 9:
-        sizes.append(len(search.ask()))
+        sizes.append(len(search.ask().points))
         drive(search, quadratic, 1)
         shifts.append(search.shift())
     assert sizes == [6, 8, 8, 8, 8, 6, 8, 8, 8, 8, 6, 8]
@@ -68,7 +68,7 @@ def test_no_estimator_is_plain_cma_bit_for_bit():
     search = SharpCma(4, CMA, SharpnessSettings(estimator="none"), seed=3)
     plain = Cma(4, CMA, seed=3)
     for _ in range(10):
-        assert search.ask().tobytes() == plain.ask().tobytes()
+        assert search.ask().points.tobytes() == plain.ask().points.tobytes()
         drive(search, quadratic, 1)
         drive(plain, quadratic, 1)
     assert search.point.tobytes() == plain.point.tobytes()
@@ -88,7 +88,7 @@ def test_release_first_gradient_is_at_the_mean_of_uniform_noise():
     search = SharpCma(3, CmaSettings(population_size=400), RELEASE, seed=1)
     first = search.point
     assert ((first > 0.4) & (first < 0.6)).all()
-    np.testing.assert_allclose(search.ask().mean(axis=0), first)
+    np.testing.assert_allclose(search.ask().points.mean(axis=0), first)
     assert (search.mean == 0).all()  # theta is not touched by it
 
 
@@ -100,7 +100,7 @@ def test_release_later_gradients_are_at_the_mean_of_fresh_draws():
     z = generator(1, "cma", step=1, direction=1).standard_normal((8, 3))
     fresh = search._cma.sigma * search._cma._transform(z)
     np.testing.assert_allclose(point, search.mean + fresh.mean(axis=0), atol=1e-14)
-    np.testing.assert_allclose(search.ask().mean(axis=0), point)
+    np.testing.assert_allclose(search.ask().points.mean(axis=0), point)
     assert np.linalg.norm(fresh.mean(axis=0)) > 1e-3
 
 
@@ -108,8 +108,8 @@ def test_release_losses_are_shifted_but_the_samples_are_told():
     search = SharpCma(3, CMA, RELEASE, seed=1)
     drive(search, quadratic, 1)
     plain = Cma(3, CMA, seed=1)
-    np.testing.assert_allclose(search.ask(), plain.ask() + search.shift())
-    losses = quadratic(search.ask())
+    np.testing.assert_allclose(search.ask().points, plain.ask().points + search.shift())
+    losses = quadratic(search.ask().points)
     search.tell(losses)
     plain.tell(losses)
     assert search.mean.tobytes() == plain.point.tobytes()
@@ -119,7 +119,7 @@ def test_the_point_may_be_the_best_candidate():
     settings = SharpnessSettings(estimator="none", centre="best")
     search = SharpCma(3, CMA, settings, seed=1, start=START)
     assert (search.point == START).all()  # before any loss
-    candidates = search.ask()
+    candidates = search.ask().points
     search.tell(np.where(np.arange(8) == 5, -1.0, 1.0))
     assert search.point.tobytes() == candidates[5].tobytes()
 
@@ -128,12 +128,12 @@ def test_zero_gradient_gives_no_shift():
     search = SharpCma(3, CMA, LITERAL)
     search.tell(np.ones(6))
     assert (search.shift() == 0).all()
-    assert np.isfinite(search.ask()).all()
+    assert np.isfinite(search.ask().points).all()
 
 
 def test_one_bad_probe_costs_its_coordinate_all_bad_ones_the_run():
     search = SharpCma(3, CMA, LITERAL, start=START)
-    losses = quadratic(search.ask())
+    losses = quadratic(search.ask().points)
     losses[1] = np.nan
     search.tell(losses)
     assert search.gradient[1] == 0
@@ -146,7 +146,7 @@ def test_one_bad_probe_costs_its_coordinate_all_bad_ones_the_run():
 
 def test_probes_count_for_best():
     search = SharpCma(3, CMA, SharpnessSettings(estimator="cge", mu=0.5), start=START)
-    probes = search.ask()
+    probes = search.ask().points
     search.tell(np.where(np.arange(6) == 4, -7.0, 1.0))
     assert search.best[1] == -7.0
     np.testing.assert_allclose(search.best[0], probes[4])
@@ -176,12 +176,12 @@ def test_shift_from_the_samples_costs_nothing_and_points_uphill(diagonal):
     for seed in range(5):
         search = SharpCma(3, CmaSettings(population_size=40, diagonal=diagonal), how, seed, START)
         assert not search.shift().any()  # nothing is known before the first population
-        asked = search.ask()
+        asked = search.ask().points
         assert len(asked) == 40
         search.tell(quadratic(asked))
         assert np.linalg.norm(search.shift()) == pytest.approx(0.5)
         assert search.shift() @ (START - 1) > 0  # the quadratic's minimum is at 1
-        np.testing.assert_allclose(search.ask() - search.shift(), search._cma.draws(0))
+        np.testing.assert_allclose(search.ask().points - search.shift(), search._cma.draws(0))
 
 
 def test_told_the_shifted_points_theta_climbs():

@@ -33,7 +33,7 @@ def test_switch_by_generation():
     search = SharpZo(4, settings(), seed=1)
     seen = []
     for _ in range(6):
-        seen.append((search.step, search.stage, len(search.ask())))
+        seen.append((search.step, search.stage, len(search.ask().points)))
         drive(search, quadratic, 1)
     cma, zo = "sharp-cma", "sparse-zo"
     assert seen == [(0, cma, 6), (1, cma, 6), (2, cma, 6), (3, zo, 2), (4, zo, 2), (5, zo, 2)]
@@ -68,10 +68,10 @@ def test_switch_by_patience():
 def test_switch_waits_for_a_batch_that_is_out():
     search = SharpZo(4, settings(switch=SwitchSettings(patience=1)), seed=1)
     search.observe(0.5)
-    candidates = search.ask()
+    candidates = search.ask().points
     search.observe(0.5)
     assert search.stage == "sharp-cma"
-    assert search.ask().tobytes() == candidates.tobytes()
+    assert search.ask().points.tobytes() == candidates.tobytes()
     search.tell(quadratic(candidates))
     assert search.stage == "sparse-zo"
     assert search.step == 1
@@ -95,7 +95,7 @@ def test_no_switch_is_stage_one_alone():
     alone = SharpCma(4, CMA, PLAIN, seed=1)
     for _ in range(30):
         search.observe(0.5)
-        assert search.ask().tobytes() == alone.ask().tobytes()
+        assert search.ask().points.tobytes() == alone.ask().points.tobytes()
         drive(search, quadratic, 1)
         drive(alone, quadratic, 1)
     assert search.stage == "sharp-cma"
@@ -106,7 +106,7 @@ def test_switch_at_zero_is_stage_two_alone():
     search = SharpZo(4, settings(switch=SwitchSettings(generation=0)), seed=1, start=start)
     alone = SparseZo(4, ZO, seed=1, start=start)
     for _ in range(5):
-        assert search.ask().tobytes() == alone.ask().tobytes()
+        assert search.ask().points.tobytes() == alone.ask().points.tobytes()
         drive(search, quadratic, 1)
         drive(alone, quadratic, 1)
 
@@ -157,7 +157,7 @@ def test_release_second_stage_inherits_the_last_gradient():
     drive(search, quadratic, 4)
     drive(search, quadratic, 1)
     assert search.stage == "sharp-cma"
-    gradient = search._first.gradient
+    gradient = search._now.gradient
     drive(search, quadratic, 1)
     assert search.stage == "sparse-zo"
     state = search.state()
@@ -179,7 +179,7 @@ def test_point_of_the_release_is_the_mean_of_fresh_draws():
     sharp = SharpnessSettings(estimator="cge", refresh_every=1, centre="population")
     search = SharpZo(4, settings(sharpness=sharp), seed=1)
     drive(search, quadratic, 2)
-    assert search.point.tobytes() == search._first.population_mean().tobytes()
+    assert search.point.tobytes() == search._now.population_mean().tobytes()
 
 
 def test_start():
@@ -194,7 +194,7 @@ def test_best_spans_both_stages():
     search = SharpZo(4, settings(), seed=1)
     lowest = np.inf
     for _ in range(20):
-        losses = sphere(search.ask() - 1)
+        losses = sphere(search.ask().points - 1)
         lowest = min(lowest, losses.min())
         search.tell(losses)
         assert search.best[1] == lowest
@@ -203,9 +203,9 @@ def test_best_spans_both_stages():
 
 def test_best_of_equals_is_the_earliest():
     search = SharpZo(4, settings(), seed=1)
-    first = search.ask()[0]
+    first = search.ask().points[0]
     for _ in range(6):
-        search.tell(np.ones(len(search.ask())))
+        search.tell(np.ones(len(search.ask().points)))
     assert search.best[0].tobytes() == first.tobytes()
 
 
@@ -229,7 +229,7 @@ def test_a_converged_first_stage_hands_over_or_stops():
 def test_all_nan_stops_either_stage(tells):
     search = SharpZo(4, settings(), seed=1)
     drive(search, quadratic, tells)
-    search.tell(np.full(len(search.ask()), np.nan))
+    search.tell(np.full(len(search.ask().points), np.nan))
     assert search.stopped is Reason.DIVERGED
 
 
@@ -247,7 +247,7 @@ def test_arguments_and_global_randomness_are_left_alone():
     start = np.ones(4)
     search = SharpZo(4, SharpZoSettings(cma=CMA, switch=SwitchSettings(generation=4)), start=start)
     for k in range(12):
-        candidates = search.ask()
+        candidates = search.ask().points
         losses = quadratic(candidates)
         losses[0] = np.nan
         losses.flags.writeable = False
@@ -255,8 +255,8 @@ def test_arguments_and_global_randomness_are_left_alone():
         search.observe(0.1 * k)
         search.point[:] = 99.0  # what was handed out is the caller's own
         candidates[:] = 99.0
-        search.ask()[:] = 99.0
-        assert np.abs(search.ask()).max() < 50
+        search.ask().points[:] = 99.0
+        assert np.abs(search.ask().points).max() < 50
         assert np.abs(search.point).max() < 50
     assert (start == 1).all()
     assert np.random.get_state()[1].tobytes() == before  # noqa: NPY002

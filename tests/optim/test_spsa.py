@@ -40,7 +40,7 @@ def test_steps_follow_the_formula(momentum):
         assert (search.gain, search.perturbation) == pytest.approx((a, c))
         delta = perturbations(9, k - 1, 3)
         expected = np.concatenate([w + c * delta, w - c * delta])
-        np.testing.assert_allclose(search.ask(), expected, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(search.ask().points, expected, rtol=1e-12, atol=1e-12)
         g = estimate(w, delta, c)
         m = g if m is None else momentum * m + g
         w = w - a * (g + momentum * m)
@@ -50,12 +50,12 @@ def test_steps_follow_the_formula(momentum):
 
 
 def test_the_published_step_is_ten_forwards():
-    assert Spsa(417).ask().shape == (10, 417)
+    assert Spsa(417).ask().points.shape == (10, 417)
 
 
 def test_perturbations_are_segmented_uniform():
     search = Spsa(50_000, SpsaSettings(directions=1, c=1.0))
-    delta = search.ask()[0]
+    delta = search.ask().points[0]
     size = np.abs(delta)
     assert size.min() >= 0.5
     assert size.max() <= 1
@@ -103,7 +103,7 @@ def test_resume_is_bit_for_bit(momentum):
     straight, resumed = Spsa(4, how, 2, START), Spsa(4, how, 2, START)
     for _ in range(8):
         resumed.ask()
-        resumed = Spsa.from_state(how, through_files(resumed.state()))
+        resumed = Spsa(resumed.dim, how).restore(through_files(resumed.state()))
         drive(straight, quadratic, 1)
         drive(resumed, quadratic, 1)
         assert straight.point.tobytes() == resumed.point.tobytes()

@@ -21,7 +21,7 @@ def test_one_step_is_equation_4_and_plain_descent():
     search = SparseZo(4, settings, seed=9, start=START)
     u = np.concatenate([direction(9, 0, 0), direction(9, 0, 1)])
     np.testing.assert_allclose(
-        search.ask(), np.concatenate([START + 1e-3 * u, START - 1e-3 * u]), atol=1e-14
+        search.ask().points, np.concatenate([START + 1e-3 * u, START - 1e-3 * u]), atol=1e-14
     )
     drive(search, quadratic, 1)
     slope = 2 * u @ (START - 1)  # exact for a quadratic
@@ -36,14 +36,14 @@ def test_one_step_is_equation_4_and_plain_descent():
 def test_mask_keeps_the_highest_scores_and_holds_the_rest_still():
     settings = ZoSettings(learning_rate=0.01, keep=0.5)
     search = SparseZo(4, settings, seed=9, start=START)
-    probes = search.ask()
+    probes = search.ask().points
     assert probes.shape == (8, 4)
     np.testing.assert_allclose(np.abs(probes - START).max(axis=1), 1e-5, rtol=1e-6)
     drive(search, quadratic, 1)
     assert search.step == 0
     expected = mask(scores("z", START, 2 * (START - 1)), 0.5)
     assert search.mask.tolist() == expected.tolist()
-    assert len(search.ask()) == 2
+    assert len(search.ask().points) == 2
     drive(search, quadratic, 5)
     assert (search.point[~expected] == START[~expected]).all()
     assert (search.point[expected] != START[expected]).all()
@@ -55,7 +55,7 @@ def test_refresh_schedule():
     search = SparseZo(4, settings, start=START)
     sizes = []
     while search.step < 7:
-        sizes.append(len(search.ask()))
+        sizes.append(len(search.ask().points))
         drive(search, quadratic, 1)
     assert sizes == [8, 2, 2, 2, 8, 2, 2, 2, 8, 2]
 
@@ -63,7 +63,7 @@ def test_refresh_schedule():
 @pytest.mark.parametrize("settings", [ZoSettings(score="dense"), ZoSettings(keep=1.0)])
 def test_a_dense_mask_costs_no_probes(settings):
     search = SparseZo(4, settings, start=START)
-    assert search.ask().shape == (2, 4)
+    assert search.ask().points.shape == (2, 4)
     assert search.mask.all()
 
 
@@ -72,7 +72,7 @@ def test_magnitude_mask_is_free_and_follows_the_point():
     search = SparseZo(4, settings, seed=1, start=np.array([3.0, 2.9, 0.0, 0.0]))
     assert search.mask.tolist() == [True, False, False, False]
     for _ in range(2):
-        assert len(search.ask()) == 16
+        assert len(search.ask().points) == 16
         drive(search, quadratic, 1)
     assert search.mask.tolist() == [False, True, False, False]  # w_0 has come down to 1
 
@@ -107,8 +107,8 @@ def test_release_rows_get_their_own_noise_and_the_loss_sees_their_mean():
         u = direction(9, step, 0, rows=5)
         plus, minus = (w + 1e-3 * u), (w - 1e-3 * u)
         means = np.array([np.atleast_2d(x).mean(axis=0) for x in (plus, minus)])
-        assert search.ask().shape == (2, 4)
-        np.testing.assert_allclose(search.ask(), means, atol=1e-13)
+        assert search.ask().points.shape == (2, 4)
+        np.testing.assert_allclose(search.ask().points, means, atol=1e-13)
         pg = (quadratic(means)[0] - quadratic(means)[1]) / 2e-3
         v += pg * u
         w = w - 0.01 * v
@@ -141,7 +141,7 @@ def test_a_runaway_step_stops_and_leaves_the_point():
 def test_all_equal_losses_move_nothing():
     search = SparseZo(4, ZoSettings(refresh=2), start=START)
     for _ in range(9):
-        search.tell(np.ones(len(search.ask())))
+        search.tell(np.ones(len(search.ask().points)))
     assert search.point.tobytes() == START.tobytes()
     assert search.mask.all()  # scores that are all equal prefer no coordinate
 
@@ -190,7 +190,7 @@ def test_one_sided_steps_are_the_equations_written_out():
     search = SparseZo(4, how, seed=7, start=START)
     w, velocity, squares = START.copy(), np.zeros(4), np.zeros(4)
     for t in range(12):
-        asked = search.ask()
+        asked = search.ask().points
         u = np.stack([generator(7, "zo", step=t, direction=j).standard_normal(4) for j in range(3)])
         np.testing.assert_allclose(asked, np.concatenate([w[None], w + 0.05 * u]))
         losses = quadratic(asked)
@@ -207,8 +207,8 @@ def test_normalised_steps_do_not_depend_on_the_losses_scale():
     how = ZoSettings(learning_rate=0.1, one_sided=True, decay=0.9, score="dense")
     one, other = (SparseZo(4, how, seed=1, start=START) for _ in range(2))
     for _ in range(30):
-        one.tell(quadratic(one.ask()))
-        other.tell(1024 * quadratic(other.ask()))  # a power of two: exact
+        one.tell(quadratic(one.ask().points))
+        other.tell(1024 * quadratic(other.ask().points))  # a power of two: exact
     assert one.point.tobytes() == other.point.tobytes()
 
 
@@ -221,7 +221,7 @@ def test_the_running_mask_costs_no_forwards_and_follows_the_steep_coordinates():
     for seed in range(5):
         search = SparseZo(6, how, seed=seed, start=np.ones(6))
         for _ in range(20):
-            asked = search.ask()
+            asked = search.ask().points
             assert len(asked) == 5
             search.tell(100 * (asked[:, :3] ** 2).sum(axis=1))
         found.append(search.mask)

@@ -10,11 +10,10 @@ from sharpzo.errors import InputError
 from sharpzo.methods import Task, find, fit
 from sharpzo.objective import (
     FeatureLoss,
-    FeatureObjective,
     PromptObjective,
-    SlopeObjective,
+    TangentObjective,
 )
-from sharpzo.types import Linearise, Reason
+from sharpzo.types import FeaturesAt, JacobianAt, Reason, SlopesAt
 
 
 @pytest.fixture
@@ -37,7 +36,7 @@ def test_the_loss_is_that_of_the_objective_and_its_gradient_that_of_differences(
     w = np.random.default_rng(0).normal(size=(1, contexts.dim))
     features = tower.forward(contexts(w))[0]
     value, gradient = loss(features)
-    assert value == pytest.approx(PromptObjective(tower, train, contexts)(w)[0], rel=1e-5)
+    assert value == pytest.approx(PromptObjective(tower, train, contexts).losses(w)[0], rel=1e-5)
     for direction in np.random.default_rng(1).normal(size=(5, *features.shape)):
         wide = features.astype(float)
         ends = [loss(wide + sign * 1e-4 * direction)[0] for sign in (1, -1)]
@@ -50,45 +49,45 @@ def test_tangents_are_what_differences_approach(pieces, whole):
     if not whole:
         contexts = ContextMap(tower.start, dim=5, std=0.3, seed=1)
     draws = np.random.default_rng(0)
-    question = Linearise(draws.normal(size=contexts.dim), draws.normal(size=(3, contexts.dim)))
-    exact = FeatureObjective(tower, train, contexts)(question)
-    near = FeatureObjective(tower, train, contexts, difference=1e-3)(question)
-    assert np.allclose(exact.features, near.features, rtol=1e-5)
-    error = np.linalg.norm(exact.derivatives - near.derivatives)
-    assert error < 5e-3 * np.linalg.norm(exact.derivatives)
+    asked = draws.normal(size=contexts.dim), draws.normal(size=(3, contexts.dim))
+    exact = TangentObjective(tower, train, contexts).jacobian(*asked)
+    near = TangentObjective(tower, train, contexts, difference=1e-3).jacobian(*asked)
+    assert np.allclose(exact[0], near[0], rtol=1e-5)
+    assert np.linalg.norm(exact[1] - near[1]) < 5e-3 * np.linalg.norm(exact[1])
 
 
 def test_prices_are_rounded_up_and_counted(pieces):
     tower, train, contexts = pieces
-    question = Linearise(np.zeros(contexts.dim), np.eye(contexts.dim)[:5])
+    request = JacobianAt(np.zeros((1, contexts.dim)), np.eye(contexts.dim)[:5])
+    points = FeaturesAt(np.zeros((3, contexts.dim)))
     for more, price in (({}, 9), ({"tangent_cost": 1.1}, 7), ({"difference": 0.1}, 6)):
-        objective = FeatureObjective(tower, train, contexts, **more)
-        assert objective.price(question) == price
-        objective(question)
+        objective = TangentObjective(tower, train, contexts, **more)
+        assert request.price(objective) == price
+        request.answer(objective)
         assert objective.forwards == price
-        assert objective.price(np.zeros((3, contexts.dim))) == 3
-        assert objective(np.zeros((3, contexts.dim))).shape == (3, 4, 6)
+        assert points.price(objective) == 3
+        assert points.answer(objective)[0].shape == (3, 4, 6)
         assert objective.forwards == price + 3
     for more in ({"tangent_cost": 0.0}, {"difference": -1.0}):
         with pytest.raises(InputError, match="above 0"):
-            FeatureObjective(tower, train, contexts, **more)
+            TangentObjective(tower, train, contexts, **more)
 
 
 def test_slopes_of_the_loss_are_what_its_differences_approach(pieces):
     tower, train, contexts = pieces
     objective, losses = (
-        SlopeObjective(tower, train, contexts),
+        TangentObjective(tower, train, contexts),
         PromptObjective(tower, train, contexts),
     )
     draws = np.random.default_rng(0)
     point, directions = draws.normal(size=contexts.dim), draws.normal(size=(3, contexts.dim))
-    told = objective(Linearise(point, directions))
-    assert told.shape == (4,)
-    assert objective.forwards == objective.price(Linearise(point, directions)) == 6
-    assert told[0] == pytest.approx(losses(point[None])[0], rel=1e-5)
-    ends = losses(np.concatenate([point + 1e-2 * directions, point - 1e-2 * directions]))
-    assert np.allclose(told[1:], (ends[:3] - ends[3:]) / 2e-2, rtol=2e-2, atol=1e-4)
-    assert np.array_equal(objective(directions), losses(directions))
+    request = SlopesAt(point[None], directions)
+    loss, slopes = request.answer(objective)
+    assert objective.forwards == request.price(objective) == 6
+    assert loss == pytest.approx(losses.losses(point[None]), rel=1e-5)
+    ends = losses.losses(np.concatenate([point + 1e-2 * directions, point - 1e-2 * directions]))
+    assert np.allclose(slopes, (ends[:3] - ends[3:]) / 2e-2, rtol=2e-2, atol=1e-4)
+    assert np.array_equal(objective.losses(directions), losses.losses(directions))
     assert objective.forwards == 9
 
 
@@ -120,13 +119,17 @@ def test_a_dimension_of_zero_is_refused():
 def test_what_a_dearer_forward_counts(pieces):
     """All prices are rounded up together, and what was spent is the sum of the prices."""
     tower, train, contexts = pieces
-    objective = FeatureObjective(tower, train, contexts, forward_cost=1.9)
+    objective = TangentObjective(tower, train, contexts, forward_cost=1.9)
     points = np.zeros((3, contexts.dim))
-    slopes = Linearise(points[0], np.eye(contexts.dim)[:4])
-    assert [objective.price(q) for q in (points, points[:1], slopes)] == [6, 2, 14]  # 1.9 (1 + 6)
-    objective(points)
-    objective(slopes)
-    objective.judge(points[0])
+    requests = (
+        FeaturesAt(points),
+        FeaturesAt(points[:1]),
+        JacobianAt(points[:1], np.eye(contexts.dim)[:4]),
+    )
+    assert [request.price(objective) for request in requests] == [6, 2, 14]  # 1.9 (1 + 6)
+    requests[0].answer(objective)
+    requests[2].answer(objective)
+    objective.evaluate(points[0])
     assert objective.forwards == 6 + 14 + 2
 
 

@@ -22,16 +22,16 @@ def test_loss_is_the_mean_cross_entropy_of_scaled_cosines(objective):
     text = normalise(tower.forward(context[None].astype(np.float32))[0])
     probabilities = softmax(tower.logit_scale * train.vectors @ text.T)
     expected = -np.log(probabilities[np.arange(len(train)), train.labels]).mean()
-    assert objective(w[None])[0] == pytest.approx(expected, rel=1e-5)
+    assert objective.losses(w[None])[0] == pytest.approx(expected, rel=1e-5)
 
 
 def test_batches_give_the_losses_of_single_candidates_and_count_forwards(objective):
     many = np.random.default_rng(0).normal(size=(2 * BATCH + 3, 5))
-    together = objective(many)
+    together = objective.losses(many)
     assert objective.forwards == len(many)
-    assert np.allclose(together, [objective(w[None])[0] for w in many], rtol=1e-6)
+    assert np.allclose(together, [objective.losses(w[None])[0] for w in many], rtol=1e-6)
     assert objective.forwards == 2 * len(many)
-    objective.judge(many[0])
+    objective.evaluate(many[0])
     assert objective.forwards == 2 * len(many) + 1
 
 
@@ -39,7 +39,7 @@ def test_a_loss_that_is_no_number_becomes_infinite_and_is_counted(objective):
     candidates = np.zeros((3, 5))
     candidates[1] = np.nan
     with np.errstate(invalid="ignore"):
-        losses = objective(candidates)
+        losses = objective.losses(candidates)
     assert np.isinf(losses[1])
     assert np.isfinite(losses[[0, 2]]).all()
     assert objective.failures == 1
@@ -73,7 +73,7 @@ class Noisy:
     def __init__(self, noise):
         self.noise, self.draws, self.forwards = noise, np.random.default_rng(0), 0
 
-    def __call__(self, candidates):
+    def losses(self, candidates):
         self.forwards += len(candidates)
         return np.sin(candidates.sum(axis=1)) + self.noise * self.draws.normal(size=len(candidates))
 

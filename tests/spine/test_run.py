@@ -6,33 +6,33 @@ from sharpzo.budget import Budget
 from sharpzo.contexts import ContextMap
 from sharpzo.errors import BudgetError
 from sharpzo.objective import PromptObjective
+from sharpzo.optim import Search
 from sharpzo.run import run
-from sharpzo.types import Reason
+from sharpzo.types import NOTHING, LossesAt, Reason
 
 
-class Walk:
+class Walk(Search):
     """A scripted search: visits fixed points whatever the losses say."""
 
-    dim, stage, best, notes = 3, "walk", (np.zeros(3), np.inf), {}
+    stage = "walk"
 
     def __init__(self, points, batch=4, stop_after=None):
-        self.points, self.batch, self.step, self.heard = points, batch, 0, []
+        super().__init__(3)
+        self.points, self.batch, self.heard = points, batch, []
         self.stop_after = stop_after
 
     @property
     def point(self):
         return self.points[min(self.step, len(self.points) - 1)]
 
-    @property
-    def stopped(self):
-        return Reason.PATIENCE if self.step == self.stop_after else None
-
     def ask(self):
-        return np.tile(self.point, (self.batch, 1))
+        return LossesAt(np.tile(self.point, (self.batch, 1)))
 
-    def tell(self, losses):
+    def tell(self, losses, slopes=NOTHING):
         assert losses.shape == (self.batch,)
         self.step += 1
+        if self.step == self.stop_after:
+            self.stopped = Reason.PATIENCE
 
     def observe(self, validation_accuracy):
         self.heard.append(validation_accuracy)
@@ -52,13 +52,13 @@ def test_the_point_that_validates_best_is_chosen(pieces):
     objective, points = pieces
     walk = Walk(points)
     result = run(walk, objective, Budget(steps=11), validate_every=1)
-    judged = [objective.judge(point) for point in points]
-    ranks = [(-one.validation_accuracy, one.validation_loss) for one in judged]
+    evaluated = [objective.evaluate(point) for point in points]
+    ranks = [(-one.validation_accuracy, one.validation_loss) for one in evaluated]
     best = ranks.index(min(ranks))
     assert np.array_equal(result.chosen.point, points[best])
-    assert result.chosen.judged.validation_accuracy == judged[best].validation_accuracy
-    assert walk.heard == [one.validation_accuracy for one in judged]
-    assert np.allclose(result.chosen.judged.head.weight, judged[best].head.weight)
+    assert result.chosen.evaluated.validation_accuracy == evaluated[best].validation_accuracy
+    assert walk.heard == [one.validation_accuracy for one in evaluated]
+    assert np.allclose(result.chosen.evaluated.head.weight, evaluated[best].head.weight)
 
 
 def test_milestones_keep_what_a_shorter_run_would_have_chosen(pieces):
@@ -94,7 +94,7 @@ def test_the_budget_of_forwards_is_never_exceeded_and_the_end_is_validated(piece
     )  # fmt: skip
     assert result.reason is Reason.FORWARDS
     assert result.forwards == objective.forwards <= forwards
-    assert heard[-1].step == result.steps  # the last point was judged, too
+    assert heard[-1].step == result.steps  # the last point was evaluated, too
     assert [step.forwards for step in heard] == sorted(step.forwards for step in heard)
 
 

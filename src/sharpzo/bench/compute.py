@@ -144,9 +144,9 @@ def _chosen(classifier: Fitted, points: tuple[int, ...]) -> list[tuple[Point, He
                 last.seconds,
                 # How many image passes a method had made by then is not recorded.
                 None if fitted.image_passes else views,
-                chosen.judged.validation_accuracy,
+                chosen.evaluated.validation_accuracy,
             )
-            found.append((point, chosen.judged.head))
+            found.append((point, chosen.evaluated.head))
     whole = Point(
         points[-1] if fitted.milestones else None,
         fitted.forwards,

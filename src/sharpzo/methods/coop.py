@@ -9,7 +9,7 @@ left is a classifier and, where it is shared, a context, and predicting needs no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -20,9 +20,10 @@ from sharpzo.methods.contexts import context_fit, rename
 from sharpzo.methods.registry import Fit, Task, own_views, register
 from sharpzo.methods.searching import SearchingSettings, SearchMethod, search_until_spent
 from sharpzo.objective import PromptObjective
+from sharpzo.optim import Search
 from sharpzo.rng import generator
 from sharpzo.settings import Count, CountOrZero, Fraction, Positive, Share, ViewSettings
-from sharpzo.types import Array, Features, Reason, Result, State, TextTower
+from sharpzo.types import NOTHING, Answer, Array, Features, Reason, Request, Result, TextTower
 
 if TYPE_CHECKING:
     from sharpzo.towers.torch_text import TorchTextTower
@@ -101,7 +102,7 @@ class WholeContext:
 
 
 class GradientObjective(PromptObjective):
-    """`PromptObjective` whose losses are torch's; ``gradient`` (P, d) belongs to the last call."""
+    """`PromptObjective` that knows torch's gradient, too."""
 
     def __init__(
         self,
@@ -117,19 +118,14 @@ class GradientObjective(PromptObjective):
         contexts = WholeContext(tower.start.shape)
         super().__init__(tower, train, contexts, validation, batch=batch, views=views, seed=seed)
         self._differentiable = differentiable
-        self.gradient = np.zeros((0, contexts.dim))
 
-    def __call__(self, candidates: Array, step: int = 0) -> Array:
-        """Candidates (P, d) -> losses float64 (P,) on the photos of the step."""
+    def gradient(self, point: Array, step: int = 0) -> Answer:
+        """Point (d,) -> the loss (1,) on the photos of the step and its gradient (d,), float64."""
         photos = self._pool.take(self._rows(step))
-        contexts = self.contexts(np.atleast_2d(candidates))
-        both = [self._differentiate(context, photos) for context in contexts]
-        self.forwards += len(both)
-        self.gradient = np.stack([gradient.ravel() for _, gradient in both])
-        losses = np.array([loss for loss, _ in both])
-        finite = np.isfinite(losses)
-        self.failures += int((~finite).sum())
-        return np.where(finite, losses, np.inf)
+        loss, gradient = self._differentiate(self.contexts(point[None])[0], photos)
+        self.forwards += 1
+        self.failures += not np.isfinite(loss)
+        return np.array([loss]), gradient.ravel()
 
     def _differentiate(self, context: Array, photos: Features) -> tuple[float, Array]:
         """Cross-entropy of a context (n, m) and its gradient (n, m): a forward and a backward."""
@@ -145,61 +141,57 @@ class GradientObjective(PromptObjective):
         return float(loss.detach()), gradient.numpy().astype(np.float64)
 
 
-class Descent:
-    """SGD as torch defines it, as a search: one candidate per step, the point itself.
+class GradientAt(Request[GradientObjective]):
+    """The loss (1,) at a point (1, d) and its gradient (d,)."""
 
-    ``rates`` (T,) are the learning rates of its steps; after the last one it stops. ``gradient``
-    is asked for what the candidate's evaluation found.
+    def answer(self, objective: GradientObjective, step: int = 0) -> Answer:
+        return objective.gradient(self.points[0], step)
+
+
+class Descent(Search[GradientObjective]):
+    """SGD as torch defines it, as a search: one point per step.
+
+    ``rates`` (T,) are the learning rates of its steps; after the last one it stops.
     """
 
     stage = "backpropagation"
+    KEPT = ("_point", "_velocity", "_norm")
 
     def __init__(
         self,
         start: Array,
         rates: Array,
-        gradient: Callable[[], Array],
         *,
         momentum: float,
         weight_decay: float,
     ) -> None:
-        self.point = np.array(start, np.float64)
-        self.dim = len(self.point)
-        self.step = 0
-        self.stopped: Reason | None = None
-        self.best = (self.point.copy(), np.inf)
-        self.notes: Mapping[str, float] = {}
-        self._rates, self._gradient = rates, gradient
-        self._momentum, self._decay = momentum, weight_decay
+        super().__init__(len(start), start=start)
+        self._rates, self._momentum, self._decay = rates, momentum, weight_decay
         self._velocity = np.zeros(self.dim)
+        self._norm = 0.0
 
-    def ask(self) -> Array:
-        """The point as the only candidate (1, d)."""
-        return self.point[None].copy()
+    @property
+    def notes(self) -> Mapping[str, float]:
+        """Norm of the last gradient, and the rate of its step."""
+        if not self.step:
+            return {}
+        return {"gradient_norm": self._norm, "learning_rate": float(self._rates[self.step - 1])}
 
-    def tell(self, losses: Array) -> None:
+    def ask(self) -> GradientAt:
+        return GradientAt(self.point[None])
+
+    def tell(self, values: Array, derivatives: Array = NOTHING) -> None:
         """v <- momentum v + g + decay p; p <- p - rate v."""
-        loss = float(losses[0])
-        gradient = self._gradient()
-        if not (np.isfinite(loss) and np.isfinite(gradient).all()):
+        if not (np.isfinite(values).all() and np.isfinite(derivatives).all()):
             self.stopped = Reason.DIVERGED
             return
-        if loss < self.best[1]:
-            self.best = (self.point.copy(), loss)
-        rate = float(self._rates[self.step])
-        self.notes = {"gradient_norm": float(np.linalg.norm(gradient)), "learning_rate": rate}
-        self._velocity = self._momentum * self._velocity + gradient + self._decay * self.point
-        self.point = self.point - rate * self._velocity
+        self.record(self._point[None], values)
+        self._norm = float(np.linalg.norm(derivatives))
+        self._velocity = self._momentum * self._velocity + derivatives + self._decay * self._point
+        self._point = self._point - float(self._rates[self.step]) * self._velocity
         self.step += 1
         if self.step == len(self._rates):
             self.stopped = Reason.STEPS
-
-    def observe(self, validation_accuracy: float) -> None:
-        """Validation changes nothing here."""
-
-    def state(self) -> State:
-        """What has moved so far."""
-        return {"point": self.point, "velocity": self._velocity, "step": self.step}
 
 
 def fit(settings: CoopSettings, task: Task) -> Fit:
@@ -258,7 +250,6 @@ def _train(
     search = Descent(
         start.ravel(),
         np.repeat(schedule(settings, epochs, rate), steps_per_epoch),
-        lambda: objective.gradient[0],
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
     )

@@ -8,7 +8,7 @@ from sharpzo.memory import Need
 from sharpzo.methods.contexts import context_fit, linear_contexts, rename
 from sharpzo.methods.registry import Fit, Task, register
 from sharpzo.methods.searching import SearchingSettings, SearchMethod, search_until_spent
-from sharpzo.objective import TANGENT_COST, FeatureLoss, FeatureObjective
+from sharpzo.objective import TANGENT_COST, FeatureLoss, TangentObjective
 from sharpzo.optim.gauss_newton import GaussNewton
 from sharpzo.optim.gauss_newton_settings import GaussNewtonSettings
 from sharpzo.settings import Count, Positive
@@ -37,7 +37,7 @@ class FgnSettings(SearchingSettings):
 def fit(settings: FgnSettings, task: Task) -> Fit:
     """Search the context of the lowest training loss."""
     tower, contexts = task.tower, linear_contexts(task, settings.dim)
-    objective = FeatureObjective(
+    objective = TangentObjective(
         tower,
         task.train,
         contexts,

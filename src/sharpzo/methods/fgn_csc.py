@@ -16,7 +16,7 @@ from sharpzo.memory import Need
 from sharpzo.methods.contexts import wanted_views
 from sharpzo.methods.registry import Fit, Task, own_views, register
 from sharpzo.methods.searching import SearchingSettings, SearchMethod, search_until_spent
-from sharpzo.objective import TANGENT_COST, FeatureLoss, FeatureObjective
+from sharpzo.objective import TANGENT_COST, FeatureLoss, TangentObjective
 from sharpzo.optim.gauss_newton import GaussNewton
 from sharpzo.optim.gauss_newton_settings import GaussNewtonSettings
 from sharpzo.settings import Count, Positive, ViewSettings
@@ -47,7 +47,7 @@ def fit(settings: FgnCscSettings, task: Task) -> Fit:
     tower = task.tower.variant(n_context=settings.tokens, specific=True)
     try:
         contexts = WholeContext(tower.start, tower.token_distance)
-        objective = FeatureObjective(
+        objective = TangentObjective(
             tower,
             task.train,
             contexts,

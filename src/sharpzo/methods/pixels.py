@@ -16,7 +16,7 @@ from sharpzo.methods.decoder import (
 )
 from sharpzo.metrics import accuracy, cross_entropy, normalise
 from sharpzo.objective import minibatch
-from sharpzo.types import Array, Features, ImageTower, Judged
+from sharpzo.types import Array, Evaluated, Features, ImageTower
 
 
 class PixelObjective:
@@ -70,34 +70,34 @@ class PixelObjective:
         """Image passes of one judgement."""
         return self._batch + (0 if self._validation is None else len(self._validation[0]))
 
-    def price(self, candidates: Array) -> int:
-        """Forwards that the losses of candidates (P, 9920) count for: P."""
-        return len(candidates)
+    def price(self, points: int, directions: int = 0) -> int:
+        """Forwards that answers about points, and derivatives along directions, count for."""
+        return points + directions
 
-    def __call__(self, candidates: Array, step: int = 0) -> Array:
-        """Candidates (P, 9920) -> losses float64 (P,) on the minibatch of ``step``."""
+    def losses(self, points: Array, step: int = 0) -> Array:
+        """Points (P, 9920) -> losses float64 (P,) on the minibatch of ``step``."""
         rows = self._rows(step)
         pixels = self._tower.pixels(self._pool.take(rows).decoded())
         assert self._encoded.states is not None
         states, labels = self._encoded.states[rows], self._encoded.labels[rows]
-        losses = []
-        for candidate in np.atleast_2d(candidates):
+        found = []
+        for candidate in points:
             with np.errstate(all="ignore"):
                 prompts, batch = decode(candidate, states)
                 self._running = self._running.after(batch)
                 prompted = add_prompts(pixels, prompts, self._epsilon, self._low, self._high)
                 logits = self._logits(prompted)
-                losses.append(float(cross_entropy(logits, labels)))
+                found.append(float(cross_entropy(logits, labels)))
             self.forwards += 1
-        finite = np.isfinite(losses)
+        finite = np.isfinite(found)
         self.failures += int((~finite).sum())
-        return np.where(finite, losses, np.inf)
+        return np.where(finite, found, np.inf)
 
-    def judge(self, candidate: Array) -> Judged:
-        """One candidate (9920,) on the minibatch of step 0 and all validation photos."""
+    def evaluate(self, point: Array) -> Evaluated:
+        """One point (9920,) on the minibatch of step 0 and all validation photos."""
         self.forwards += 1
         prompter = Coordinator(
-            candidate.astype(np.float32), self._running, self._epsilon, self._low, self._high
+            point.astype(np.float32), self._running, self._epsilon, self._low, self._high
         )
         rows = self._rows(0)
         logits = self._prompted(prompter, self._pool.take(rows), self._encoded.take(rows))
@@ -108,7 +108,7 @@ class PixelObjective:
             logits = self._prompted(prompter, photos, encoded)
             accurate = accuracy(logits, encoded.labels)
             validation_loss = float(cross_entropy(logits, encoded.labels))
-        return Judged(PromptedHead(self._text, prompter), loss, accurate, validation_loss)
+        return Evaluated(PromptedHead(self._text, prompter), loss, accurate, validation_loss)
 
     def _rows(self, step: int) -> Array:
         return minibatch(self._seed, step, self._many, self._batch, len(self._pool) // self._many)

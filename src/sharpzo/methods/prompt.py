@@ -12,12 +12,12 @@ from sharpzo.methods.contexts import (
     ContextSettings,
     context_fit,
     linear_contexts,
-    prompt_objective,
     rename,
+    wanted_views,
 )
 from sharpzo.methods.registry import Fit, Task, own_views, register
 from sharpzo.methods.searching import SearchMethod, search_until_spent
-from sharpzo.objective import measure_smoothing
+from sharpzo.objective import TangentObjective, measure_smoothing
 from sharpzo.optim.cma import CmaSettings
 from sharpzo.optim.presets import PRESETS
 from sharpzo.optim.sharp import SharpnessSettings
@@ -25,7 +25,7 @@ from sharpzo.optim.sharpzo import SharpZo, SharpZoSettings, SwitchSettings
 from sharpzo.optim.zo import ZoSettings
 from sharpzo.rng import generator
 from sharpzo.settings import Positive
-from sharpzo.types import Objective, TextTower
+from sharpzo.types import LossObjective, TextTower
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,9 @@ class PromptSettings(ContextSettings):
             raise InputError(f"alpha is {self.alpha}; give a dim, too, and no std")
 
 
-def with_measured_mu(search: SharpZoSettings, objective: Objective, seed: int) -> SharpZoSettings:
+def with_measured_mu(
+    search: SharpZoSettings, objective: LossObjective, seed: int
+) -> SharpZoSettings:
     """Steps of RGE (random direction) and CGE (one coordinate) from the losses' noise."""
     draws = generator(seed, "smoothing-directions")
     start = np.zeros(objective.dim)
@@ -69,7 +71,9 @@ def fit(settings: PromptSettings, task: Task) -> Fit:
     if settings.alpha is not None and settings.dim is not None:
         std = bbt_std(task.tower, settings.alpha, settings.dim, settings.search.cma.sigma)
     contexts = linear_contexts(task, settings.dim, std)
-    objective = prompt_objective(contexts, task, settings.views)
+    objective = TangentObjective(
+        task.tower, wanted_views(task, settings.views) or task.train, contexts, task.validation
+    )
     search = settings.search
     if settings.may_measure(task) and _takes_differences(search):
         search = with_measured_mu(search, objective, task.seed)

@@ -98,15 +98,15 @@ class Fit:
         cls, result: Result, notes: Mapping[str, float] | None = None, **more: Any
     ) -> Fit:
         """What a finished search leaves; its training loss is the first of the notes."""
-        judged = result.chosen.judged
+        found = result.chosen.evaluated
         return cls(
-            judged.head,
+            found.head,
             result.reason,
             result.forwards,
             result.steps,
-            validation_accuracy=judged.validation_accuracy,
+            validation_accuracy=found.validation_accuracy,
             milestones=result.milestones,
-            notes={"training_loss": judged.loss, **(notes or {})},
+            notes={"training_loss": found.loss, **(notes or {})},
             **more,
         )
 

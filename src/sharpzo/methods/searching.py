@@ -9,9 +9,10 @@ from typing import TypeVar
 from sharpzo.budget import Budget
 from sharpzo.memory import Need, matrices
 from sharpzo.methods.registry import Method, Task
+from sharpzo.optim import Search
 from sharpzo.run import run
 from sharpzo.settings import Count, Settings
-from sharpzo.types import Objective, Result, Search, TextTower
+from sharpzo.types import Kind, Result, TextTower
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def map_and_covariance(dim: int | None, tower: TextTower) -> Need:
 
 
 def search_until_spent(
-    search: Search, objective: Objective, settings: SearchingSettings, task: Task
+    search: Search[Kind], objective: Kind, settings: SearchingSettings, task: Task
 ) -> Result:
     """Run the loop as the settings say and the task allows."""
     return run(

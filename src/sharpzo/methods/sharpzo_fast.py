@@ -12,13 +12,12 @@ from sharpzo.methods.searching import (
     map_and_covariance,
     search_until_spent,
 )
-from sharpzo.objective import TANGENT_COST, SlopeObjective
+from sharpzo.objective import TANGENT_COST, TangentObjective
 from sharpzo.optim.presets import PRESETS
-from sharpzo.optim.sharpzo import SwitchSettings
+from sharpzo.optim.sharpzo import SharpZo, SwitchSettings
 from sharpzo.optim.sharpzo_fast import (
     FastSharpnessSettings,
     FastZoSettings,
-    SharpZoFast,
     SharpZoFastSettings,
 )
 from sharpzo.settings import Count, Positive, ViewSettings
@@ -40,14 +39,14 @@ class FastSettings(SearchingSettings, ViewSettings):
 def fit(settings: FastSettings, task: Task) -> Fit:
     """Search w in R^dim for the context p0 + A w of the lowest training loss."""
     contexts = linear_contexts(task, settings.dim, settings.std)
-    objective = SlopeObjective(
+    objective = TangentObjective(
         task.tower,
         wanted_views(task, settings.views) or task.train,
         contexts,
         task.validation,
         tangent_cost=settings.tangent_cost,
     )
-    stages = SharpZoFast(settings.dim, settings.search, seed=task.seed)
+    stages = SharpZo(settings.dim, settings.search.published(), seed=task.seed)
     result = search_until_spent(stages, objective, settings, task)
     return context_fit(result, contexts, stages.handed_over, failures=objective.failures)
 

@@ -6,13 +6,13 @@ from sharpzo.optim.gauss_newton import GaussNewton
 from sharpzo.optim.gauss_newton_settings import GaussNewtonSettings
 from sharpzo.optim.lm_ma import LmMa
 from sharpzo.optim.mezo import MeZo, MeZoSettings
+from sharpzo.optim.search import Search
 from sharpzo.optim.sep_cma import SepCma
 from sharpzo.optim.sharp import SharpCma, SharpnessSettings
 from sharpzo.optim.sharpzo import SharpZo, SharpZoSettings, SwitchSettings
 from sharpzo.optim.sharpzo_fast import (
     FastSharpnessSettings,
     FastZoSettings,
-    SharpZoFast,
     SharpZoFastSettings,
 )
 from sharpzo.optim.spsa import Spsa, SpsaSettings
@@ -29,10 +29,10 @@ __all__ = [
     "LmMa",
     "MeZo",
     "MeZoSettings",
+    "Search",
     "SepCma",
     "SharpCma",
     "SharpZo",
-    "SharpZoFast",
     "SharpZoFastSettings",
     "SharpZoSettings",
     "SharpnessSettings",

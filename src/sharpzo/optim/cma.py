@@ -14,7 +14,7 @@ import numpy as np
 
 from sharpzo.optim.evolution import Evolution, EvolutionSettings
 from sharpzo.settings import Positive
-from sharpzo.types import Array, State
+from sharpzo.types import Array
 
 
 @dataclass(frozen=True)
@@ -35,19 +35,17 @@ class CmaSettings(EvolutionSettings):
 
 
 class Cma(Evolution):
-    """CMA-ES over R^d as a ``Search``: ``ask() -> (P, d)``, ``tell(losses)``.
-
-    Samples are theta + sigma N(0, C).
+    """CMA-ES over R^d as a ``Search``; samples are theta + sigma N(0, C).
 
     >>> search = Cma(3, CmaSettings(sigma=0.5), seed=1, start=np.ones(3))
     >>> while search.stopped is None:
-    ...     search.tell(np.sum(search.ask() ** 2, axis=1))
+    ...     search.tell(np.sum(search.ask().points ** 2, axis=1))
     >>> search.stopped.name, bool(search.best[1] < 1e-10)
     ('CONVERGED', True)
     """
 
     stage = "cma"
-    ARRAYS = ("mean", "covariance", "lengths", "path_sigma", "path_c", "history")
+    KEPT = ("_covariance", "_axes", "_lengths", "_decomposed")
 
     def __init__(
         self,
@@ -109,7 +107,7 @@ class Cma(Evolution):
     def _decompose_if_due(self) -> None:
         """Renew B and D if C has moved far enough since they were made (appendix B.2)."""
         gap = self.settings.laziness * self._constants.eigen_gap
-        if self._generation == self._decomposed or self._generation < self._decomposed + gap:
+        if self.step == self._decomposed or self.step < self._decomposed + gap:
             return
         self._covariance = (self._covariance + self._covariance.T) / 2
         values, vectors = np.linalg.eigh(self._covariance)
@@ -120,7 +118,7 @@ class Cma(Evolution):
         # One memory layout, so that a restored search multiplies bit for bit the same.
         self._axes = np.ascontiguousarray(vectors)
         self._lengths = np.sqrt(values)
-        self._decomposed = self._generation
+        self._decomposed = self.step
 
     # -- termination --------------------------------------------------------------------------
 
@@ -132,22 +130,3 @@ class Cma(Evolution):
 
     def _still(self) -> bool:
         return super()._still() or self._condition() > self.settings.max_condition
-
-    # -- state --------------------------------------------------------------------------------
-
-    def state(self) -> State:
-        """Return copies of everything the next steps depend on; flat, see ``types.State``."""
-        state = super().state()
-        state["decomposed"] = self._decomposed
-        if self._axes is not None:
-            state["axes"] = self._axes.copy()
-        return state
-
-    @classmethod
-    def from_state(cls, settings: CmaSettings, state: State) -> Cma:
-        """Rebuild a search that goes on bit for bit as the one ``state`` was taken from."""
-        search = cls(len(state["mean"]), settings).restore(state)
-        search._decomposed = int(state["decomposed"])
-        if "axes" in state:
-            search._axes = np.array(state["axes"], dtype=np.float64, order="C")
-        return search

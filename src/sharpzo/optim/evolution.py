@@ -8,28 +8,21 @@ below means it.
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
 
 import numpy as np
-from msgspec import Meta
 
 from sharpzo.errors import InputError
 from sharpzo.optim.box import into_box, out_of_box
-from sharpzo.optim.checks import at_least, checked_losses, checked_vector
 from sharpzo.optim.constants import constants, default_population
-from sharpzo.optim.record import Best, nest, part
+from sharpzo.optim.search import Search, checked_vector
 from sharpzo.rng import generator
-from sharpzo.settings import NotNegative, Positive, Settings
-from sharpzo.types import Array, Reason, State
+from sharpzo.settings import AtLeastTwo, NotNegative, Positive, Settings
+from sharpzo.types import Array, LossesAt, LossObjective, Reason
 
 SIGMA_LIMIT = 1e32  # beyond it float64 products overflow
-
-
-# What is ranked needs a second one.
-Population = Annotated[int, Meta(ge=2, description="an integer of at least 2")]
 
 
 @dataclass(frozen=True)
@@ -41,68 +34,42 @@ class EvolutionSettings(Settings):
     the recent generations or no coordinate's deviation exceeds ``tol_x`` sigma_0.
     """
 
-    population_size: Population | None = None
+    population_size: AtLeastTwo | None = None
     sigma: Positive = 0.3
     bound: Positive | None = None
     tol_fun: NotNegative = 1e-11
     tol_x: NotNegative = 1e-12
 
 
-class Evolution(ABC):
-    """An evolution strategy over R^d as a ``Search``: ``ask() -> (P, d)``, ``tell(losses)``.
+class Evolution(Search[LossObjective]):
+    """An evolution strategy over R^d as a ``Search`` that asks for the losses of a population.
 
     Samples are drawn by a counter-based generator keyed by the generation, so that ``ask`` repeats
     itself until ``tell`` and the state holds no generator.
     """
 
-    stage: str
-    ARRAYS: tuple[str, ...] = ("mean", "path_sigma", "history")  # of the state
+    KEPT = ("_mean", "_sigma", "_path_sigma", "_path_c", "_history", "_shift", "_shift_recorded")
 
     def __init__(
         self, dim: int, settings: EvolutionSettings, active: bool, seed: int, start: Array | None
     ) -> None:
-        at_least("dim", dim, 1)
+        super().__init__(dim, seed, start)
         self._sampling = settings
         self.population_size = settings.population_size or default_population(dim)
         self._constants = constants(dim, self.population_size, active)
-        self._seed = int(seed)
-        start = np.zeros(dim) if start is None else checked_vector("start", start, dim)
-        self._mean = out_of_box(start, settings.bound)
+        self._mean = out_of_box(self._point, settings.bound)
         self._sigma = float(settings.sigma)
         self._path_sigma = np.zeros(dim)
         self._path_c = np.zeros(dim)  # of those that have one
-        self._generation = 0
         self._history = np.zeros(0)  # lowest loss of each recent generation
-        self._stopped: Reason | None = None
-        self._best = Best(dim)
         self._cache: tuple[Array, Array] | None = None
         self._shift: Array | None = None
         self._shift_recorded = False
 
     @property
-    def dim(self) -> int:
-        """Dimension d."""
-        return len(self._mean)
-
-    @property
-    def step(self) -> int:
-        """Generations completed."""
-        return self._generation
-
-    @property
     def point(self) -> Array:
         """The mean theta (d,), mapped into the box where there is one."""
         return np.array(into_box(self._mean, self._sampling.bound))
-
-    @property
-    def best(self) -> tuple[Array, float]:
-        """Candidate (d,) with the lowest loss so far, and that loss."""
-        return self._best.point.copy(), self._best.loss
-
-    @property
-    def stopped(self) -> Reason | None:
-        """Why no further generation is worth asking for."""
-        return self._stopped
 
     @property
     def sigma(self) -> float:
@@ -126,13 +93,13 @@ class Evolution(ABC):
         self._shift = None if shift is None else checked_vector("shift", shift, self.dim)
         self._shift_recorded = recorded and shift is not None
 
-    def ask(self) -> Array:
-        """Return this generation's candidates (P, d); the same again until ``tell``."""
+    def ask(self) -> LossesAt:
+        """Return this generation's candidates (P, d)."""
         _, steps = self._sample()
         points = np.array(into_box(self._mean + self._sigma * steps, self._sampling.bound))
         if self._shift is not None and not self._shift_recorded:
             points = points + self._shift
-        return points
+        return LossesAt(points)
 
     def draws(self, direction: int) -> Array:
         """Return further samples (P, d), never told, without shift; ``direction`` >= 1 keys them.
@@ -142,31 +109,15 @@ class Evolution(ABC):
         steps = self._transform(self._normal(direction))
         return np.array(into_box(self._mean + self._sigma * steps, self._sampling.bound))
 
-    def record(self, candidates: Array, losses: Array) -> None:
-        """Note probes (n, d) that are no samples, so that ``best`` knows them."""
-        self._best.update(candidates, losses)
-
-    def tell(self, losses: Array) -> None:
-        """Update the distribution from the losses (P,) of the last ``ask``.
-
-        A non-finite loss ranks last. If none is finite, nothing is updated and ``stopped`` is
-        DIVERGED. InputError for another number of losses.
-        """
-        losses = checked_losses(losses, self.population_size)
-        if np.isinf(losses).all():
-            self._stopped = Reason.DIVERGED
-            return
-        self._best.update(self.ask(), losses)
+    def learn(self, losses: Array, slopes: Array) -> None:
+        """Update the distribution; a non-finite loss ranks last."""
         order = np.argsort(losses, kind="stable")
         z, steps = self._sample()
         self._update(z[order], steps[order])
         self._cache = None
-        self._generation += 1
+        self.step += 1
         if self._flat(losses) or self._still():
-            self._stopped = Reason.CONVERGED
-
-    def observe(self, validation_accuracy: float) -> None:  # noqa: B027
-        """Do nothing: a strategy has its own termination."""
+            self.stopped = Reason.CONVERGED
 
     # -- what a strategy says of itself -------------------------------------------------------
 
@@ -189,7 +140,7 @@ class Evolution(ABC):
     # -- sampling -----------------------------------------------------------------------------
 
     def _normal(self, direction: int) -> Array:
-        rng = generator(self._seed, self.stage, step=self._generation, direction=direction)
+        rng = generator(self.seed, self.stage, step=self.step, direction=direction)
         return rng.standard_normal((self.population_size, self.dim))
 
     def _sample(self) -> tuple[Array, Array]:
@@ -216,7 +167,7 @@ class Evolution(ABC):
     def _jumped(self, squared: float) -> bool:
         """Whether the path of sigma is so long that eq. 45 stalls (1 - h_sigma)."""
         c, dim = self._constants, self.dim
-        settled = 1 - (1 - c.c_sigma) ** (2 * (self._generation + 1))
+        settled = 1 - (1 - c.c_sigma) ** (2 * (self.step + 1))
         return not squared / settled / dim < 2 + 4 / (dim + 1)
 
     def _adapt_sigma(self, squared: float) -> None:
@@ -246,34 +197,3 @@ class Evolution(ABC):
             return True
         # NoEffectCoord: a fifth of a deviation no longer changes some coordinate in float64.
         return bool((self._mean == self._mean + 0.2 * deviations).any())
-
-    # -- state --------------------------------------------------------------------------------
-
-    def state(self) -> State:
-        """Return copies of everything the next steps depend on; flat, see ``types.State``."""
-        state: State = {
-            "seed": self._seed,
-            "generation": self._generation,
-            "sigma": self._sigma,
-            **{name: getattr(self, f"_{name}").copy() for name in self.ARRAYS},
-            **nest("best", self._best.state()),
-        }
-        if self._shift is not None:
-            state |= {"shift": self._shift.copy(), "shift_recorded": self._shift_recorded}
-        if self._stopped is not None:
-            state["stopped"] = self._stopped.name
-        return state
-
-    def restore(self, state: State) -> Any:
-        """Take up what ``state()`` returned, and return the search itself."""
-        self._seed = int(state["seed"])
-        self._generation = int(state["generation"])
-        self._sigma = float(state["sigma"])
-        for name in self.ARRAYS:
-            setattr(self, f"_{name}", np.array(state[name], dtype=np.float64, order="C"))
-        self._best.restore(part("best", state))
-        if "shift" in state:
-            self._shift = np.array(state["shift"], dtype=np.float64)
-            self._shift_recorded = bool(state["shift_recorded"])
-        self._stopped = Reason[state["stopped"]] if "stopped" in state else None
-        return self

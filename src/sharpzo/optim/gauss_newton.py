@@ -22,12 +22,11 @@ import numpy as np
 
 from sharpzo.descent import minimise
 from sharpzo.errors import InputError
-from sharpzo.optim.checks import at_least, checked_vector
-from sharpzo.optim.estimate import frame
 from sharpzo.optim.gauss_newton_settings import NUMBERS, GaussNewtonSettings
-from sharpzo.optim.record import Best, Patience, nest, part
+from sharpzo.optim.gradients import frame
+from sharpzo.optim.search import Patience, Search
 from sharpzo.rng import generator
-from sharpzo.types import SINGLE, Array, Linearise, Linearised, Reason, State
+from sharpzo.types import NOTHING, SINGLE, Array, FeatureObjective, FeaturesAt, JacobianAt, Reason
 
 # Raw features (K, D) -> loss and gradient (K, D).
 FeatureLoss = Callable[[Array], tuple[float, Array]]
@@ -45,13 +44,12 @@ FAILURES = 24  # rounds in a row without a decrease, after which the search has 
 DAMPINGS = 1e-8, 1e8
 
 
-class GaussNewton:
-    """FGN as a ``Search`` that reads features: ``ask`` gives `Linearise` or candidates (P, d).
+class GaussNewton(Search[FeatureObjective]):
+    """FGN as a ``Search`` that reads features: of candidates, or with their Jacobian.
 
-    ``loss`` maps raw features (K, D) to the loss and its gradient. Told `Linearised`, or raw
-    features (P, K, D) of the candidates. ``step`` counts rounds of candidates. ``groups``: 1, or K
-    if class k's features depend on the k-th of K equal parts of w alone. ``rounding``: of the
-    arithmetic that features come from, as `TextTower` has it.
+    ``loss`` maps raw features (K, D) to the loss and its gradient. ``step`` counts rounds of
+    candidates. ``groups``: 1, or K if class k's features depend on the k-th of K equal parts of w
+    alone. ``rounding``: of the arithmetic that features come from, as `TextTower` has it.
 
     >>> target = np.array([[3.0, -1.0]])  # features are w itself, as (1, 2)
     >>> def loss(f):
@@ -59,16 +57,19 @@ class GaussNewton:
     >>> search = GaussNewton(2, loss, GaussNewtonSettings(directions=2), seed=1)
     >>> for _ in range(20):
     ...     asked = search.ask()
-    ...     if isinstance(asked, Linearise):
-    ...         slopes = asked.directions[:, None]
-    ...         search.tell(Linearised(asked.point[None], slopes))
+    ...     if len(asked.directions):
+    ...         search.tell(asked.points[:, None], asked.directions[:, None])
     ...     else:
-    ...         search.tell(asked[:, None])
+    ...         search.tell(asked.points[:, None])
     >>> search.point.round(3)
     array([ 3., -1.])
     """
 
     stage = "gauss-newton"
+    KEPT = (
+        "_point", "_past", "_gradient", "_frame", "_jacobian", "_features", "_linearised", "_age",
+        "_failures", "_damping", "_radius", "_gain", "_loss", "_due",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -80,17 +81,13 @@ class GaussNewton:
         groups: int = 1,
         rounding: float = SINGLE,
     ) -> None:
-        at_least("dim", dim, 1)
-        at_least("groups", groups, 1)
-        if dim % groups:
-            raise InputError(f"{groups} groups of equal size do not make {dim} numbers")
         self.settings = settings = settings or GaussNewtonSettings()
+        super().__init__(dim, seed, start, Patience(settings.patience, settings.min_gain))
+        if groups < 1 or dim % groups:
+            raise InputError(f"{groups} groups of equal size do not make {dim} numbers")
         self._loss_of = loss
-        self._seed = int(seed)
         self._groups = int(groups)
         self._rounding = float(rounding)
-        self._point = np.zeros(dim) if start is None else checked_vector("start", start, dim)
-        self._step = 0
         self._linearised = 0  # how often
         self._age = 0  # rounds that the Jacobian at hand has served
         self._failures = 0  # rounds without a decrease, in a row
@@ -106,34 +103,6 @@ class GaussNewton:
         self._frame: Array = np.zeros((groups, 0, dim // groups))
         self._jacobian: Array = np.zeros((groups, 0, 0), np.float32)
         self._round: tuple[Array, Array, Array] | None = None
-        self._stopped: Reason | None = None
-        self._patience = Patience(settings.patience, settings.min_gain)
-        self._best = Best(dim)
-
-    @property
-    def dim(self) -> int:
-        """Dimension d."""
-        return len(self._point)
-
-    @property
-    def step(self) -> int:
-        """Rounds of candidates completed; linearising is none."""
-        return self._step
-
-    @property
-    def point(self) -> Array:
-        """Current w (d,)."""
-        return self._point.copy()
-
-    @property
-    def best(self) -> tuple[Array, float]:
-        """Point (d,) with the lowest loss so far, and that loss."""
-        return self._best.point.copy(), self._best.loss
-
-    @property
-    def stopped(self) -> Reason | None:
-        """Why the search stopped: diverged, converged, or patience spent."""
-        return self._stopped
 
     @property
     def notes(self) -> Mapping[str, float]:
@@ -145,43 +114,42 @@ class GaussNewton:
             "gain": self._gain,
         }
 
-    def ask(self) -> Array | Linearise:
-        """Return `Linearise` if new slopes are due, else candidates (P, d)."""
+    def ask(self) -> FeaturesAt | JacobianAt:
+        """Return the point and directions if new slopes are due, else candidates (P, d)."""
         if self._due:
-            return Linearise(self.point, _join(self._directions()))
-        return self._candidates()
+            return JacobianAt(self.point[None], _join(self._directions()))
+        return FeaturesAt(self._candidates())
 
-    def tell(self, answer: Array | Linearised, /) -> None:
-        """Take the slopes, or the features (P, K, D) of the candidates, of the last ``ask``.
+    def tell(self, values: Array, derivatives: Array = NOTHING) -> None:
+        """Take the features (P, K, D), and derivatives (p, K, D) where the last ``ask`` wants them.
 
         Features or slopes that are not finite count as a loss of +inf and as a slope of zero. The
         search has DIVERGED if the features of its own point are not finite, and CONVERGED once
         `FAILURES` rounds in a row have found nothing better. Raises `InputError` for anything else
         than was asked for.
         """
-        many = self._count() if self._due else len(self._inner()[0])
-        wanted = Linearised if self._due else np.ndarray
-        if not isinstance(answer, wanted):
-            raise InputError(f"told {type(answer).__name__}; {wanted.__name__} was asked for")
-        rows = answer.derivatives if isinstance(answer, Linearised) else answer
-        one = answer.features.shape if isinstance(answer, Linearised) else self._features.shape
-        if rows.shape != (many, *one):
-            raise InputError(f"told an array of shape {rows.shape}; {(many, *one)} was asked for")
-        if isinstance(answer, Linearised):
-            self._take_slopes(answer)
+        values, slopes = np.array(values), np.array(derivatives)
+        one = values.shape[1:] if self._due else self._features.shape
+        wanted = (
+            ((1, *one), (self._count(), *one))
+            if self._due
+            else ((len(self._inner()[0]), *one), (0,))
+        )
+        if values.ndim != 3 or (values.shape, slopes.shape) != wanted:
+            raise InputError(
+                f"told arrays of shapes {values.shape} and {slopes.shape}; {wanted[0]} and "
+                f"{wanted[1]} were asked for"
+            )
+        if self._due:
+            self._take_jacobian(values[0], slopes)
         else:
-            self._take_round(answer)
-
-    def observe(self, validation_accuracy: float) -> None:
-        """Stop with PATIENCE when validation accuracy has stopped rising."""
-        if self._patience.observe(validation_accuracy) and self._stopped is None:
-            self._stopped = Reason.PATIENCE
+            self._take_round(values)
 
     def _directions(self) -> Array:
         """Return V (groups, p, d / groups), orthonormal rows: kept directions first, random ones
         to fill up."""
         size, count = self.dim // self._groups, self._count()
-        random = generator(self._seed, "gauss-newton", step=self._linearised)
+        random = generator(self.seed, "gauss-newton", step=self._linearised)
         known = (self._gradient, *self._past) if self.settings.memory else self._past
         parts = np.reshape(known, (len(known), self._groups, size))
         frames = np.empty((self._groups, count, size))
@@ -198,13 +166,13 @@ class GaussNewton:
         steps = self._inner()[0].reshape(-1, self._groups, self._frame.shape[1])
         return self._point + _join(steps.transpose(1, 0, 2) @ self._frame)
 
-    def _take_slopes(self, answer: Linearised) -> None:
-        frame, features = self._directions(), np.array(answer.features)
+    def _take_jacobian(self, features: Array, jacobian: Array) -> None:
+        """Take features (K, D) of the point and their derivatives (p, K, D), both copied."""
+        frame = self._directions()
         loss, slope = self._evaluate(features)
         if not np.isfinite(loss):
-            self._stopped = Reason.DIVERGED
+            self.stopped = Reason.DIVERGED
             return
-        jacobian = np.array(answer.derivatives)
         jacobian[~np.isfinite(jacobian).all(axis=(1, 2))] = 0
         jacobian = jacobian.reshape(len(jacobian), self._groups, -1).transpose(1, 0, 2).copy()
         slopes = (jacobian @ slope.reshape(self._groups, -1, 1)).astype(np.float64)
@@ -212,7 +180,7 @@ class GaussNewton:
         self._gradient = self.settings.memory * self._gradient + lifted
         self._remember(frame, jacobian)
         self._features, self._loss = features, loss
-        self._best.update(self._point[None], np.array([loss]))
+        self.record(self._point[None], np.array([loss]))
         self._linearised += 1
         self._age = 0
         self._due = False
@@ -289,7 +257,7 @@ class GaussNewton:
         steps, predicted, dampings = self._inner()
         losses = np.array([self._evaluate(one)[0] for one in features])
         candidates = self._candidates()
-        self._best.update(candidates, losses)
+        self.record(candidates, losses)
         i = int(np.argmin(losses))
         length = float(np.linalg.norm(steps[i]))
         decrease, hoped = self._loss - losses[i], self._loss - predicted[i]
@@ -321,12 +289,12 @@ class GaussNewton:
             self._radius = max(self._radius, smallest)
         if stuck:
             self._damping = self.settings.damping
-        self._step += 1
+        self.step += 1
         self._age += 1
         self._round = None
         if self._failures >= FAILURES:
-            self._point = self._best.point.copy()
-            self._stopped = Reason.CONVERGED
+            self._point = self._best.copy()
+            self.stopped = Reason.CONVERGED
         elif self._age >= self.settings.reuse:
             self._due = True
 
@@ -338,61 +306,6 @@ class GaussNewton:
         parts = a.reshape(self._groups, -1, 1)
         parts = parts / np.maximum(np.square(parts).sum(axis=1, keepdims=True), 1e-300)
         self._jacobian += (parts * error.reshape(self._groups, 1, -1)).astype(error.dtype)
-
-    def state(self) -> State:
-        """Return copies of everything the next steps depend on; flat."""
-        state: State = {
-            "seed": self._seed,
-            "groups": self._groups,
-            "rounding": self._rounding,
-            "step": self._step,
-            "linearised": self._linearised,
-            "age": self._age,
-            "failures": self._failures,
-            "damping": self._damping,
-            "radius": self._radius,
-            "gain": self._gain,
-            "point": self._point.copy(),
-            "past": self._past.copy(),
-            "gradient": self._gradient.copy(),
-            "frame": self._frame.copy(),
-            "jacobian": self._jacobian.copy(),
-            "features": self._features.copy(),
-            "due": self._due,
-            **nest("patience", self._patience.state()),
-            **nest("best", self._best.state()),
-        }
-        if np.isfinite(self._loss):
-            state["loss"] = self._loss
-        if self._stopped is not None:
-            state["stopped"] = self._stopped.name
-        return state
-
-    @classmethod
-    def from_state(
-        cls, loss: FeatureLoss, settings: GaussNewtonSettings, state: State
-    ) -> GaussNewton:
-        """Rebuild a search that goes on bit for bit as the one ``state`` was taken from."""
-        search = cls(
-            len(state["point"]),
-            loss,
-            settings,
-            int(state["seed"]),
-            groups=int(state["groups"]),
-            rounding=float(state["rounding"]),
-        )
-        for name in ("step", "linearised", "age", "failures"):
-            setattr(search, f"_{name}", int(state[name]))
-        for name in ("damping", "radius", "gain"):
-            setattr(search, f"_{name}", float(state[name]))
-        for name in ("point", "past", "gradient", "frame", "jacobian", "features"):
-            setattr(search, f"_{name}", np.array(state[name], order="C"))
-        search._loss = float(state.get("loss", np.inf))
-        search._due = bool(state["due"])
-        search._patience.restore(part("patience", state))
-        search._best.restore(part("best", state))
-        search._stopped = Reason[state["stopped"]] if "stopped" in state else None
-        return search
 
 
 def _join(parts: Array) -> Array:

@@ -14,7 +14,7 @@ import numpy as np
 
 from sharpzo.optim.constants import default_population
 from sharpzo.optim.evolution import SIGMA_LIMIT, Evolution, EvolutionSettings
-from sharpzo.types import Array, State
+from sharpzo.types import Array
 
 
 class LmMa(Evolution):
@@ -25,13 +25,13 @@ class LmMa(Evolution):
 
     >>> search = LmMa(20, EvolutionSettings(sigma=0.5), seed=1, start=np.ones(20))
     >>> while search.stopped is None:
-    ...     search.tell(np.sum(search.ask() ** 2, axis=1))
+    ...     search.tell(np.sum(search.ask().points ** 2, axis=1))
     >>> search.stopped.name, bool(search.best[1] < 1e-10)
     ('CONVERGED', True)
     """
 
     stage = "lm-ma"
-    ARRAYS = ("mean", "paths", "path_sigma", "history")
+    KEPT = ("_paths",)
 
     def __init__(
         self,
@@ -73,8 +73,3 @@ class LmMa(Evolution):
 
     def _deviations(self) -> Array:
         return self._spread
-
-    @classmethod
-    def from_state(cls, settings: EvolutionSettings, state: State) -> LmMa:
-        """Rebuild a search that goes on bit for bit as the one ``state`` was taken from."""
-        return cls(len(state["mean"]), settings).restore(state)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from sharpzo.optim.evolution import Evolution, EvolutionSettings
-from sharpzo.types import Array, State
+from sharpzo.types import Array
 
 
 class SepCma(Evolution):
@@ -21,13 +21,13 @@ class SepCma(Evolution):
 
     >>> search = SepCma(3, EvolutionSettings(sigma=0.5), seed=1, start=np.ones(3))
     >>> while search.stopped is None:
-    ...     search.tell(np.sum(search.ask() ** 2, axis=1))
+    ...     search.tell(np.sum(search.ask().points ** 2, axis=1))
     >>> search.stopped.name, bool(search.best[1] < 1e-10)
     ('CONVERGED', True)
     """
 
     stage = "sep-cma"
-    ARRAYS = ("mean", "variances", "path_sigma", "path_c", "history")
+    KEPT = ("_variances",)
 
     def __init__(
         self,
@@ -71,8 +71,3 @@ class SepCma(Evolution):
 
     def _deviations(self) -> Array:
         return np.sqrt(self._variances)
-
-    @classmethod
-    def from_state(cls, settings: EvolutionSettings, state: State) -> SepCma:
-        """Rebuild a search that goes on bit for bit as the one ``state`` was taken from."""
-        return cls(len(state["mean"]), settings).restore(state)

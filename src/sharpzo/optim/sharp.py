@@ -1,8 +1,9 @@
 """Stage 1 of SharpZO: CMA-ES whose populations are moved to the worst point nearby.
 
 SharpZO (arXiv 2506.20990) eqs. 1 to 3. The gradient behind the move is estimated from losses,
-coordinate by coordinate as published (2d forwards), from a few random directions, or from the
-losses of the population before.
+coordinate by coordinate as published (2d forwards), from a few random directions, from exact slopes
+along a few directions of which one is the last estimate, or from the losses of the population
+before.
 """
 
 from __future__ import annotations
@@ -10,26 +11,27 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from sharpzo.optim.checks import checked_losses
+from sharpzo.errors import InputError
 from sharpzo.optim.cma import Cma, CmaSettings
-from sharpzo.optim.estimate import (
-    cge_candidates,
-    cge_gradient,
-    rge_candidates,
-    rge_gradient,
+from sharpzo.optim.gradients import (
+    Derivatives,
+    Differences,
+    Probe,
+    frame,
+    normal_directions,
     sample_gradient,
 )
-from sharpzo.optim.record import nest, part
+from sharpzo.optim.search import Search
 from sharpzo.optim.sep_cma import SepCma
 from sharpzo.rng import generator
 from sharpzo.settings import Count, Positive, Settings
-from sharpzo.types import Array, Reason, State
+from sharpzo.types import NOTHING, Array, Request, SlopeObjective
 
-Estimator = Literal["cge", "rge", "samples", "none"]
+Estimator = Literal["cge", "rge", "jvp", "samples", "none"]
 Average = Literal["mean", "population"]
 Centre = Literal["mean", "population", "best"]
 Recorded = Literal["samples", "shifted"]
@@ -40,8 +42,9 @@ class SharpnessSettings(Settings):
     """How stage 1 looks for flat minima.
 
     ``rho`` radius of the shift eps* = rho g / ||g|| (eq. 2); ``estimator`` of g: ``cge`` (2d
-    forwards, eq. 1), ``rge`` (2 ``directions`` forwards, eq. 4), ``samples`` (read off the losses
-    of the last population, no forwards) or ``none`` (plain CMA-ES); ``mu`` its step;
+    forwards, eq. 1), ``rge`` (2 ``directions`` forwards, eq. 4), ``jvp`` (its part in the span of
+    ``directions`` >= 2, from exact slopes), ``samples`` (read off the losses of the last
+    population, no forwards) or ``none`` (plain CMA-ES); ``mu`` the step of differences;
     ``refresh_every`` generations between two estimates, the shift stands in between.
     ``recorded``: what CMA-ES is told, the ``samples`` without their shift (the losses alone are
     those of shifted points) or the ``shifted`` points (eq. 3 to the letter; theta drifts along).
@@ -59,8 +62,13 @@ class SharpnessSettings(Settings):
     centre: Centre = "mean"
     recorded: Recorded = "samples"
 
+    def check(self) -> None:
+        """Raise InputError for a single exact slope: its direction would be the last estimate."""
+        if self.estimator == "jvp" and self.directions < 2:
+            raise InputError(f"directions is {self.directions}; estimator 'jvp' needs 2 or more")
 
-class SharpCma:
+
+class SharpCma(Search[SlopeObjective]):
     """Sharpness-aware CMA-ES as a ``Search``; with ``estimator="none"`` plain CMA-ES.
 
     A generation is one tell (population) or two (probes for the gradient, then population).
@@ -68,7 +76,7 @@ class SharpCma:
     >>> search = SharpCma(4, sharpness=SharpnessSettings(estimator="cge", refresh_every=2))
     >>> sizes = []
     >>> for _ in range(5):
-    ...     candidates = search.ask()
+    ...     candidates = search.ask().points
     ...     sizes.append(len(candidates))
     ...     search.tell(np.sum((candidates - 1) ** 2, axis=1))
     >>> sizes, search.step
@@ -76,6 +84,7 @@ class SharpCma:
     """
 
     stage = "sharp-cma"
+    KEPT = ("_cma", "_gradient", "_estimated")
 
     def __init__(
         self,
@@ -85,23 +94,12 @@ class SharpCma:
         seed: int = 0,
         start: Array | None = None,
     ) -> None:
+        super().__init__(dim, seed, start)
         self.settings = sharpness or SharpnessSettings()
         cma = cma or CmaSettings()
         self._cma = (SepCma if cma.diagonal else Cma)(dim, cma, seed, start)
-        self._seed = int(seed)
         self._gradient = np.zeros(dim)
         self._estimated = -1  # generation of the last estimate
-        self._stopped: Reason | None = None
-
-    @property
-    def dim(self) -> int:
-        """Dimension d."""
-        return self._cma.dim
-
-    @property
-    def step(self) -> int:
-        """Generations completed."""
-        return self._cma.step
 
     @property
     def point(self) -> Array:
@@ -125,11 +123,6 @@ class SharpCma:
     def gradient(self) -> Array:
         """The last gradient estimate (d,), zeros before any."""
         return self._gradient.copy()
-
-    @property
-    def stopped(self) -> Reason | None:
-        """Why no further generation is worth asking for."""
-        return self._stopped or self._cma.stopped
 
     @property
     def notes(self) -> Mapping[str, float]:
@@ -157,88 +150,64 @@ class SharpCma:
         Of U[0, 1) before the first generation, where the program holds noise of that law.
         """
         if self.step == 0:
-            rng = generator(self._seed, "first population")
+            rng = generator(self.seed, "first population")
             return rng.random((self._cma.population_size, self.dim)).mean(axis=0)
         return self._cma.draws(direction=1).mean(axis=0)
 
-    def ask(self) -> Any:
-        """Return the probes (2d or 2 directions, d) if an estimate is due, else the population."""
-        return self._probes() if self._estimate_due() else self._cma.ask()
+    def ask(self) -> Request[SlopeObjective]:
+        """Return the probes of a gradient if an estimate is due, else the population."""
+        return self._probe().request() if self._estimate_due() else self._cma.ask()
 
-    def tell(self, losses: Array) -> None:
-        """Take the losses of the last ``ask``; DIVERGED if none is finite."""
-        if not self._estimate_due():
-            self._tell_population(losses)
-            return
-        gradient = self._estimate(losses)
-        if gradient is None:
-            self._stopped = Reason.DIVERGED
-            return
-        self._gradient = gradient
+    def tell(self, values: Array, derivatives: Array = NOTHING) -> None:
+        """Take the answer to the last ``ask``, as every search does."""
+        if self._estimate_due():
+            super().tell(values, derivatives)
+        else:
+            self._tell_population(values)
+
+    def record(self, points: Array, losses: Array) -> None:
+        """Note probes, so that ``best`` knows them."""
+        self._cma.record(points, losses)
+
+    def learn(self, losses: Array, slopes: Array) -> None:
+        """Estimate the gradient from the probes, and shift the coming populations."""
+        probe = self._probe()
+        gradient = probe.slopes(losses, slopes)
+        if self.settings.estimator == "rge":
+            gradient = gradient @ probe.directions / len(probe.directions)
+        elif self.settings.estimator == "jvp":
+            gradient = gradient @ probe.directions
         self._estimated = self.step
-        self._cma.shift_by(self.shift(), recorded=self.settings.recorded == "shifted")
+        self._shift_by(gradient)
 
     def _tell_population(self, losses: Array) -> None:
         """Update CMA-ES, and the shift of the next population where these losses suggest it."""
-        asked = self._cma.ask() if self.settings.estimator == "samples" else None
+        samples = self._cma.ask().points if self.settings.estimator == "samples" else None
         self._cma.tell(losses)
-        if asked is not None and self.step % self.settings.refresh_every == 0:
-            self._gradient = sample_gradient(asked, np.asarray(losses, dtype=np.float64))
-            self._cma.shift_by(self.shift(), recorded=self.settings.recorded == "shifted")
+        self.step, self.stopped = self._cma.step, self._cma.stopped
+        if samples is not None and self.step % self.settings.refresh_every == 0:
+            self._shift_by(sample_gradient(samples, np.asarray(losses, dtype=np.float64)))
 
-    def observe(self, validation_accuracy: float) -> None:
-        """Do nothing: the switch listens in ``SharpZo``."""
+    def _shift_by(self, gradient: Array) -> None:
+        self._gradient = gradient
+        self._cma.shift_by(self.shift(), recorded=self.settings.recorded == "shifted")
 
     def _estimate_due(self) -> bool:
         return (
-            self.settings.estimator in ("cge", "rge")
+            self.settings.estimator in ("cge", "rge", "jvp")
             and self.step % self.settings.refresh_every == 0
             and self._estimated != self.step
         )
 
-    def _probes(self) -> Any:
-        """Return what must be known for an estimate of the gradient."""
-        if self.settings.estimator == "cge":
-            return cge_candidates(self.point, self.settings.mu)
-        return rge_candidates(self.point, self._directions(), self.settings.mu)
-
-    def _estimate(self, losses: Array) -> Array | None:
-        """Return the gradient (d,) by the losses of the probes, None where none is finite."""
-        candidates = self._probes()
-        losses = checked_losses(losses, len(candidates))
-        if np.isinf(losses).all():
-            return None
-        self._cma.record(candidates, losses)
-        if self.settings.estimator == "cge":
-            return cge_gradient(losses, self.settings.mu)
-        return rge_gradient(losses, self._directions(), self.settings.mu)
-
-    def _directions(self) -> Array:
-        """Return u_j ~ N(0, I), (directions, d), keyed by generation and j."""
-        draws = [
-            generator(self._seed, "sharpness", step=self.step, direction=j)
-            for j in range(self.settings.directions)
-        ]
-        return np.stack([draw.standard_normal(self.dim) for draw in draws])
-
-    def state(self) -> State:
-        """Return copies of everything the next steps depend on; flat."""
-        state: State = {
-            "seed": self._seed,
-            "gradient": self._gradient.copy(),
-            "estimated": self._estimated,
-            **nest("cma", self._cma.state()),
-        }
-        if self._stopped is not None:
-            state["stopped"] = self._stopped.name
-        return state
-
-    @classmethod
-    def from_state(cls, cma: CmaSettings, sharpness: SharpnessSettings, state: State) -> SharpCma:
-        """Rebuild a search that goes on bit for bit as the one ``state`` was taken from."""
-        search = cls(len(state["gradient"]), cma, sharpness, seed=int(state["seed"]))
-        search._cma = (SepCma if cma.diagonal else Cma).from_state(cma, part("cma", state))
-        search._gradient = np.array(state["gradient"], dtype=np.float64)
-        search._estimated = int(state["estimated"])
-        search._stopped = Reason[state["stopped"]] if "stopped" in state else None
-        return search
+    def _probe(self) -> Probe:
+        """What has to be known for an estimate of the gradient."""
+        how = self.settings
+        if how.estimator == "cge":
+            return Differences(self.point, np.eye(self.dim), how.mu)
+        if how.estimator == "rge":
+            shape = how.directions, self.dim
+            directions = normal_directions(self.seed, "sharpness", self.step, shape)
+            return Differences(self.point, directions, how.mu)
+        random = generator(self.seed, "sharpness", step=self.step)
+        count = min(how.directions, self.dim)
+        return Derivatives(self.point, frame([self._gradient], count, self.dim, random))

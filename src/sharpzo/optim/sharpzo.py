@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from sharpzo.optim.checks import at_least, checked_vector
 from sharpzo.optim.cma import CmaSettings
-from sharpzo.optim.record import Patience, nest, part
+from sharpzo.optim.search import Patience, Search
 from sharpzo.optim.sharp import SharpCma, SharpnessSettings
 from sharpzo.optim.zo import SparseZo, ZoSettings
 from sharpzo.rng import generator
 from sharpzo.settings import Count, CountOrZero, Fraction, NotNegative, Settings
-from sharpzo.types import Array, Reason, State
+from sharpzo.types import NOTHING, Array, Reason, Request, SlopeObjective, State
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 HandOver = Literal["mean", "population", "best", "validated"]
 
@@ -64,10 +66,10 @@ class SharpZoSettings(Settings):
     start_std: NotNegative = 0.0
 
 
-class SharpZo:
+class SharpZo(Search[SlopeObjective]):
     """SharpZO as a ``Search``: stage ``sharp-cma``, then ``sparse-zo``.
 
-    ``ask`` gives one kind of batch a time: gradient probes, a population, mask probes or mirrored
+    ``ask`` gives one kind of request a time: gradient probes, a population, mask probes or mirrored
     pairs. ``step`` counts generations and updates, ``point`` is theta or w.
 
     >>> settings = SharpZoSettings(
@@ -76,10 +78,12 @@ class SharpZo:
     ... )
     >>> search = SharpZo(8, settings, seed=1)
     >>> for _ in range(200):
-    ...     search.tell(np.sum((search.ask() - 1) ** 2, axis=1))
+    ...     search.tell(np.sum((search.ask().points - 1) ** 2, axis=1))
     >>> search.stage, bool(np.abs(search.point - 1).max() < 0.1)
     ('sparse-zo', True)
     """
+
+    KEPT = ("stage", "handed_over", "_generations", "_asked", "_validated", "_accuracy")
 
     def __init__(
         self,
@@ -88,160 +92,102 @@ class SharpZo:
         seed: int = 0,
         start: Array | None = None,
     ) -> None:
-        at_least("dim", dim, 1)
         self.settings = settings = settings or SharpZoSettings()
-        self._seed = int(seed)
+        switch = settings.switch
+        super().__init__(dim, seed, start, Patience(switch.patience, switch.min_gain))
         if start is None:
-            start = settings.start_std * generator(self._seed, "start").standard_normal(dim)
-        start = checked_vector("start", start, dim)
-        self._first: SharpCma | None = self._stage_1(start)
-        self._second: SparseZo | None = None
+            self._point = settings.start_std * generator(seed, "start").standard_normal(dim)
+        self.handed_over: Array | None = None  # the point (d,) at which stage 1 ended
         self._generations = 0  # of stage 1, once it is over
         self._asked = False
-        self._patience = Patience(settings.switch.patience, settings.switch.min_gain)
-        self._validated: tuple[Array, float] | None = None
-        self.handed_over: Array | None = None  # the point (d,) at which stage 1 ended
-        if settings.switch.generation == 0:
-            self._second = self._stage_2(start, None)
-            self._first = None
+        self._validated: Array | None = None  # stage 1's point of highest validation accuracy
+        self._accuracy = -np.inf  # that accuracy
+        self._now = self._stage_2(self._point) if switch.generation == 0 else self._stage_1()
+        self.stage = self._now.stage
 
-    def _stage_1(self, start: Array) -> SharpCma:
-        """Return the first stage, from ``start`` (d,) on."""
-        settings = self.settings
-        return SharpCma(len(start), settings.cma, settings.sharpness, self._seed, start)
+    def _stage_1(self) -> SharpCma:
+        how = self.settings
+        return SharpCma(self.dim, how.cma, how.sharpness, self.seed, self._point)
 
-    def _stage_2(self, start: Array, first: SharpCma | None) -> SparseZo:
-        """Return the second stage, from ``start`` (d,) on, after ``first`` if there was one."""
+    def _stage_2(self, start: Array, first: SharpCma | None = None) -> SparseZo:
+        """The second stage, from ``start`` (d,) on, after ``first`` if there was one."""
         zo = self.settings.zo
         if first is None:
-            return SparseZo(len(start), zo, self._seed, start)
-        velocity = first.gradient if zo.inherit else None
-        return SparseZo(len(start), zo, self._seed, start, velocity=velocity, best=first.best)
-
-    def _restored(self, stage: str, state: State) -> SharpCma | SparseZo:
-        """Return the stage that ``state`` was taken from."""
-        if stage == SharpCma.stage:
-            return SharpCma.from_state(self.settings.cma, self.settings.sharpness, state)
-        return SparseZo.from_state(self.settings.zo, state)
-
-    @property
-    def _now(self) -> SharpCma | SparseZo:
-        """The stage at work."""
-        stage = self._first if self._second is None else self._second
-        assert stage is not None
-        return stage
-
-    @property
-    def dim(self) -> int:
-        """Dimension d."""
-        return self._now.dim
-
-    @property
-    def step(self) -> int:
-        """Generations of stage 1 plus updates of stage 2 completed."""
-        return self._generations + self._now.step
-
-    @property
-    def stage(self) -> str:
-        """``sharp-cma`` or ``sparse-zo``."""
-        return self._now.stage
+            return SparseZo(self.dim, zo, self.seed, start)
+        known, best = first.gradient, first.best
+        velocity = known if zo.inherit else None
+        return SparseZo(
+            self.dim, zo, self.seed, start, velocity=velocity, gradient=known, best=best
+        )
 
     @property
     def point(self) -> Array:
-        """Current estimate (d,)."""
         return self._now.point
 
     @property
     def best(self) -> tuple[Array, float]:
-        """Candidate (d,) with the lowest loss told so far in either stage, and that loss."""
         return self._now.best
 
     @property
-    def stopped(self) -> Reason | None:
-        """Why the search stopped; a converged stage 1 hands over instead, if it may."""
-        return self._now.stopped
-
-    @property
     def notes(self) -> Mapping[str, float]:
-        """The numbers of the stage at work."""
         return self._now.notes
 
-    def ask(self) -> Any:
-        """Return candidates (P, d); the same again until ``tell``."""
+    def ask(self) -> Request[SlopeObjective]:
         self._asked = True
         return self._now.ask()
 
-    def tell(self, losses: Array) -> None:
-        """Take the losses (P,) of the last ``ask``; may end stage 1."""
-        self._now.tell(losses)
+    def tell(self, values: Array, derivatives: Array = NOTHING) -> None:
+        """Take the answer to the last ``ask``; may end stage 1."""
+        self._now.tell(values, derivatives)
         self._asked = False
         self._switch_if_due()
+        self._follow()
 
     def observe(self, validation_accuracy: float) -> None:
-        """Hear the validation accuracy of ``point``; may end stage 1, or the search."""
-        if self._first is None:
+        """Take the validation accuracy of ``point``; may end stage 1, or the search."""
+        if isinstance(self._now, SparseZo):
             self._now.observe(validation_accuracy)
-            return
-        if self._validated is None or validation_accuracy > self._validated[1]:
-            self._validated = self.point, float(validation_accuracy)
-        self._patience.observe(validation_accuracy)
-        if not self._asked:  # else the batch that is out is told first
-            self._switch_if_due()
+        else:
+            if validation_accuracy > self._accuracy:
+                self._validated, self._accuracy = self.point, float(validation_accuracy)
+            self.patience.observe(validation_accuracy)
+            if not self._asked:  # else the batch that is out is told first
+                self._switch_if_due()
+        self._follow()
+
+    def _follow(self) -> None:
+        """Show what the stage at work shows."""
+        self.stage, self.stopped = self._now.stage, self._now.stopped
+        self.step = self._generations + self._now.step
 
     def _switch_if_due(self) -> None:
         """Hand over to stage 2 by generation, by patience, or because CMA-ES has converged."""
-        first, switch = self._first, self.settings.switch
-        if first is None or switch.never or first.stopped is Reason.DIVERGED:
+        first, switch = self._now, self.settings.switch
+        if isinstance(first, SparseZo) or switch.never or first.stopped is Reason.DIVERGED:
             return
         by_plan = switch.generation is not None and first.step >= switch.generation
-        if by_plan or self._patience.spent or first.stopped is Reason.CONVERGED:
-            self.handed_over = self._handed_over(first)
-            self._second = self._stage_2(self.handed_over, first)
+        if by_plan or self.patience.spent or first.stopped is Reason.CONVERGED:
+            self.handed_over = self._hand_over(first)
             self._generations = first.step
-            self._first = None
+            self._now = self._stage_2(self.handed_over, first)
 
-    def _handed_over(self, first: SharpCma) -> Array:
-        """Return the point (d,) at which stage 2 begins."""
+    def _hand_over(self, first: SharpCma) -> Array:
+        """The point (d,) at which stage 2 begins."""
         if self.settings.hand_over == "population":
             return first.population_mean()
         if self.settings.hand_over == "best" and np.isfinite(first.best[1]):
             return first.best[0]
         if self.settings.hand_over == "validated" and self._validated is not None:
-            return self._validated[0]
+            return self._validated.copy()
         return first.mean
 
     def state(self) -> State:
-        """Return copies of everything the next steps depend on: arrays, numbers, strings."""
-        state: State = {
-            "seed": self._seed,
-            "stage": self.stage,
-            "generations": self._generations,
-            "asked": self._asked,
-            **nest("patience", self._patience.state()),
-            **nest(self.stage, self._now.state()),
-        }
-        if self._validated is not None:
-            state["validated.point"] = self._validated[0].copy()
-            state["validated.accuracy"] = self._validated[1]
-        if self.handed_over is not None:
-            state["handed_over"] = self.handed_over.copy()
-        return state
+        inner = {f"{self.stage}.{key}": value for key, value in self._now.state().items()}
+        return super().state() | inner
 
-    @classmethod
-    def from_state(cls, settings: SharpZoSettings, state: State) -> SharpZo:
-        """Rebuild a search that goes on bit for bit as the one ``state`` was taken from."""
-        inner = part(state["stage"], state)
-        search = cls(len(inner["mask" if "mask" in inner else "gradient"]), settings)
-        search._seed = int(state["seed"])
-        stage = search._restored(state["stage"], inner)
-        search._first = stage if isinstance(stage, SharpCma) else None
-        search._second = stage if isinstance(stage, SparseZo) else None
-        search._generations = int(state["generations"])
-        search._asked = bool(state["asked"])
-        search._patience.restore(part("patience", state))
-        if "validated.point" in state:
-            point = np.array(state["validated.point"], dtype=np.float64)
-            search._validated = point, float(state["validated.accuracy"])
-        if "handed_over" in state:
-            search.handed_over = np.array(state["handed_over"], dtype=np.float64)
-        return search
+    def restore(self, state: State) -> Self:
+        head = state["stage"] + "."
+        second = state["stage"] == SparseZo.stage
+        self._now = self._stage_2(self._point) if second else self._stage_1()
+        self._now.restore({k[len(head) :]: v for k, v in state.items() if k.startswith(head)})
+        return super().restore(state)

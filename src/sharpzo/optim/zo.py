@@ -9,25 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from sharpzo.errors import InputError
-from sharpzo.optim.checks import at_least, checked_losses, checked_vector
-from sharpzo.optim.estimate import (
-    cge_candidates,
-    cge_gradient,
-    one_sided_candidates,
-    one_sided_slopes,
-    rge_candidates,
-    slopes,
-)
+from sharpzo.optim.gradients import Derivatives, Differences, Probe, frame, normal_directions
 from sharpzo.optim.mask import Score, kept, mask, needs_gradient, scores
-from sharpzo.optim.record import Best, Patience, nest, part
+from sharpzo.optim.search import Patience, Search, checked_vector
 from sharpzo.rng import generator
-from sharpzo.settings import Count, Decay, Fraction, Positive, Settings, Share
-from sharpzo.types import Array, Reason, State
+from sharpzo.settings import AtLeastTwo, Count, Decay, Fraction, Positive, Settings, Share
+from sharpzo.types import Array, Reason, Request, SlopeObjective
+
+DIRECTIONS = 32  # of an estimate from exact slopes
 
 
 @dataclass(frozen=True)
@@ -46,6 +39,8 @@ class ZoSettings(Settings):
     ``rows`` and ``inherit`` follow the authors' program, which holds w and V as ``rows`` noisy
     copies of which the loss sees the mean, and begins with V = stage 1's last gradient.
     ``patience`` ends the search after so many observations without a gain of ``min_gain``.
+    ``exact`` slopes take the place of all differences and their mu; the gradient behind a score
+    is then estimated along ``directions`` (None: 32), of which one is the last estimate.
     """
 
     learning_rate: Positive = 1e-3
@@ -63,6 +58,8 @@ class ZoSettings(Settings):
     one_sided: bool = False
     decay: Decay | None = None
     slow_after: Count | None = None
+    exact: bool = False
+    directions: AtLeastTwo | None = None
 
     def check(self) -> None:
         """Raise InputError for a running score without a running mean."""
@@ -72,19 +69,21 @@ class ZoSettings(Settings):
             )
 
 
-class SparseZo:
+class SparseZo(Search[SlopeObjective]):
     """Masked zeroth-order descent as a ``Search``.
 
-    ``velocity`` (d,) is the first V, ``best`` what an earlier stage found.
+    Of an earlier stage, ``velocity`` (d,) is the first V, ``gradient`` (d,) what is known of it,
+    and ``best`` the best point with its loss.
 
     >>> search = SparseZo(2, ZoSettings(learning_rate=0.1, score="dense"), start=np.ones(2))
     >>> for _ in range(100):
-    ...     search.tell(np.sum(search.ask() ** 2, axis=1))
+    ...     search.tell(np.sum(search.ask().points ** 2, axis=1))
     >>> bool(np.linalg.norm(search.point) < 0.1)
     True
     """
 
     stage = "sparse-zo"
+    KEPT = ("_rows", "_velocity", "_squares", "_mask", "_masked", "_gradient", "_slope")
 
     def __init__(
         self,
@@ -94,36 +93,22 @@ class SparseZo:
         start: Array | None = None,
         *,
         velocity: Array | None = None,
+        gradient: Array | None = None,
         best: tuple[Array, float] | None = None,
     ) -> None:
-        at_least("dim", dim, 1)
         self.settings = settings = settings or ZoSettings()
-        self._seed = int(seed)
-        start = np.zeros(dim) if start is None else checked_vector("start", start, dim)
+        super().__init__(dim, seed, start, Patience(settings.patience, settings.min_gain))
         first = np.zeros(dim) if velocity is None else checked_vector("velocity", velocity, dim)
-        self._rows = np.tile(start, (settings.rows, 1))
+        self._rows = np.tile(self._point, (settings.rows, 1))
         self._velocity = np.tile(first, (settings.rows, 1))
         self._squares = np.zeros(dim)  # running mean of g^2, biased to zero at first
-        self._step = 0
+        self._gradient = np.zeros(dim) if gradient is None else gradient.copy()
         self._mask = np.ones(dim, dtype=bool)
         self._masked = -1  # step before which the mask was made
         self._slope = 0.0
-        self._stopped: Reason | None = None
-        self._patience = Patience(settings.patience, settings.min_gain)
-        self._best = Best(dim)
         if best is not None:
-            self._best.point, self._best.loss = best[0].copy(), best[1]
+            self.record(best[0][None], np.array([best[1]]))
         self._choose_mask_for_free()
-
-    @property
-    def dim(self) -> int:
-        """Dimension d."""
-        return self._rows.shape[1]
-
-    @property
-    def step(self) -> int:
-        """Updates completed; refreshing the mask is none."""
-        return self._step
 
     @property
     def point(self) -> Array:
@@ -131,57 +116,46 @@ class SparseZo:
         return self._rows.mean(axis=0)
 
     @property
-    def best(self) -> tuple[Array, float]:
-        """Candidate (d,) with the lowest loss so far, and that loss."""
-        return self._best.point.copy(), self._best.loss
-
-    @property
     def mask(self) -> Array:
         """Coordinates that the next update moves, booleans (d,)."""
         return self._mask.copy()
-
-    @property
-    def stopped(self) -> Reason | None:
-        """Why the search stopped: diverged, or patience spent."""
-        return self._stopped
 
     @property
     def notes(self) -> Mapping[str, float]:
         """Number of coordinates moved and the mean absolute slope of the last step."""
         return {"kept": float(np.count_nonzero(self._mask)), "slope": self._slope}
 
-    def ask(self) -> Any:
-        """Return the 2d probes of a mask refresh if one is due, else the candidates of a step."""
+    def ask(self) -> Request[SlopeObjective]:
+        """Return the probes of a mask refresh if one is due, else the candidates of a step."""
+        return self._probe().request()
+
+    def _probe(self) -> Probe:
+        how = self.settings
         if self._refresh_due():
-            return cge_candidates(self.point, self.settings.mu_refresh)
+            if not how.exact:
+                return Differences(self.point, np.eye(self.dim), how.mu_refresh)
+            random = generator(self.seed, "mask", step=self.step)
+            count = min(how.directions or DIRECTIONS, self.dim)
+            return Derivatives(self.point, frame([self._gradient], count, self.dim, random))
         # The loss sees the mean over rows: of the point and of the perturbation.
-        around = one_sided_candidates if self.settings.one_sided else rge_candidates
-        return around(self.point, self._directions().mean(axis=1), self.settings.mu)
+        directions = self._directions().mean(axis=1)
+        if how.exact:
+            return Derivatives(self.point, directions)
+        return Differences(self.point, directions, how.mu, how.one_sided)
 
-    def tell(self, losses: Array) -> None:
-        """Refresh the mask or move w by the losses of the last ``ask``.
+    def learn(self, losses: Array, slopes: Array) -> None:
+        """Refresh the mask or move w; a pair with a non-finite loss moves nothing.
 
-        A pair with a non-finite loss moves nothing. ``stopped`` is DIVERGED if no loss is finite
-        or if w would leave the numbers; w then stays where it was.
+        ``stopped`` is DIVERGED, too, if w would overflow; it then stays where it was.
         """
-        candidates = self.ask()
-        losses = checked_losses(losses, len(candidates))
-        if np.isinf(losses).all():
-            self._stopped = Reason.DIVERGED
-            return
-        self._best.update(candidates, losses)
+        probe = self._probe()
+        found = probe.slopes(losses, slopes)
         if self._refresh_due():
-            gradient = cge_gradient(losses, self.settings.mu_refresh)
-            self._renew_mask(gradient)
+            self._gradient = found @ probe.directions if self.settings.exact else found
+            self._renew_mask(self._gradient)
             return
-        read = one_sided_slopes if self.settings.one_sided else slopes
-        self._move(read(losses, self.settings.mu))
+        self._move(found)
         self._choose_mask_for_free()
-
-    def observe(self, validation_accuracy: float) -> None:
-        """Stop with PATIENCE when validation accuracy has stopped rising."""
-        if self._patience.observe(validation_accuracy) and self._stopped is None:
-            self._stopped = Reason.PATIENCE
 
     def _move(self, slope: Array) -> None:
         """Take the step: eq. 4 averaged over q, then w <- w - eta V on the kept coordinates."""
@@ -192,11 +166,11 @@ class SparseZo:
             squares = self._averaged(gradient.mean(axis=0) ** 2)
             rows = self._rows - self._rate(squares) * velocity * self._mask
         if not np.isfinite(rows).all():
-            self._stopped = Reason.DIVERGED
+            self.stopped = Reason.DIVERGED
             return
         self._rows, self._velocity, self._squares = rows, velocity, squares
         self._slope = float(np.abs(slope).mean())
-        self._step += 1
+        self.step += 1
 
     def _averaged(self, square: Array) -> Array:
         """Return the running mean of g^2 (d,) with ``square`` (d,) taken in."""
@@ -205,7 +179,7 @@ class SparseZo:
 
     def _rate(self, squares: Array) -> float:
         """Return what V is multiplied by in this step, 0 where all slopes so far were zero."""
-        settings, done = self.settings, self._step
+        settings, done = self.settings, self.step
         rate = settings.learning_rate
         if settings.slow_after is not None:
             rate /= math.sqrt(1 + done / settings.slow_after)
@@ -216,64 +190,27 @@ class SparseZo:
 
     def _directions(self) -> Array:
         """Return u_j * Omega, (q, rows, d), keyed by step and j."""
-        draws = [
-            generator(self._seed, "zo", step=self._step, direction=j)
-            for j in range(self.settings.queries)
-        ]
-        return self._mask * np.stack([draw.standard_normal(self._rows.shape) for draw in draws])
+        shape = self.settings.queries, *self._rows.shape
+        return self._mask * normal_directions(self.seed, "zo", self.step, shape)
 
     def _refresh_due(self) -> bool:
         return (
             needs_gradient(self.settings.score)
             and kept(self.settings.keep, self.dim) < self.dim
-            and self._step % self.settings.refresh == 0
-            and self._masked != self._step
+            and self.step % self.settings.refresh == 0
+            and self._masked != self.step
         )
 
     def _renew_mask(self, gradient: Array | None) -> None:
         values = scores(self.settings.score, self.point, gradient)
         self._mask = mask(values, self.settings.keep)
-        self._masked = self._step
+        self._masked = self.step
 
     def _choose_mask_for_free(self) -> None:
         """Renew a mask whose score costs no forwards, without an extra tell."""
-        if self._step % self.settings.refresh:
+        if self.step % self.settings.refresh:
             return
         if self.settings.score == "magnitude":
             self._renew_mask(None)
-        elif self.settings.score == "z-running" and self._step:
+        elif self.settings.score == "z-running" and self.step:
             self._renew_mask(np.sqrt(self._squares))
-
-    def state(self) -> State:
-        """Return copies of everything the next steps depend on; flat."""
-        state: State = {
-            "seed": self._seed,
-            "step": self._step,
-            "masked": self._masked,
-            "slope": self._slope,
-            "rows": self._rows.copy(),
-            "velocity": self._velocity.copy(),
-            "squares": self._squares.copy(),
-            "mask": self._mask.copy(),
-            **nest("patience", self._patience.state()),
-            **nest("best", self._best.state()),
-        }
-        if self._stopped is not None:
-            state["stopped"] = self._stopped.name
-        return state
-
-    @classmethod
-    def from_state(cls, settings: ZoSettings, state: State) -> SparseZo:
-        """Rebuild a search that goes on bit for bit as the one ``state`` was taken from."""
-        search = cls(state["rows"].shape[1], settings, seed=int(state["seed"]))
-        search._step = int(state["step"])
-        search._masked = int(state["masked"])
-        search._slope = float(state["slope"])
-        search._rows = np.array(state["rows"], dtype=np.float64, order="C")
-        search._velocity = np.array(state["velocity"], dtype=np.float64, order="C")
-        search._squares = np.array(state["squares"], dtype=np.float64)
-        search._mask = np.array(state["mask"], dtype=bool)
-        search._patience.restore(part("patience", state))
-        search._best.restore(part("best", state))
-        search._stopped = Reason[state["stopped"]] if "stopped" in state else None
-        return search

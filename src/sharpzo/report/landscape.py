@@ -105,7 +105,7 @@ def context_landscapes(
         objective = PromptObjective(tower, train, Plane(context, seed))
         losses = []
         for first in range(0, len(points), BATCH):
-            losses.append(objective(points[first : first + BATCH]))
+            losses.append(objective.losses(points[first : first + BATCH]))
             progress(done + objective.forwards, total)
         done += objective.forwards
         found[name] = Landscape(np.concatenate(losses).reshape(side, side), objective.forwards)

@@ -3,10 +3,9 @@
 from sharpzo.testing.methods import METHOD_CHECKS, check_method, toy_setting, toy_task
 from sharpzo.testing.searches import (
     SEARCH_CHECKS,
+    Bowl,
     check_search,
     feature_bowl,
-    features,
-    losses,
     through_files,
 )
 from sharpzo.testing.toys import ToyImageTower, ToyTower, make_features
@@ -14,13 +13,12 @@ from sharpzo.testing.toys import ToyImageTower, ToyTower, make_features
 __all__ = [
     "METHOD_CHECKS",
     "SEARCH_CHECKS",
+    "Bowl",
     "ToyImageTower",
     "ToyTower",
     "check_method",
     "check_search",
     "feature_bowl",
-    "features",
-    "losses",
     "make_features",
     "through_files",
     "toy_setting",

@@ -1,13 +1,13 @@
-"""What every search promises (`types.Search`), as checks that raise AssertionError.
+"""What every search promises (`sharpzo.optim.Search`), as checks that raise AssertionError.
 
 from sharpzo.testing import SEARCH_CHECKS
 
 @pytest.mark.parametrize("check", SEARCH_CHECKS, ids=lambda check: check.__name__)
 def test_my_search(check):
-    check(lambda dim, seed: MySearch(dim, seed=seed), MySearch.from_state)
+    check(lambda dim, seed: MySearch(dim, seed=seed))
 
-A search that reads features instead of losses is made with `feature_bowl` as its loss, and checked
-with a third argument, `features`.
+`Bowl` answers every kind of request. A search that reads features is made with `feature_bowl` as
+its loss.
 """
 
 from __future__ import annotations
@@ -15,34 +15,57 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from sharpzo.budget import Budget
 from sharpzo.linear import LinearHead
+from sharpzo.optim import Search
 from sharpzo.run import run
-from sharpzo.types import Array, Judged, Linearise, Linearised, Reason, Search, State
-
-Make = Callable[[int, int], Search]  # dimension, seed -> a new search
-Restore = Callable[[State], Search]
-Answer = Callable[[Any], Any]  # what a search asks -> what it is told
+from sharpzo.types import Answer, Array, Evaluated, Reason, Request, State
 
 
-def losses(question: Array | Linearise) -> Array:
-    """Losses (P,) of a bowl; to `Linearise` the loss at the point and its p slopes, (1 + p,)."""
-    if isinstance(question, Linearise):
-        loss, slope = feature_bowl(question.point)
-        return np.array([loss, *(question.directions @ slope)])
-    return _bowl(question)
+class Bowl:
+    """An objective of known losses, least, 0, at (0.5, ..., 0.5); validation improves towards it.
 
+    Features are the points themselves, as those of one class: (P, 1, d).
+    """
 
-def features(question: Array | Linearise) -> Array | Linearised:
-    """The candidates themselves as features of one class, (P, 1, d)."""
-    if isinstance(question, Linearise):
-        return Linearised(question.point[None], question.directions[:, None].copy())
-    return question[:, None].copy()
+    def __init__(self, dim: int = 4) -> None:
+        self.dim = dim
+        self.forwards = 0
+
+    def price(self, points: int, directions: int = 0) -> int:
+        """One forward for each."""
+        return points + directions
+
+    def losses(self, points: Array, step: int = 0) -> Array:
+        """Losses (P,)."""
+        self.forwards += len(points)
+        return np.sum((points - 0.5) ** 2, axis=1)
+
+    def slopes(self, point: Array, directions: Array, step: int = 0) -> Answer:
+        """The loss (1,) and its slopes (p,)."""
+        self.forwards += 1 + len(directions)
+        loss, gradient = feature_bowl(point)
+        return np.array([loss]), directions @ gradient
+
+    def features(self, points: Array) -> Array:
+        """Features (P, 1, d)."""
+        self.forwards += len(points)
+        return points[:, None].copy()
+
+    def jacobian(self, point: Array, directions: Array) -> Answer:
+        """Features (1, 1, d) and their derivatives (p, 1, d)."""
+        self.forwards += 1 + len(directions)
+        return point[None, None].copy(), directions[:, None].copy()
+
+    def evaluate(self, point: Array) -> Evaluated:
+        """The loss, and an accuracy that rises where it falls."""
+        loss = float(self.losses(point[None])[0])
+        head = LinearHead(np.eye(2, dtype=np.float32), np.zeros(2, np.float32), 1.0)
+        return Evaluated(head, loss, 1 / (1 + loss), loss)
 
 
 def feature_bowl(features: Array) -> tuple[float, Array]:
@@ -51,7 +74,10 @@ def feature_bowl(features: Array) -> tuple[float, Array]:
         return float(np.sum((features - 0.5) ** 2)), 2 * (features - 0.5)
 
 
-def shapes_hold(make: Make, restore: Restore, answer: Answer = losses) -> None:
+Make = Callable[[int, int], Search[Bowl]]  # dimension, seed -> a new search
+
+
+def shapes_hold(make: Make) -> None:
     """What is asked is finite float64 (P, dim), the same again until told; dimension 1 works."""
     for dim in (1, 2, 7):
         search = make(dim, 1)
@@ -62,68 +88,71 @@ def shapes_hold(make: Make, restore: Restore, answer: Answer = losses) -> None:
             first, again = search.ask(), search.ask()
             for rows in _arrays(first):
                 demand(rows.ndim == 2 and rows.shape[1] == dim, f"ask gave shape {rows.shape}")
-                demand(rows.dtype == np.float64, f"candidates are {rows.dtype}, not float64")
-                demand(bool(np.isfinite(rows).all()), "candidates are not finite")
+                demand(rows.dtype == np.float64, f"points are {rows.dtype}, not float64")
+                demand(bool(np.isfinite(rows).all()), "points are not finite")
             demand(_same(first, again), "a second ask before tell gave other candidates")
-            search.tell(answer(first))
+            search.tell(*first.answer(Bowl()))
             demand(search.point.shape == (dim,), f"point has shape {search.point.shape}")
 
 
-def arguments_stay_as_they_are(make: Make, restore: Restore, answer: Answer = losses) -> None:
-    """Answers told and candidates handed out may be changed by the caller, and never are by us."""
+def arguments_stay_as_they_are(make: Make) -> None:
+    """Answers told and requests handed out may be changed by the caller, and never are by us."""
     search, other = make(4, 1), make(4, 1)
     for _ in range(6):
-        question, kept = search.ask(), other.ask()
-        told, told_too = answer(question), answer(kept)
-        search.tell(told)
-        demand(_same(told, told_too), "tell changed the losses that it was given")
-        for array in (*_arrays(told), *_arrays(question)):
+        request, kept = search.ask(), other.ask()
+        told, told_too = request.answer(Bowl()), kept.answer(Bowl())
+        search.tell(*told)
+        demand(
+            all(map(np.array_equal, told, told_too)), "tell changed the losses that it was given"
+        )
+        for array in (*told, *_arrays(request)):
             array[:] = np.nan
-        other.tell(told_too)
+        other.tell(*told_too)
     demand(_same(search.ask(), other.ask()), "an array of the caller's is still in use")
 
 
-def losses_belong_to_rows(make: Make, restore: Restore, answer: Answer = losses) -> None:
-    """Answers are read in the order of the candidates: turned round, they lead elsewhere.
+def losses_belong_to_rows(make: Make) -> None:
+    """Answers are read in the order of the points or directions: turned round, they lead elsewhere.
 
     In their own order they lead down a bowl, on the average of three seeds.
     """
-    before, after = [], []
+    before, after, bowl = [], [], Bowl()
     for seed in (1, 2, 3):
         right, wrong = make(5, seed), make(5, seed)
-        before.append(_bowl(right.point[None])[0])
+        before.append(bowl.losses(right.point[None])[0])
         for _ in range(25):
-            for search, turn in ((right, lambda told: told), (wrong, _turned)):
+            for search, turn in ((right, 1), (wrong, -1)):
                 if search.stopped is None:
-                    search.tell(turn(answer(search.ask())))
+                    told = search.ask().answer(bowl)
+                    search.tell(*(array[::turn] for array in told))
         demand(
             not np.array_equal(right.point, wrong.point), "the order of the losses has no effect"
         )
-        after.append(_bowl(right.point[None])[0])
+        after.append(bowl.losses(right.point[None])[0])
     demand(
         float(np.mean(after)) < float(np.mean(before)),
         "25 tells brought the point no closer to the minimum of a bowl",
     )
 
 
-def seeds_decide(make: Make, restore: Restore, answer: Answer = losses) -> None:
+def seeds_decide(make: Make) -> None:
     """Equal seeds give equal runs to the bit, other seeds another run."""
-    one, same, other = (_driven(make(6, seed), 15, answer) for seed in (1, 1, 2))
+    one, same, other = (_driven(make(6, seed), 15) for seed in (1, 1, 2))
     demand(np.array_equal(one, same), "equal seeds gave different runs")
     demand(not np.array_equal(one, other), "the seed has no effect")
 
 
-def global_randomness_is_untouched(make: Make, restore: Restore, answer: Answer = losses) -> None:
+def global_randomness_is_untouched(make: Make) -> None:
     """Neither Python's nor NumPy's global generator is read or moved."""
     ends = []
     for seed in (5, 6):
         before = seed_global_randomness(seed)
-        ends.append(_driven(make(4, 1), 10, answer))
+        ends.append(_driven(make(4, 1), 10))
         demand(before == global_randomness(), "a global generator was used")
     demand(np.array_equal(*ends), "a global seed changes the search")
 
 
-def states_resume_bit_for_bit(make: Make, restore: Restore, answer: Answer = losses) -> None:
+def states_resume_bit_for_bit(make: Make) -> None:
     """ask -> state -> safetensors and JSON -> restore -> tell goes on as if nothing had been."""
     for asked in (False, True):
         straight, resumed = make(5, 3), make(5, 3)
@@ -132,33 +161,33 @@ def states_resume_bit_for_bit(make: Make, restore: Restore, answer: Answer = los
                 break
             if asked:
                 resumed.ask()
-            resumed = restore(through_files(resumed.state()))
+            resumed = make(5, 4).restore(through_files(resumed.state()))
             left, right = straight.ask(), resumed.ask()
             demand(_same(left, right), f"tell {call}: a restored search asks otherwise")
-            told = answer(left)
+            told = left.answer(Bowl())
             if call % 5 == 4:
                 _rows(told)[0] = np.nan
-            straight.tell(told)
-            resumed.tell(told)
+            straight.tell(*told)
+            resumed.tell(*told)
             if call % 3 == 2:
                 straight.observe(0.1 * call)
                 resumed.observe(0.1 * call)
         demand(np.array_equal(straight.point, resumed.point), "a restored search ends elsewhere")
 
 
-def bad_losses_do_no_harm(make: Make, restore: Restore, answer: Answer = losses) -> None:
+def bad_losses_do_no_harm(make: Make) -> None:
     """Non-finite and equal answers leave finite points; where no loss is finite, it says DIVERGED
-    or goes on, and never takes a point that is not a number.
+    or goes on, and never takes a point that is not finite.
     """
     for bad in (np.nan, np.inf, -np.inf):
         search = make(4, 1)
         for call in range(12):
             if search.stopped is not None:
                 break
-            told = answer(search.ask())
+            told = search.ask().answer(Bowl())
             rows = _rows(told)
             rows[call % len(rows)] = bad
-            search.tell(told)
+            search.tell(*told)
             demand(bool(np.isfinite(search.point).all()), f"a loss of {bad} spoilt the point")
         demand(np.isfinite(search.best[1]), f"a loss of {bad} became the best one")
     for value in (0.0, 1e300, np.nan, np.inf):
@@ -166,35 +195,33 @@ def bad_losses_do_no_harm(make: Make, restore: Restore, answer: Answer = losses)
         for _ in range(12):
             if search.stopped is not None:
                 break
-            told = answer(search.ask())
-            for array in _arrays(told):
+            told = search.ask().answer(Bowl())
+            for array in told:
                 array[:] = value
-            search.tell(told)
+            search.tell(*told)
         demand(bool(np.isfinite(search.point).all()), f"losses all {value} spoilt the point")
         if search.stopped is not None:
             demand(isinstance(search.stopped, Reason), "stopped is not a Reason")
 
 
-def wrong_numbers_of_losses_are_refused(
-    make: Make, restore: Restore, answer: Answer = losses
-) -> None:
+def wrong_numbers_of_losses_are_refused(make: Make) -> None:
     """Too many, too few or misshapen answers raise, and the search goes on afterwards."""
     search = make(4, 1)
-    told = answer(search.ask())
-    rows = _rows(told)
+    values, derivatives = search.ask().answer(Bowl())
+    rows = _rows((values, derivatives))
     for wrong in (np.concatenate([rows, rows[:1]]), rows[:-1], rows[:, None]):
         try:
-            search.tell(replace(told, derivatives=wrong) if told is not rows else wrong)
+            search.tell(*((values, wrong) if rows is derivatives else (wrong,)))
         except ValueError:
             continue
         raise AssertionError(f"{wrong.shape} losses were taken where {rows.shape} were asked for")
-    search.tell(answer(search.ask()))
+    search.tell(*search.ask().answer(Bowl()))
 
 
-def budgets_are_respected(make: Make, restore: Restore, answer: Answer = losses) -> None:
+def budgets_are_respected(make: Make) -> None:
     """A run spends at most its forwards, and less only by what the next batch would need."""
     for forwards in (1, 10, 57, 200):
-        objective = _Bowl(4, answer)
+        objective = Bowl(4)
         search = make(4, 1)
         result = run(search, objective, Budget(forwards=forwards), validate_every=20)
         demand(objective.forwards <= forwards, f"{objective.forwards} forwards of {forwards}")
@@ -202,7 +229,7 @@ def budgets_are_respected(make: Make, restore: Restore, answer: Answer = losses)
         if result.reason is Reason.FORWARDS:
             gap = forwards - objective.forwards
             demand(
-                gap <= objective.price(search.ask()),
+                gap <= search.ask().price(objective),
                 f"{gap} of {forwards} forwards were left unspent",
             )
 
@@ -220,18 +247,15 @@ SEARCH_CHECKS = (
 )
 
 
-def check_search(make: Make, restore: Restore, answer: Answer = losses) -> None:
+def check_search(make: Make) -> None:
     """Run every check.
 
     >>> from sharpzo.optim import Cma, CmaSettings
     >>> settings = CmaSettings(population_size=6)
-    >>> check_search(
-    ...     make=lambda dim, seed: Cma(dim, settings, seed),
-    ...     restore=lambda state: Cma.from_state(settings, state),
-    ... )
+    >>> check_search(lambda dim, seed: Cma(dim, settings, seed))
     """
     for check in SEARCH_CHECKS:
-        check(make, restore, answer)
+        check(make)
 
 
 def through_files(state: State) -> State:
@@ -262,59 +286,24 @@ def demand(condition: bool, sentence: str) -> None:
         raise AssertionError(sentence)
 
 
-class _Bowl:
-    """An objective for `run`: a bowl, and validation that improves towards its bottom."""
-
-    def __init__(self, dim: int, answer: Answer) -> None:
-        self.dim = dim
-        self.forwards = 0
-        self._answer = answer
-
-    def price(self, question: Array | Linearise) -> int:
-        slopes = isinstance(question, Linearise)
-        return 1 + len(question.directions) if slopes else len(question)
-
-    def __call__(self, question: Array | Linearise, step: int = 0) -> Any:
-        self.forwards += self.price(question)
-        return self._answer(question)
-
-    def judge(self, candidate: Array) -> Judged:
-        self.forwards += 1
-        loss = float(_bowl(candidate[None])[0])
-        head = LinearHead(np.eye(2, dtype=np.float32), np.zeros(2, np.float32), 1.0)
-        return Judged(head, loss, 1 / (1 + loss), loss)
-
-
-def _bowl(candidates: Array) -> Array:
-    """Least, 0, at (0.5, ..., 0.5)."""
-    return np.sum((candidates - 0.5) ** 2, axis=1)
-
-
-def _driven(search: Search, tells: int, answer: Answer) -> Array:
+def _driven(search: Search[Bowl], tells: int) -> Array:
     for _ in range(tells):
         if search.stopped is not None:
             break
-        search.tell(answer(search.ask()))
+        search.tell(*search.ask().answer(Bowl()))
     return search.point
 
 
-def _arrays(words: Any) -> list[Array]:
-    """The arrays of a question or an answer; a point as a row."""
-    if isinstance(words, Linearise):
-        return [words.point[None], words.directions]
-    return [words.features, words.derivatives] if isinstance(words, Linearised) else [words]
+def _arrays(request: Request[Bowl]) -> list[Array]:
+    """The points, and directions where there are any."""
+    return [request.points, *([request.directions] if len(request.directions) else [])]
 
 
-def _same(left: Any, right: Any) -> bool:
-    pairs = zip(_arrays(left), _arrays(right), strict=True)
-    return type(left) is type(right) and all(np.array_equal(*pair) for pair in pairs)
+def _same(left: Request[Bowl], right: Request[Bowl]) -> bool:
+    return type(left) is type(right) and all(map(np.array_equal, _arrays(left), _arrays(right)))
 
 
-def _rows(told: Any) -> Array:
-    """What an answer holds a row for each of: candidates, directions."""
-    return told.derivatives if isinstance(told, Linearised) else told
-
-
-def _turned(told: Any) -> Any:
-    rows = _rows(told)[::-1]
-    return rows if _rows(told) is told else replace(told, derivatives=rows)
+def _rows(told: Answer) -> Array:
+    """What an answer about a point holds a row of each direction for, or of each point."""
+    values, derivatives = told
+    return derivatives if len(derivatives) else values
