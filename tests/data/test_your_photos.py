@@ -20,16 +20,16 @@ def between(begin: str, end: str) -> list[str]:
 
 
 def test_names_of_splits():
-    words = between("Folders of splits may be called", "; each also with")
+    words = between("Folders of splits may be called", "; each also followed")
     assert len(words) > 10
     found = [split_name(word) for word in words]
     assert found == sorted(found, key=["train", "val", "test"].index)
-    examples = between("or a year behind it", "A name of this list")
+    examples = between("or a year (", "A folder with a name of this list")
     assert [split_name(word) for word in examples] == ["train", "val", "eval", "eval"]
 
 
 def test_folders_that_are_passed_over(tmp_path):
-    words = between("Folders of systems and programs", "* Folders that `sharpzo` wrote")
+    words = between("Folders that operating systems and programs create", "* Folders that `sharpzo` wrote")
     assert len(words) > 8
     for word in words:
         (tmp_path / word).mkdir()
@@ -37,7 +37,7 @@ def test_folders_that_are_passed_over(tmp_path):
 
 
 def test_columns_and_limits():
-    words = between("`file_name`, `filename`", "are understood")
+    words = between("`file_name`, `filename`", "are accepted")
     assert set(words) <= set(PATHS)
     assert {"class", "category", "label"} <= set(LABELS)
     assert f"more than {MOST_BYTES >> 30} GiB" in PAGE
