@@ -179,7 +179,7 @@ def image(lines: list[Line]) -> str:
             row.append(f"{statistics.median(x['seconds'][1] for x in found):.0f}")
             rows.append(row)
     head = ["data set", "shots", "ladder+gda", "ladder+image", "change by seed",
-            "the same, other draws", "steps kept", "cross-entropy", "calibration error",
+            "change on development photos", "steps kept", "cross-entropy", "calibration error",
             "s"]  # fmt: skip
     return table(head, rows)
 

@@ -29,7 +29,9 @@ def test_names_of_splits():
 
 
 def test_folders_that_are_passed_over(tmp_path):
-    words = between("Folders that operating systems and programs create", "* Folders that `sharpzo` wrote")
+    words = between(
+        "Folders that operating systems and programs create", "* Folders that `sharpzo` wrote"
+    )
     assert len(words) > 8
     for word in words:
         (tmp_path / word).mkdir()
