@@ -1,20 +1,31 @@
 """Class names and a template become token sequences that share their beginning.
 
 A prompt is [SOS] [context: n vectors] [class name and the rest of the template] [EOS]. The context
-is what searches move; everything after it is fixed and differs from class to class.
+is what searches move; everything after it is fixed and differs from class to class. Words become
+token ids as the checkpoint was trained.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sharpzo.errors import CheckpointError, InputError
 from sharpzo.towers.checkpoint import Checkpoint
-from sharpzo.towers.tokenizer import Tokenizer
 from sharpzo.types import Array
+
+if TYPE_CHECKING:
+    import tokenizers
+
+# CLIP's own pattern: contractions, runs of letters, single digits, runs of anything else.
+_PATTERN = (
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+)
+_SOS, _EOS = "<|startoftext|>", "<|endoftext|>"
 
 
 @dataclass(frozen=True)
@@ -71,21 +82,14 @@ def layout(
     prefix = tokenizer.tokenize(template.split("{}")[0].rstrip())
     suffixes = [_suffix(tokenizer, prefix, template, str(name)) for name in class_names]
     n = len(prefix) if n_context is None else n_context
-    _check_length(checkpoint, class_names, suffixes, n)
-    _check_distinct(class_names, suffixes)
-    frame = [tokenizer.sos_id, *prefix]
+    names = tuple(str(name) for name in class_names)
+    _check(checkpoint, names, suffixes, n)
     for suffix in suffixes:
-        _check_pooling(checkpoint, [*frame, *suffix])
+        _check_pooling(checkpoint, [tokenizer.sos_id, *prefix, *suffix])
     return Prompts(
-        class_names=tuple(str(name) for name in class_names),
-        template=template,
-        sos_id=tokenizer.sos_id,
-        eos_id=tokenizer.eos_id,
-        prefix=tuple(prefix),
-        suffixes=tuple(tuple(suffix) for suffix in suffixes),
-        n_context=n,
-        specific=specific,
-    )
+        names, template, tokenizer.sos_id, tokenizer.eos_id, tuple(prefix), tuple(suffixes), n,
+        specific,
+    )  # fmt: skip
 
 
 def start(checkpoint: Checkpoint, prompts: Prompts) -> Array:
@@ -142,7 +146,7 @@ def token_moments(checkpoint: Checkpoint) -> tuple[Array, float]:
     return mean.astype(np.float32), float(np.sqrt(2.0 * variance))
 
 
-def _suffix(tokenizer: Tokenizer, prefix: list[int], template: str, name: str) -> list[int]:
+def _suffix(tokenizer: Tokenizer, prefix: list[int], template: str, name: str) -> tuple[int, ...]:
     words = " ".join(name.replace("_", " ").split())
     if not words:
         raise InputError(f"class name {name!r} is empty")
@@ -155,32 +159,27 @@ def _suffix(tokenizer: Tokenizer, prefix: list[int], template: str, name: str) -
     suffix = ids[len(prefix) :]
     if not suffix or tokenizer.eos_id in suffix or tokenizer.sos_id in suffix:
         raise InputError(f"class name {name!r} has characters that the tokenizer does not know")
-    return [*suffix, tokenizer.eos_id]
+    return (*suffix, tokenizer.eos_id)
 
 
-def _check_length(
-    checkpoint: Checkpoint, names: Sequence[str], suffixes: list[list[int]], n: int
+def _check(
+    checkpoint: Checkpoint, names: Sequence[str], suffixes: Sequence[tuple[int, ...]], n: int
 ) -> None:
-    limit = checkpoint.text.context_length
+    limit, seen = checkpoint.text.context_length, dict[tuple[int, ...], str]()
     for name, suffix in zip(names, suffixes, strict=True):
         if 1 + n + len(suffix) > limit:
             raise InputError(
-                f"class name {str(name)!r} takes {len(suffix) - 1} tokens with the rest of the "
+                f"class name {name!r} takes {len(suffix) - 1} tokens with the rest of the "
                 f"template; with {n} context tokens and 2 that frame the prompt the text tower "
                 f"holds {limit}, so at most {max(limit - n - 2, 0)} are left: shorten the name or "
                 "the template"
             )
-
-
-def _check_distinct(names: Sequence[str], suffixes: list[list[int]]) -> None:
-    seen: dict[tuple[int, ...], str] = {}
-    for name, suffix in zip(names, suffixes, strict=True):
-        if tuple(suffix) in seen:
+        if suffix in seen:
             raise InputError(
-                f"class names {seen[tuple(suffix)]!r} and {str(name)!r} are the same words to the "
-                "text tower; rename or join them"
+                f"class names {seen[suffix]!r} and {name!r} are the same words to the text tower; "
+                "rename or join them"
             )
-        seen[tuple(suffix)] = str(name)
+        seen[suffix] = name
 
 
 def _check_pooling(checkpoint: Checkpoint, ids: list[int]) -> None:
@@ -190,3 +189,102 @@ def _check_pooling(checkpoint: Checkpoint, ids: list[int]) -> None:
             f"the text tower (eos_token_id {checkpoint.text.eos_id}) takes its feature at token "
             f"{position} of {ids}, not at EOS; set eos_token_id in config.json to {ids[-1]}"
         )
+
+
+class Tokenizer:
+    """A lower-case byte-pair encoder with the ids that begin and end a sentence.
+
+    ``tokenize`` returns ids without special tokens; ``sos_id`` and ``eos_id`` frame a sentence.
+    """
+
+    def __init__(self, core: tokenizers.Tokenizer, sos_id: int, eos_id: int) -> None:
+        self._core = core
+        self.sos_id = sos_id
+        self.eos_id = eos_id
+
+    @classmethod
+    def open(cls, checkpoint: Checkpoint) -> Tokenizer:
+        """Read `tokenizer.json`, or build CLIP's encoder from `vocab.json` and `merges.txt`."""
+        folder = checkpoint.folder
+        core = _read(folder) if (folder / "tokenizer.json").is_file() else _build(folder)
+        core.no_padding()
+        core.no_truncation()
+        # The post-processor knows the frame; old configurations have wrong ids in them
+        # (transformers pull request 24773), so they come second.
+        frame = core.encode("").ids
+        if len(frame) == 2:
+            sos_id, eos_id = frame
+        elif not frame and not checkpoint.text.legacy_pooling:
+            sos_id, eos_id = checkpoint.text.sos_id, checkpoint.text.eos_id
+        else:
+            raise CheckpointError(
+                f"{folder}: the tokenizer frames an empty sentence as {frame}; one id before and "
+                "one after are needed"
+            )
+        limit = checkpoint.text.vocabulary
+        if max(sos_id, eos_id) >= limit:
+            raise CheckpointError(
+                f"{folder}: tokenizer ids {sos_id} and {eos_id} reach beyond the text tower's "
+                f"vocabulary of {limit}"
+            )
+        return cls(core, sos_id, eos_id)
+
+    def tokenize(self, words: str) -> list[int]:
+        """Return the ids of words, without the ids that begin and end a sentence.
+
+        Raises `InputError` for bytes of an argument or a file name that are no UTF-8.
+        """
+        if any("\ud800" <= character <= "\udfff" for character in words):
+            raise InputError(f"{words!r} is no UTF-8, so the model cannot read it; write it anew")
+        return list(self._core.encode(words, add_special_tokens=False).ids)
+
+
+def _read(folder: Path) -> tokenizers.Tokenizer:
+    import tokenizers
+
+    try:
+        return tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # the Rust side raises bare Exception
+        raise CheckpointError(f"{folder / 'tokenizer.json'} is not readable: {error}") from error
+
+
+def _build(folder: Path) -> tokenizers.Tokenizer:
+    """Return the encoder that transformers' `CLIPTokenizer` builds from the same two files."""
+    from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers, processors
+    from tokenizers.models import BPE
+
+    for name in ("vocab.json", "merges.txt"):
+        if not (folder / name).is_file():
+            raise CheckpointError(
+                f"{folder} holds neither tokenizer.json nor {name}; the tokenizer is needed to "
+                "turn class names into tokens"
+            )
+    try:
+        model = BPE.from_file(
+            str(folder / "vocab.json"),
+            str(folder / "merges.txt"),
+            continuing_subword_prefix="",
+            end_of_word_suffix="</w>",
+            fuse_unk=False,
+            unk_token=_EOS,
+        )
+    except Exception as error:  # the Rust side raises bare Exception
+        raise CheckpointError(
+            f"{folder}: vocab.json and merges.txt are not readable: {error}"
+        ) from error
+    core = Tokenizer(model)
+    sos_id, eos_id = core.token_to_id(_SOS), core.token_to_id(_EOS)
+    if sos_id is None or eos_id is None:
+        raise CheckpointError(f"{folder / 'vocab.json'} holds no {_SOS} or no {_EOS}")
+    core.add_special_tokens([_SOS, _EOS])
+    core.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_PATTERN), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    core.post_processor = processors.RobertaProcessing((_EOS, eos_id), (_SOS, sos_id), False, False)
+    return core
