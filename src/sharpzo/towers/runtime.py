@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, get_args
 
 import numpy as np
+from msgspec import Meta
 
 from sharpzo.errors import EngineError, InputError
-from sharpzo.settings import integer
+from sharpzo.settings import Settings
 from sharpzo.towers.precision import Precision
 from sharpzo.types import SINGLE, Array
 
@@ -29,9 +30,9 @@ _PRECISIONS: dict[str, tuple[str, ...]] = {
     "openvino": ("float32", "bfloat16"),
     "cuda": ("float32",),
 }
-
 _CGROUP = Path("/sys/fs/cgroup")
-MOST_THREADS = 1024  # of the largest machines; far more take minutes to start, and then fail
+# As many as the largest machines have; far more take minutes to start, and then fail.
+Threads = Annotated[int, Meta(ge=1, le=1024, description="a number of cores from 1 to 1024")]
 
 
 class Running(Protocol):
@@ -47,7 +48,7 @@ class Running(Protocol):
 
 
 @dataclass(frozen=True)
-class Runtime:
+class Runtime(Settings):
     """``engine`` onnxruntime, openvino or cuda; ``precision`` float32, with openvino also bfloat16,
     with onnxruntime also float16, int8 or int4 for matrices alone; ``threads`` None: all cores
     that this process may use.
@@ -60,30 +61,17 @@ class Runtime:
 
     engine: Engine = "onnxruntime"
     precision: Arithmetic = "float32"
-    threads: int | None = None
+    threads: Threads | None = None
 
-    def __post_init__(self) -> None:
-        if self.engine not in _PRECISIONS:
-            raise InputError(f"engine is {self.engine!r}; give one of {', '.join(_PRECISIONS)}")
+    def check(self) -> None:
+        """Raise `InputError` for a precision that the engine does not have."""
         able = _PRECISIONS[self.engine]
         if self.precision not in able:
             others = [e for e, precisions in _PRECISIONS.items() if self.precision in precisions]
-            hint = f"; {self.precision} needs engine {' or '.join(others)}" if others else ""
             raise InputError(
-                f"precision is {self.precision!r}; engine {self.engine} has {', '.join(able)}{hint}"
+                f"precision is {self.precision!r}; engine {self.engine} has {', '.join(able)}; "
+                f"{self.precision} needs engine {' or '.join(others)}"
             )
-        threads = self.threads
-        if threads is None:
-            return
-        threads = integer("threads", threads)
-        if threads < 1:
-            raise InputError(f"threads is {threads}; give 1 or more, or nothing for all cores")
-        if threads > MOST_THREADS:
-            raise InputError(
-                f"threads is {threads:,}, more than the {MOST_THREADS:,} that can be of use; give "
-                "the number of cores, or nothing for all"
-            )
-        object.__setattr__(self, "threads", threads)
 
     @property
     def weights(self) -> Precision:
@@ -95,7 +83,7 @@ class Runtime:
         """Relative error of one operation; matrices of fewer bits are multiplied in float32."""
         return 2**-9 if self.precision == "bfloat16" else SINGLE
 
-    def check(self) -> None:
+    def require(self) -> None:
         """Raise `EngineError` if the engine cannot run here, before there is a graph."""
         if self.engine == "openvino":
             from sharpzo.towers.openvino import open_core

@@ -70,14 +70,14 @@ class OnnxTextTower:
                 "under a memory limit the text tower is computed block by block, by onnxruntime in "
                 f"float32, float16 or int8, not by {engine} in {precision}; leave out one of them"
             )
-        self._runtime.check()
+        self._runtime.require()
         checkpoint.check_text()
         self.checkpoint = checkpoint
         self.prompts = layout(checkpoint, class_names, template, n_context, specific)
         self.class_names, self.template = self.prompts.class_names, self.prompts.template
         self.tokens = self.prompts.tokens  # that one forward computes
         self.batch = max(1, TOKENS // self.tokens) if batch is None else _positive("batch", batch)
-        self.threads = threads
+        self.threads = self._runtime.threads
         self.rounding = self._runtime.rounding  # relative error of one operation
         self.logit_scale = checkpoint.logit_scale  # factor on cosines
         self._start = start(checkpoint, self.prompts)
