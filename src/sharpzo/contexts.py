@@ -42,7 +42,7 @@ class ContextMap:
         if start.ndim != 2 or not start.size:
             raise InputError(
                 f"the context to tune has shape {start.shape}; give a template with words before "
-                "the class name, such as 'a photo of a {}.'"
+                "the class name, such as 'a photo of a {}.', or set tokens if the method has them"
             )
         self.start = start
         self.dim = dim
@@ -84,6 +84,11 @@ class WholeContext(ContextMap):
 def unit_std(tower: TextTower) -> float:
     """Scale of A at which a w of length 1 moves a token by the typical token distance."""
     return tower.token_distance / float(np.sqrt(tower.start.shape[1]))
+
+
+def table_std(tower: TextTower) -> float:
+    """Deviation of the token table's entries: rows lie sqrt(2 m) of them apart."""
+    return tower.token_distance / float(np.sqrt(2 * tower.start.shape[1]))
 
 
 def walsh_hadamard(rows: Array) -> Array:

@@ -18,7 +18,7 @@ from sharpzo.errors import InputError
 from sharpzo.evaluate import AmongSome, Evaluation, evaluate
 from sharpzo.memory import Need, parse_size, peak_memory_mb
 from sharpzo.methods import Fit, Images, Method, Task, find, fit
-from sharpzo.methods.chance import cautions
+from sharpzo.methods.searching import cautions
 from sharpzo.methods.zero_shot import zero_shot_head
 from sharpzo.settings import as_dict, check_path, integer
 from sharpzo.towers.features import Progress, wanted_views

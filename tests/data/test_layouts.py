@@ -298,9 +298,13 @@ def test_a_class_list_lying_in_the_parent_misleads_nobody(tmp_path: Path):
 
 
 def test_fifteen_data_sets_and_their_short_names():
-    from sharpzo.optim.presets import PRESETS
+    from sharpzo.methods import METHODS
 
-    short = {name.removeprefix("paper/") for name in PRESETS if name.startswith("paper/")}
+    short = {
+        name.removeprefix("paper/")
+        for name in METHODS["sharpzo"].presets
+        if name.startswith("paper/")
+    }
     shifted = {"imagenetv2", "imagenet-sketch", "imagenet-a", "imagenet-r"}
     assert {ALIASES.get(name, name) for name in short} == set(LAYOUTS) - shifted
     assert len(LAYOUTS) == 15

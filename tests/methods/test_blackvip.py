@@ -9,9 +9,8 @@ from sharpzo.budget import Budget
 from sharpzo.classifier import PromptClassifier
 from sharpzo.errors import InputError
 from sharpzo.methods import find, fit
-from sharpzo.methods.blackvip import BlackVipSettings, steps_within
+from sharpzo.methods.blackvip import BlackVipSettings, PixelObjective, steps_within
 from sharpzo.methods.decoder import initial
-from sharpzo.methods.pixels import PixelObjective
 from sharpzo.methods.zero_shot import zero_shot_head
 from sharpzo.metrics import cross_entropy, normalise
 from sharpzo.testing.methods import toy_task
@@ -44,7 +43,7 @@ def test_a_forward_is_a_minibatch_and_every_photo_is_counted():
     objective.evaluate(initial(1))
     held_out = len(task.validation)
     assert (objective.forwards, objective.image_passes) == (4, 12 + 4 + held_out)
-    assert objective.passes_per_judgement == 4 + held_out
+    assert objective.passes_per_evaluation == 4 + held_out
 
 
 def test_losses_are_those_of_prompted_photos():
@@ -111,7 +110,7 @@ def test_image_passes_are_never_exceeded_and_well_used(passes, validate_every):
 
 def test_too_few_image_passes_for_a_step():
     with pytest.raises(InputError, match=r"image_passes is 100, but one step .* take 424"):
-        steps_within(100, calls=10, per_call=28, per_judgement=72, validate_every=100)
+        steps_within(100, calls=10, per_call=28, per_evaluation=72, validate_every=100)
 
 
 def test_epochs_are_steps_of_whole_minibatches():

@@ -15,11 +15,11 @@ import pytest
 from sharpzo.budget import Budget
 from sharpzo.linear import LinearHead
 from sharpzo.methods import METHODS, fit, lp_plus_plus
+from sharpzo.methods.blackvip import PixelObjective
 from sharpzo.methods.cached import every_view, mean_views, read_text
 from sharpzo.methods.choose import rank
 from sharpzo.methods.decoder import initial
 from sharpzo.methods.kernel import KernelHead
-from sharpzo.methods.pixels import PixelObjective
 from sharpzo.methods.searching import SearchingSettings
 from sharpzo.methods.zero_shot import zero_shot_head
 from sharpzo.metrics import cross_entropy

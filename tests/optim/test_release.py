@@ -9,13 +9,12 @@ import pytest
 
 from sharpzo.methods import METHODS
 from sharpzo.optim import Cma, CmaSettings, SharpZo
-from sharpzo.optim.presets import preset
 from sharpzo.rng import generator
 
 from .problems import drive
 
 DIM, POPULATION, GENERATIONS, UPDATES, SEED = 5, 40, 3, 6, 1
-RELEASE = preset("release").settings
+RELEASE = METHODS["sharpzo"].presets["release"].search
 
 
 def short(how=RELEASE):
@@ -135,7 +134,7 @@ def test_nothing_chooses_and_the_script_s_figures_are_kept():
     settings = METHODS["sharpzo"].presets["release"]
     assert (settings.choose, settings.measure_mu) == (False, False)
     assert (settings.steps, settings.forwards) == (200_000, None)
-    assert (settings.dim, settings.std, settings.alpha) == (512, 1.0, None)
+    assert (settings.dim, settings.std) == (512, 1.0)
     assert (settings.views, settings.view_scale) == (1, (0.5, 1.0))
     how = settings.search
     assert (how.cma.sigma, how.cma.bound, how.cma.population_size) == (0.4, 5.0, 40)

@@ -16,8 +16,8 @@ from dataclasses import replace
 import cma
 import numpy as np
 
+from sharpzo.methods import METHODS
 from sharpzo.optim import SharpZo
-from sharpzo.optim.presets import preset
 
 DIM, GENERATIONS, UPDATES, SEEDS = 16, 15, 100, 8
 RATE, MU, RHO, SIGMA, POPULATION = 1e-3, 1e-3, 0.1, 0.4, 40
@@ -60,7 +60,7 @@ def program(seed):
 
 
 def ours(seed, **zo):
-    release = preset("release").settings
+    release = METHODS["sharpzo"].presets["release"].search
     how = replace(
         release,
         switch=replace(release.switch, generation=GENERATIONS),

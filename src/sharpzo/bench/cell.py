@@ -16,7 +16,6 @@ from sharpzo.bench.sources import Sources
 from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.errors import InputError
 from sharpzo.methods import find, load_plugin
-from sharpzo.settings import as_dict
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.runtime import Runtime
 
@@ -179,7 +178,7 @@ def _keyed(cells: list[Cell], sources: Sources, plugins: list[Path]) -> Iterator
             "method": cell.method,
             # Settings of a plugin's method do not tell what its file does.
             "plugins": [] if ours else files,
-            "settings": switched_on(as_dict(method.configure(cell.preset, cell.changes))),
+            "settings": switched_on(method.key(method.configure(cell.preset, cell.changes))),
             "template": cell.template,
             "seed": cell.seed,
             "budget": [cell.budgets, cell.milestones, cell.seconds, cell.steps, cell.threads],

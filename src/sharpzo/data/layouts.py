@@ -125,7 +125,7 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType({
     ),
 })  # fmt: skip
 
-# The short names of the published presets (optim/presets.py), and a common spelling.
+# The short names of the published presets (methods/sharpzo_prompt.py), and a common spelling.
 ALIASES: Mapping[str, str] = MappingProxyType({
     "caltech": "caltech101",
     "pets": "oxford_pets",

@@ -8,18 +8,37 @@ checkpoint's image tower, so that nothing else has to be shipped.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from sharpzo.budget import Budget
+from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.errors import InputError
-from sharpzo.methods.decoder import PARAMETERS, Coordinator, PromptedHead, initial
-from sharpzo.methods.pixels import PixelObjective
+from sharpzo.linear import LinearHead
+from sharpzo.methods.decoder import (
+    PARAMETERS,
+    Coordinator,
+    Moments,
+    PromptedHead,
+    add_prompts,
+    decode,
+    initial,
+)
 from sharpzo.methods.registry import Fit, Images, Task, own_views, register
-from sharpzo.methods.searching import SearchingSettings, SearchMethod, search_until_spent
+from sharpzo.methods.searching import (
+    SearchingSettings,
+    SearchMethod,
+    search_until_spent,
+    wanted_views,
+)
 from sharpzo.methods.zero_shot import zero_shot_head
+from sharpzo.metrics import accuracy, cross_entropy, normalise
+from sharpzo.objective import minibatch
 from sharpzo.optim.spsa import Spsa, SpsaSettings
 from sharpzo.settings import Count, Positive, Share, ViewSettings
-from sharpzo.types import Array, TextTower
+from sharpzo.types import Array, Evaluated, Features, ImageTower, TextTower
 
 
 @dataclass(frozen=True)
@@ -28,7 +47,7 @@ class BlackVipSettings(SearchingSettings, ViewSettings):
 
     ``batch`` photos per step, each as one of ``views`` augmented views or as it is; ``epsilon`` the
     prompt's strength. A forward is a minibatch through the image tower; ``image_passes`` limits
-    single photos through it, judgements included. ``epochs`` plans steps: so many times the
+    single photos through it, evaluations included. ``epochs`` plans steps: so many times the
     minibatches that fill the training photos.
     """
 
@@ -44,42 +63,144 @@ class BlackVipSettings(SearchingSettings, ViewSettings):
     )
 
 
+class PixelObjective:
+    """Mean cross-entropy of BlackVIP's numbers (P, 9920) on a minibatch of photos.
+
+    A forward is one minibatch through the image tower; ``image_passes`` counts single photos.
+    ``pool`` are the photos trained on (or their views, view-major) and ``encoded`` their features,
+    whose states the decoder reads. The BatchNorms use the minibatch's statistics, and every
+    candidate of every step moves the running ones, which evaluations use, as in the authors'
+    program. An evaluation sees the minibatch of step 0 and all validation photos.
+    """
+
+    dim = PARAMETERS
+
+    def __init__(
+        self,
+        tower: ImageTower,
+        text: LinearHead,
+        pool: LabelledPhotos,
+        encoded: Features,
+        validation: tuple[LabelledPhotos, Features] | None,
+        *,
+        many: int,
+        batch: int,
+        epsilon: float,
+        seed: int = 1,
+    ) -> None:
+        self.forwards = 0
+        self.image_passes = 0
+        self.failures = 0
+        self._tower = tower
+        self._text = text
+        self._pool = pool
+        self._encoded = encoded
+        self._validation = validation
+        self._many = many
+        self._batch = min(batch, many)
+        self._epsilon = epsilon
+        self._seed = seed
+        self._running = Moments.fresh()
+        flat = (np.full((64, 64, 3), value, np.uint8) for value in (0, 255))
+        self._low, self._high = tower.pixels(flat)[:, :, 0, 0]
+
+    @property
+    def passes_per_call(self) -> int:
+        """Image passes of one candidate."""
+        return self._batch
+
+    @property
+    def passes_per_evaluation(self) -> int:
+        """Image passes of one evaluation."""
+        return self._batch + (0 if self._validation is None else len(self._validation[0]))
+
+    def price(self, points: int, directions: int = 0) -> int:
+        """Forwards that answers about points, and derivatives along directions, count for."""
+        return points + directions
+
+    def losses(self, points: Array, step: int = 0) -> Array:
+        """Points (P, 9920) -> losses float64 (P,) on the minibatch of ``step``."""
+        rows = self._rows(step)
+        pixels = self._tower.pixels(self._pool.take(rows).decoded())
+        assert self._encoded.states is not None
+        states, labels = self._encoded.states[rows], self._encoded.labels[rows]
+        found = []
+        for candidate in points:
+            with np.errstate(all="ignore"):
+                prompts, batch = decode(candidate, states)
+                self._running = self._running.after(batch)
+                prompted = add_prompts(pixels, prompts, self._epsilon, self._low, self._high)
+                logits = self._logits(prompted)
+                found.append(float(cross_entropy(logits, labels)))
+            self.forwards += 1
+        finite = np.isfinite(found)
+        self.failures += int((~finite).sum())
+        return np.where(finite, found, np.inf)
+
+    def evaluate(self, point: Array) -> Evaluated:
+        """One point (9920,) on the minibatch of step 0 and all validation photos."""
+        self.forwards += 1
+        prompter = Coordinator(
+            point.astype(np.float32), self._running, self._epsilon, self._low, self._high
+        )
+        rows = self._rows(0)
+        logits = self._prompted(prompter, self._pool.take(rows), self._encoded.take(rows))
+        loss = float(cross_entropy(logits, self._encoded.labels[rows]))
+        accurate, validation_loss = None, None
+        if self._validation is not None:
+            photos, encoded = self._validation
+            logits = self._prompted(prompter, photos, encoded)
+            accurate = accuracy(logits, encoded.labels)
+            validation_loss = float(cross_entropy(logits, encoded.labels))
+        return Evaluated(PromptedHead(self._text, prompter), loss, accurate, validation_loss)
+
+    def _rows(self, step: int) -> Array:
+        return minibatch(self._seed, step, self._many, self._batch, len(self._pool) // self._many)
+
+    def _prompted(self, prompter: Coordinator, photos: LabelledPhotos, encoded: Features) -> Array:
+        """Logits (N, K) of photos as they are predicted, a few at a time."""
+        assert encoded.states is not None
+        parts = []
+        for first in range(0, len(photos), 32):
+            rows = range(first, min(first + 32, len(photos)))
+            pixels = self._tower.pixels(photos.take(rows).decoded())
+            parts.append(
+                self._logits(prompter.prompt(pixels, encoded.states[rows.start : rows.stop]))
+            )
+        return np.concatenate(parts)
+
+    def _logits(self, pixels: Array) -> Array:
+        self.image_passes += len(pixels)
+        vectors = normalise(self._tower.forward(pixels) @ self._tower.projection.T)
+        return self._text.scale * (vectors @ self._text.weight.T)
+
+
 def fit(settings: BlackVipSettings, task: Task) -> Fit:
     """Search decoder and trigger for the lowest training loss; text stays the template's."""
     images = _images(task)
-    views = images.views if settings.views else None
-    encoded = task.views if settings.views else task.train
-    if settings.views and (views is None or encoded is None):
-        raise InputError(f"views is {settings.views}, but the task has no augmented views")
-    assert encoded is not None
+    views = wanted_views(task, settings.views)
+    pool = images.train if views is None else images.views
+    assert pool is not None  # views come with their photos
     validation = None
     if task.validation is not None and images.validation is not None:
         validation = images.validation, task.validation
-    tower = images.open_tower()
-    try:
+    with closing(images.open_tower()) as tower:
         objective = PixelObjective(
             tower,
             zero_shot_head(task.tower),
-            images.train if views is None else views,
-            encoded,
+            pool,
+            views or task.train,
             validation,
             many=len(task.train),
             batch=settings.batch,
             epsilon=settings.epsilon,
             seed=task.seed,
         )
-        result = search_until_spent(
-            Spsa(PARAMETERS, settings.search, task.seed, initial(task.seed)),
-            objective,
-            settings,
-            replace(task, budget=_budget(settings, task, objective)),
-        )
-    finally:
-        tower.close()
+        search = Spsa(PARAMETERS, settings.search, task.seed, initial(task.seed))
+        budget = _budget(settings, task, objective)
+        result = search_until_spent(search, objective, settings, replace(task, budget=budget))
     return Fit.of_search(
-        result,
-        image_passes=objective.image_passes,
-        notes={"failures": objective.failures},
+        result, image_passes=objective.image_passes, notes={"failures": objective.failures}
     )
 
 
@@ -105,7 +226,7 @@ def _budget(settings: BlackVipSettings, task: Task, objective: PixelObjective) -
                 settings.image_passes,
                 calls=2 * settings.search.directions,
                 per_call=objective.passes_per_call,
-                per_judgement=objective.passes_per_judgement,
+                per_evaluation=objective.passes_per_evaluation,
                 validate_every=settings.validate_every,
             )
         )
@@ -115,29 +236,29 @@ def _budget(settings: BlackVipSettings, task: Task, objective: PixelObjective) -
 
 
 def steps_within(
-    passes: int, *, calls: int, per_call: int, per_judgement: int, validate_every: int
+    passes: int, *, calls: int, per_call: int, per_evaluation: int, validate_every: int
 ) -> int:
-    """Steps of ``calls`` minibatches whose image passes, judgements included, stay in ``passes``.
+    """Steps of ``calls`` minibatches whose image passes, evaluations included, stay in ``passes``.
 
-    Counts as ``run`` does: a judgement before the first step, after the steps that complete
+    Counts as ``run`` does: an evaluation before the first step, after the steps that complete
     ``validate_every`` forwards, and after the last one.
 
-    >>> steps_within(5000, calls=10, per_call=32, per_judgement=72, validate_every=100)
+    >>> steps_within(5000, calls=10, per_call=32, per_evaluation=72, validate_every=100)
     14
     """
-    step, spent, forwards, looked = 0, per_judgement, 1, 0
+    step, spent, forwards, looked = 0, per_evaluation, 1, 0
     while True:
         spent += calls * per_call
         forwards += calls
-        if spent + per_judgement > passes:  # the last step is always judged
+        if spent + per_evaluation > passes:  # the last step is always evaluated
             break
         step += 1
         if forwards - looked >= validate_every:
-            looked, spent, forwards = forwards, spent + per_judgement, forwards + 1
+            looked, spent, forwards = forwards, spent + per_evaluation, forwards + 1
     if step == 0:
         raise InputError(
-            f"image_passes is {passes}, but one step and the judgements around it take "
-            f"{calls * per_call + 2 * per_judgement}; give that many, or a smaller batch"
+            f"image_passes is {passes}, but one step and the evaluations around it take "
+            f"{calls * per_call + 2 * per_evaluation}; give that many, or a smaller batch"
         )
     return step
 

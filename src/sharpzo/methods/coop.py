@@ -1,6 +1,6 @@
 """``coop``: the context by backpropagation (CoOp), on the same checkpoint and the same features.
 
-The rival that the forward-only methods are measured against: Zhou et al., IJCV 2022, settings of
+The baseline that the forward-only methods are measured against: Zhou et al., IJCV 2022, settings of
 their code (trainers/coop.py of KaiyangZhou/CoOp, schedule of Dassl). One context is shared by all
 classes and stands before the name, or with ``coop-csc`` every class has its own (class-specific
 contexts). torch (extra ``torch``) differentiates the loss and is loaded by the fit alone: what is
@@ -10,15 +10,22 @@ left is a classifier and, where it is shared, a context, and predicting needs no
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from sharpzo.contexts import WholeContext
 from sharpzo.errors import InputError
-from sharpzo.methods.contexts import context_fit, rename
 from sharpzo.methods.registry import Fit, Task, own_views, register
-from sharpzo.methods.searching import SearchingSettings, SearchMethod, search_until_spent
+from sharpzo.methods.searching import (
+    ContextMethod,
+    SearchingSettings,
+    SearchMethod,
+    context_fit,
+    search_until_spent,
+)
 from sharpzo.objective import PromptObjective
 from sharpzo.optim import Search
 from sharpzo.rng import generator
@@ -43,9 +50,9 @@ class CoopSettings(SearchingSettings, ViewSettings):
     the photos of the largest class, 50 for one, 100 up to four, 200 above. A step sees ``batch``
     photos, each as one of its ``views`` (0: as it is), drawn anew every step. ``learning_rate``
     None: `UNIT_RATE` of squared token distances, so that it follows the scale of the checkpoint's
-    tokens; the published rate is 0.002 for CLIP's. ``checkpointing``
-    computes activations twice instead of keeping them. The plan ends the run unless ``forwards``,
-    ``steps`` or the caller's budget end it sooner; the rate does not know of that.
+    tokens; the published rate is 0.002 for CLIP's. ``checkpointing`` computes activations twice
+    instead of keeping them. The plan ends the run unless ``forwards``, ``steps`` or the caller's
+    budget end it sooner; the rate does not know of that.
     """
 
     validate_every: Count = 50
@@ -85,22 +92,6 @@ def epochs_for(train: Features) -> int:
     return 50 if shots == 1 else 100 if shots <= 4 else 200
 
 
-class WholeContext:
-    """Candidates (P, n m) to contexts (P, n, m): every number of the context is free."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self._shape = shape
-        self.dim = int(np.prod(shape))
-        if not self.dim:
-            raise InputError(
-                f"the context to tune has shape {shape}; give a template with words before the "
-                "class name, such as 'a photo of a {}.', or set tokens"
-            )
-
-    def __call__(self, candidates: Array) -> Array:
-        return candidates.reshape(len(candidates), *self._shape)
-
-
 class GradientObjective(PromptObjective):
     """`PromptObjective` that knows torch's gradient, too."""
 
@@ -115,7 +106,7 @@ class GradientObjective(PromptObjective):
         views: Features | None = None,
         seed: int = 1,
     ) -> None:
-        contexts = WholeContext(tower.start.shape)
+        contexts = WholeContext(np.zeros_like(tower.start), 1.0)
         super().__init__(tower, train, contexts, validation, batch=batch, views=views, seed=seed)
         self._differentiable = differentiable
 
@@ -201,60 +192,54 @@ def fit(settings: CoopSettings, task: Task) -> Fit:
     ``backward_passes`` in the notes is worth about two forwards on top.
     """
     result, objective = _descend(settings, task, specific=False)
-    return context_fit(
-        result, objective.contexts, failures=objective.failures, backward_passes=result.steps
-    )
+    return context_fit(result, objective.contexts, _notes(result, objective))
 
 
 def fit_specific(settings: CoopSettings, task: Task) -> Fit:
     """`fit` with a context of its own for every class; no new name can be read with them."""
     result, objective = _descend(settings, task, specific=True)
-    notes = {"failures": objective.failures, "backward_passes": result.steps}
-    return Fit.of_search(result, notes)
+    return Fit.of_search(result, _notes(result, objective))
+
+
+def _notes(result: Result, objective: GradientObjective) -> dict[str, float]:
+    return {"failures": objective.failures, "backward_passes": result.steps}
 
 
 def _descend(
     settings: CoopSettings, task: Task, specific: bool
 ) -> tuple[Result, GradientObjective]:
-    tower = _with_weights(task.tower)
-    if not specific and settings.tokens in (None, len(tower.start)):
-        return _train(settings, task, tower)
-    tower = tower.variant(n_context=settings.tokens, specific=specific)
-    try:
-        return _train(settings, task, tower)
-    finally:
-        tower.close()
+    given = _with_weights(task.tower)
+    if specific or settings.tokens not in (None, len(given.start)):
+        opened = closing(given.variant(n_context=settings.tokens, specific=specific))
+    else:
+        opened = nullcontext(given)
+    with opened as tower:
+        from sharpzo.towers.torch_text import TorchTextTower, cores
 
-
-def _train(
-    settings: CoopSettings, task: Task, tower: OnnxTextTower
-) -> tuple[Result, GradientObjective]:
-    from sharpzo.towers.torch_text import TorchTextTower, cores
-
-    objective = GradientObjective(
-        tower,
-        TorchTextTower(tower.checkpoint, tower.prompts, checkpointing=settings.checkpointing),
-        task.train,
-        task.validation,
-        batch=settings.batch,
-        views=task.views,
-        seed=task.seed,
-    )
-    start = tower.start
-    if settings.start == "random":
-        draws = generator(task.seed, "coop-start").standard_normal(start.shape)
-        start = settings.std * draws
-    epochs = settings.epochs or epochs_for(task.train)
-    steps_per_epoch = max(1, len(task.train) // settings.batch)
-    rate = settings.learning_rate or UNIT_RATE * tower.token_distance**2
-    search = Descent(
-        start.ravel(),
-        np.repeat(schedule(settings, epochs, rate), steps_per_epoch),
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-    )
-    with cores(tower.threads):
-        return search_until_spent(search, objective, settings, task), objective
+        objective = GradientObjective(
+            tower,
+            TorchTextTower(tower.checkpoint, tower.prompts, checkpointing=settings.checkpointing),
+            task.train,
+            task.validation,
+            batch=settings.batch,
+            views=task.views,
+            seed=task.seed,
+        )
+        start = tower.start
+        if settings.start == "random":
+            draws = generator(task.seed, "coop-start").standard_normal(start.shape)
+            start = settings.std * draws
+        epochs = settings.epochs or epochs_for(task.train)
+        steps_per_epoch = max(1, len(task.train) // settings.batch)
+        rate = settings.learning_rate or UNIT_RATE * tower.token_distance**2
+        search = Descent(
+            start.ravel(),
+            np.repeat(schedule(settings, epochs, rate), steps_per_epoch),
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+        )
+        with cores(tower.threads):
+            return search_until_spent(search, objective, settings, task), objective
 
 
 def _with_weights(tower: TextTower) -> OnnxTextTower:
@@ -294,16 +279,14 @@ _PRESETS = {
 }
 
 register(
-    SearchMethod(
+    ContextMethod(
         "coop",
         "CoOp: the context by backpropagation (extra torch)",
         CoopSettings(),
         fit,
         _PRESETS,
-        rename=rename,
-        shared_context=True,
-        need=None,
         views=own_views,
+        need=None,
     )
 )
 register(
@@ -313,7 +296,7 @@ register(
         CoopSettings(),
         fit_specific,
         _PRESETS,
-        need=None,
         views=own_views,
+        need=None,
     )
 )

@@ -1,54 +1,129 @@
-"""``fgn``: forward-only Gauss-Newton over the context."""
+"""``fgn`` and ``fgn-csc``: forward-only Gauss-Newton over the context.
+
+``fgn`` tunes one context for all names. ``fgn-csc`` gives every class a context of its own, which
+CoOp calls class-specific (CSC): class k's features depend on its own context alone, so one slope
+along a direction of all contexts gives every class its own. That is K times the space for the
+slopes that ``fgn`` pays, and no prompt that another name could use.
+"""
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from sharpzo.contexts import WholeContext
 from sharpzo.memory import Need
-from sharpzo.methods.contexts import context_fit, linear_contexts, rename
-from sharpzo.methods.registry import Fit, Task, register
-from sharpzo.methods.searching import SearchingSettings, SearchMethod, search_until_spent
+from sharpzo.methods.registry import Fit, Task, own_views, register
+from sharpzo.methods.searching import (
+    ContextMethod,
+    SearchingSettings,
+    SearchMethod,
+    context_fit,
+    linear_contexts,
+    search_until_spent,
+    wanted_views,
+)
 from sharpzo.objective import TANGENT_COST, FeatureLoss, TangentObjective
 from sharpzo.optim.gauss_newton import GaussNewton
 from sharpzo.optim.gauss_newton_settings import GaussNewtonSettings
-from sharpzo.settings import Count, Positive
-from sharpzo.types import TextTower
+from sharpzo.settings import Count, Positive, ViewSettings
+from sharpzo.types import Features, Result, TextTower
 
 
 @dataclass(frozen=True)
-class FgnSettings(SearchingSettings):
-    """FGN and the space it searches.
-
-    ``dim``: None moves all n * m numbers of the context, in token distances; a number moves that
-    many through a random map, as the searches from losses do. ``difference``: None takes exact
-    tangents, each counted as ``tangent_cost`` forwards; a number takes finite differences of that
-    step, for towers that have no tangents.
-    """
+class GaussNewtonRun(SearchingSettings):
+    """A run of Gauss-Newton; each exact tangent counts as ``tangent_cost`` forwards."""
 
     validate_every: Count = 100
     choose: bool = False
     forwards: Count | None = 5000
-    dim: Count | None = None
-    difference: Positive | None = None
     tangent_cost: Positive = TANGENT_COST
     search: GaussNewtonSettings = field(default_factory=GaussNewtonSettings)
 
 
+@dataclass(frozen=True)
+class FgnSettings(GaussNewtonRun):
+    """FGN and the space it searches.
+
+    ``dim``: None moves all n * m numbers of the context, in token distances; a number moves that
+    many through a random map, as the searches from losses do. ``difference``: None takes exact
+    tangents; a number takes finite differences of that step, each for a forward, for towers that
+    have no tangents.
+    """
+
+    dim: Count | None = None
+    difference: Positive | None = None
+
+
+@dataclass(frozen=True)
+class FgnCscSettings(GaussNewtonRun, ViewSettings):
+    """FGN over ``tokens`` vectors per class (None: as many as the template has words before the
+    name), in token distances.
+
+    A forward counts as the tokens that it computes over those of a forward whose classes share
+    their context. ``views`` train beside the photos; the loss knows them, so they cost image passes
+    and no forward.
+    """
+
+    tokens: Count | None = None
+
+
 def fit(settings: FgnSettings, task: Task) -> Fit:
     """Search the context of the lowest training loss."""
-    tower, contexts = task.tower, linear_contexts(task, settings.dim)
+    contexts = linear_contexts(task, settings.dim)
     objective = TangentObjective(
-        tower,
+        task.tower,
         task.train,
         contexts,
         task.validation,
         tangent_cost=settings.tangent_cost,
         difference=settings.difference,
     )
-    loss = FeatureLoss(task.train, tower.logit_scale)
-    search = GaussNewton(contexts.dim, loss, settings.search, task.seed, rounding=tower.rounding)
+    result, notes = _search(objective, task.train, settings, task)
+    return context_fit(result, contexts, notes)
+
+
+def fit_specific(settings: FgnCscSettings, task: Task) -> Fit:
+    """Search the contexts of the lowest training loss."""
+    with closing(task.tower.variant(n_context=settings.tokens, specific=True)) as tower:
+        objective = TangentObjective(
+            tower,
+            task.train,
+            WholeContext(tower.start, tower.token_distance),
+            task.validation,
+            tangent_cost=settings.tangent_cost,
+            forward_cost=tower.tokens / task.tower.tokens,
+        )
+        photos = _with_views(task.train, wanted_views(task, settings.views))
+        groups = len(tower.class_names)
+        result, notes = _search(objective, photos, settings, task, groups)
+    return Fit.of_search(result, notes)
+
+
+def _search(
+    objective: TangentObjective,
+    photos: Features,
+    settings: GaussNewtonRun,
+    task: Task,
+    groups: int = 1,
+) -> tuple[Result, dict[str, float]]:
+    tower = objective.tower
+    loss = FeatureLoss(photos, tower.logit_scale)
+    search = GaussNewton(
+        objective.dim, loss, settings.search, task.seed, groups=groups, rounding=tower.rounding
+    )
     result = search_until_spent(search, objective, settings, task)
-    return context_fit(result, contexts, linearisations=search.notes["linearisations"])
+    return result, {"linearisations": search.notes["linearisations"]}
+
+
+def _with_views(train: Features, views: Features | None) -> Features:
+    """The training photos and their views."""
+    if views is None:
+        return train
+    vectors = np.concatenate([train.vectors, views.vectors])
+    return Features(vectors, np.concatenate([train.labels, views.labels]), train.class_names)
 
 
 def need(settings: FgnSettings, tower: TextTower) -> Need:
@@ -59,14 +134,30 @@ def need(settings: FgnSettings, tower: TextTower) -> Need:
     return Need(mapped + own, tangents=settings.difference is None)
 
 
+def need_specific(settings: FgnCscSettings, tower: TextTower) -> Need:
+    """The search's arrays, and the tower whose contexts are specific."""
+    own = tower.variant(n_context=settings.tokens, specific=True)
+    groups = len(own.class_names)
+    arrays = settings.search.bytes(own.start.size, groups * len(own.projection), groups)
+    return Need(arrays, tangents=True, tokens=own.tokens)
+
+
 register(
-    SearchMethod(
+    ContextMethod(
         "fgn",
         "forward-only Gauss-Newton: features linearised, the loss kept exact",
         FgnSettings(),
         fit,
-        rename=rename,
-        shared_context=True,
         need=need,
+    )
+)
+register(
+    SearchMethod(
+        "fgn-csc",
+        "forward-only Gauss-Newton over a context of its own for every class",
+        FgnCscSettings(),
+        fit_specific,
+        views=own_views,
+        need=need_specific,
     )
 )

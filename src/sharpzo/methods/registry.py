@@ -23,7 +23,7 @@ from sharpzo.linear import LinearHead
 from sharpzo.memory import Need
 from sharpzo.metrics import accuracy
 from sharpzo.run import Listener
-from sharpzo.settings import ViewSettings, override
+from sharpzo.settings import ViewSettings, as_dict, override
 from sharpzo.types import (
     Array,
     Chosen,
@@ -132,7 +132,8 @@ class Method(Generic[S]):
     caller's.
 
     ``shared_context``: what it tunes is one context for all class names, which cannot help a model
-    that knows none of them.
+    that knows none of them. ``key``: the settings by which a bench names results, where they were
+    others in earlier versions.
     """
 
     name: str
@@ -149,6 +150,7 @@ class Method(Generic[S]):
     validation: Callable[[S], bool] = lambda settings: True
     plan: Callable[[S], Budget] = lambda settings: Budget()
     shared_context: bool = False
+    key: Callable[[S], Mapping[str, Any]] = as_dict
 
     def configure(self, preset: str | None = None, changes: Mapping[str, Any] | None = None) -> S:
         """Settings of a preset (None: the defaults) with dotted names changed."""

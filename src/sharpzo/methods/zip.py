@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from sharpzo.contexts import ZipContexts
-from sharpzo.methods.contexts import context_fit, prompt_objective, rename
+from sharpzo.contexts import ZipContexts, table_std
 from sharpzo.methods.registry import Fit, Task, own_views, register
-from sharpzo.methods.searching import SearchingSettings, SearchMethod, search_until_spent
+from sharpzo.methods.searching import (
+    ContextMethod,
+    SearchingSettings,
+    context_fit,
+    prompt_objective,
+    search_until_spent,
+)
 from sharpzo.optim.spsa import Spsa, SpsaSettings
 from sharpzo.rng import generator
 from sharpzo.settings import Count, Positive, Share, ViewSettings
-from sharpzo.types import Array, TextTower
 
 
 @dataclass(frozen=True)
@@ -39,31 +44,22 @@ class ZipSettings(SearchingSettings, ViewSettings):
 
 def fit(settings: ZipSettings, task: Task) -> Fit:
     """Search the 417 numbers for the context of the lowest training loss."""
-    tower = task.tower.variant(n_context=settings.tokens)
-    try:
+    with closing(task.tower.variant(n_context=settings.tokens)) as tower:
+        noise = generator(task.seed, "zip-context").standard_normal(tower.start.shape)
         contexts = ZipContexts(
-            _noise(settings, tower, task.seed),
+            ((settings.std or table_std(tower)) * noise).astype(np.float32),
             seed=task.seed,
             intrinsic=settings.intrinsic,
             rank=settings.rank,
-            scale=tower.token_distance if settings.scale is None else settings.scale,
+            scale=settings.scale or tower.token_distance,
         )
         objective = prompt_objective(
             contexts, task, settings.views, batch=settings.batch, tower=tower
         )
         search = Spsa(contexts.dim, settings.search, task.seed, contexts.first)
         result = search_until_spent(search, objective, settings, task)
-    finally:
-        tower.close()
-    return context_fit(result, contexts, failures=objective.failures, parameters=contexts.dim)
-
-
-def _noise(settings: ZipSettings, tower: TextTower, seed: int) -> Array:
-    """The random context (n, m) that ZIP begins with."""
-    shape = tower.start.shape
-    # Rows of the token table lie sqrt(2 m) deviations apart.
-    std = tower.token_distance / np.sqrt(2 * shape[1]) if settings.std is None else settings.std
-    return (std * generator(seed, "zip-context").standard_normal(shape)).astype(np.float32)
+    notes = {"failures": objective.failures, "parameters": contexts.dim}
+    return context_fit(result, contexts, notes)
 
 
 # 500 steps of 10 forwards, the last iterate. The authors draw new views of the photos in every
@@ -86,14 +82,12 @@ _PUBLISHED = ZipSettings(
 _OURS = ZipSettings(search=SpsaSettings(a=0.1))
 
 register(
-    SearchMethod(
+    ContextMethod(
         "zip",
         "ZIP: SPSA over a low-rank prompt of 417 numbers",
         _OURS,
         fit,
         {"published": _PUBLISHED},
-        rename=rename,
         views=own_views,
-        shared_context=True,
     )
 )

@@ -6,15 +6,16 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from sharpzo.methods.contexts import (
-    ContextSettings,
+from sharpzo.methods.registry import Fit, Task, own_views, register
+from sharpzo.methods.searching import (
+    ContextMethod,
+    DifferenceSettings,
     context_fit,
     linear_contexts,
+    map_and_covariance,
     prompt_objective,
-    rename,
+    search_until_spent,
 )
-from sharpzo.methods.registry import Fit, Task, own_views, register
-from sharpzo.methods.searching import SearchMethod, map_and_covariance, search_until_spent
 from sharpzo.objective import measure_smoothing
 from sharpzo.optim.mezo import MeZo, MeZoSettings, Variant
 from sharpzo.rng import generator
@@ -22,7 +23,7 @@ from sharpzo.settings import Count
 
 
 @dataclass(frozen=True)
-class ZoSgdSettings(ContextSettings):
+class ZoSgdSettings(DifferenceSettings):
     """A zeroth-order descent over w in R^dim, or the whole context (dim None).
 
     ``batch`` photos (None: all) in each step, as views where ``views`` are wanted.
@@ -41,7 +42,7 @@ def fit(settings: ZoSgdSettings, task: Task) -> Fit:
         along = generator(task.seed, "smoothing-directions").standard_normal(contexts.dim)
         search = replace(search, mu=measure_smoothing(objective, np.zeros(contexts.dim), along))
     result = search_until_spent(MeZo(contexts.dim, search, task.seed), objective, settings, task)
-    return context_fit(result, contexts, failures=objective.failures, mu=search.mu)
+    return context_fit(result, contexts, {"failures": objective.failures, "mu": search.mu})
 
 
 def _published(rate: float, mu: float, batch: int, steps: int, variant: Variant) -> ZoSgdSettings:
@@ -91,15 +92,13 @@ _OURS = {
 _WHOLE = ZoSgdSettings(dim=None, search=MeZoSettings(learning_rate=0.1))
 
 register(
-    SearchMethod(
+    ContextMethod(
         "zo-sgd",
         "MeZO: zeroth-order descent along random directions; variants as presets",
         _OURS["plain"],
         fit,
         {**_OURS, "whole-context": _WHOLE, **_PRESETS},
-        rename=rename,
         views=own_views,
-        need=lambda settings, tower: map_and_covariance(settings.dim, tower),
-        shared_context=True,
+        need=lambda settings, tower: map_and_covariance(tower, settings.dim, diagonal=True),
     )
 )

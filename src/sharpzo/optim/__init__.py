@@ -10,11 +10,6 @@ from sharpzo.optim.search import Search
 from sharpzo.optim.sep_cma import SepCma
 from sharpzo.optim.sharp import SharpCma, SharpnessSettings
 from sharpzo.optim.sharpzo import SharpZo, SharpZoSettings, SwitchSettings
-from sharpzo.optim.sharpzo_fast import (
-    FastSharpnessSettings,
-    FastZoSettings,
-    SharpZoFastSettings,
-)
 from sharpzo.optim.spsa import Spsa, SpsaSettings
 from sharpzo.optim.zo import SparseZo, ZoSettings
 
@@ -22,8 +17,6 @@ __all__ = [
     "Cma",
     "CmaSettings",
     "EvolutionSettings",
-    "FastSharpnessSettings",
-    "FastZoSettings",
     "GaussNewton",
     "GaussNewtonSettings",
     "LmMa",
@@ -33,7 +26,6 @@ __all__ = [
     "SepCma",
     "SharpCma",
     "SharpZo",
-    "SharpZoFastSettings",
     "SharpZoSettings",
     "SharpnessSettings",
     "SparseZo",

@@ -11,6 +11,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -23,6 +24,8 @@ from sharpzo.settings import AtLeastTwo, NotNegative, Positive, Settings
 from sharpzo.types import Array, LossesAt, LossObjective, Reason
 
 SIGMA_LIMIT = 1e32  # beyond it float64 products overflow
+
+Centre = Literal["mean", "population", "best"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Evolution(Search[LossObjective]):
     itself until ``tell`` and the state holds no generator.
     """
 
+    centre: Centre = "mean"  # what ``point`` is
     KEPT = ("_mean", "_sigma", "_path_sigma", "_path_c", "_history", "_shift", "_shift_recorded")
 
     def __init__(
@@ -67,9 +71,27 @@ class Evolution(Search[LossObjective]):
         self._shift_recorded = False
 
     @property
-    def point(self) -> Array:
-        """The mean theta (d,), mapped into the box where there is one."""
+    def mean(self) -> Array:
+        """Theta (d,), the mean of the sampling distribution, inside the box if there is one."""
         return np.array(into_box(self._mean, self._sampling.bound))
+
+    @property
+    def point(self) -> Array:
+        """Theta (d,), the mean of fresh draws or the best candidate, as ``centre`` says."""
+        if self.centre == "population":
+            return self.population_mean()
+        point, loss = self.best
+        return point if self.centre == "best" and np.isfinite(loss) else self.mean
+
+    def population_mean(self) -> Array:
+        """Return the mean of P fresh draws (d,), the authors' current point.
+
+        Of U[0, 1) before the first generation, where the program holds noise of that law.
+        """
+        if self.step == 0:
+            rng = generator(self.seed, "first population")
+            return rng.random((self.population_size, self.dim)).mean(axis=0)
+        return self.draws(direction=1).mean(axis=0)
 
     @property
     def sigma(self) -> float:

@@ -17,6 +17,7 @@ import numpy as np
 
 from sharpzo.errors import InputError
 from sharpzo.optim.cma import Cma, CmaSettings
+from sharpzo.optim.evolution import Centre
 from sharpzo.optim.gradients import (
     Derivatives,
     Differences,
@@ -33,7 +34,6 @@ from sharpzo.types import NOTHING, Array, Request, SlopeObjective
 
 Estimator = Literal["cge", "rge", "jvp", "samples", "none"]
 Average = Literal["mean", "population"]
-Centre = Literal["mean", "population", "best"]
 Recorded = Literal["samples", "shifted"]
 
 
@@ -98,21 +98,19 @@ class SharpCma(Search[SlopeObjective]):
         self.settings = sharpness or SharpnessSettings()
         cma = cma or CmaSettings()
         self._cma = (SepCma if cma.diagonal else Cma)(dim, cma, seed, start)
+        self._cma.centre = self.settings.centre
         self._gradient = np.zeros(dim)
         self._estimated = -1  # generation of the last estimate
 
     @property
     def point(self) -> Array:
         """Theta (d,), the mean of the fresh draws or the best candidate, as ``centre`` says."""
-        if self.settings.centre == "population":
-            return self.population_mean()
-        point, loss = self.best
-        return point if self.settings.centre == "best" and np.isfinite(loss) else self.mean
+        return self._cma.point
 
     @property
     def mean(self) -> Array:
         """Theta, the mean of the sampling distribution (d,)."""
-        return self._cma.point
+        return self._cma.mean
 
     @property
     def best(self) -> tuple[Array, float]:
@@ -145,14 +143,8 @@ class SharpCma(Search[SlopeObjective]):
         return radius * (self._gradient / norm)
 
     def population_mean(self) -> Array:
-        """Return the mean of P fresh draws (d,), the authors' current point.
-
-        Of U[0, 1) before the first generation, where the program holds noise of that law.
-        """
-        if self.step == 0:
-            rng = generator(self.seed, "first population")
-            return rng.random((self._cma.population_size, self.dim)).mean(axis=0)
-        return self._cma.draws(direction=1).mean(axis=0)
+        """Return the mean of P fresh draws (d,), the authors' current point."""
+        return self._cma.population_mean()
 
     def ask(self) -> Request[SlopeObjective]:
         """Return the probes of a gradient if an estimate is due, else the population."""

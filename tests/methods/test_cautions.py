@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sharpzo.budget import Budget
 from sharpzo.methods import METHODS, find, fit
-from sharpzo.methods.chance import cautions, hopeless
+from sharpzo.methods.searching import cautions, hopeless
 from sharpzo.metrics import binomial_tail
 from sharpzo.testing.methods import toy_task
 from sharpzo.types import Features
