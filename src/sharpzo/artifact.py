@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 
 from sharpzo.errors import ArtifactError
 from sharpzo.journal import is_free
-from sharpzo.record import odd_field
+from sharpzo.record import Record, as_record
 from sharpzo.types import Array
 from sharpzo.wording import utf8
 
@@ -33,7 +34,7 @@ class Artifact:
     """Arrays by name, their size in ``bytes``, and the record that explains them."""
 
     arrays: dict[str, Array]
-    record: dict[str, Any]
+    record: Record
     bytes: int
 
 
@@ -119,7 +120,7 @@ def remove(folder: Path) -> None:
         folder.rmdir()
 
 
-def write(folder: Path, arrays: dict[str, Array], record: dict[str, Any]) -> None:
+def write(folder: Path, arrays: Mapping[str, Array], record: Record) -> None:
     """Write arrays, then the record that carries their hash."""
     import numpy as np
     from safetensors.numpy import save
@@ -127,8 +128,8 @@ def write(folder: Path, arrays: dict[str, Array], record: dict[str, Any]) -> Non
     # safetensors writes memory as it lies: a view of another array would come back scrambled.
     blob = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
     write_atomically(folder / ARRAYS, blob)
-    record = {"format": FORMAT, **record, "arrays_sha256": hashlib.sha256(blob).hexdigest()}
-    text = json.dumps(record, indent=1, ensure_ascii=False)
+    whole = {"format": FORMAT, **record, "arrays_sha256": hashlib.sha256(blob).hexdigest()}
+    text = json.dumps(whole, indent=1, ensure_ascii=False)
     write_atomically(folder / RECORD, utf8(text))
 
 
@@ -150,8 +151,8 @@ def read(run: str | Path) -> Artifact:
     if (folder / RECORD).stat().st_size > LARGEST_RECORD:
         raise ArtifactError(f"{folder / RECORD} is larger than any run's record; it is refused")
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        version = record["format"]
+        found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        version = found["format"]
     except OSError as error:
         raise ArtifactError(f"cannot read {folder / RECORD}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -161,11 +162,10 @@ def read(run: str | Path) -> Artifact:
             f"{folder} has format {version!r}, this sharpzo reads formats 1 and {FORMAT}; "
             "update sharpzo"
         )
-    odd = odd_field(record)
-    if odd is not None:
-        raise ArtifactError(
-            f"{folder / RECORD} has something in '{odd}' that no run writes; fit the run again"
-        )
+    try:
+        record = as_record(found)
+    except ArtifactError as error:
+        raise ArtifactError(f"{folder / RECORD} {error}") from None
     arrays = folder / (ARRAYS if version == FORMAT else FORMER_ARRAYS)
     try:
         blob = arrays.read_bytes()
@@ -176,15 +176,15 @@ def read(run: str | Path) -> Artifact:
             f"{arrays} is not the file that {RECORD} was written with; fit the run again"
         )
     try:
-        found = load(blob)
+        loaded = load(blob)
     except (SafetensorError, ValueError, TypeError, KeyError) as error:  # or an unknown type
         raise ArtifactError(f"{arrays} is damaged: {error}") from None
-    for name, array in found.items():
+    for name, array in loaded.items():
         if array.dtype.kind == "f" and np.isnan(array).any():
             raise ArtifactError(
                 f"{arrays} has something in '{name}' that is not a number; fit the run again"
             )
-    return Artifact(found, record, len(blob))
+    return Artifact(loaded, record, len(blob))
 
 
 def write_atomically(path: Path, blob: bytes) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral, Real
-from typing import Any
+from typing import Annotated
 
-from sharpzo.errors import BudgetError
+from msgspec import Meta
+
+from sharpzo.errors import BudgetError, InputError
+from sharpzo.settings import Settings
 from sharpzo.types import Reason
 
-_LIMIT = 2**63  # None is no limit; this is more than any run.json may hold
+_MORE = 2**63  # than any run.json may hold
+Limit = Annotated[int, Meta(ge=1, le=_MORE - 1, description="an integer above 0")]
+Seconds = Annotated[float, Meta(gt=0, lt=_MORE, description="a number above 0")]
 
 
 @dataclass(frozen=True)
-class Budget:
+class Budget(Settings):
     """Limits of one run; ``None`` means no limit of that kind.
 
     A forward is one candidate context through the text tower for all class names. The budget is
@@ -24,24 +28,15 @@ class Budget:
     'FORWARDS'
     """
 
-    forwards: int | None = None
-    seconds: float | None = None
-    steps: int | None = None
+    forwards: Limit | None = None
+    seconds: Seconds | None = None
+    steps: Limit | None = None
 
     def __post_init__(self) -> None:
-        for name in ("forwards", "seconds", "steps"):
-            value: Any = getattr(self, name)
-            if value is None:
-                continue
-            kind, what = (Real, "a number") if name == "seconds" else (Integral, "an integer")
-            number = isinstance(value, kind) and not isinstance(value, bool)
-            # NumPy's numbers as Python's: run.json keeps them.
-            plain = (int(value) if isinstance(value, Integral) else float(value)) if number else 0
-            if not plain > 0:
-                raise BudgetError(f"budget of {name} is {value!r}; give {what} above 0")
-            if plain >= _LIMIT:
-                raise BudgetError(f"budget of {name} is not finite; leave it out for no limit")
-            object.__setattr__(self, name, plain)
+        try:
+            super().__post_init__()
+        except InputError as error:
+            raise BudgetError(f"budget of {error} for no limit") from None
 
     def exhausted(
         self, *, forwards: int, seconds: float, steps: int, wanted: int = 1

@@ -9,12 +9,13 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sharpzo.budget import Budget
 from sharpzo.data.dataset import TEMPLATE
-from sharpzo.errors import ArtifactError, InputError, NotFittedError
+from sharpzo.errors import InputError, NotFittedError
 from sharpzo.evaluate import Evaluation
+from sharpzo.record import Record
 from sharpzo.settings import changes
 from sharpzo.towers.features import Progress
 from sharpzo.towers.runtime import Arithmetic, Engine
@@ -61,7 +62,7 @@ class PromptClassifier:
     _estimator_type = "classifier"
 
     classes_: Array
-    record_: dict[str, Any]
+    record_: Record
     history_: list[Step]
     fit_: Fit
     zero_shot_: Head
@@ -153,7 +154,7 @@ class PromptClassifier:
         from sharpzo.fitting import Fitter
 
         ours = _parameters(PromptClassifier)  # a subclass may have more
-        fitter = Fitter.of(**{name: getattr(self, name) for name in ours})
+        fitter = Fitter(**{name: getattr(self, name) for name in ours})
         dataset, classes = _dataset(photos, labels, shots, fitter.seed)
 
         def warn(sentence: str) -> None:
@@ -255,25 +256,23 @@ class PromptClassifier:
 
         trained = load(run, model=model, cache=cache, memory_limit=memory_limit)
         record, method = trained.record, trained.method
-        try:
-            preset, budget = record["preset"], Budget(**record.get("budget", {}))
-            base = method.presets.get(preset, method.settings)
-            classifier = cls(
-                method.name,
-                preset=preset,
-                settings=changes(base, record["settings"]) or None,
-                model=model or record["model"]["id"],
-                template=record["template"],
-                seed=record["seed"],
-                budget=None if budget == Budget() else budget,
-                threads=record.get("threads"),
-                engine=record["engine"],
-                precision=record["precision"],
-                cache=cache,
-                memory_limit=memory_limit,
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ArtifactError(f"{run} has an incomplete record ({error}); fit again") from None
+        preset, limits = record["preset"], record.get("budget", {})
+        base = method.settings if preset is None else method.presets.get(preset, method.settings)
+        budget = Budget(limits.get("forwards"), limits.get("seconds"), limits.get("steps"))
+        classifier = cls(
+            method.name,
+            preset=preset,
+            settings=changes(base, record["settings"]) or None,
+            model=model or record["model"]["id"],
+            template=record["template"],
+            seed=record["seed"],
+            budget=None if budget == Budget() else budget,
+            threads=record.get("threads"),
+            engine=cast(Engine, record.get("engine", "onnxruntime")),  # checked by a fit
+            precision=cast(Arithmetic, record.get("precision", "float32")),
+            cache=cache,
+            memory_limit=memory_limit,
+        )
         classifier._adopt(trained)
         return classifier
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
+
+import msgspec
 
 from sharpzo.errors import ArtifactError
 from sharpzo.types import Step
@@ -82,24 +83,10 @@ def read_journal(path: Path) -> list[Step]:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{path} cannot be read ({error}); remove it") from None
-    steps = []
+    steps: list[Step] = []
     for number, line in enumerate(lines[:-1], start=1):
         try:
-            step = Step(**json.loads(line))
-            _check(step)
-        except (ValueError, TypeError, RecursionError) as error:
+            steps.append(msgspec.convert(json.loads(line), Step))
+        except (ValueError, RecursionError) as error:
             raise ArtifactError(f"line {number} of {path} is damaged: {error}") from None
-        steps.append(step)
     return steps
-
-
-def _check(step: Step) -> None:
-    """Raise TypeError for a field of another kind than a search writes."""
-    notes = step.notes.values() if isinstance(step.notes, Mapping) else (None,)
-    numbers = (step.step, step.forwards, step.seconds, step.loss, *notes)
-    judged = (step.validation_accuracy, step.validation_loss)
-    kinds = (*numbers, *(value for value in judged if value is not None))
-    if not isinstance(step.stage, str) or not all(
-        isinstance(value, int | float) and not isinstance(value, bool) for value in kinds
-    ):
-        raise TypeError("a field has the wrong kind")

@@ -1,150 +1,149 @@
-"""What ``run.json`` may hold: the kind of every field, so that nobody trips over another's file."""
+"""What ``run.json`` holds: the type of every field, so that nobody trips over another's file."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from typing import Any
+import re
+from typing import Annotated, Any, TypedDict, cast
 
-Check = Callable[[Any], bool]
+import msgspec
+from msgspec import Meta
 
+from sharpzo.errors import ArtifactError
 
-def _text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _template(value: Any) -> bool:
-    return _text(value) and "{}" in value
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+_LARGEST = 2.0**63
+Finite = Annotated[float, Meta(gt=-_LARGEST, lt=_LARGEST)]
+Accuracy = Annotated[float, Meta(ge=0, le=1)]
+Name = Annotated[str, Meta(pattern=r"\S")]
+_MISSING, _PLACE = r"missing required field `(\w+)`", r"`\$\.([\w.]*)"  # in msgspec's sentences
 
 
-def _number(value: Any) -> bool:
-    return (_whole(value) and abs(value) < 2**63) or (
-        isinstance(value, float) and math.isfinite(value)
-    )
+class _Model(TypedDict):
+    id: str | None
+    sha256: str
 
 
-def _fraction(value: Any) -> bool:
-    return _number(value) and 0 <= value <= 1
+class ModelRecord(_Model, total=False):
+    """Which model a run was made with; ``text_sha256``: its text tower with the template."""
+
+    text_sha256: str
 
 
-def _table(value: Any) -> bool:
-    return isinstance(value, dict)
+class Skipped(TypedDict):
+    """A file that was left out, and why."""
+
+    path: str
+    reason: str
 
 
-def _or_none(check: Check) -> Check:
-    return lambda value: value is None or check(value)
+class _Data(TypedDict):
+    source: str
+    training_photos: int
+    validation_photos: int
 
 
-def _names(value: Any) -> bool:
-    """Class names: texts, none empty, none twice."""
-    if not isinstance(value, list) or not value:
-        return False
-    return all(map(_text, value)) and all(map(str.strip, value)) and len({*value}) == len(value)
+class DataRecord(_Data, total=False):
+    """Which photos a run was made with."""
+
+    shots: int | None
+    training_sha256: str
+    test_photos: int
+    notes: list[str]
+    skipped: list[Skipped]
 
 
-def _labels(value: Any) -> bool:
-    """What stands for the class names in Python: texts, or numbers, or truths, none twice."""
-    if not isinstance(value, list) or not value or len({type(label) for label in value}) > 1:
-        return False
-    return isinstance(value[0], str | int) and len({*value}) == len(value)
+class _Accuracy(TypedDict):
+    accuracy: Accuracy | None
 
 
-def _budget(value: Any) -> bool:
-    """Limits by name, all above 0."""
-    return _table(value) and all(
-        limit is None or (_number(limit) and limit > 0) for limit in value.values()
-    )
+class Accuracies(_Accuracy, total=False):
+    """Of a split, as fractions; None where there is no photo, or nobody has read it yet."""
+
+    zero_shot_accuracy: Accuracy | None
 
 
-def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_text, value))
+class Limits(TypedDict, total=False):
+    """A `Budget`."""
+
+    forwards: Annotated[int, Meta(gt=0)] | None
+    seconds: Annotated[float, Meta(gt=0, lt=_LARGEST)] | None
+    steps: Annotated[int, Meta(gt=0)] | None
 
 
-def _skipped(value: Any) -> bool:
-    """Files that were left out, each with why."""
-    return isinstance(value, list) and all(
-        _table(one) and _text(one.get("path")) and _text(one.get("reason")) for one in value
-    )
+class Row(TypedDict):
+    """A method's cost, and its accuracies by split."""
+
+    method: str
+    forwards: int
+    seconds: Finite
+    validation: Accuracy | None
+    test: Accuracy | None
+    shifted: Accuracy | None
 
 
-def _scalars(value: Any) -> bool:
-    """Numbers (a search may note an infinite one), texts and the like by name."""
-    return _table(value) and not any(isinstance(one, dict | list) for one in value.values())
+class _Required(TypedDict):
+    """What every version has written."""
+
+    sharpzo_version: str
+    created: str
+    model: ModelRecord
+    class_names: Annotated[list[Name], Meta(min_length=1)]
+    template: Annotated[str, Meta(pattern=r"\{\}")]
+    preprocessing: dict[str, Any]
+    method: str
+    preset: str | None
+    settings: dict[str, Any]
+    seed: int
+    data: DataRecord
+    stopped: str
+    forwards: int
+    steps: int
+    seconds: Finite
+    peak_memory_mb: Finite | None
+    notes: dict[str, str | float | int | bool | None]  # a search may note an infinite number
+    validation: Accuracies
+    test: Accuracies
 
 
-def _rows(value: Any) -> bool:
-    """A row for each method: its name, accuracies by split, and its cost."""
-    numbers = ("forwards", "seconds", "validation", "test", "shifted")
-    return isinstance(value, list) and all(
-        _table(row)
-        and _text(row.get("method"))
-        and all(_or_none(_number)(row.get(name)) for name in numbers)
-        for row in value
-    )
+class Record(_Required, total=False):
+    """A run's record. ``labels`` stand for the class names in Python, one each."""
+
+    format: int
+    arrays_sha256: str
+    labels: Annotated[list[str | int | bool], Meta(min_length=1)]
+    trained_class_names: Annotated[list[Name], Meta(min_length=1)]
+    budget: Limits
+    threads: int | None
+    engine: str
+    precision: str
+    image_passes: int | None
+    warnings: list[str]
+    methods: list[Row]
+    shifted: Accuracies
 
 
-_ACCURACIES = ("accuracy", "zero_shot_accuracy")
-_FIELDS: Mapping[str, Check] = {
-    "sharpzo_version": _text,
-    "created": _text,
-    "arrays_sha256": _text,
-    "method": _text,
-    "preset": _or_none(_text),
-    "settings": _table,
-    "template": _template,
-    "seed": _whole,
-    "class_names": _names,
-    "trained_class_names": _names,
-    "labels": _labels,
-    "budget": _budget,
-    "threads": _or_none(_whole),
-    "engine": _text,
-    "precision": _text,
-    "model": _table,
-    "model.id": _or_none(_text),
-    "model.sha256": _text,
-    "model.text_sha256": _text,
-    "preprocessing": _table,
-    "data": _table,
-    "data.source": _text,
-    "data.shots": _or_none(_whole),
-    "data.notes": _texts,
-    "data.skipped": _skipped,
-    "data.training_sha256": _text,
-    **{f"data.{split}_photos": _whole for split in ("training", "validation", "test")},
-    "stopped": _text,
-    "forwards": _whole,
-    "image_passes": _or_none(_whole),
-    "steps": _whole,
-    "seconds": _number,
-    "peak_memory_mb": _or_none(_number),
-    "notes": _scalars,
-    "methods": _rows,
-    **dict.fromkeys(("validation", "test", "shifted"), _table),
-    **{
-        f"{split}.{name}": _or_none(_fraction)
-        for split in ("validation", "test", "shifted")
-        for name in _ACCURACIES
-    },
-}
+def as_record(found: Any) -> Record:
+    """Return what a file holds, whole, if it can be a run's record; ArtifactError, whose sentence
+    goes on after the file's name, if not. Unknown fields may be a later version's.
 
-
-def odd_field(record: Mapping[str, Any]) -> str | None:
-    """Return the name of a field that cannot be what a run wrote; None if all may be.
-
-    Fields that are missing or unknown are no matter here.
-
-    >>> odd_field({"seed": 1, "model": {"id": None}})
-    >>> odd_field({"seed": 1, "model": {"id": 7}})
-    'model.id'
+    >>> as_record({"method": "gda", "seed": "1"})
+    Traceback (most recent call last):
+        ...
+    sharpzo.errors.ArtifactError: has something in 'seed' that no run writes; fit the run again
     """
-    for name, check in _FIELDS.items():
-        group, _, member = name.rpartition(".")
-        holder = record.get(group) if group else record
-        if isinstance(holder, Mapping) and member in holder and not check(holder[member]):
-            return name
-    return None
+    try:
+        record = msgspec.convert(found, Record)
+    except msgspec.ValidationError as error:
+        missing, place = (re.search(pattern, str(error)) for pattern in (_MISSING, _PLACE))
+        if missing is None:
+            raise _odd(place[1] if place else "it") from None
+        name = f"{place[1]}.{missing[1]}" if place else missing[1]
+        raise ArtifactError(f"is an incomplete record ({name}); fit the run again") from None
+    for name in ("class_names", "trained_class_names", "labels"):
+        values: list[Any] = record.get(name, [])
+        if len({*values}) < len(values) or len({type(value) for value in values}) > 1:
+            raise _odd(name)
+    return cast(Record, found)
+
+
+def _odd(name: str) -> ArtifactError:
+    return ArtifactError(f"has something in '{name}' that no run writes; fit the run again")

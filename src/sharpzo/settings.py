@@ -97,9 +97,11 @@ def _plain(value: Any) -> Any:
         return tuple(map(_plain, value))
     if isinstance(value, bool) or not isinstance(value, Real):
         return value
+    if isinstance(value, Integral):
+        return int(value)
     if not math.isfinite(value):
         raise msgspec.ValidationError
-    return int(value) if isinstance(value, Integral) else float(value)
+    return float(value)
 
 
 def describe(kind: Any) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from sharpzo.journal import Journal, read_journal
 from sharpzo.memory import Need, parse_size
 from sharpzo.methods import METHODS, Method, find
 from sharpzo.metrics import normalise, softmax
+from sharpzo.record import Record
 from sharpzo.settings import check_path
 from sharpzo.towers.features import Progress
 from sharpzo.towers.open import Towers
@@ -49,7 +50,7 @@ class Trained:
     class_names: tuple[str, ...]
     head: Head
     arrays: Mapping[str, Array]
-    record: dict[str, Any]
+    record: Record
     history: Sequence[Step] = field(default_factory=list)
 
     @property
@@ -125,12 +126,8 @@ class Trained:
         ways: Sequence[Detour] | None = None,
     ) -> dict[str, Features]:
         self._verified  # noqa: B018  (raises)
-        ways = self._detours() if ways is None else ways
+        ways = detours([self.head]) if ways is None else ways  # nearly always none
         return self.towers.encode(splits, progress, self.cache, ways)
-
-    def _detours(self) -> list[Detour]:
-        """The ways that photos take before the head sees them: nearly always none."""
-        return detours([self.head])
 
     @cached_property
     def _verified(self) -> bool:
@@ -183,15 +180,15 @@ class Trained:
         own = head.arrays()
         kept = {name: array for name, array in origin.items() if name not in own}
         kept |= {_ORIGIN + name: array for name, array in origin.items() if name in own}
-        none = {"accuracy": None, "zero_shot_accuracy": None}
-        record = {
+        record = cast(Record, {
             **{n: v for n, v in self.record.items() if n not in ("labels", "methods", "shifted")},
             "class_names": list(class_names),
             "trained_class_names": self.record.get("trained_class_names", list(self.class_names)),
-            "validation": dict(none),
-            "test": dict(none),
-        }
-        record |= {"labels": labels} if tuple(labels) != class_names else {}
+            "validation": {"accuracy": None, "zero_shot_accuracy": None},
+            "test": {"accuracy": None, "zero_shot_accuracy": None},
+        })  # fmt: skip
+        if tuple(labels) != class_names:
+            record["labels"] = labels
         other = Trained(
             self.method, towers, self.cache, class_names, head, {**kept, **own}, record,
             self.history,
@@ -216,7 +213,7 @@ class Trained:
 
     def write(self, folder: Path) -> None:
         """Write arrays and record into a folder that has its journal already."""
-        artifact.write(folder, dict(self.arrays), self.record)
+        artifact.write(folder, self.arrays, self.record)
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**vars(self), "method": self.method.name}
@@ -247,26 +244,25 @@ def load(
     check_path("cache", cache)
     found = artifact.read(run)
     record = found.record
+    method, names = find(record["method"]), tuple(record["class_names"])
+    labels = record.get("labels", names)
+    where = record["model"]["id"] if model is None else model
+    limit = None if memory_limit is None else parse_size(memory_limit)
     try:
-        method, names = find(record["method"]), tuple(record["class_names"])
-        labels = record.get("labels", names)
-        where, _ = record["model"]["id"], record["model"]["sha256"]
-        threads = record.get("threads")
-        limit = None if memory_limit is None else parse_size(memory_limit)
         head = method.load(found.arrays)
-        history = Path(run) / artifact.HISTORY
-        trained = Trained(
-            method,
-            Towers(where if model is None else model, Runtime(threads=threads), limit),
-            None if cache is None else Path(cache).absolute(),
-            names,
-            head,
-            found.arrays,
-            record,
-            read_journal(history) if history.is_file() else [],
-        )
     except (KeyError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"{run} has an incomplete record ({error}); fit again") from None
+        raise ArtifactError(f"{run} has incomplete arrays ({error}); fit again") from None
+    history = Path(run) / artifact.HISTORY
+    trained = Trained(
+        method,
+        Towers(where, Runtime(threads=record.get("threads")), limit),
+        None if cache is None else Path(cache).absolute(),
+        names,
+        head,
+        found.arrays,
+        record,
+        read_journal(history) if history.is_file() else [],
+    )
     if len(labels) != len(names):
         raise ArtifactError(
             f"{run} has {len(labels)} labels for {len(names)} class names; fit again"

@@ -195,6 +195,11 @@ class TextTower(Protocol):
         ...
 
     @property
+    def untuned(self) -> Array:
+        """Raw features float32 (K, D) of the template's own words; computed once."""
+        ...
+
+    @property
     def logit_scale(self) -> float:
         """Factor on cosines (already exponentiated)."""
         ...

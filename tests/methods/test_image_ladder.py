@@ -132,7 +132,7 @@ def test_features_alone_are_not_enough():
 
 def test_a_memory_limit_is_refused():
     with pytest.raises(InputError, match=r"ladder\+image needs more than the towers"):
-        Fitter.of("ladder+image", memory_limit="600MB")
+        Fitter("ladder+image", memory_limit="600MB")
 
 
 @pytest.mark.parametrize("name", ["tuned", "image_query_low", "image_fc2_high", "unseen_text"])

@@ -9,12 +9,23 @@ from sharpzo.journal import Journal, read_journal
 from sharpzo.types import Step
 
 ARRAYS = {"weight": np.eye(2, dtype=np.float32)}
+RECORD = {
+    "sharpzo_version": "0", "created": "2026-01-01T00:00:00Z", "method": "x", "preset": None,
+    "template": "a photo of a {}.", "seed": 1, "class_names": ["a", "b"], "settings": {},
+    "model": {"id": None, "sha256": "0" * 64}, "preprocessing": {},
+    "data": {"source": "x", "shots": None, "training_photos": 2, "validation_photos": 0,
+             "notes": [], "skipped": []},
+    "validation": {"accuracy": 0.5}, "test": {"accuracy": None}, "forwards": 1, "steps": 0,
+    "seconds": 0.1, "peak_memory_mb": 90.5, "stopped": "x", "notes": {"penalty": 1.0},
+    "methods": [{"method": "x", "forwards": 1, "seconds": 0.1, "validation": 0.5, "test": None,
+                 "shifted": None}],
+}  # fmt: skip
 
 
 @pytest.fixture
 def run(tmp_path):
     folder = artifact.claim(tmp_path / "run")
-    artifact.write(folder, ARRAYS, {"method": "x"})
+    artifact.write(folder, ARRAYS, RECORD)
     return folder
 
 
@@ -36,7 +47,7 @@ def test_views_of_other_arrays_are_read_as_they_were_seen(tmp_path):
     whole = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
     views = {"column": whole[:, :, 1], "turned": whole[0].T}
     folder = artifact.claim(tmp_path / "run")
-    artifact.write(folder, views, {"method": "x"})
+    artifact.write(folder, views, RECORD)
     for name, array in artifact.read(folder).arrays.items():
         assert np.array_equal(array, views[name]), name
 
@@ -92,7 +103,7 @@ def test_a_write_that_fails_anywhere_leaves_no_half_run(tmp_path, monkeypatch, f
     monkeypatch.setattr(artifact.os, "replace", sometimes(artifact.os.replace))
     folder = artifact.claim(tmp_path / "run")
     with pytest.raises(OSError, match="No space"):
-        artifact.write(folder, ARRAYS, {"method": "x"})
+        artifact.write(folder, ARRAYS, RECORD)
     monkeypatch.undo()
     if failing < 5:  # the sixth call is the fsync after the record's rename: the run is complete
         with pytest.raises(ArtifactError, match="not a finished run"):
@@ -129,15 +140,15 @@ def test_the_journal_drops_a_torn_last_line_only(tmp_path):
 
 # --- records that somebody has changed ------------------------------------------------------------
 
-RECORD = {
-    "method": "x", "preset": None, "template": "a photo of a {}.", "seed": 1,
-    "class_names": ["a", "b"], "model": {"id": None, "sha256": "0" * 64}, "settings": {},
-    "data": {"source": "x", "shots": None, "training_photos": 2, "notes": [], "skipped": []},
-    "validation": {"accuracy": 0.5}, "test": {"accuracy": None}, "forwards": 1, "seconds": 0.1,
-    "stopped": "x", "notes": {"penalty": 1.0}, "methods": [{"method": "x", "seconds": 0.1}],
-}  # fmt: skip
 WRONG = (None, True, float("nan"), 1e400, "text", [], [[]], [None], {}, {"a": {"b": []}}, 7, -1.5)
-OR_NONE = {"preset": "text", "id": "text", "shots": 7, "accuracy": 0.5, "penalty": 1.0}
+OR_NONE = {
+    "preset": "text",
+    "peak_memory_mb": 90.5,
+    "id": "text",
+    "shots": 7,
+    "accuracy": 0.5,
+    "penalty": 1.0,
+}
 KINDS = {str: (str,), int: (int,), float: (int, float), list: (), dict: (dict,)}
 
 
@@ -167,6 +178,14 @@ def test_a_field_of_another_kind_is_refused(tmp_path, place, sample):
             continue
         with pytest.raises(ArtifactError, match=place[-1]):
             artifact.read(folder)
+
+
+@pytest.mark.parametrize("name", ["method", "template", "class_names", "model", "data"])
+def test_a_record_without_what_every_version_wrote_is_incomplete(tmp_path, name):
+    folder = artifact.claim(tmp_path / "run")
+    artifact.write(folder, ARRAYS, {key: value for key, value in RECORD.items() if key != name})
+    with pytest.raises(ArtifactError, match=rf"incomplete record \({name}\)"):
+        artifact.read(folder)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +227,9 @@ def test_arrays_of_an_unknown_kind(run):
 
 def test_a_name_that_is_no_utf8_is_kept(tmp_path):
     folder = artifact.claim(tmp_path / "run")
-    artifact.write(folder, ARRAYS, {"data": {"source": "folder caf\udce9 ü"}})
+    artifact.write(
+        folder, ARRAYS, {**RECORD, "data": {**RECORD["data"], "source": "folder caf\udce9 ü"}}
+    )
     assert artifact.read(folder).record["data"]["source"] == "folder caf\udce9 ü"
     assert "ü" in (folder / "run.json").read_text(encoding="utf-8")
 
@@ -230,7 +251,7 @@ def test_what_a_stopped_run_left_does_not_block_the_next(tmp_path):
     assert [p.name for p in folder.iterdir()] == ["history-stopped.jsonl"]
     with Journal(folder / "history.jsonl"):
         pass
-    artifact.write(folder, ARRAYS, {"method": "x"})
+    artifact.write(folder, ARRAYS, RECORD)
     with pytest.raises(ArtifactError, match="exists already"):
         artifact.claim(folder)
 
@@ -287,7 +308,7 @@ def test_folders_that_cannot_be_made(tmp_path, out):
         '{"step": 1, "stage": "s", "forwards": 1, "seconds": 1, "loss": null}',
         '{"step": 1, "stage": "s", "forwards": 1, "seconds": 1, "loss": 1, "notes": [1]}',
         '{"step": 1, "stage": "s", "forwards": 1, "seconds": 1, "loss": 1, "notes": {"a": {}}}',
-        '{"step": 1, "stage": "s", "forwards": 1, "seconds": 1, "loss": 1, "x": 1}',
+        '{"step": 1, "stage": "s", "forwards": 1, "seconds": 1, "loss": true}',
     ],
     ids=lambda line: line[:60],
 )  # fmt: skip

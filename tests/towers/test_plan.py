@@ -180,8 +180,8 @@ def test_searches_with_tangents_go_the_same_way_under_a_limit(method):
     demo = load_demo(1)
     few = replace(demo, train=demo.train.take(range(0, 160, 8)), val=None, test=None)
     how = {"threads": 1, "settings": {"search.directions": 8}, "budget": Budget(60)}
-    free = Fitter.of(method, **how).fit(few)
-    bounded = Fitter.of(method, memory_limit="2GB", **how).fit(few, encoded=free.features)
+    free = Fitter(method, **how).fit(few)
+    bounded = Fitter(method, memory_limit="2GB", **how).fit(few, encoded=free.features)
     assert bounded.fit.forwards == free.fit.forwards > 20
     found, wanted = (c.fit.notes["training_loss"] for c in (bounded, free))
     assert abs(found - wanted) <= 2e-3 * wanted
@@ -229,7 +229,7 @@ def test_tangents_are_planned_for(checkpoint):
 
 def test_a_method_that_cannot_be_bounded_says_so():
     with pytest.raises(InputError, match="coop needs more"):
-        Fitter.of("coop", memory_limit="1GB")
+        Fitter("coop", memory_limit="1GB")
 
 
 @linux

@@ -19,6 +19,7 @@ from sharpzo.bench.results import Accuracy, Point, Result, Test, Validated
 from sharpzo.bench.sources import Sources
 from sharpzo.budget import Budget
 from sharpzo.data.dataset import Dataset, LabelledPhotos
+from sharpzo.detour import detours
 from sharpzo.errors import SharpzoError
 from sharpzo.evaluate import AmongSome, evaluate
 from sharpzo.fitting import Fitted, Fitter
@@ -56,7 +57,7 @@ def fit(cell: Cell, cache: Path, listen: Listen = lambda done: None) -> Result:
         load_plugin(plugin)
     sources = Sources(cell.root, cell.beside)
     photos = sources.drawn(cell.data_set, cell.shots, cell.seed)
-    fitter = Fitter.of(
+    fitter = Fitter(
         cell.method,
         preset=cell.preset,
         settings=cell.changes,
@@ -162,7 +163,7 @@ def _test(classifier: Fitted, split: LabelledPhotos, heads: list[Head]) -> Test:
 
     Where it has some of the classes only, the choice is among these, as in CoOp's protocol.
     """
-    photos, rows = classifier.encode(split)
+    photos, rows = classifier.encode(split, ways=detours(heads))
     found = [evaluate(AmongSome(head, rows), photos) for head in (classifier.zero_shot, *heads)]
     points = [Accuracy(one.accuracy, one.calibration_error, one.per_class) for one in found[1:]]
     return Test(len(photos), found[0].accuracy, points)

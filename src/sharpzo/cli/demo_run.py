@@ -63,7 +63,7 @@ def demo(
     budget = Budget(FORWARDS, SECONDS) if budget_forwards is None else Budget(budget_forwards)
     kept = options.feature_cache(cache, no_cache)
     fitters = [
-        Fitter.of(
+        Fitter(
             name, seed=seed, budget=budget, threads=threads, cache=kept, memory_limit=memory_limit
         )
         for name in dict.fromkeys(("zero-shot", *(SHOWN if method is None else (method,))))

@@ -77,7 +77,7 @@ def fit(
     from sharpzo.journal import Journal
     from sharpzo.settings import parse_assignments
 
-    fitter = Fitter.of(
+    fitter = Fitter(
         method,
         preset=preset,
         settings=parse_assignments(change),
@@ -193,12 +193,12 @@ def report_of(
         "seconds": round(fitted.fit.seconds, 3),
         "peak_memory_mb": record["peak_memory_mb"],
         "memory_limit_mb": memory_limit and memory_limit / MB,
-        "zero_shot_accuracy": evaluated["zero_shot_accuracy"],
+        "zero_shot_accuracy": evaluated.get("zero_shot_accuracy"),
         "validation_accuracy": validation["accuracy"],
         "test_accuracy": test["accuracy"],
         "shifted_accuracy": record.get("shifted", {}).get("accuracy"),
         "stopped": fitted.fit.reason.value,
-        "warnings": record["warnings"],
+        "warnings": record.get("warnings", []),
         "methods": rows,
     }
 
@@ -229,7 +229,10 @@ def _show(
 
 
 def show_rows(
-    screen: Screen, title: str, rows: Sequence[Row], accuracies: Mapping[str, str]
+    screen: Screen,
+    title: str,
+    rows: Sequence[Mapping[str, Any]],
+    accuracies: Mapping[str, str],
 ) -> None:
     """A table of what `Fitted.measure` returns: ``accuracies`` (split -> title), then the cost."""
     from sharpzo.cli.screen import Column, percent

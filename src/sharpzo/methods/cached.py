@@ -79,10 +79,10 @@ def read_text(tower: TextTower, templates: str = "run", *, raw: bool = False) ->
     The features of each template are normalised, averaged and normalised again; ``raw``: they are
     averaged as the tower gives them.
     """
-    read = [] if templates == "ensemble" else [tower.forward(tower.start[None])[0]]
+    read = [] if templates == "ensemble" else [tower.untuned]
     for template in () if templates == "run" else IMAGENET_TEMPLATES:
         other = tower.variant(template=template)
-        read.append(other.forward(other.start[None])[0])
+        read.append(other.untuned)
         other.close()
     if raw:
         return Text(np.mean(read, axis=0), len(read))

@@ -205,9 +205,9 @@ def cost(found: Artifact) -> list[tuple[str, str, str]]:
     rows.append(
         ("image passes", f"{photos:,}", "training and validation photos, once, before tuning")
     )
-    if record.get("image_passes"):
-        more = f"{record['image_passes']:,}"
-        rows.append(("further image passes", more, "the method changes the photos themselves"))
+    if more := record.get("image_passes"):
+        why = "the method changes the photos themselves"
+        rows.append(("further image passes", f"{more:,}", why))
     rows.append(("seconds of tuning", f"{seconds:,.1f}", "without the encoding of photos"))
     if record.get("steps"):
         rows.append(("steps", f"{record['steps']:,}", ""))

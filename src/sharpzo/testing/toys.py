@@ -54,6 +54,11 @@ class ToyTower:
         self.mix = draws.normal(size=(width, tokens * width)).astype(np.float32) / 4
         self.projection = draws.normal(size=(features, width)).astype(np.float32)
 
+    @property
+    def untuned(self) -> Array:
+        """Raw features (K, D) of the template's own words."""
+        return self.forward(self.start[None])[0]
+
     def states(self, contexts: Array) -> Array:
         """States (P, K, H) of contexts (P, n, m)."""
         return np.tanh(self.names + self._mixed(contexts))

@@ -84,6 +84,7 @@ class OnnxTextTower:
         shape = (checkpoint.text.projection, checkpoint.text.width)
         self.projection = checkpoint.tensor("text_projection.weight", shape)  # (D, H)
         self._streamed, self._closed = streamed, False
+        self._untuned: Array | None = None
         self._sessions: dict[bool, Running] = {}  # by whether they compute tangents
         self._matrices: Kept = {}  # of blocks, in fewer bits
 
@@ -100,6 +101,15 @@ class OnnxTextTower:
     def start(self) -> Array:
         """Token embeddings of the template's words before the class name, float32 (n, m)."""
         return self._start.copy()
+
+    @property
+    def untuned(self) -> Array:
+        """Raw features float32 (K, D) of the template's own words; one forward, at first."""
+        if self._untuned is None:
+            self._untuned = found = self.forward(self._start[None])[0]
+            found.flags.writeable = False
+            return found
+        return self._untuned
 
     @property
     def token_distance(self) -> float:
