@@ -1,18 +1,19 @@
-"""Run the tests whose numbers depend on a processor as several processors would: a table.
+"""Run the tests that depend on the processor's arithmetic in several variations: a table.
 
-``python tools/any_processor.py [folders of tests]``, from the repository's root; it ends with 1
-where a test fails. A search amplifies the last bit of a sum into another path, so verdicts must not
-hang on one. Varied are what can be varied on one machine:
+``python tools/any_processor.py [folders of tests]``, from the repository's root; the exit code is 1
+if a test fails. A search amplifies the last bit of a sum into another path, so no test may depend
+on one path. These can be varied on one machine:
 
 * OPENBLAS_CORETYPE, whose kernels the products of NumPy run on (Haswell: AVX2; SkylakeX: AVX-512;
-  Zen: AVX2 in other blocks). "runs on" is what OpenBLAS says of itself: a build without kernels for
-  Zen takes Haswell's, and a processor without AVX-512 has no SkylakeX.
+  Zen: AVX2 in other blocks). "runs on" is the kernel that OpenBLAS reports: a build without kernels
+  for Zen takes Haswell's, and a processor without AVX-512 has no SkylakeX.
 * NPY_DISABLE_CPU_FEATURES, NumPy's own loops without AVX-512, and without AVX2 either.
 * Cores that the process may use, and threads of OpenBLAS: 1 and 2.
 
 Every pair of a kernel and a number of threads, and of a set of loops and a number of threads, is
-run. Not varied are the kernels of ONNX Runtime, which it picks by the processor and no variable
-changes (torch's neither, but torch is the reference alone): for those, run the suite elsewhere.
+run. The kernels of ONNX Runtime are not varied: it chooses them by the processor, and no variable
+changes them (nor those of torch, but torch is only the reference). For these, run the suite on
+another machine.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ VARIATIONS = (
     ("SkylakeX", "all", 1),
     ("Zen", "no AVX2", 2),
 )
-# What a process really runs on: OpenBLAS's kernel, and the loops that NumPy can choose among.
+# What a process runs on: OpenBLAS's kernel, and the loops that NumPy can choose among.
 PROBE = """
 import ctypes, glob, os, numpy
 from numpy._core._multiarray_umath import __cpu_dispatch__ as loops, __cpu_features__ as has
@@ -77,7 +78,7 @@ def call(arguments: list[str], variables: dict[str, str], threads: int) -> tuple
 
 
 def count(word: str, output: str) -> int:
-    """The number before a word of pytest's last line."""
+    """The number before a word in pytest's last line."""
     found = re.findall(rf"(\d+) {word}", output)
     return int(found[-1]) if found else 0
 
@@ -102,7 +103,7 @@ def run(core: str, loops: str, threads: int, folders: list[str]) -> bool:
 
 
 def main() -> None:
-    """Print the table and end with 1 where a test has failed."""
+    """Print the table; the exit code is 1 if a test has failed."""
     folders = sys.argv[1:] or FOLDERS
     print("kernel    runs on   loops       threads  passed  failed  seconds")
     sound = [run(*variation, folders) for variation in VARIATIONS]

@@ -2,7 +2,7 @@
 
 Only the initialisers of the export are used. Its head (a 2x2 average of the patch tokens) is
 dropped: our feature is the class token after the final norm. The exporter merged two equal tensors,
-the class token and the class token's own position, so that one value fills both places here.
+the class token and the class token's own position, so one value is used for both here.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Measure the embedded model: zero-shot and 16-shot linear probes; write `metrics.json`.
 
     python tools/evaluate.py --model src/sharpzo/assets/model --work DIR --tiny-imagenet DIR \
-        --caltech DIR --eurosat DIR --fashion-mnist DIR --wordnet DIR
+        --datasets DIR --fashion-mnist DIR --wordnet DIR
 
-Loads the folder as a stranger would, with `transformers`; the folder's own preprocessor
-settings are those of `dinov2.pixels`. Caltech-101 and EuroSAT follow
-CoOp's splits and draws, at one seed. Nothing here chooses anything but a probe's C.
+The folder is loaded with `transformers`, without this package; its preprocessor settings are those
+of `dinov2.pixels`. Caltech-101 and EuroSAT (in `--datasets`) have CoOp's splits and draws, at one
+seed. Validation chooses the C of a probe and nothing else.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ import photos
 import wordnet
 
 SHOTS = 16
-SEED = 1
 PHOTO = "a photo of a {}."
 SATELLITE = "a centered satellite photo of {}."
 PROBE_C = [0.01, 0.1, 1.0, 10.0, 100.0, 1000.0]
@@ -101,7 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the embedded model.")
     for name in ("model", "work", "wordnet", "tiny-imagenet"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    for name in ("caltech", "eurosat", "fashion-mnist", "metrics"):
+    for name in ("datasets", "fashion-mnist", "metrics"):
         parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--seed", type=int, default=0, help="that of pretrain.py")
     parser.add_argument("--hold-out-classes", type=int, default=0, help="that of pretrain.py")
@@ -114,18 +113,17 @@ def main() -> None:
     only = photos.held_out(args.tiny_imagenet, args.hold_out_classes)
     found: dict[str, object] = {**tiny(model, args.tiny_imagenet, args.seed, nouns, only)}
     tasks = []
-    if args.caltech:
-        tasks.append(photos.coop_task(args.caltech, PHOTO, SHOTS, SEED))
-    if args.eurosat:
-        tasks.append(photos.coop_task(args.eurosat, SATELLITE, SHOTS, SEED, args.tests))
+    if args.datasets:
+        tasks.append(photos.coop_task(args.datasets, "caltech101", PHOTO, SHOTS))
+        tasks.append(photos.coop_task(args.datasets, "eurosat", SATELLITE, SHOTS, args.tests))
     if args.fashion_mnist:
-        tasks.append(photos.fashion_mnist(args.fashion_mnist, PHOTO, SHOTS, SEED, args.tests))
+        tasks.append(photos.fashion_mnist(args.fashion_mnist, PHOTO, SHOTS, args.tests))
     for task in tasks:
         images, labels = model.images(task.test), np.array(task.test.labels)
         result, c = probe(model, task, images)
         found[task.name] = {
             "zero-shot": accuracy(images, model.texts(task.class_names, task.template), labels),
-            f"{SHOTS}-shot linear probe": result, "probe C": c, "draw seed": SEED,
+            f"{SHOTS}-shot linear probe": result, "probe C": c, "draw seed": photos.SEED,
             "test photos": len(labels), "template": task.template,
         }  # fmt: skip
     file = args.metrics or args.model / "metrics.json"

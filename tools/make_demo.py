@@ -22,7 +22,7 @@ from sharpzo.data.few_shot import draw
 from sharpzo.data.photo import as_photo
 
 SHOTS = 16
-TESTS = 50  # a class
+TESTS = 50  # per class
 TEST_SEED = 1
 TRAIN_ROWS = 60_000  # test photo i is row 60,000 + i
 

@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import BertModel
 
-LONGEST = 24  # tokens a sentence: names and short glosses
+LONGEST = 24  # tokens per sentence: names and short glosses
 
 
 @torch.inference_mode()

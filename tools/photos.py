@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -14,8 +12,11 @@ import numpy as np
 from PIL import Image
 
 import dinov2
+import make_demo
+from sharpzo.data import LabelledPhotos, draw, read_coop
 
-CHUNK = 1024  # photos a cache file: an interrupted run loses at most half a minute
+SEED = 1  # of the draws of evaluation
+CHUNK = 1024  # photos per cache file: an interrupted run loses at most half a minute
 Encoder = Callable[[np.ndarray], np.ndarray]
 
 
@@ -30,7 +31,7 @@ class Photos:
 
 @dataclass(frozen=True)
 class Task:
-    """A classification task in the way of CoOp: class names and three draws of photos."""
+    """A classification task as in CoOp: class names and three draws of photos."""
 
     name: str
     class_names: list[str]
@@ -71,34 +72,25 @@ def imagenet(root: Path) -> Photos:
     return Photos("imagenet", files, [f.name[:9] for f in files])
 
 
-def coop_task(root: Path, template: str, shots: int, seed: int, tests: int | None = None) -> Task:
-    """Return a task with CoOp's published split and its few-shot draw (train, then validation).
+def coop_task(root: Path, name: str, template: str, shots: int, tests: int | None = None) -> Task:
+    """Return a data set of CoOp's layout with its published split and few-shot draw (seed `SEED`).
 
     `tests` photos of the test split are drawn for a quicker look; without it, all of them.
     """
-    split = json.loads(next(root.glob("split_zhou_*.json")).read_text())
-    folder = next(p for p in sorted(root.iterdir()) if p.is_dir())
-    names = {label: name for part in split.values() for _, label, name in part}
-    random.seed(seed)  # CoOp draws from the global generator: train first, then validation
-
-    def draw(part: str, count: int) -> list[list]:
-        groups: dict[int, list] = {}
-        for item in split[part]:
-            groups.setdefault(item[1], []).append(item)
-        return [i for g in groups.values() for i in random.sample(g, min(count, len(g)))]
-
-    test = split["test"]
+    few = draw(read_coop(root, name), shots, SEED)
+    test, val = few.test, few.val
+    if test is None or val is None:
+        raise ValueError(f"{root}/{name} has no validation or no test split")
     if tests and tests < len(test):
-        test = random.Random(seed).sample(test, tests)
+        test = test.take(random.Random(SEED).sample(range(len(test)), tests))
 
-    def photos(part: str, items: list[list]) -> Photos:
-        files = [folder / relative for relative, _, _ in items]
-        return Photos(f"{root.name}-{part}", files, [label for _, label, _ in items])
+    def photos(part: str, split: LabelledPhotos) -> Photos:
+        files = [photo.path for photo in split.photos if photo.path is not None]
+        return Photos(f"{name}-{part}", files, split.labels.tolist())
 
-    train, val = draw("train", shots), draw("val", min(shots, 4))
     return Task(
-        root.name, [names[i].replace("_", " ") for i in sorted(names)], template,
-        photos("train", train), photos("val", val), photos(f"test-{len(test)}", test),
+        name, list(few.class_names), template,
+        photos("train", few.train), photos("val", val), photos(f"test-{len(test)}", test),
     )  # fmt: skip
 
 
@@ -106,17 +98,11 @@ FASHION = ["T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt",
            "Ankle boot"]  # fmt: skip
 
 
-def fashion_mnist(root: Path, template: str, shots: int, seed: int, tests: int) -> Task:
+def fashion_mnist(root: Path, template: str, shots: int, tests: int) -> Task:
     """Return Fashion-MNIST: `shots` + 4 drawn train photos per class, the first `tests` tests."""
-
-    def read(name: str, header: int) -> np.ndarray:
-        return np.frombuffer(gzip.decompress((root / name).read_bytes()), np.uint8, offset=header)
-
-    images = read("train-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)
-    labels = read("train-labels-idx1-ubyte.gz", 8)
-    test_images = read("t10k-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)
-    test_labels = read("t10k-labels-idx1-ubyte.gz", 8)
-    rng = random.Random(seed)
+    images, labels = make_demo.read(root, "train")
+    test_images, test_labels = make_demo.read(root, "t10k")
+    rng = random.Random(SEED)
     drawn = [rng.sample(np.flatnonzero(labels == c).tolist(), shots + 4) for c in range(10)]
     train = [i for d in drawn for i in d[:shots]]
     val = [i for d in drawn for i in d[shots:]]

@@ -1,9 +1,9 @@
-"""Make the embedded model: DINOv2 ViT-S/14, frozen, and a small text tower trained to meet it.
+"""Make the embedded model: frozen DINOv2 ViT-S/14 and a small text tower trained to match it.
 
     python tools/pretrain.py --tiny-imagenet DIR --imagenet DIR --wordnet DIR --minilm DIR \
         --dinov2-onnx FILE --out src/sharpzo/assets/model --work DIR
 
-Stages, each cached in --work so that an interrupted run goes on where it was:
+Stages, each cached in --work so that an interrupted run continues:
 1. image features of every training photo, once (the image tower never changes);
 2. a teacher for the nouns that have no photos (`teacher.py`), from sentence embeddings and WordNet;
 3. a byte-level BPE tokenizer over WordNet;
@@ -41,10 +41,10 @@ import text_tower
 import wordnet
 
 ROW = 32  # texts that share one prefix
-PHOTO_ROWS = 3  # rows of captions of classes with photos, a step
-NOUN_ROWS = 7  # rows of nouns, a step: breadth is what a small tower lacks
-PHOTOS_A_CLASS = 6  # image features are cached, so that more photos cost nothing
-NAMES = 60_000  # the most visible and common names; the tail is Latin species
+PHOTO_ROWS = 3  # per step: rows of captions of classes with photos
+NOUN_ROWS = 7  # per step: rows of nouns; many different names help a small tower most
+PHOTOS_PER_CLASS = 6  # image features are cached, so more photos cost nothing
+NAMES = 60_000  # the most visible and common names; most others are Latin names of species
 PEAK_RATE = 1.5e-3
 WARM_UP = 60
 AVERAGE = 0.99  # of the weights, over steps
@@ -186,7 +186,7 @@ def train(
     single = [c for c, count in enumerate(data["counts"]) if count <= 20]
     began, log = time.time(), []
     for step in range(begin, args.steps):
-        rng = random.Random(f"{args.seed}-{step}")  # a step's draw does not depend on the past
+        rng = random.Random(f"{args.seed}-{step}")  # a step's draw does not depend on earlier steps
         rate = PEAK_RATE * min(1.0, (step + 1) / WARM_UP)
         rate *= 0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * step / args.steps))
         for group in optimiser.param_groups:
@@ -208,7 +208,7 @@ def train(
         captions, read = features[: len(classes)], features[len(classes) :]
         picked = [
             (i, p) for i, c in enumerate(classes)
-            for p in rng.sample(list(places[c]), min(PHOTOS_A_CLASS, len(places[c])))
+            for p in rng.sample(list(places[c]), min(PHOTOS_PER_CLASS, len(places[c])))
         ]  # fmt: skip
         owner = torch.tensor([i for i, _ in picked])
         logits = scale.exp() * data["photos"][[p for _, p in picked]] @ captions.T

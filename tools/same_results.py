@@ -1,8 +1,8 @@
-"""Compare two checkouts on the demo photos: do all methods and presets give the same, to the bit?
+"""Compare two checkouts on the demo photos: are the results of all methods equal to the bit?
 
-``python tools/same_results.py A B`` records both, each in a process of its own, and prints one line
-per case that differs, with the first field that does. It ends with 1 where one differs. A and B are
-checkouts, or recordings:
+``python tools/same_results.py A B`` records both, each in its own process, and prints one line
+per case that differs, with its first different field. The exit code is 1 if a case differs. A and B
+are checkouts, or recordings:
 
     python tools/same_results.py --record base.json CHECKOUT
     python tools/same_results.py base.json .
@@ -13,10 +13,10 @@ checkouts, or recordings:
 A case is a method or METHOD@PRESET, fitted to 4 photos of each of 4 classes, with 500 forwards and
 long loops capped; presets that are equal with these caps are fitted once. Fields are all settings,
 the arrays (SHA-256), the history, run.json, and the scores of test photos: after the fit, from the
-saved run, and among other class names. Further cases are other arithmetic of the towers, the
-command line, and the keys and results of bench cells. Beside a recording stand the runs that it
-saved (NAME.runs); B reads those of A, too, and has to give the same scores. Seconds, memory, dates
-and versions are left out.
+saved run, and among other class names. Further cases are other precisions and engines of the
+towers, the command line, and the keys and results of bench cells. The runs of a recording are saved
+beside it (NAME.runs); B reads those of A, too, and has to give the same scores. Seconds, memory,
+dates and versions are left out.
 
 ``--rename OLD=NEW``: what A calls OLD is NEW in B, presets with it (OLD@x is then NEW@x, or
 NEW/x if NEW is a preset). ``--case NAME=METHOD[@PRESET][,SETTING=VALUE…]``: a further case of a

@@ -1,9 +1,9 @@
-"""The teacher: what the image tower would see in a photo of a noun, for nouns without photos.
+"""The teacher: it predicts image features of nouns that have no photos.
 
 A Gaussian process over nouns, fitted on the mean image feature of every class with photos. Its
 kernel is the sum of two: the cosine of sentence embeddings ("tench, cyprinid") and the cosine of
-WordNet ancestries, rare ancestors counting more. On Tiny-ImageNet classes held out of the fit the
-ancestry kernel is the better half, and their sum better than either.
+WordNet ancestries, in which rare ancestors have larger weights. On Tiny-ImageNet classes held out
+of the fit the ancestry kernel is the better one, and their sum better than either.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from scipy import sparse
 
 import wordnet
 
-MODEL_NOISE = 0.5  # what words cannot say about a class
-PHOTO_NOISE = 10.0  # and what one photo cannot, divided by the photos of the class
+MODEL_NOISE = 0.5  # variance that words do not explain
+PHOTO_NOISE = 10.0  # variance of one photo, divided by the number of photos of the class
 
 
 def ancestry(
@@ -59,7 +59,7 @@ def projection(rows: np.ndarray, labels: np.ndarray, means: np.ndarray, centre: 
     """Return the visual projection (width, D), in closed form and then frozen.
 
     It damps the directions in which photos of one class differ (within-class covariance, shrunk,
-    to the power -`power`), takes the centre's direction out, and keeps the principal axes.
+    to the power -`power`), removes the centre's direction, and keeps the principal axes.
     """
     inside = rows - means[labels]
     many = np.bincount(labels)[labels] > 20

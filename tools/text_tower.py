@@ -51,7 +51,7 @@ def train_tokenizer(texts: Iterable[str], file: Path) -> Tokenizer:
 
 
 def config() -> CLIPTextConfig:
-    """Return the shape of the tower: four layers, because every later forward pays for them."""
+    """Return the shape of the tower: four layers, as every later forward computes them."""
     return CLIPTextConfig(
         vocab_size=VOCABULARY, hidden_size=WIDTH, intermediate_size=4 * WIDTH, projection_dim=WIDTH,
         num_hidden_layers=4, num_attention_heads=4, max_position_embeddings=CONTEXT,
@@ -61,10 +61,10 @@ def config() -> CLIPTextConfig:
 
 
 def first_weights(tokenizer: Tokenizer, encoder: Path) -> CLIPTextModelWithProjection:
-    """Return a fresh tower whose token table knows the sentence encoder's word vectors.
+    """Return a new tower whose token table starts from the sentence encoder's word vectors.
 
     A token takes the mean vector of the pieces that its letters have there, reduced to WIDTH
-    dimensions by principal components: kin words start as neighbours.
+    dimensions by principal components: related words start close together.
     """
     model = CLIPTextModelWithProjection(config())
     pieces, table = minilm.word_table(encoder)
@@ -142,13 +142,3 @@ def tokens(tokenizer: Tokenizer, text: str) -> list[int]:
     """Return the ids of a text with [SOS] and [EOS], cut to the context length."""
     ids = tokenizer.encode(text).ids
     return ids if len(ids) <= CONTEXT else [*ids[: CONTEXT - 1], EOS]
-
-
-@torch.inference_mode()
-def encode(
-    model: CLIPTextModelWithProjection, tokenizer: Tokenizer, texts: Sequence[str]
-) -> np.ndarray:
-    """Return unit features (N, WIDTH) float32 of any texts."""
-    ids = [tokens(tokenizer, t) for t in texts]
-    rows = [(1, ids[i : i + 32]) for i in range(0, len(ids), 32)]
-    return torch.cat([packed(model, rows[i : i + 16]) for i in range(0, len(rows), 16)]).numpy()

@@ -1,7 +1,7 @@
 """WordNet's nouns as a source of names: synsets with lemmas, parents, a gloss and a weight.
 
 Folder names of ImageNet are offsets of WordNet 3.0 (`n01440764` is the synset at 01440764 in
-`data.noun`), so that photos and words meet without any list of our own.
+`data.noun`), so photos are assigned to words without a list of our own.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# How visible the nouns of a lexicographer's file are: the weight of a name in distillation.
+# How visible in photos the nouns of each lexicographer's file are: weights in distillation.
 VISIBLE = {
     3: 0.5, 4: 0.15, 5: 1.5, 6: 3.0, 7: 0.15, 8: 1.5, 9: 0.1, 10: 0.4, 11: 0.2, 12: 0.05, 13: 2.0,
     14: 0.3, 15: 1.0, 16: 0.02, 17: 3.0, 18: 0.5, 19: 0.5, 20: 0.8, 21: 0.15, 22: 0.1, 23: 0.1,
@@ -23,7 +23,7 @@ CONCRETE = {5, 6, 8, 13, 15, 17, 19, 20, 25, 27}  # animal, artifact, body, food
 
 @dataclass
 class Noun:
-    """A synset. `weight` says how often its names are worth reading."""
+    """A synset. `weight` says how often training draws its names."""
 
     offset: str
     file: int
