@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +16,11 @@ from sharpzo.errors import EngineError
 LINE = 0.18  # height of a line of the legend, inches
 
 
-def plot(rows: list[Row], folder: Path) -> list[Path]:
-    """Test accuracy at budgets and milestones against what it cost; SVG and PNG for each section.
+@contextmanager
+def style(more: Mapping[str, Any] | None = None) -> Iterator[Callable[..., Any]]:
+    """Matplotlib's ``Figure``, under settings of ours and ``more``; no global state is left.
 
-    Mean over seeds, with the range of the seeds; methods without a search are level lines. Raises
+    The same picture comes from the same numbers: no random ids, and names are no formulas. Raises
     `EngineError` without matplotlib.
     """
     try:
@@ -26,12 +30,23 @@ def plot(rows: list[Row], folder: Path) -> list[Path]:
         raise EngineError(
             "plots need matplotlib, which is not installed; run: pip install 'sharpzo[plots]'"
         ) from None
+    ours = {"svg.hashsalt": "sharpzo", "svg.fonttype": "none", "text.parse_math": False}
+    with matplotlib.rc_context(ours | dict(more or {})), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # text of an SVG is drawn by who shows it
+        yield figure_of
+
+
+def plot(rows: list[Row], folder: Path) -> list[Path]:
+    """Test accuracy at budgets and milestones against what it cost; SVG and PNG for each section.
+
+    Mean over seeds, with the range of the seeds; methods without a search are level lines. Raises
+    `EngineError` without matplotlib.
+    """
     written = []
     groups: dict[tuple, list[Row]] = {}
     for row in rows:
         groups.setdefault(row.section, []).append(row)
-    # The same picture from the same table: no date, no random ids.
-    with matplotlib.rc_context({"svg.hashsalt": "sharpzo", "svg.fonttype": "none"}):
+    with style() as figure_of:
         for at, group in groups.items():
             methods = len({row.method for row in group})
             height = max(4.6, LINE * methods + 0.6)  # or the legend would be cut off

@@ -45,8 +45,7 @@ def report(
     from sharpzo.cli.progress import Display
     from sharpzo.cli.screen import Screen
     from sharpzo.report.bench_report import report_bench
-    from sharpzo.report.kind import kind_of
-    from sharpzo.report.page import write
+    from sharpzo.report.page import kind_of, write
     from sharpzo.report.run_report import report_run
     from sharpzo.wording import quoted
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ from sharpzo.bench.results import Results
 from sharpzo.bench.summary import Line, Section, columns, summarise
 from sharpzo.bench.table import Row, tabulate
 from sharpzo.errors import ArtifactError
-from sharpzo.report.comparison import Entry, Track, ranking, tracks
+from sharpzo.report.charts import Line as Track
+from sharpzo.report.charts import tracks
 from sharpzo.report.page import render
 
 
@@ -41,10 +43,6 @@ def report_bench(folder: str | Path) -> str:
 
 def _section(section: Section, rows: list[Row], baseline: str | None) -> dict[str, Any]:
     best = max(section.lines, key=lambda one: one.test.mean)
-    entries = [
-        Entry(_named(one), one.test.mean, one.test.half, one.budget is not None)
-        for one in section.lines
-    ]
     found = _tracks(rows)
     levels = [(one.method, one.test.mean) for one in section.lines if one.budget is None]
     levels = sorted(levels, key=lambda level: -level[1])
@@ -55,7 +53,7 @@ def _section(section: Section, rows: list[Row], baseline: str | None) -> dict[st
         "photos": section.test_photos,
         "best": _named(best),
         "best_value": best.test.mean,
-        "ranking": ranking(entries, title=f"Test accuracy, {section.title}"),
+        "ranking": _ranking(section.lines),
         "tracks": tracks(found, shown, title=f"Accuracy against forwards, {section.title}")
         if found
         else None,
@@ -65,6 +63,28 @@ def _section(section: Section, rows: list[Row], baseline: str | None) -> dict[st
         ],
         "spread": any(one.test.half is not None for one in section.lines),
     }
+
+
+def _ranking(lines: Sequence[Line]) -> list[dict[str, Any]]:
+    """The best first; places of dots and whiskers in per cent of the axis from worst to best."""
+    ends = [one.test.mean + sign * (one.test.half or 0.0) for one in lines for sign in (-1, 1)]
+    low, high = max(0.0, min(ends) - 0.02), min(1.0, max(ends) + 0.02)
+
+    def at(value: float) -> float:
+        return round(100 * (min(max(value, low), high) - low) / (high - low), 2)
+
+    return [
+        {
+            "name": _named(one),
+            "value": one.test.mean,
+            "searched": one.budget is not None,
+            "at": at(one.test.mean),
+            "whisker": (at(one.test.mean - half), at(one.test.mean + half))
+            if (half := one.test.half) is not None
+            else None,
+        }
+        for one in sorted(lines, key=lambda one: -one.test.mean)
+    ]
 
 
 def _named(one: Line) -> str:
@@ -83,5 +103,5 @@ def _tracks(rows: list[Row]) -> list[Track]:
             if len(at) == len(seeds):
                 points.append((float(budget), sum(at) / len(at)))
         if points:
-            found.append(Track(method, *map(list, zip(*points, strict=True))))
+            found.append(Track(method, [x for x, _ in points], [y for _, y in points]))
     return found

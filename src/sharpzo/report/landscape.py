@@ -7,7 +7,7 @@ a token vector of a context, or a row of a projection.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -141,3 +141,10 @@ def projection_landscapes(
         ]
         found[name] = Landscape(np.array(losses).reshape(side, side), 1)
     return found
+
+
+def shared_range(surfaces: Sequence[Array]) -> tuple[float, float]:
+    """Lowest and highest finite loss of several surfaces, so that they can be compared."""
+    values = np.concatenate([np.ravel(one) for one in surfaces])
+    values = values[np.isfinite(values)]
+    return (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)

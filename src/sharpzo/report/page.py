@@ -1,15 +1,34 @@
-"""Jinja2 templates to one HTML file that needs nothing else."""
+"""One HTML file that needs nothing else, by Jinja2: filled, written, and what it is asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from sharpzo.artifact import write_atomically
+from sharpzo.artifact import HISTORY, RECORD, write_atomically
 from sharpzo.errors import ArtifactError, InputError
-from sharpzo.report.svg import percent
 from sharpzo.wording import utf8
+
+
+def percent(fraction: float | None, digits: int = 1) -> str:
+    """0.8123 -> '81.2 %' (with a space that does not break); None -> 'n/a'."""
+    return "n/a" if fraction is None else f"{100 * fraction:.{digits}f}\u00a0%"
+
+
+def kind_of(folder: str | Path) -> Literal["run", "bench"]:
+    """``run`` or ``bench``; ArtifactError for anything else."""
+    folder = Path(folder)
+    if (folder / RECORD).is_file() or (folder / HISTORY).is_file():
+        return "run"
+    if (folder / "cells").is_dir():
+        return "bench"
+    if not folder.is_dir():
+        raise ArtifactError(f"there is no folder {folder}; give one that 'sharpzo fit' wrote")
+    raise ArtifactError(
+        f"{folder} is neither a run (it has no {RECORD}) nor a bench (it has no cells/); give a "
+        "folder that 'sharpzo fit' or 'sharpzo bench' wrote"
+    )
 
 
 def render(template: str, content: Mapping[str, Any]) -> str:

@@ -15,14 +15,13 @@ from sharpzo.data.photo_check import check, without
 from sharpzo.errors import ArtifactError, PhotosError
 from sharpzo.journal import read_journal
 from sharpzo.report import sections
-from sharpzo.report.evidence import Evidence, encoded, gather, of_run
+from sharpzo.report.evidence import Evidence, encoded, gather, of_run, worst_mistakes
 from sharpzo.report.landscape import (
     SIDE,
     Landscape,
     context_landscapes,
     projection_landscapes,
 )
-from sharpzo.report.mistakes import worst_mistakes
 from sharpzo.report.page import render
 from sharpzo.trained import Trained, load
 from sharpzo.types import Features, TextTower

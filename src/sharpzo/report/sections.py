@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 from sharpzo.artifact import Artifact
 from sharpzo.data.entries import HIDDEN
 from sharpzo.evaluate import Evaluation
 from sharpzo.methods.registry import Method
-from sharpzo.report.curves import curves
+from sharpzo.report.charts import Line, line_chart, reliability, surface
 from sharpzo.report.evidence import Evidence, Reliability
-from sharpzo.report.figures import class_bars, heat_map, reliability
-from sharpzo.report.landscape import RADIUS, Landscape
-from sharpzo.report.surface import colour_bar, shared_range, surface
-from sharpzo.report.svg import percent
+from sharpzo.report.landscape import RADIUS, Landscape, shared_range
+from sharpzo.report.page import percent
 from sharpzo.settings import as_dict, flat
 from sharpzo.types import Array, Reason, Step
 
-SHOWN = 40  # classes of the bars; of more, those that moved most
+SHOWN = 40  # classes of bars and matrix; of more, those that moved most, and no matrix
+LISTED = 30  # pairs of classes in the list of confusions
 PLACES = {"before": "before tuning", "stage1": "at the end of stage 1", "after": "after tuning"}
 
 
@@ -98,7 +98,55 @@ def search(record: Mapping[str, Any], steps: Sequence[Step]) -> dict[str, Any]:
         for stage, some in stages.items()
     ]
     choose = bool(record["settings"].get("choose", False))
-    return {"curves": curves(steps, choose), "stages": rows}
+    return {"curves": _curves(steps, choose), "stages": rows}
+
+
+def switches(history: Sequence[Step]) -> list[tuple[float, str]]:
+    """Forwards at which a new stage was first validated, and its name."""
+    return [(new.forwards, new.stage) for old, new in pairwise(history) if new.stage != old.stage]
+
+
+def kept(history: Sequence[Step], choose: bool) -> Step:
+    """The step whose point the run kept: the rule of `run.run`, read off the journal."""
+    if not choose or any(step.validation_accuracy is None for step in history):
+        return history[-1]
+    return max(
+        history,
+        key=lambda step: (step.validation_accuracy or 0.0, -(step.validation_loss or 0.0)),
+    )
+
+
+def _curves(history: Sequence[Step], choose: bool) -> list[str]:
+    """Charts of a journal: of loss, and of validation accuracy if there is any."""
+    xs = [step.forwards for step in history]
+    marks = switches(history)
+    lines = [Line("training loss", xs, [step.loss for step in history])]
+    if any(step.validation_loss is not None for step in history):
+        lines.append(
+            Line("validation loss", xs, [step.validation_loss for step in history], "before")
+        )
+    charts = [
+        line_chart(
+            lines,
+            title=f"Loss against forwards: from {history[0].loss:.3f} to {history[-1].loss:.3f}",
+            marks=marks,
+        )
+    ]
+    scored = [step for step in history if step.validation_accuracy is not None]
+    if scored:
+        accuracies = [step.validation_accuracy or 0.0 for step in scored]
+        chosen = kept(scored, choose)
+        charts.append(
+            line_chart(
+                [Line("validation accuracy", [step.forwards for step in scored], accuracies)],
+                title="Validation accuracy against forwards: "
+                f"from {accuracies[0]:.1%} to {max(accuracies):.1%} at best",
+                fractions=True,
+                marks=marks,
+                dot=(chosen.forwards, chosen.validation_accuracy or 0.0, "kept"),
+            )
+        )
+    return charts
 
 
 def photos(evidence: Evidence | None) -> dict[str, Any]:
@@ -115,7 +163,12 @@ def photos(evidence: Evidence | None) -> dict[str, Any]:
     where = f"{after.n:,} {evidence.split} photos"
     confused = after.confusion.copy()
     confused[range(len(names)), range(len(names))] = 0
-    worst = divmod(int(confused.argmax()), len(names)) if confused.any() else None
+    order = (-confused).argsort(axis=None, kind="stable")[:LISTED]
+    worst = [
+        {"truth": names[i], "guess": names[j], "times": int(confused[i, j]),
+         "of": int(after.confusion[i].sum())}
+        for i, j in (divmod(int(place), len(names)) for place in order) if confused[i, j]
+    ]  # fmt: skip
     diagrams = [
         _diagram("before", evidence.probabilities_before, evidence.labels, before),
         _diagram("after", evidence.probabilities, evidence.labels, after),
@@ -124,23 +177,12 @@ def photos(evidence: Evidence | None) -> dict[str, Any]:
         "evidence": evidence,
         "where": where,
         "pairs": pairs,
-        "bars": class_bars(
-            [row[0] for row in shown], [row[1] for row in shown], [row[2] for row in shown],
-            title=f"Accuracy of each class before and after tuning, on {where}",
-        ),
-        "n_shown": len(shown),
-        "matrix": heat_map(
-            after.confusion, names, title=f"Confusion matrix after tuning, on {where}"
-        ),
-        "worst_pair": worst
-        and {
-            "truth": names[worst[0]],
-            "guess": names[worst[1]],
-            "times": int(confused[worst]),
-            "of": int(after.confusion[worst[0]].sum()),
-        },
+        "shown": shown,
+        "names": names,
+        "matrix": after.confusion.tolist() if len(names) <= SHOWN else None,
+        "confused": worst,
         "diagrams": diagrams,
-    }  # fmt: skip
+    }
 
 
 def _diagram(
@@ -183,7 +225,6 @@ def landscapes(found: Mapping[str, Landscape], n_photos: int) -> dict[str, Any]:
     return {
         "surfaces": drawn,
         "surface_rows": rows,
-        "colours": colour_bar(low, high, title=f"Losses from {low:.3g} to {high:.3g}"),
         "landscape_forwards": sum(one.forwards for one in found.values()),
         "grid_points": len(found) * side * side,
         "side": side,
