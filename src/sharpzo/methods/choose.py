@@ -1,8 +1,8 @@
 """What a head leaves open, chosen on the validation photos: by accuracy, ties by cross-entropy.
 
 The temperature that logits are divided by has a prior, for where few photos choose it. How far
-apart logits lie depends on the data set, on the number of photos and on the expert, and says little
-of how sure one may be. In units of their spread, one temperature fits all of these, but for the
+apart logits lie depends on the data set, on the number of photos and on the expert, and hardly on
+how often they are right. In units of their spread, one temperature fits all of these, but for the
 errors that few photos per class make:
 
     centre = 0.4 (1 + 1.5 / photos per class) spread                                            (1)
@@ -15,6 +15,7 @@ training did not see. Both numbers, and the width of the prior, were chosen on t
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
@@ -29,7 +30,7 @@ CALIBRATED, FEW = 0.4, 1.5  # of equation 1
 
 
 def rank(logits: Array, labels: Array) -> tuple[float, float]:
-    """Return what is to be small: error rate, then cross-entropy; no number counts as infinite.
+    """Return what is to be small: error rate, then cross-entropy; infinite if not finite.
 
     >>> import numpy as np
     >>> right, unsure = np.array([[2.0, 0.0]]), np.array([[1.0, 0.0]])
@@ -40,20 +41,34 @@ def rank(logits: Array, labels: Array) -> tuple[float, float]:
     return (1 - accuracy(logits, labels), loss) if math.isfinite(loss) else (1.0, math.inf)
 
 
-def choose(grid: Iterable[tuple[P, Array]], labels: Array) -> P:
+def choose(grid: Iterable[tuple[P, Array]], labels: Array, *, later: bool = False) -> P:
     """Return the point of lowest rank of pairs (point, validation logits (N, K)); first of equals.
+
+    ``later``: of points of equal accuracy the last one, whatever their cross-entropy.
 
     >>> import numpy as np
     >>> choose([("bad", np.eye(2)), ("good", 9 * np.eye(2)[::-1])], np.array([1, 0]))
     'good'
     """
     best: tuple[tuple[float, float], P] | None = None
-    for point, logits in grid:
+    for place, (point, logits) in enumerate(grid):
         found = rank(logits, labels)
+        if later:
+            found = (found[0], -float(place))
         if best is None or found < best[0]:
             best = found, point
     assert best is not None
     return best[1]
+
+
+def choose_along(
+    path: Iterable[P], head: Callable[[P], Head], validation: Features | None, later: bool = False
+) -> P:
+    """Return the point of a descent whose head is chosen; without validation photos the last."""
+    if validation is None:
+        return deque(path, maxlen=1).pop()
+    tried = ((point, head(point).scores(validation)) for point in path)
+    return choose(tried, validation.labels, later=later)
 
 
 def choose_penalty(

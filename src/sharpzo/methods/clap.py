@@ -8,8 +8,8 @@ authors' ZS-LP. It is meant for photos without a validation split, and reads non
 counts. s is the checkpoint's logit scale (100 in the paper).
 
 The constraint, and how far a step turns w_c, depend on the length of t. The paper takes the text
-tower's raw features, whose length is the checkpoint's whim (about 19 in the embedded one): that is
-``text_length`` None; a number rescales all t to a mean length that makes a rate mean the same
+tower's raw features, whose length differs between checkpoints (about 19 in the embedded one): that
+is ``text_length`` None; a number rescales all t to a mean length, so that a rate means the same
 everywhere.
 
 A class without a photo keeps to its text with lambda_c = 1.

@@ -10,7 +10,7 @@ means photos by n. The authors' program counts augmented views, so that ten view
 tr(S) I to a tenth of what it is for the photos alone: ``ridge_views``.
 
 ``scale`` is published as 100 and here the checkpoint's own. A class without a photo takes the
-mean of the other means, which neither favours nor excludes it: its text decides. Where no class
+mean of the other means, so that its text decides. Where no class
 has two photos, S is taken about the mean of all photos; where all photos are the same one, the text
 alone classifies.
 """

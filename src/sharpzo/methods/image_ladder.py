@@ -38,7 +38,7 @@ class ImageLadderSettings(LadderSettings):
     none at all, by the cross-entropy of the ladder that follows.
 
     Fewer than ``evidence`` validation photos say too little, and there is no descent. ``rate`` is
-    Adam's, ``offset_penalty`` that of `tuned.py`.
+    Adam's, ``offset_penalty`` that of `factors.py`.
     """
 
     gaussian: NotNegative = 0.25
@@ -150,7 +150,8 @@ def fit_image_ladder(
     unseen = _unseen(ladder, train.features, moved, text, settings)
     known = np.bincount(labels, minlength=len(text)) > 0
     rows = np.where(known, np.arange(len(text)), -1)
-    head = _named(ladder.head.weight, ladder.head.bias, unseen, factors, text, rows)
+    by_photos = TunedHead(ladder.head.weight, np.zeros_like(text), ladder.head.bias, factors)
+    head = _named(by_photos, unseen, text, rows)
     return ImageLadder(head, unseen, ladder.penalty, ladder.temperature, steps, made, right)
 
 
@@ -176,21 +177,17 @@ def _unseen(
 def named(arrays: Mapping[str, Array], text: Array, rows: Array) -> TunedHead:
     """The classifier of names with unit text (M, D): ``rows`` (M,) say which class of the fitted
     head a name is, -1 for one without photos; raises ArtifactError if an array is missing."""
-    fitted = TunedHead.from_arrays(arrays)
-    take(arrays, unseen_weight=("D",), unseen_text=(2,))
-    return _named(fitted.tuned, fitted.bias, arrays, fitted.detour, text, rows)
+    return _named(TunedHead.from_arrays(arrays), arrays, text, rows)
 
 
-def _named(
-    tuned: Array, bias: Array, unseen: Mapping[str, Array], by: Factors, text: Array, rows: Array
-) -> TunedHead:
-    level, factor = unseen["unseen_text"]
+def _named(fitted: TunedHead, arrays: Mapping[str, Array], text: Array, rows: Array) -> TunedHead:
+    unseen, (level, factor) = take(arrays, unseen_weight=("D",), unseen_text=(2,))
     known = rows >= 0
     return TunedHead(
-        np.where(known[:, None], tuned[rows], unseen["unseen_weight"]).astype(np.float32),
+        np.where(known[:, None], fitted.tuned[rows], unseen).astype(np.float32),
         np.where(known[:, None], 0, factor * text).astype(np.float32),
-        np.where(known, bias[rows], level).astype(np.float32),
-        by,
+        np.where(known, fitted.bias[rows], level).astype(np.float32),
+        fitted.detour,
     )
 
 

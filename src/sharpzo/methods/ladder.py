@@ -18,10 +18,10 @@ covariance is estimated with:
 
     logits_k(x) = sharpness score_k(x) + weight (1 - K / N) (x . w_k + c_k)           (2)
 
-One photo per class tells nothing of a class's covariance, and the expert is silent; with many
-photos it decides. K counts the classes that have photos and N those photos.
+One photo per class tells nothing of a class's covariance, and the expert has no
+weight; with many photos it decides. K counts the classes that have photos and N those photos.
 
-The logits are divided by a temperature; `temperature.py` says which. The spread that it needs is
+The logits are divided by a temperature; `choose.py` says which. The spread that it needs is
 that of the training photos, times what leaving each of them out does to the spread of (1).
 
 A class without a photo has d_k = 0, and for the expert it is the average class (the mean of the
@@ -36,12 +36,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from sharpzo.linear import LinearHead, keep, take
-from sharpzo.methods.cached import Penalty, PenaltyGrid, Text, logspace, read_text
+from sharpzo.methods.cached import Penalty, PenaltyGrid, Text, cached_fit, logspace, read_text
 from sharpzo.methods.choose import centre, choose_temperature, spread
 from sharpzo.methods.gda import gaussian
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.settings import NotNegative, Positive, Settings
-from sharpzo.types import Array, Features, Reason, TextTower
+from sharpzo.types import Array, Features, TextTower
 
 
 @dataclass(frozen=True)
@@ -184,12 +184,9 @@ def fit(settings: LadderSettings, task: Task) -> Fit:
 def fit_to(text: Text, settings: LadderSettings, task: Task) -> Fit:
     """The same where the class names have been read."""
     tuned = fit_ladder(task.train, text.features, task.validation, settings)
-    return Fit(
-        tuned.head,
-        Reason.CLOSED_FORM,
-        text.forwards,
-        arrays={**tuned.arrays(), "names": record_names(task)},
-        notes={"penalty": tuned.penalty, "temperature": tuned.temperature},
+    arrays = {**tuned.arrays(), "names": record_names(task)}
+    return cached_fit(
+        tuned.head, task, text, arrays=arrays, penalty=tuned.penalty, temperature=tuned.temperature
     )
 
 

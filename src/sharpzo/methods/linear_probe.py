@@ -1,7 +1,7 @@
 """Linear probe: multinomial logistic regression on cached features.
 
-The strongest simple yardstick for photos of known classes. It never reads a class name, so it
-knows nothing of unseen classes. Objective: mean cross-entropy + penalty * ||W||**2, intercepts
+The strongest simple baseline for photos of known classes. It never reads a class name, so it has
+no classifier for unseen ones. Objective: mean cross-entropy + penalty * ||W||**2, intercepts
 free, as in CoOp's ``lpclip`` but with the penalty from one grid instead of its bisection.
 """
 

@@ -19,6 +19,7 @@ A class without a photo has w_c = 0 and the share alpha of the others to begin w
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -27,7 +28,7 @@ import numpy as np
 from sharpzo.descent import Sgd
 from sharpzo.linear import LinearHead
 from sharpzo.methods.cached import CachedSettings, cached_fit, class_means, every_view, read_text
-from sharpzo.methods.choose import rank
+from sharpzo.methods.choose import choose_along
 from sharpzo.methods.registry import Fit, Method, Task, own_views, register
 from sharpzo.metrics import loss_and_error
 from sharpzo.rng import generator
@@ -63,33 +64,27 @@ class Parameters(NamedTuple):
 
 def fit(settings: LpPlusPlusSettings, task: Task) -> Fit:
     """The class names once a template; then full-batch descent on the features."""
-    names, photos, validation = (
-        read_text(task.tower, settings.templates),
-        every_view(task),
-        task.validation,
-    )
+    names, photos = read_text(task.tower, settings.templates), every_view(task)
     vectors, text = photos.vectors.astype(np.float64), names.features.astype(np.float64)
-    at = start(vectors, photos.labels, text, settings, task.seed)
     rate, alpha_rate = step_sizes(vectors, text)
     weight_descent, bias_descent = Sgd(settings.momentum), Sgd(settings.momentum)
-    summed = np.zeros(len(text))
-    best: tuple[tuple[float, float], Parameters, int] | None = None
-    for epoch in range(1, settings.epochs + 1):
-        _, slope = loss_and_gradient(at, vectors, photos.labels, text)
-        summed = slope.alpha + (summed if settings.alpha_gradient == "accumulated" else 0)
-        turn = epoch % settings.alpha_every == 0
-        at = Parameters(
-            weight_descent.move(at.weight, slope.weight, rate),
-            bias_descent.move(at.bias, slope.bias, rate),
-            at.alpha - alpha_rate * summed if turn else at.alpha,
-        )
-        if validation is not None:
-            found = rank(_head(at, text).scores(validation), validation.labels)
-            if settings.ties == "later":
-                found = (found[0], -float(epoch))
-            if best is None or found < best[0]:
-                best = found, at, epoch
-    chosen, epoch = (at, settings.epochs) if best is None else best[1:]
+
+    def descend() -> Iterator[tuple[Parameters, int]]:
+        at, summed = start(vectors, photos.labels, text, settings, task.seed), np.zeros(len(text))
+        for epoch in range(1, settings.epochs + 1):
+            _, slope = loss_and_gradient(at, vectors, photos.labels, text)
+            summed = slope.alpha + (summed if settings.alpha_gradient == "accumulated" else 0)
+            turn = epoch % settings.alpha_every == 0
+            at = Parameters(
+                weight_descent.move(at.weight, slope.weight, rate),
+                bias_descent.move(at.bias, slope.bias, rate),
+                at.alpha - alpha_rate * summed if turn else at.alpha,
+            )
+            yield at, epoch
+
+    chosen, epoch = choose_along(
+        descend(), lambda found: _head(found[0], text), task.validation, settings.ties == "later"
+    )
     return cached_fit(_head(chosen, text), task, names, steps=settings.epochs, epoch=epoch)
 
 

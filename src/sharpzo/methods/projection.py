@@ -13,7 +13,7 @@ right angle is then cheapest at length zero, and where the search ends depends o
 
 At the minimum every row of dW lies in the span of the h_k (the loss sees nothing else and the
 penalty removes the rest), so dW = G Q' with Q an orthonormal basis of that span: rank <= K, stored
-as two factors. Kin on the image side: ProLIP (arXiv 2410.05270).
+as two factors. The same on the image side is ProLIP (arXiv 2410.05270).
 """
 
 from __future__ import annotations

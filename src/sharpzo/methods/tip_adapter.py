@@ -9,12 +9,12 @@ cross-entropy. s is the checkpoint's logit scale (100 in the paper).
 The program picks Tip-Adapter-F's epoch on the test split and reports the better of two test
 figures. Here the validation photos choose epoch, alpha and beta, or nobody does.
 
-A class without a photo has nothing in the cache: its text alone speaks for it.
+A class without a photo has nothing in the cache, and is scored by its text alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,7 +31,7 @@ from sharpzo.methods.cached import (
     mean_views,
     read_text,
 )
-from sharpzo.methods.choose import choose, rank
+from sharpzo.methods.choose import choose, choose_along
 from sharpzo.methods.kernel import KernelHead, kernel
 from sharpzo.methods.registry import Fit, Method, Task, own_views, register
 from sharpzo.metrics import loss_and_error
@@ -58,8 +58,8 @@ class TipFSettings(TipSettings):
     """Tip-Adapter-F: the keys descend for ``epochs``, at ``alpha`` and ``beta``.
 
     Of the views the first ``key_views`` make the keys (0: all) and the rest, if there is one, is
-    trained on, a view an epoch. A weak cache learns more than a strong one, which knows its own
-    photos by heart: so ``alpha`` and ``beta`` are lower here than where nothing is trained.
+    trained on, a view an epoch. A weak cache learns more than a strong one, which fits its own
+    photos from the start: so ``alpha`` and ``beta`` are lower here than where nothing is trained.
     """
 
     beta: NotNegative = 1.0
@@ -121,30 +121,30 @@ def fit_f(settings: TipFSettings, task: Task) -> Fit:
     pool = _trained_on(task, settings.key_views).vectors.reshape(-1, *train.vectors.shape)
     batches = -(-len(train) // settings.batch)
     adam = Adam(eps=settings.eps, decay=settings.decay)
-    best: tuple[tuple[float, float], KernelHead, int] | None = None
-    for epoch in range(settings.epochs):
-        vectors = pool[epoch % len(pool)]
-        rows = generator(task.seed, "tip-adapter-f", step=epoch).permutation(len(train))
-        for number in range(batches):
-            drawn = rows[number * settings.batch : (number + 1) * settings.batch]
-            _, slope = loss_and_gradient(cache, vectors[drawn], train.labels[drawn])
-            done = cosine(epoch * batches + number, settings.epochs * batches)
-            moved = adam.move(cache.keys, slope, settings.rate * done)
-            cache = replace(cache, keys=moved)
-        if validation is not None:
-            found = rank(cache.scores(validation), validation.labels)
-            if best is None or found < best[0]:
-                best = found, cache, epoch + 1
-    epoch = settings.epochs
-    if best is not None and validation is not None:
-        cache, epoch = _searched(best[1], validation, settings), best[2]
+
+    def descend() -> Iterator[tuple[KernelHead, int]]:
+        tuned = cache
+        for epoch in range(settings.epochs):
+            vectors = pool[epoch % len(pool)]
+            rows = generator(task.seed, "tip-adapter-f", step=epoch).permutation(len(train))
+            for number in range(batches):
+                drawn = rows[number * settings.batch : (number + 1) * settings.batch]
+                _, slope = loss_and_gradient(tuned, vectors[drawn], train.labels[drawn])
+                done = cosine(epoch * batches + number, settings.epochs * batches)
+                moved = adam.move(tuned.keys, slope, settings.rate * done)
+                tuned = replace(tuned, keys=moved)
+            yield tuned, epoch + 1
+
+    tuned, epoch = choose_along(descend(), lambda found: found[0], validation)
+    if validation is not None:
+        tuned = _searched(tuned, validation, settings)
     return cached_fit(
-        replace(cache, values=values.astype(np.uint8)),
+        replace(tuned, values=values.astype(np.uint8)),
         task,
         text,
         steps=settings.epochs,
-        alpha=cache.strength,
-        beta=cache.beta,
+        alpha=tuned.strength,
+        beta=tuned.beta,
         epoch=epoch,
     )
 

@@ -6,10 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sharpzo.linear import LinearHead
-from sharpzo.methods.cached import Templates, read_text, record_templates, recorded_templates
+from sharpzo.methods.cached import (
+    Templates,
+    cached_fit,
+    read_text,
+    record_templates,
+    recorded_templates,
+)
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.settings import Settings
-from sharpzo.types import Array, Reason, TextTower
+from sharpzo.types import Array, TextTower
 
 
 @dataclass(frozen=True)
@@ -27,12 +33,8 @@ def zero_shot_head(tower: TextTower, templates: str = "run") -> LinearHead:
 def fit_zero_shot(settings: ZeroShotSettings, task: Task) -> Fit:
     """One forward a template, no photo."""
     text = read_text(task.tower, settings.templates)
-    return Fit(
-        LinearHead.of_text(text.features, task.tower.logit_scale),
-        Reason.CLOSED_FORM,
-        text.forwards,
-        arrays=record_templates(settings.templates),
-    )
+    head = LinearHead.of_text(text.features, task.tower.logit_scale)
+    return cached_fit(head, task, text, arrays=record_templates(settings.templates))
 
 
 def rename(arrays: Mapping[str, Array], tower: TextTower) -> LinearHead:
