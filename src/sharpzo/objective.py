@@ -24,11 +24,11 @@ BATCH = 32  # candidates per call of the tower: enough to feed two cores, little
 class PromptObjective:
     """Mean cross-entropy of a context over cached photos, counting forwards.
 
-    ``train`` is the whole batch of every loss; with ``batch`` a loss sees so many photos, the same
-    for all candidates of a step, each as one of its augmented ``views`` (view-major: row v * N + i
-    shows photo i), if there are any. Photos come in a new order every epoch and a rest is dropped,
-    as in Dassl's loader. A loss that is not a number is returned as +inf and counted in
-    ``failures``.
+    Every loss sees all of ``train``, or in its place all of its augmented ``views`` (view-major:
+    row v * N + i shows photo i). With ``batch`` a loss sees so many photos, the same for all
+    candidates of a step, each as one of its views, if there are any. Photos come in a new order
+    every epoch and a rest is dropped, as in Dassl's loader. A non-finite loss is returned as +inf
+    and counted in ``failures``.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class PromptObjective:
         if batch is not None and batch < 1:
             raise InputError(f"batch is {batch}; give 1 or more photos, or nothing for all")
         self.tower = tower
-        self.train = train
+        self.train = views if views is not None and batch is None else train
         self.validation = validation
         self.contexts = contexts
         self.dim = contexts.dim
@@ -182,7 +182,7 @@ class TangentObjective(PromptObjective):
         self._tangent_cost = tangent_cost if difference is None else 1.0
         self._difference = difference
         self._forward_cost = forward_cost
-        self._loss = FeatureLoss(train, tower.logit_scale)
+        self._loss = FeatureLoss(self.train, tower.logit_scale)
 
     def price(self, points: int, directions: int = 0) -> int:
         """Forwards of an answer, rounded up."""

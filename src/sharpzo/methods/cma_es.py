@@ -24,10 +24,11 @@ from sharpzo.methods.searching import (
     context_fit,
     linear_contexts,
     map_and_covariance,
-    prompt_objective,
     search_until_spent,
+    wanted_views,
 )
 from sharpzo.methods.sharpzo_prompt import PROJECTED
+from sharpzo.objective import PromptObjective
 from sharpzo.optim.cma import Cma, CmaSettings
 from sharpzo.optim.evolution import Centre, Evolution, EvolutionSettings
 from sharpzo.optim.lm_ma import LmMa
@@ -100,7 +101,9 @@ def fit_whole(
 def _evolve(
     search: Evolution, contexts: ContextMap, settings: SearchingSettings, task: Task, views: int = 0
 ) -> Fit:
-    objective = prompt_objective(contexts, task, views)
+    objective = PromptObjective(
+        task.tower, task.train, contexts, task.validation, views=wanted_views(task, views)
+    )
     result = search_until_spent(search, objective, settings, task)
     return context_fit(result, contexts, {"failures": objective.failures})
 

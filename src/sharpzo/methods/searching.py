@@ -20,7 +20,6 @@ from sharpzo.linear import LinearHead
 from sharpzo.memory import Need, matrices
 from sharpzo.methods.registry import Fit, Method, Task
 from sharpzo.metrics import binomial_tail, normalise
-from sharpzo.objective import PromptObjective
 from sharpzo.optim import Search
 from sharpzo.run import run
 from sharpzo.settings import Count, Positive, Settings, ViewSettings
@@ -142,31 +141,6 @@ def wanted_views(task: Task, views: int) -> Features | None:
     if views and task.views is None:
         raise InputError(f"views is {views}, but the task has no augmented views; encode them too")
     return task.views if views else None
-
-
-def prompt_objective(
-    contexts: Contexts,
-    task: Task,
-    views: int,
-    *,
-    batch: int | None = None,
-    tower: TextTower | None = None,
-) -> PromptObjective:
-    """The loss over the task's photos, or over their ``views`` if these are wanted.
-
-    Without ``batch`` a loss sees all views at once, with it one view of each photo of the batch.
-    """
-    wanted = wanted_views(task, views)
-    whole = wanted is None or batch is not None
-    return PromptObjective(
-        tower or task.tower,
-        task.train if whole or wanted is None else wanted,
-        contexts,
-        task.validation,
-        batch=batch,
-        views=wanted if batch is not None else None,
-        seed=task.seed,
-    )
 
 
 def search_until_spent(

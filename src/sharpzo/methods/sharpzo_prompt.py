@@ -53,9 +53,10 @@ def fit(settings: SharpZoPromptSettings, task: Task) -> Fit:
     contexts = linear_contexts(task, settings.dim, settings.std)
     objective = TangentObjective(
         task.tower,
-        wanted_views(task, settings.views) or task.train,
+        task.train,
         contexts,
         task.validation,
+        views=wanted_views(task, settings.views),
         tangent_cost=settings.tangent_cost or TANGENT_COST,
     )
     search = settings.search

@@ -13,9 +13,10 @@ from sharpzo.methods.searching import (
     ContextMethod,
     SearchingSettings,
     context_fit,
-    prompt_objective,
     search_until_spent,
+    wanted_views,
 )
+from sharpzo.objective import PromptObjective
 from sharpzo.optim.spsa import Spsa, SpsaSettings
 from sharpzo.rng import generator
 from sharpzo.settings import Count, Positive, Share, ViewSettings
@@ -53,8 +54,14 @@ def fit(settings: ZipSettings, task: Task) -> Fit:
             rank=settings.rank,
             scale=settings.scale or tower.token_distance,
         )
-        objective = prompt_objective(
-            contexts, task, settings.views, batch=settings.batch, tower=tower
+        objective = PromptObjective(
+            tower,
+            task.train,
+            contexts,
+            task.validation,
+            batch=settings.batch,
+            views=wanted_views(task, settings.views),
+            seed=task.seed,
         )
         search = Spsa(contexts.dim, settings.search, task.seed, contexts.first)
         result = search_until_spent(search, objective, settings, task)

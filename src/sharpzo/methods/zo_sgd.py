@@ -13,10 +13,10 @@ from sharpzo.methods.searching import (
     context_fit,
     linear_contexts,
     map_and_covariance,
-    prompt_objective,
     search_until_spent,
+    wanted_views,
 )
-from sharpzo.objective import measure_smoothing
+from sharpzo.objective import PromptObjective, measure_smoothing
 from sharpzo.optim.mezo import MeZo, MeZoSettings, Variant
 from sharpzo.rng import generator
 from sharpzo.settings import Count
@@ -36,7 +36,15 @@ class ZoSgdSettings(DifferenceSettings):
 def fit(settings: ZoSgdSettings, task: Task) -> Fit:
     """Descend from the template's own words, w = 0."""
     contexts = linear_contexts(task, settings.dim, settings.std)
-    objective = prompt_objective(contexts, task, settings.views, batch=settings.batch)
+    objective = PromptObjective(
+        task.tower,
+        task.train,
+        contexts,
+        task.validation,
+        batch=settings.batch,
+        views=wanted_views(task, settings.views),
+        seed=task.seed,
+    )
     search = settings.search
     if settings.may_measure(task):
         along = generator(task.seed, "smoothing-directions").standard_normal(contexts.dim)
