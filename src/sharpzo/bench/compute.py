@@ -26,7 +26,6 @@ from sharpzo.fitting import Fitted, Fitter
 from sharpzo.memory import peak_memory_mb
 from sharpzo.methods import load_plugin
 from sharpzo.process import Channel, serve
-from sharpzo.settings import as_dict
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.features import encode
 from sharpzo.types import Head, Step
@@ -84,7 +83,7 @@ def fit(cell: Cell, cache: Path, listen: Listen = lambda done: None) -> Result:
         key=cell.key,
         cell=cell.as_record(),
         sharpzo=__version__,
-        settings=as_dict(fitter.settings),
+        settings=dict(fitter.method.key(fitter.settings)),
         model_sha256=fitted.record["model"]["sha256"],
         class_names=list(photos.class_names),
         photos={"train": len(photos.train), "val": len(photos.val or ())},
