@@ -13,23 +13,84 @@ os.environ.update(
 )
 
 __version__ = "0.1.0"
-__all__ = ["Budget", "PromptClassifier", "SharpzoError", "__version__"]
+__all__ = [
+    "Budget",
+    "ContextMethod",
+    "ContextSettings",
+    "Fit",
+    "Fraction",
+    "LinearHead",
+    "LossObjective",
+    "LossesAt",
+    "Method",
+    "PromptClassifier",
+    "Reason",
+    "Search",
+    "SearchMethod",
+    "SearchingSettings",
+    "Settings",
+    "SharpzoError",
+    "Task",
+    "__version__",
+    "context_fit",
+    "generator",
+    "linear_contexts",
+    "normalise",
+    "prompt_objective",
+    "register",
+    "search_until_spent",
+]
 
 if TYPE_CHECKING:
     from sharpzo.budget import Budget
     from sharpzo.classifier import PromptClassifier
     from sharpzo.errors import SharpzoError
+    from sharpzo.linear import LinearHead
+    from sharpzo.methods.registry import Fit, Method, Task, register
+    from sharpzo.methods.searching import (
+        ContextMethod,
+        ContextSettings,
+        SearchingSettings,
+        SearchMethod,
+        context_fit,
+        linear_contexts,
+        prompt_objective,
+        search_until_spent,
+    )
+    from sharpzo.metrics import normalise
+    from sharpzo.optim import Search
+    from sharpzo.rng import generator
+    from sharpzo.settings import Fraction, Settings
+    from sharpzo.types import LossesAt, LossObjective, Reason
 
 _HOMES = {
-    "Budget": "sharpzo.budget",
-    "PromptClassifier": "sharpzo.classifier",
-    "SharpzoError": "sharpzo.errors",
+    "budget": ["Budget"],
+    "classifier": ["PromptClassifier"],
+    "errors": ["SharpzoError"],
+    "linear": ["LinearHead"],
+    "methods": ["Fit", "Method", "Task", "register"],
+    "methods.searching": [
+        "ContextMethod",
+        "ContextSettings",
+        "SearchMethod",
+        "SearchingSettings",
+        "context_fit",
+        "linear_contexts",
+        "prompt_objective",
+        "search_until_spent",
+    ],
+    "metrics": ["normalise"],
+    "optim": ["Search"],
+    "rng": ["generator"],
+    "settings": ["Fraction", "Settings"],
+    "types": ["LossObjective", "LossesAt", "Reason"],
 }
 
 
 def __getattr__(name: str) -> Any:  # loaded on first use: importing sharpzo costs nothing
-    if name not in _HOMES:
-        raise AttributeError(f"module 'sharpzo' has no attribute '{name}'")
     from importlib import import_module
 
-    return getattr(import_module(_HOMES[name]), name)
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"sharpzo.{home}"), name)
+    raise AttributeError(f"module 'sharpzo' has no attribute '{name}'")

@@ -1,10 +1,13 @@
 """The methods of docs/methods.md, run as the page tells its reader to."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from sharpzo import Method, register
+from sharpzo.errors import InputError
 from sharpzo.methods import METHODS, load_plugin
 from sharpzo.testing import check_method, check_search
 
@@ -33,6 +36,25 @@ def test_the_documented_search_passes_the_suite():
     exec(SEARCH.split("@dataclass")[0], page)
     search = page["RandomSearch"]
     check_search(search)
+
+
+@pytest.mark.parametrize("code", [HEAD, SEARCH], ids=["head", "search"])
+def test_a_method_is_one_short_file_that_imports_sharpzo_alone(code):
+    assert code.count("\n") <= 80
+    known = {"sharpzo", "dataclasses", "numpy"}
+    assert {
+        line.split()[1] for line in code.splitlines() if line.startswith(("from", "import"))
+    } <= known
+
+
+def test_settings_that_check_nothing_are_refused():
+    @dataclass(frozen=True)
+    class Loose:
+        share: float = 0.5
+
+    with pytest.raises(InputError, match=r"are of type Loose; derive it from sharpzo\.Settings"):
+        register(Method("loose", "settings of its own", Loose(), lambda settings, task: None))
+    assert "loose" not in METHODS
 
 
 def test_the_documented_tests_name_the_suite(plugins):

@@ -23,7 +23,7 @@ from sharpzo.linear import LinearHead
 from sharpzo.memory import Need
 from sharpzo.metrics import accuracy
 from sharpzo.run import Listener
-from sharpzo.settings import ViewSettings, as_dict, override
+from sharpzo.settings import Settings, ViewSettings, as_dict, override
 from sharpzo.types import (
     Array,
     Chosen,
@@ -36,7 +36,7 @@ from sharpzo.types import (
     Views,
 )
 
-S = TypeVar("S")
+S = TypeVar("S", bound=Settings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +164,14 @@ METHODS: dict[str, Method[Any]] = {}
 
 
 def register(method: Method[S]) -> Method[S]:
-    """Make a method selectable by its name everywhere."""
+    """Make a method selectable by its name everywhere; InputError for a name that is taken, and for
+    settings that do not check themselves."""
+    for settings in (method.settings, *method.presets.values()):
+        if not isinstance(settings, Settings):
+            raise InputError(
+                f"the settings of method '{method.name}' are of type {type(settings).__name__}; "
+                "derive it from sharpzo.Settings"
+            )
     if method.name in METHODS:
         raise InputError(f"a method called '{method.name}' exists already")
     METHODS[method.name] = method
