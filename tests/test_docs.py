@@ -8,13 +8,9 @@ import numpy as np
 import pytest
 
 from sharpzo.data import demo
-from test_house import MODULES, SOURCE
+from test_house import MODULES
 
-NAMES = [
-    ".".join(("sharpzo", *path.relative_to(SOURCE).with_suffix("").parts))
-    for path in MODULES
-    if path.name != "__init__.py" and ">>>" in path.read_text()
-]
+NAMES = [name for name, path in MODULES.items() if ">>>" in path.read_text("utf-8")]
 
 
 @pytest.fixture
