@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -17,23 +16,12 @@ from sharpzo.data.layouts import LAYOUTS, Layout, layout
 from sharpzo.data.photo import Photo
 from sharpzo.errors import InputError
 
-Rows = list[tuple[str, int]]  # (path of the photo, label)
+Rows = list[tuple[Path, int]]  # photos and labels
+# Class names in the order of the labels, the rows of each split in their order, and the class
+# folders, below the data set's, that should be there and are not, or have no photo.
+Index = tuple[Iterable[str], dict[str, Rows], list[str]]
 _COOPS = "fetch CoOp's original again"
 _ARCHIVES = "take it from the data/ folder of the 2013b archive again"
-
-
-@dataclass(frozen=True)
-class Listing:
-    """What the index files say: ``class_names`` in the order of the labels, and the rows of each
-    split in their order.
-
-    ``missing`` are the class folders, below the data set's, that should be there and are not, or
-    have no photo.
-    """
-
-    class_names: tuple[str, ...]
-    splits: Mapping[str, Rows]
-    missing: tuple[str, ...] = ()
 
 
 def read_coop(root: str | os.PathLike[str], name: str) -> Dataset:
@@ -68,13 +56,13 @@ def read_coop(root: str | os.PathLike[str], name: str) -> Dataset:
             raise InputError(
                 f"folder {folder / images} does not exist; unpack the images of {name} there"
             )
-    listing = read_listing(folder, place)
-    if listing.missing:
+    dataset, missing = read_index(folder, place)
+    if missing:
         raise InputError(
-            f"{place.title} in {folder} lacks {len(listing.missing)} class folders or their "
-            f"photos, {listing.missing[0]} first; unpack it completely"
+            f"{place.title} in {folder} lacks {len(missing)} class folders or their photos, "
+            f"{missing[0]} first; unpack it completely"
         )
-    return as_dataset(listing, folder, place)
+    return dataset
 
 
 def find_coop(root: str | os.PathLike[str]) -> list[str]:
@@ -99,29 +87,27 @@ def locate(root: Path, place: Layout) -> Path:
     return max((root / place.folder, root), key=score)
 
 
-def read_listing(folder: Path, place: Layout) -> Listing:
-    """Read the index files in ``folder``; errors as `read_coop`."""
-    readers = {"split": _list_split, "variants": _list_variants}
-    return readers.get(place.form, _list_synsets)(folder, place)
+def read_index(folder: Path, place: Layout) -> tuple[Dataset, list[str]]:
+    """Return the data set that the index files in ``folder`` describe, and the class folders that
+    are missing or have no photos; errors as `read_coop`."""
+    readers = {"split": _read_split, "variants": _read_variants}
+    class_names, splits, missing = readers.get(place.form, _read_synsets)(folder, place)
+    names = tuple(_words(name) for name in class_names)
 
+    def labelled(split: str) -> LabelledPhotos:
+        rows = splits.get(split, ())
+        photos = tuple(Photo(str(path), path=path) for path, _ in rows)
+        return LabelledPhotos(photos, np.array([label for _, label in rows], np.int64), names)
 
-def as_dataset(listing: Listing, folder: Path, place: Layout) -> Dataset:
-    """Return the data set that ``listing`` describes."""
-
-    def labelled(rows: Rows) -> LabelledPhotos:
-        photos = tuple(Photo(file, path=Path(file)) for file, _ in rows)
-        labels = np.array([label for _, label in rows], dtype=np.int64)
-        return LabelledPhotos(photos, labels, listing.class_names)
-
-    splits = {split: labelled(rows) for split, rows in {"train": [], **listing.splits}.items()}
-    return Dataset(
-        listing.class_names,
-        splits["train"],
-        splits.get("val"),
-        splits.get("test"),
+    dataset = Dataset(
+        names,
+        labelled("train"),
+        labelled("val") if "val" in splits else None,
+        labelled("test"),
         source=f"{place.title} in CoOp's layout, {folder}",
         template=place.template,
     )
+    return dataset, missing
 
 
 def _is_named(folder: Path, place: Layout) -> bool:
@@ -145,7 +131,7 @@ class _SplitFile(msgspec.Struct):
     test: list[tuple[str, int, str]]
 
 
-def _list_split(folder: Path, place: Layout) -> Listing:
+def _read_split(folder: Path, place: Layout) -> Index:
     """One JSON document names the photos of train, val and test; draws depend on its order."""
     # Stanford Cars has two image folders; its paths begin with one of them.
     images = folder / place.images[0] if len(place.images) == 1 else folder
@@ -157,15 +143,15 @@ def _list_split(folder: Path, place: Layout) -> Listing:
         if not pairs or [label for label, _ in pairs] != list(range(len(pairs))):
             raise ValueError("it does not give each label from 0 exactly one class name")
         splits = {
-            split: [(str(images / inside(path)), label) for path, label, _ in items]
+            split: [(images / inside(path), label) for path, label, _ in items]
             for split, items in rows.items()
         }
     except (OSError, ValueError, msgspec.MsgspecError, RecursionError) as error:
         raise _unusable(file, error, _COOPS) from error
-    return Listing(tuple(_words(name) for _, name in pairs), splits)
+    return [name for _, name in pairs], splits, []
 
 
-def _list_variants(folder: Path, place: Layout) -> Listing:
+def _read_variants(folder: Path, place: Layout) -> Index:
     """FGVC-Aircraft's own text files: the rows of variants.txt are the labels, and each split has
     a file of lines "photo variant"."""
     variants = _lines(folder / place.index[0])
@@ -179,10 +165,10 @@ def _list_variants(folder: Path, place: Layout) -> Listing:
             try:
                 if variant not in labels:
                     raise ValueError(f"{place.index[0]} has no variant {variant!r}")
-                splits[split].append((str(images / f"{inside(photo)}.jpg"), labels[variant]))
+                splits[split].append((images / f"{inside(photo)}.jpg", labels[variant]))
             except ValueError as error:
                 raise _unusable(folder / name, error, _ARCHIVES) from error
-    return Listing(tuple(map(_words, variants)), splits)
+    return variants, splits, []
 
 
 def _lines(file: Path) -> list[str]:
@@ -195,7 +181,7 @@ def _lines(file: Path) -> list[str]:
     return lines
 
 
-def _list_synsets(folder: Path, place: Layout) -> Listing:
+def _read_synsets(folder: Path, place: Layout) -> Index:
     """ImageNet and its variants: one folder per class, named in classnames.txt.
 
     Labels follow the sorted synsets; ImageNetV2's folders are the numbers of the rows of
@@ -234,10 +220,10 @@ def _list_synsets(folder: Path, place: Layout) -> Listing:
         splits[split] = []
         for label, inner in enumerate(names):
             photos = photos_in(folder / images / inner) if inner in found[images] else []
-            splits[split] += [(str(photo), label) for photo in photos]
+            splits[split] += [(photo, label) for photo in photos]
             if not photos:
                 missing.append(f"{images}/{inner}")
-    return Listing(tuple(names.values()), splits, tuple(missing))
+    return names.values(), splits, missing
 
 
 def _class_names(file: Path) -> dict[str, str]:
@@ -248,7 +234,7 @@ def _class_names(file: Path) -> dict[str, str]:
             synset, _, name = line.strip().partition(" ")
             if not re.fullmatch(r"n\d{8}", synset) or not name or synset in names:
                 raise ValueError(f"expected a new synset and its name, found {line!r}")
-            names[synset] = _words(name)
+            names[synset] = name
         if not names:
             raise ValueError("it is empty")
     except (OSError, ValueError) as error:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sharpzo.data.coop_layout import Listing, as_dataset, locate, read_listing
+from sharpzo.data.coop_layout import locate, read_index
+from sharpzo.data.dataset import Dataset
 from sharpzo.data.few_shot import draw
 from sharpzo.data.layouts import ALIASES, INSTRUCTIONS, Layout, layout
 from sharpzo.errors import InputError
@@ -86,36 +86,45 @@ def check(root: str | os.PathLike[str], name: str) -> Inventory:
     folder = locate(root, place)
     files = [file for file in place.index if not (folder / file).is_file()]
     folders = [images for images in place.images if not (folder / images).is_dir()]
-    listing = Listing((), {}) if files else read_listing(folder, place)
+    dataset, classless = (None, []) if files else read_index(folder, place)
     # The photos of the other forms were found by listing their folders.
     listed = place.form in ("split", "variants")
+    photos = {
+        split: [str(photo.path) for photo in held.photos]
+        for split, held in (dataset.splits() if dataset else {}).items()
+    }
     absent = {
-        split: [file for file, _ in rows if listed and not os.path.isfile(file)]
-        for split, rows in listing.splits.items()
+        split: [file for file in held if listed and not os.path.isfile(file)]
+        for split, held in photos.items()
     }
     splits = {
-        split: SplitCount(len(rows), len(rows) - len(absent[split]), place.published.get(split))
-        for split, rows in listing.splits.items()
+        split: SplitCount(len(held), len(held) - len(absent[split]), place.published.get(split))
+        for split, held in photos.items()
     }
     lost = {
         "files": files,
         "folders": folders,
         "class folders": [
             inner
-            for inner in listing.missing
+            for inner in classless
             if not inner.startswith(tuple(f"{images}/" for images in folders))
         ],
-        "photos": [os.path.relpath(file, folder) for rows in absent.values() for file in rows],
+        "photos": [os.path.relpath(file, folder) for held in absent.values() for file in held],
     }
-    missing = [Missing(what, len(some), tuple(some[:FIRST])) for what, some in lost.items() if some]
-    notes = [] if files else _differences(listing, splits, place)
+    missing = [Missing(what, len(all_), tuple(all_[:FIRST])) for what, all_ in lost.items() if all_]
+    notes = _differences(dataset, splits, place) if dataset else []
     state: State = "partial" if missing or notes else "complete"
     if not any(split.found for split in splits.values()):
         state = "unusable"
-    draws: tuple[DrawCount, ...] = ()
-    if listing.splits.get("train"):
+    draws: list[DrawCount] = []
+    if dataset and len(dataset.train):
         if listed or state == "complete":
-            draws = _draws(listing, absent, folder, place)
+            gone = {file for split in ("train", "val") for file in absent.get(split, ())}
+            draws = [
+                DrawCount(shots, seed, _lacks(dataset, gone, shots, seed))
+                for shots in SHOTS
+                for seed in SEEDS
+            ]
         else:
             notes.append("no draws: from a part of the training photos they would be other ones")
     return Inventory(
@@ -123,17 +132,17 @@ def check(root: str | os.PathLike[str], name: str) -> Inventory:
         title=place.title,
         folder=str(folder),
         state=state,
-        classes=None if files else len(listing.class_names),
+        classes=len(dataset.class_names) if dataset else None,
         splits=splits,
         missing=tuple(missing),
-        draws=draws,
+        draws=tuple(draws),
         notes=tuple(notes),
         home=place.home,
     )
 
 
-def _differences(listing: Listing, splits: dict[str, SplitCount], place: Layout) -> list[str]:
-    counts = [("classes", len(listing.class_names), place.classes)] + [
+def _differences(dataset: Dataset, splits: dict[str, SplitCount], place: Layout) -> list[str]:
+    counts = [("classes", len(dataset.class_names), place.classes)] + [
         (f"{split} photos", count.listed, count.published) for split, count in splits.items()
     ]
     return [
@@ -143,17 +152,10 @@ def _differences(listing: Listing, splits: dict[str, SplitCount], place: Layout)
     ]
 
 
-def _draws(
-    listing: Listing, absent: Mapping[str, list[str]], folder: Path, place: Layout
-) -> tuple[DrawCount, ...]:
-    gone = {file for split in ("train", "val") for file in absent.get(split, ())}
-    dataset = as_dataset(listing, folder, place) if gone else None
-
-    def lacks(shots: int, seed: int) -> int:
-        if dataset is None:
-            return 0
-        few = draw(dataset, shots, seed)
-        drawn = few.train.photos + (few.val.photos if few.val else ())
-        return sum(photo.name in gone for photo in drawn)
-
-    return tuple(DrawCount(shots, seed, lacks(shots, seed)) for shots in SHOTS for seed in SEEDS)
+def _lacks(dataset: Dataset, gone: set[str], shots: int, seed: int) -> int:
+    """How many photos of a draw are gone."""
+    if not gone:
+        return 0
+    few = draw(dataset, shots, seed)
+    drawn = few.train.photos + (few.val.photos if few.val else ())
+    return sum(photo.name in gone for photo in drawn)

@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,11 +45,11 @@ class Line:
     split: str | None
 
     def role(self, otherwise: str | None = None) -> str:
-        """Return train, val or test; without a split, ``otherwise`` or else train."""
+        """Return the split as `split_name` does; without one, ``otherwise`` or else train."""
         found = split_name(self.split) if self.split else otherwise or "train"
         if found is None:
             raise InputError(f"{self.where} has the split {self.split!r}; give train, val or test")
-        return _as_val(found)
+        return found
 
 
 def read_labels(root: str | os.PathLike[str], file: str | os.PathLike[str]) -> Dataset:
@@ -69,43 +69,30 @@ def read_labels(root: str | os.PathLike[str], file: str | os.PathLike[str]) -> D
     return _dataset(root, str(file), [(line, root, line.role()) for line in read_lines(file)])
 
 
-def find_metadata(root: Path) -> dict[Path, str | None]:
-    """Return Hugging Face's label files in ``root`` and in the folders of its splits, with the
-    split of all of their photos, if there is one.
-
-    Raises `InputError` if one folder has two.
-    """
-    places: list[tuple[Path, str | None]] = [(root, None)]
-    for folder in subfolders(root):
-        split = split_name(folder.name)
-        if split:
-            places.append((folder, _as_val(split)))
-    found: dict[Path, str | None] = {}
-    for folder, split in places:
-        files = [folder / name for name in METADATA if _is_label_file(folder / name)]
-        if len(files) > 1:
-            raise InputError(f"folder {folder} has both {' and '.join(METADATA)}; remove one")
-        found |= dict.fromkeys(files, split)
-    return found
-
-
-def read_metadata(root: Path, files: Mapping[Path, str | None]) -> Dataset:
-    """Read a folder in the layout of Hugging Face; ``files`` as `find_metadata` found them.
+def read_metadata(root: Path) -> Dataset | None:
+    """Read a folder in the layout of Hugging Face: the label files `METADATA` in it, and in the
+    folders of its splits; None if there is none.
 
     Paths are relative to the file's own folder, and may not lead out of it. Of a file that belongs
     to no split, the first folder of a path says the split, if it has the name of one.
-    Raises `InputError` as `read_labels` does.
+    Raises `InputError` as `read_labels` does, and if one folder has two label files.
     """
-    rows = []
-    for file, whole in files.items():
-        for line in read_lines(file):
-            try:
-                inside(line.path)
-            except ValueError as error:
-                raise InputError(f"{line.where}: {error}") from None
-            first = next(iter(Path(line.path).parts), "")
-            rows.append((line, file.parent, whole or line.role(split_name(first))))
-    return _dataset(root, some([str(file) for file in files]), rows)
+    files: list[str] = []
+    lines: list[tuple[Line, Path, str]] = []
+    for folder in (root, *(f for f in subfolders(root) if split_name(f.name))):
+        there = [folder / name for name in METADATA if _is_label_file(folder / name)]
+        if len(there) > 1:
+            raise InputError(f"folder {folder} has both {' and '.join(METADATA)}; remove one")
+        for file in there:
+            files.append(str(file))
+            for line in read_lines(file):
+                try:
+                    first = Path(inside(line.path)).parts[:1]
+                except ValueError as error:
+                    raise InputError(f"{line.where}: {error}") from None
+                whole = split_name(folder.name) if folder is not root else None
+                lines.append((line, folder, whole or line.role(split_name("".join(first)))))
+    return _dataset(root, some(files), lines) if files else None
 
 
 def read_lines(file: Path) -> list[Line]:
@@ -220,16 +207,13 @@ def _cell(where: str, column: str, value: Any) -> str:
     return value.strip()
 
 
-def _as_val(split: str) -> str:
-    return "val" if split == "eval" else split
-
-
 def _dataset(root: Path, files: str, lines: list[tuple[Line, Path, str]]) -> Dataset:
     """The photos of ``lines``, each with the folder that its path begins in, and its split."""
     rows: dict[str, Rows] = {"train": [], "val": [], "test": []}
     seen: dict[str, tuple[str, str]] = {}  # class and split by real path
     missing: list[str] = []
-    for line, base, split in lines:
+    for line, base, named in lines:
+        split = "val" if named == "eval" else named
         path = _existing(base, line.path)
         if path is None:
             missing.append(line.path)

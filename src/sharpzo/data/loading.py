@@ -15,7 +15,7 @@ from sharpzo.data.dataset import Dataset, LabelledPhotos
 from sharpzo.data.entries import photos_below
 from sharpzo.data.few_shot import draw
 from sharpzo.data.folder import check_folder, read_folder
-from sharpzo.data.label_file import find_metadata, read_labels, read_metadata
+from sharpzo.data.label_file import read_labels, read_metadata
 from sharpzo.data.photo import Photo
 from sharpzo.errors import InputError
 
@@ -103,8 +103,7 @@ def _read(data: Path, dataset: str | None, labels: str | os.PathLike[str] | None
             f"folder {data} has CoOp's layout; add {choice} (in Python: dataset={names[0]!r})"
         )
     check_folder(data)
-    metadata = find_metadata(data)
-    return read_metadata(data, metadata) if metadata else read_folder(data)
+    return read_metadata(data) or read_folder(data)
 
 
 def _photos(source: str) -> Iterator[Photo]:

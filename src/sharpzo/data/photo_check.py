@@ -57,8 +57,8 @@ def without(dataset: Dataset, errors: Iterable[PhotoError]) -> Dataset:
     loses all of its training photos.
     """
     reasons = {error.photo: error.reason for error in errors}
-    held = [split for split in (dataset.train, dataset.val, dataset.test) if split is not None]
-    lost = [p.name for split in held for p in split.photos if p.name in reasons]
+    held = [photo.name for split in dataset.splits().values() for photo in split.photos]
+    lost = [name for name in held if name in reasons]
     if not lost:
         return dataset
     left = dataset.each(lambda split: split.without(reasons))
@@ -77,8 +77,7 @@ def without(dataset: Dataset, errors: Iterable[PhotoError]) -> Dataset:
         skipped=dataset.skipped + tuple(Skipped(name, reasons[name]) for name in lost),
         notes=(
             *dataset.notes,
-            f"{len(lost):,} of {sum(map(len, held)):,} photos cannot be used and were left out: "
-            f"{some(lost)}",
+            f"{len(lost):,} of {len(held):,} photos cannot be used and were left out: {some(lost)}",
         ),
     )
 
