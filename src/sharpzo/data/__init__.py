@@ -9,7 +9,7 @@ How a folder becomes training photos:
    No photo has been opened so far.
 3. `few_shot` draws photos per class by CoOp's rule, and splits classes into base and new ones.
 4. `photo_check` reads every photo once: which cannot be used, and which are there twice.
-5. A `photo.Photo` is decoded when it is encoded (`decoding`); `augment` makes views of it.
+5. A `photo.Photo` is decoded when it is encoded (`decoding`); a `photo.View` is a crop of it.
 
 `arguments` takes photos and labels from Python code, `inventory` says what there is of a data set
 in CoOp's layout, and `demo` has photos to try.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sharpzo.data.entries import HIDDEN
-from sharpzo.data.photo import Photo
+from sharpzo.data.photo import Photo, View
 from sharpzo.errors import InputError
 from sharpzo.types import Array
 from sharpzo.wording import some
@@ -73,6 +73,19 @@ class LabelledPhotos:
     def without(self, names: Container[str]) -> LabelledPhotos:
         """Return the photos that are called otherwise."""
         return self.take(i for i, photo in enumerate(self.photos) if photo.name not in names)
+
+    def views(
+        self, many: int, side: int, seed: int = 1, scale: tuple[float, float] = (0.08, 1.0)
+    ) -> LabelledPhotos:
+        """Return ``many`` augmented views of each of N photos, view-major: row v * N + i."""
+        if many < 1:
+            raise InputError(f"views is {many}; give 1 or more")
+        made = tuple(
+            View(photo.name, photo.path, photo.pixels, seed, i, v, side, scale)
+            for v in range(many)
+            for i, photo in enumerate(self.photos)
+        )
+        return LabelledPhotos(made, np.tile(self.labels, many), self.class_names)
 
     def digest(self) -> str:
         """Return the SHA-256 of the photos' contents in order; names and labels do not count."""

@@ -1,8 +1,9 @@
-"""A photo: where it comes from, and its pixels, decoded late."""
+"""A photo: where it comes from, and its pixels, decoded late; and augmented views of it."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 
 from sharpzo.data import decoding
 from sharpzo.errors import InputError
+from sharpzo.rng import generator
 from sharpzo.types import Array
 
 
@@ -65,6 +67,40 @@ class Photo:
     def _file(self) -> Path:
         assert self.path is not None  # by __post_init__
         return self.path
+
+
+@dataclass(frozen=True, eq=False)
+class View(Photo):
+    """A random crop of a photo, flipped or not, resized to ``side`` x ``side`` pixels.
+
+    RandomResizedCrop and a horizontal flip, as torchvision defines them and the few-shot literature
+    uses them: a crop of a share of the area drawn from ``scale`` and an aspect ratio drawn
+    log-uniformly from 3/4 to 4/3, resized bicubically. The draw comes from a seed and the view's
+    place (``row`` of the photo, ``number`` of the view), so it can be rebuilt and cached.
+    """
+
+    seed: int = 1
+    row: int = 0
+    number: int = 0
+    side: int = 224
+    scale: tuple[float, float] = (0.08, 1.0)
+
+    def decode(self) -> Array:
+        """Return the pixels of the view, uint8 (side, side, 3)."""
+        from PIL import Image
+
+        pixels = super().decode()
+        rng = generator(self.seed, "augment", step=self.row, direction=self.number)
+        top, left, height, width = _crop(pixels.shape[0], pixels.shape[1], self.scale, rng)
+        image = Image.fromarray(pixels[top : top + height, left : left + width])
+        image = image.resize((self.side, self.side), Image.Resampling.BICUBIC)
+        turned = np.asarray(image)
+        return turned[:, ::-1].copy() if rng.random() < 0.5 else turned
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the photo's content and the draw."""
+        draw = (self.seed, self.row, self.number, self.side, self.scale)
+        return hashlib.sha256(f"{super().digest()} {draw}".encode()).hexdigest()
 
 
 def as_photo(source: Any, name: str = "photo") -> Photo:
@@ -122,3 +158,18 @@ def _from_array(array: Array, name: str) -> Array:
     if array.dtype != np.uint8:
         raise InputError(f"{name} is an array of {array.dtype}; give uint8, or floats from 0 to 1")
     return np.broadcast_to(array, (*array.shape[:2], 3))
+
+
+def _crop(
+    height: int, width: int, scale: tuple[float, float], rng: np.random.Generator
+) -> tuple[int, int, int, int]:
+    """Top, left, height and width of a random crop; the centre if ten draws don't fit."""
+    for _ in range(10):
+        area = height * width * rng.uniform(*scale)
+        ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
+            return int(top), int(left), h, w
+    w, h = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
+    return (height - h) // 2, (width - w) // 2, h, w

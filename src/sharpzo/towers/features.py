@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
-from sharpzo.data.augment import augment
 from sharpzo.data.dataset import LabelledPhotos, combined
 from sharpzo.detour import Detour, Sight
 from sharpzo.errors import PhotoError, PhotosError
@@ -206,4 +205,4 @@ def wanted_views(
     if views is None:
         return {}
     side = max(Preprocessing.open(checkpoint).size)
-    return {"views": augment(photos, views.many, side, seed, views.scale)}
+    return {"views": photos.views(views.many, side, seed, views.scale)}
