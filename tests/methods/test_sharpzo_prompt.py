@@ -8,6 +8,8 @@ import pytest
 from sharpzo.budget import Budget
 from sharpzo.errors import InputError
 from sharpzo.methods import Task, find, fit
+from sharpzo.objective import TANGENT_COST
+from sharpzo.settings import changes
 from sharpzo.testing.toys import ToyTower, make_features
 
 FAST = find("sharpzo-fast")
@@ -21,9 +23,9 @@ def make_task(**more):
 def test_both_stages_lower_the_loss_within_the_budget():
     heard = []
     task = make_task(budget=Budget(forwards=900), listen=heard.append)
-    changes = {"dim": 32, "choose": False, "search.switch.generation": 6,
+    few = {"dim": 32, "choose": False, "search.switch.generation": 6,
                "search.zo.learning_rate": 0.1}  # fmt: skip
-    fitted = fit(FAST, FAST.configure(None, changes), task)
+    fitted = fit(FAST, FAST.configure(None, few), task)
     assert fitted.forwards <= 900
     by_stage = {stage: [s.loss for s in heard if s.stage == stage]
                 for stage in ("sharp-cma", "sparse-zo")}  # fmt: skip
@@ -64,9 +66,9 @@ def test_presets_say_what_the_published_ones_say():
 
 
 def test_wrong_settings_are_refused():
-    for changes in ({"dim": 0}, {"std": -1.0}, {"views": -1}, {"tangent_cost": 0.0}):
-        with pytest.raises(InputError, match=next(iter(changes))):
-            fit(FAST, FAST.configure(None, changes), make_task())
+    for wrong in ({"dim": 0}, {"std": -1.0}, {"views": -1}, {"tangent_cost": 0.0}):
+        with pytest.raises(InputError, match=next(iter(wrong))):
+            fit(FAST, FAST.configure(None, wrong), make_task())
     with pytest.raises(InputError, match="encode them too"):
         fit(FAST, FAST.configure(None, {"views": 1}), make_task())
 
@@ -84,3 +86,18 @@ def test_every_number_of_the_context_is_moved(name):
     moved = (few.arrays["context"] - task.tower.start).ravel()
     assert np.isfinite(moved).all()
     assert moved.any()
+
+
+def test_sharpzo_fast_is_a_preset_of_sharpzo_and_reads_what_earlier_versions_recorded():
+    assert FAST.settings == find("sharpzo").presets["jvp"]
+    for preset in (None, "paper/eurosat"):
+        now = FAST.configure(preset)
+        again = FAST.configure(preset, changes(now, FAST.key(now)))
+        assert again == dataclasses.replace(now, tangent_cost=TANGENT_COST)
+
+
+@pytest.mark.parametrize("name", ["cma-es", "sep-cma-es", "lm-ma-es", "sharp-cma-es"])
+def test_the_journal_names_the_strategy(name):
+    heard = []
+    fit(find(name), find(name).settings, make_task(budget=Budget(steps=1), listen=heard.append))
+    assert {step.stage for step in heard} == {name.removesuffix("-es")}
