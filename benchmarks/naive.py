@@ -111,10 +111,14 @@ def write_padded(checkpoint: Checkpoint, prompts: Prompts, length: int, last_at_
         if end:
             asked, x = (blocks.pick(build, v, k * length, places, width) for v in (h, x))
             count, mask = 1, build.constant(causal[ends][:, None, None], "causal.end")
-        heads = []
-        for part, rows, many in (("query", asked, count), ("key", h, length), ("value", h, length)):
-            y = blocks.linear(build, rows, f"{name}.{part}", getattr(block, part))
-            heads.append(blocks.split_heads(build, y, many, config.heads, width))
+        heads = [
+            blocks.heads(build, rows, f"{name}.{part}", getattr(block, part), many, config)
+            for part, rows, many in (
+                ("query", asked, count),
+                ("key", h, length),
+                ("value", h, length),
+            )
+        ]
         if end:  # the mask differs from class to class
             shape = build.constant([-1, k, config.heads, length, width // config.heads])
             one = build.constant([-1, k, config.heads, 1, width // config.heads])
@@ -124,8 +128,7 @@ def write_padded(checkpoint: Checkpoint, prompts: Prompts, length: int, last_at_
             mixed = build.op("Reshape", mixed, build.constant([-1, width]))
         else:
             mixed = blocks.join_heads(build, blocks.attend(build, *heads, mask), width)
-        x = build.op("Add", x, blocks.linear(build, mixed, f"{name}.out", block.out))
-        x = blocks.mlp(build, x, name, block, config.activation, config.norm_eps)
+        x = blocks.finish(build, x, mixed, name, block, config)
     if not last_at_end:
         x = blocks.pick(build, x, k * length, places, width)
     pair = checkpoint.pair("text_model.final_layer_norm", width)

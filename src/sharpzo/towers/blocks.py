@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sharpzo.towers.checkpoint import CLIP_LAYERS, Checkpoint, block_shapes
+from sharpzo.towers.config import ImageConfig, TextConfig
 from sharpzo.types import Array
 
 if TYPE_CHECKING:
@@ -93,23 +94,29 @@ def normal_distribution(x: Array) -> tuple[Array, Array]:
     return np.abs(lower, out=lower), density
 
 
-def mlp(build: Builder, x: str, name: str, block: Block, kind: str, eps: float) -> str:
-    """Return x + fc2(activation(fc1(norm2(x)))) for rows x (R, H)."""
-    h = norm(build, x, f"{name}.norm2", block.norm2, eps)
-    h = activate(build, linear(build, h, f"{name}.fc1", block.fc1), kind)
+def finish(
+    build: Builder, x: str, mixed: str, name: str, block: Block, config: TextConfig | ImageConfig
+) -> str:
+    """Return rows x (R, H) after the output projection of what attention mixed, and the MLP."""
+    x = build.op("Add", x, linear(build, mixed, f"{name}.out", block.out))
+    h = norm(build, x, f"{name}.norm2", block.norm2, config.norm_eps)
+    h = activate(build, linear(build, h, f"{name}.fc1", block.fc1), config.activation)
     return build.op("Add", x, linear(build, h, f"{name}.fc2", block.fc2))
 
 
-def split_heads(build: Builder, rows: str, tokens: int, heads: int, width: int) -> str:
-    """Return rows (B * tokens, H) as (B, heads, tokens, H / heads)."""
-    shape = build.constant([-1, tokens, heads, width // heads])
-    return build.op("Transpose", build.op("Reshape", rows, shape), perm=[0, 2, 1, 3])
+def heads(
+    build: Builder, rows: str, name: str, pair: Pair, tokens: int, config: TextConfig | ImageConfig
+) -> str:
+    """Return rows (B * tokens, H) through a layer as (B, heads, tokens, H / heads)."""
+    x = linear(build, rows, name, pair)
+    x = build.reshape(x, [-1, tokens, config.heads, config.width // config.heads])
+    return build.op("Transpose", x, perm=[0, 2, 1, 3])
 
 
 def join_heads(build: Builder, x: str, width: int) -> str:
     """Return x (B, heads, tokens, H / heads) as rows (B * tokens, H)."""
     moved = build.op("Transpose", x, perm=[0, 2, 1, 3])
-    return build.op("Reshape", moved, build.constant([-1, width]))
+    return build.reshape(moved, [-1, width])
 
 
 def attend(build: Builder, query: str, key: str, value: str, mask: str = "", rank: int = 4) -> str:
@@ -124,9 +131,9 @@ def attend(build: Builder, query: str, key: str, value: str, mask: str = "", ran
 
 def pick(build: Builder, rows: str, tokens: int, places: Sequence[int] | Array, width: int) -> str:
     """Return some tokens of every sequence: rows (B * tokens, H) -> (B * len(places), H)."""
-    x = build.op("Reshape", rows, build.constant([-1, tokens, width]))
+    x = build.reshape(rows, [-1, tokens, width])
     x = build.op("Gather", x, build.constant(list(places)), axis=1)
-    return build.op("Reshape", x, build.constant([-1, width]))
+    return build.reshape(x, [-1, width])
 
 
 def repeat(build: Builder, like: str, values: Array, name: str) -> str:

@@ -99,6 +99,10 @@ class Builder:
         self._nodes.append(helper.make_node(kind, list(inputs), list(outputs), **attributes))
         return outputs
 
+    def reshape(self, value: str, shape: Sequence[int], name: str = "") -> str:
+        """Add a node that gives a value another shape."""
+        return self.op("Reshape", value, self.constant(list(shape)), name=name)
+
     def constant(self, values: Any, name: str = "") -> str:
         """Add an array as float32 or int64; give a name to a large one, it is kept outside."""
         array = np.asarray(values)

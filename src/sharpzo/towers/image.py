@@ -44,7 +44,7 @@ def build_image(checkpoint: Checkpoint, height: int, width: int) -> Graph:
         block = read_block(checkpoint, layer)
         last = layer == config.layers - 1
         if last:
-            build.op("Reshape", x, build.constant([-1, tokens, m]), name="tokens")
+            build.reshape(x, [-1, tokens, m], name="tokens")
         x = _write_block(build, config, x, f"image.{layer}", block, tokens, last)
     pair = read_norm(checkpoint, "post")
     states = blocks.norm(build, x, "image.post", pair, config.norm_eps)
@@ -157,15 +157,15 @@ def _write_embedding(
     if (rows * p, columns * p) != (height, width):  # a convolution drops such a margin as well
         ends = build.constant([rows * p, columns * p])
         x = build.op("Slice", x, build.constant([0, 0]), ends, build.constant([2, 3]))
-    x = build.op("Reshape", x, build.constant([-1, 3, rows, p, columns, p]))
+    x = build.reshape(x, [-1, 3, rows, p, columns, p])
     x = build.op("Transpose", x, perm=[0, 2, 4, 1, 3, 5])
-    x = build.op("Reshape", x, build.constant([-1, 3 * p * p]))
+    x = build.reshape(x, [-1, 3 * p * p])
     x = blocks.linear(build, x, "image.patch", pair)
-    x = build.op("Reshape", x, build.constant([-1, rows * columns, m]))
+    x = build.reshape(x, [-1, rows * columns, m])
     x = build.op("Add", x, build.constant(added[1:], "image.positions"))
     first = blocks.repeat(build, "pixels", added[:1], "image.class")
     x = build.op("Concat", first, x, axis=1)
-    x = build.op("Reshape", x, build.constant([-1, m]))
+    x = build.reshape(x, [-1, m])
     if config.family == "clip":
         pair = read_norm(checkpoint, "pre")
         x = blocks.norm(build, x, "image.pre", pair, config.norm_eps)
@@ -181,18 +181,14 @@ def _write_block(
     if last:
         asked, x = (blocks.pick(build, v, tokens, [0], config.width) for v in (h, x))
         count = 1
-    query = blocks.linear(build, asked, f"{name}.query", block.query)
-    key = blocks.linear(build, h, f"{name}.key", block.key)
-    value = blocks.linear(build, h, f"{name}.value", block.value)
     mixed = blocks.attend(
         build,
-        blocks.split_heads(build, query, count, config.heads, config.width),
-        blocks.split_heads(build, key, tokens, config.heads, config.width),
-        blocks.split_heads(build, value, tokens, config.heads, config.width),
+        blocks.heads(build, asked, f"{name}.query", block.query, count, config),
+        blocks.heads(build, h, f"{name}.key", block.key, tokens, config),
+        blocks.heads(build, h, f"{name}.value", block.value, tokens, config),
     )
     mixed = blocks.join_heads(build, mixed, config.width)
-    x = build.op("Add", x, blocks.linear(build, mixed, f"{name}.out", block.out))
-    return blocks.mlp(build, x, name, block, config.activation, config.norm_eps)
+    return blocks.finish(build, x, mixed, name, block, config)
 
 
 def resize_positions(table: Array, height: int, width: int) -> Array:

@@ -125,7 +125,8 @@ class TextWriter:
             mixed = self._suffix_attention(query, (key, value), shared, chunk, last)
             if last:
                 rows = blocks.pick(self.build, rows, chunk.tokens, chunk.ends, self._config.width)
-            parts.append(self.build.settle(self._finish(rows, mixed, name, block)))
+            rows = blocks.finish(self.build, rows, mixed, name, block, self._config)
+            parts.append(self.build.settle(rows))
         self.suffix = self._join(parts, last)
 
     def add_features(self) -> None:
@@ -133,14 +134,13 @@ class TextWriter:
         build, config, checkpoint = self.build, self._config, self._checkpoint
         pair = checkpoint.pair("text_model.final_layer_norm", config.width)
         x = blocks.norm(build, self.suffix, "text.final", pair, config.norm_eps)
-        x = build.op("Reshape", x, build.constant([-1, self._classes, config.width]))
+        x = build.reshape(x, [-1, self._classes, config.width])
         back = build.constant(np.argsort(self.packing.order), "text.back")
         states = build.op("Gather", x, back, axis=1, name="states")
-        rows = build.op("Reshape", states, build.constant([-1, config.width]))
+        rows = build.reshape(states, [-1, config.width])
         projection = checkpoint.tensor("text_projection.weight", (config.projection, config.width))
         rows = build.op("Gemm", rows, build.weight("text.projection", projection), transB=1)
-        shape = build.constant([-1, self._classes, config.projection])
-        build.op("Reshape", rows, shape, name="features")
+        build.reshape(rows, [-1, self._classes, config.projection], name="features")
 
     def _context_attention(self, name: str, block: Block, last: bool) -> tuple[str, str]:
         """Return keys and values of [SOS] and context (P, heads, n + 1, d); move both on."""
@@ -159,7 +159,7 @@ class TextWriter:
             mask = build.constant(causal, "text.causal")
             mixed = blocks.attend(build, query, key, value, mask)
             mixed = blocks.join_heads(build, mixed, config.width)
-            self.context = self._finish(self.context, mixed, name, block)
+            self.context = blocks.finish(build, self.context, mixed, name, block, config)
         return key, value
 
     def _sos_key_value(self, name: str, block: Block) -> tuple[str, str]:
@@ -219,7 +219,7 @@ class TextWriter:
             added = build.constant(mask, f"text.mask.{place}")
             mixed = blocks.attend(build, q, key, value, added, rank=5)
             shape = [0, config.heads, group.tiles * width, config.width // config.heads]
-            parts.append(build.op("Reshape", mixed, build.constant(shape)))
+            parts.append(build.reshape(mixed, shape))
         joined = parts[0] if len(parts) == 1 else build.op("Concat", *parts, axis=2)
         return blocks.join_heads(build, joined, config.width)
 
@@ -239,7 +239,7 @@ class TextWriter:
         if len(chunk.groups) > 1:
             x = self._stretch(x, first, group.tiles * width, 2)
         shape = [0, config.heads, group.tiles, width, config.width // config.heads]
-        return build.op("Reshape", x, build.constant(shape))
+        return build.reshape(x, shape)
 
     def _to_tiles(self, shared: str, group: Group) -> str:
         """Return shared keys or values (P, heads, n + 1, d) once for every tile of a group."""
@@ -254,7 +254,7 @@ class TextWriter:
         if len(self.packing.chunks) == 1:
             return self.suffix
         build, width = self.build, self._config.width
-        x = build.op("Reshape", self.suffix, build.constant([-1, self.tokens, width]))
+        x = build.reshape(self.suffix, [-1, self.tokens, width])
         return self._rows(self._stretch(x, chunk.first, chunk.tokens, 1))
 
     def _join(self, parts: Sequence[str], last: bool) -> str:
@@ -278,15 +278,8 @@ class TextWriter:
         bounds = (build.constant([first]), build.constant([first + count]), build.constant([axis]))
         return build.op("Slice", x, *bounds)
 
-    def _finish(self, x: str, mixed: str, name: str, block: Block) -> str:
-        """Return x after the output projection and the MLP of a block."""
-        build, config = self.build, self._config
-        x = build.op("Add", x, blocks.linear(build, mixed, f"{name}.out", block.out))
-        return blocks.mlp(build, x, name, block, config.activation, config.norm_eps)
-
     def _heads(self, rows: str, name: str, pair: Pair, tokens: int) -> str:
-        rows = blocks.linear(self.build, rows, name, pair)
-        return blocks.split_heads(self.build, rows, tokens, self._config.heads, self._config.width)
+        return blocks.heads(self.build, rows, name, pair, tokens, self._config)
 
     def _fixed(self, rows: Array, name: str) -> str:
         """Return constant rows (t, H) as (P, heads, t, d)."""
@@ -297,7 +290,7 @@ class TextWriter:
         return blocks.repeat(self.build, "context", values, name)
 
     def _rows(self, x: str) -> str:
-        return self.build.op("Reshape", x, self.build.constant([-1, self._config.width]))
+        return self.build.reshape(x, [-1, self._config.width])
 
     def _linear(self, x: Array, pair: Pair) -> Array:
         """Return what is constant; the matrix leaves memory, for another one is next."""

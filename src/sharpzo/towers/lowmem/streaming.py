@@ -88,8 +88,7 @@ class StreamedText:
                 writer.add_features()
                 results = {"states": "states", "features": "features"}
             elif n:
-                shape = build.constant([-1, n, m])
-                results["context"] = build.op("Reshape", writer.context, shape)
+                results["context"] = build.reshape(writer.context, [-1, n, m])
             if isinstance(build, TangentBuilder):
                 reads += [_TANGENTS[x] for x in reads]
                 results |= {_TANGENTS[x]: build.tangent(value) for x, value in results.items()}
@@ -178,7 +177,7 @@ def _go_on(writer: text.TextWriter, build: Builder, n: int, width: int) -> None:
     writer.build = build
     writer.suffix = "suffix"
     if n:
-        writer.context = build.op("Reshape", "context", build.constant([-1, width]))
+        writer.context = build.reshape("context", [-1, width])
 
 
 def _copied(graph: Graph, again: set[str]) -> dict[str, Array]:
