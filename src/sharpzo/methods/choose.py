@@ -16,12 +16,16 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 
+from sharpzo.descent import minimise
+from sharpzo.methods.cached import Grid, logspace
 from sharpzo.metrics import accuracy, cross_entropy
+from sharpzo.settings import NotNegative, Settings
 from sharpzo.types import Array, Features, Head
 
 H = TypeVar("H", bound=Head)
@@ -71,30 +75,37 @@ def choose_along(
     return choose(tried, validation.labels, later=later)
 
 
+@dataclass(frozen=True)
+class PenaltySettings(Settings):
+    """Penalties tried, strongest first; without validation photos ``penalty`` is used."""
+
+    penalties: Grid = logspace(-1, -6, 11)
+    penalty: NotNegative = 1e-4
+
+
 def choose_penalty(
-    fit: Callable[[float, Array], tuple[Array, H]],
+    loss: Callable[[Array, float], tuple[float, Array]],
+    head: Callable[[Array], H],
     start: Array,
-    *,
-    penalties: tuple[float, ...],
-    fallback: float,
+    settings: PenaltySettings,
     validation: Features | None,
 ) -> tuple[Array, H, float]:
     """Return parameters, head and penalty of the lowest rank on the validation photos.
 
-    Penalties are tried from the strongest to the weakest, each from the solution before, which is
-    also the order in which the problems get harder. Without validation photos ``fallback`` is
-    fitted alone.
+    ``loss``: parameters and penalty -> loss and gradient. Penalties are tried from the strongest to
+    the weakest, each from the solution before, which is also the order in which the problems get
+    harder.
     """
-    if validation is None:
-        return (*fit(fallback, start), fallback)
 
-    def path() -> Iterable[tuple[tuple[Array, H, float], Array]]:
-        parameters = start
-        for penalty in sorted(penalties, reverse=True):
-            parameters, head = fit(penalty, parameters)
-            yield (parameters, head, penalty), head.scores(validation)
+    def path() -> Iterator[tuple[Array, H, float]]:
+        parameters, tried = start, [settings.penalty]
+        if validation is not None:
+            tried = sorted(settings.penalties, reverse=True)
+        for penalty in tried:
+            parameters = minimise(lambda at, by=penalty: loss(at, by), parameters)
+            yield parameters, head(parameters), penalty
 
-    return choose(path(), validation.labels)
+    return choose_along(path(), lambda found: found[1], validation)
 
 
 def spread(logits: Array) -> float:

@@ -11,22 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sharpzo.descent import minimise
 from sharpzo.linear import LinearHead
-from sharpzo.methods.cached import Grid, logspace
-from sharpzo.methods.choose import choose_penalty
+from sharpzo.methods.choose import PenaltySettings, choose_penalty
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.metrics import loss_and_error
-from sharpzo.settings import NotNegative, Settings
 from sharpzo.types import Array, Reason
 
 
 @dataclass(frozen=True)
-class LinearProbeSettings(Settings):
+class LinearProbeSettings(PenaltySettings):
     """Penalties tried, strongest first; without validation photos ``penalty`` is used."""
-
-    penalties: Grid = logspace(-1, -6, 11)
-    penalty: NotNegative = 1e-4
 
 
 def fit(settings: LinearProbeSettings, task: Task) -> Fit:
@@ -35,27 +29,20 @@ def fit(settings: LinearProbeSettings, task: Task) -> Fit:
     classes, width = len(train.class_names), train.vectors.shape[1]
     vectors = train.vectors.astype(np.float64)
 
-    def solve(penalty: float, start: Array) -> tuple[Array, LinearHead]:
-        def loss(parameters: Array) -> tuple[float, Array]:
-            weight, bias = parameters[:, :width], parameters[:, width]
-            fit_loss, error = loss_and_error(vectors @ weight.T + bias, train.labels)
-            error /= len(vectors)
-            gradient = np.column_stack([error.T @ vectors + 2 * penalty * weight, error.sum(0)])
-            return float(penalty * (weight**2).sum() + fit_loss), gradient
+    def loss(parameters: Array, penalty: float) -> tuple[float, Array]:
+        weight, bias = parameters[:, :width], parameters[:, width]
+        fit_loss, error = loss_and_error(vectors @ weight.T + bias, train.labels)
+        error /= len(vectors)
+        gradient = np.column_stack([error.T @ vectors + 2 * penalty * weight, error.sum(0)])
+        return float(penalty * (weight**2).sum() + fit_loss), gradient
 
-        parameters = minimise(loss, start)
-        return parameters, LinearHead(
-            parameters[:, :width].astype(np.float32), parameters[:, width].astype(np.float32), 1.0
-        )
+    def head(parameters: Array) -> LinearHead:
+        weight, bias = parameters[:, :width], parameters[:, width]
+        return LinearHead(weight.astype(np.float32), bias.astype(np.float32), 1.0)
 
-    _, head, penalty = choose_penalty(
-        solve,
-        np.zeros((classes, width + 1)),
-        penalties=settings.penalties,
-        fallback=settings.penalty,
-        validation=task.validation,
-    )
-    return Fit(head, Reason.CLOSED_FORM, forwards=0, notes={"penalty": penalty})
+    start = np.zeros((classes, width + 1))
+    _, chosen, penalty = choose_penalty(loss, head, start, settings, task.validation)
+    return Fit(chosen, Reason.CLOSED_FORM, forwards=0, notes={"penalty": penalty})
 
 
 register(

@@ -23,18 +23,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sharpzo.descent import minimise
-from sharpzo.linear import LinearHead
+from sharpzo.linear import LinearHead, keep, take
 from sharpzo.methods.cached import Grid, logspace
-from sharpzo.methods.choose import choose_penalty
+from sharpzo.methods.choose import PenaltySettings, choose_penalty
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.metrics import loss_and_error
-from sharpzo.settings import NotNegative, Settings
+from sharpzo.settings import NotNegative
 from sharpzo.types import Array, Features, Reason, TextTower
 
 
 @dataclass(frozen=True)
-class ProjectionSettings(Settings):
+class ProjectionSettings(PenaltySettings):
     """Penalties tried, strongest first; without validation photos ``penalty`` is used.
 
     States and untuned text features have a mean length of 1 where the penalty acts, so that one
@@ -76,26 +75,20 @@ def fit_projection(
     unit, coordinates = base / lengths, gain * (states @ basis) / lengths
     vectors = train.vectors.astype(np.float64)
 
-    def fit(penalty: float, start: Array) -> tuple[Array, LinearHead]:
-        def loss(tuned: Array) -> tuple[float, Array]:
-            logits = logit_scale * vectors @ (unit + coordinates @ tuned.T).T
-            fit_loss, error = loss_and_error(logits, train.labels)
-            error *= logit_scale / len(vectors)
-            gradient = (error.T @ vectors).T @ coordinates + 2 * penalty * tuned
-            return float(penalty * (tuned**2).sum() + fit_loss), gradient
+    def loss(tuned: Array, penalty: float) -> tuple[float, Array]:
+        logits = logit_scale * vectors @ (unit + coordinates @ tuned.T).T
+        fit_loss, error = loss_and_error(logits, train.labels)
+        error *= logit_scale / len(vectors)
+        gradient = (error.T @ vectors).T @ coordinates + 2 * penalty * tuned
+        return float(penalty * (tuned**2).sum() + fit_loss), gradient
 
-        tuned = minimise(loss, start)
-        return tuned, LinearHead.of_text(unit + coordinates @ tuned.T, logit_scale)
+    def head(tuned: Array) -> LinearHead:
+        return LinearHead.of_text(unit + coordinates @ tuned.T, logit_scale)
 
-    tuned, head, penalty = choose_penalty(
-        fit,
-        np.zeros((projection.shape[0], basis.shape[1])),
-        penalties=settings.penalties,
-        fallback=settings.penalty,
-        validation=validation,
-    )
+    start = np.zeros((projection.shape[0], basis.shape[1]))
+    tuned, chosen, penalty = choose_penalty(loss, head, start, settings, validation)
     left, right = (gain * tuned).astype(np.float32), basis.T.astype(np.float32)
-    return TunedProjection(left, right, head, penalty)
+    return TunedProjection(left, right, chosen, penalty)
 
 
 def fit(settings: ProjectionSettings, task: Task) -> Fit:
@@ -113,7 +106,7 @@ def fit(settings: ProjectionSettings, task: Task) -> Fit:
         tuned.head,
         Reason.CLOSED_FORM,
         forwards=1,
-        arrays={"projection_left": tuned.left, "projection_right": tuned.right},
+        arrays=keep(projection_left=tuned.left, projection_right=tuned.right),
         notes={"penalty": tuned.penalty},
     )
 
@@ -122,7 +115,8 @@ def rename(arrays: Mapping[str, Array], tower: TextTower) -> LinearHead:
     """A name never seen gets the feature (W0 + left @ right) h, divided by its untuned length."""
     states = tower.states(tower.start[None])[0]
     base = states @ tower.projection.T
-    tuned = base + states @ arrays["projection_right"].T @ arrays["projection_left"].T
+    left, right = take(arrays, projection_left=("D", "r"), projection_right=("r", "H"))
+    tuned = base + states @ right.T @ left.T
     return LinearHead.of_text(
         tuned / np.linalg.norm(base, axis=1, keepdims=True), tower.logit_scale
     )
