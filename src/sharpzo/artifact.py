@@ -182,7 +182,7 @@ def read(run: str | Path) -> Artifact:
     for name, array in loaded.items():
         if array.dtype.kind == "f" and np.isnan(array).any():
             raise ArtifactError(
-                f"{arrays} has something in '{name}' that is not a number; fit the run again"
+                f"{arrays} has something in '{name}' that is not finite; fit the run again"
             )
     return Artifact(loaded, record, len(blob))
 

@@ -145,8 +145,9 @@ class PromptClassifier:
 
         From a folder or from photos, ``shots`` per class are drawn (None: all) and up to four more
         are set aside for validation, which alone chooses. A data set is taken as it is. The test
-        split of either is never read here. ``listen`` hears every validated step, ``progress`` how
-        many photos are encoded; Python's warnings say if the method can hardly help. A fit that
+        split of either is never read here. ``listen`` is called with every validated step,
+        ``progress`` with the number of photos encoded; Python's warnings say if the method can
+        hardly help. A fit that
         fails leaves the classifier as it was.
 
         Raises InputError for parameters, photos or labels that cannot be used.

@@ -146,7 +146,7 @@ def _wolfe(
     for _ in range(30):
         moved = point + length * direction
         new_loss, new_gradient = function(moved)
-        if not new_loss <= loss + 1e-4 * length * slope:  # also true for a loss that is no number
+        if not new_loss <= loss + 1e-4 * length * slope:  # also true for a non-finite loss
             high = length
         else:
             best = moved, new_loss, new_gradient

@@ -232,7 +232,7 @@ def measure_smoothing(
     mu = (8**0.5 noise / |second derivative|)**(1/2). The noise is read off second differences of
     losses on a line so short that its curvature cannot be seen (More and Wild's ECnoise, in
     brief); the derivatives come from losses at a coarse step, half a token distance. Where they are
-    flat or not a number, the coarse step itself is returned.
+    flat or non-finite, the coarse step itself is returned.
     """
     unit = direction / np.linalg.norm(direction)
     coarse = 0.5

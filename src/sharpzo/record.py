@@ -1,4 +1,4 @@
-"""What ``run.json`` holds: the type of every field, so that nobody trips over another's file."""
+"""What ``run.json`` holds: the type of every field, checked when it is read."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class _Accuracy(TypedDict):
 
 
 class Accuracies(_Accuracy, total=False):
-    """Of a split, as fractions; None where there is no photo, or nobody has read it yet."""
+    """Of a split, as fractions; None where there is no photo, or before it was read."""
 
     zero_shot_accuracy: Accuracy | None
 

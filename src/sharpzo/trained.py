@@ -33,7 +33,7 @@ _ORIGIN = "trained/"  # before the names of arrays that a renamed run was made f
 
 
 def silent(what: str, done: int, total: int) -> None:
-    """Progress that nobody watches."""
+    """Progress that is not shown."""
 
 
 @dataclass(frozen=True, eq=False)

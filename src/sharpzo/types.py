@@ -31,13 +31,13 @@ class Reason(Enum):
     STEPS = "the planned number of steps was done"
     PATIENCE = "validation accuracy had stopped rising"
     CONVERGED = "the search had converged: further steps would not move the prompt"
-    DIVERGED = "every candidate of a step had a loss that is not a number"
+    DIVERGED = "every candidate of a step had a non-finite loss"
     CLOSED_FORM = "the method needs no search"
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Photos after the image tower; knows nothing of files.
+    """Photos after the image tower, without their files.
 
     ``vectors`` float32 (N, D) with rows of length 1, ``labels`` int64 (N,) into ``class_names``,
     ``fingerprint`` the content hash of photos + image tower + preprocessing. ``states`` float32
@@ -277,7 +277,7 @@ class Objective(Protocol):
 
 
 class LossObjective(Objective, Protocol):
-    """Knows losses."""
+    """Has losses."""
 
     def losses(self, points: Array, /, step: int = 0) -> Array:
         """Points (P, d) -> losses float64 (P,)."""
@@ -285,7 +285,7 @@ class LossObjective(Objective, Protocol):
 
 
 class SlopeObjective(LossObjective, Protocol):
-    """Knows losses, and their derivatives along directions."""
+    """Has losses, and their derivatives along directions."""
 
     def slopes(self, point: Array, directions: Array, /, step: int = 0) -> Answer:
         """Point (d,), directions (p, d) -> the loss (1,) and its derivatives (p,), float64."""
@@ -293,7 +293,7 @@ class SlopeObjective(LossObjective, Protocol):
 
 
 class FeatureObjective(Objective, Protocol):
-    """Knows text features, for searches that hold the loss as a function of them."""
+    """Has text features, for searches that compute the loss from them."""
 
     def features(self, points: Array, /) -> Array:
         """Points (P, d) -> raw features float32 (P, K, D)."""
@@ -306,7 +306,7 @@ class FeatureObjective(Objective, Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Request(ABC, Generic[Kind]):
-    """What a search wants to know of ``points`` (P, d); with ``directions`` (p, d), also
+    """What a search requests for ``points`` (P, d); with ``directions`` (p, d), also
     derivatives along them at the only point. `Kind` of objective can answer."""
 
     points: Array

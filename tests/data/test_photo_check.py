@@ -45,15 +45,15 @@ def test_bad_photos_of_all_splits_are_found(photos: Path, threads: int):
     bad[0].write_bytes(b"text")
     bad[1].write_bytes(bad[1].read_bytes()[:-40])
     bad[2].write_bytes(b"")
-    heard: list[tuple[int, int]] = []
+    received: list[tuple[int, int]] = []
     found = check(
         splits(read_folder(photos)),
         threads=threads,
-        progress=lambda done, total: heard.append((done, total)),
+        progress=lambda done, total: received.append((done, total)),
     )
     assert [error.photo for error in found.errors] == [str(path) for path in bad]
     assert len(found.digests) == 7
-    assert heard[-1] == (10, 10)
+    assert received[-1] == (10, 10)
 
 
 def test_photos_that_are_known_are_not_decoded(photos: Path, monkeypatch):

@@ -71,7 +71,7 @@ def test_the_most_frequent_class_is_no_knowledge():
 
 
 def test_validation_photos_count_and_test_photos_do_not():
-    heard = []
+    received = []
     bad, good = balanced(10, 5, 5), balanced(10, 5, 50)
     for encoded, warned in (
         ({"training": bad, "validation": good}, False),
@@ -79,9 +79,9 @@ def test_validation_photos_count_and_test_photos_do_not():
         ({"training": bad, "test": good}, True),
         ({"training": bad}, True),
     ):
-        assert bool(cautions(METHOD, Scripted(10), encoded, heard.append)) == warned
-    assert len(heard) == 3
-    assert not cautions(find("fgn-csc"), Scripted(10), {"training": bad}, heard.append)
+        assert bool(cautions(METHOD, Scripted(10), encoded, received.append)) == warned
+    assert len(received) == 3
+    assert not cautions(find("fgn-csc"), Scripted(10), {"training": bad}, received.append)
     with pytest.warns(UserWarning, match=r"ladder\+gda or fgn-csc"):
         cautions(METHOD, Scripted(10), {"training": bad})
 

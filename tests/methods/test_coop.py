@@ -230,8 +230,8 @@ SHORT = CoopSettings(epochs=4, batch=5, learning_rate=0.05, validate_every=6)
 
 def test_the_training_loss_falls(tower):
     before = fit(find("zero-shot"), find("zero-shot").settings, task(tower))
-    heard = []
-    after = fit(find("coop"), SHORT, task(tower, listen=heard.append))
+    received = []
+    after = fit(find("coop"), SHORT, task(tower, listen=received.append))
     train = photos(tower)
     losses = [float(cross_entropy(f.head.scores(train), train.labels)) for f in (before, after)]
     assert losses[1] < 0.8 * losses[0]
@@ -239,21 +239,21 @@ def test_the_training_loss_falls(tower):
     assert after.steps == after.notes["backward_passes"] == 4 * 4
     assert after.reason is Reason.STEPS
     # A validation comes after every 6 forwards, of which one is the last validation.
-    assert [step.step for step in heard] == [0, 5, 10, 15, 16]
-    assert after.forwards == 16 + len(heard)
+    assert [step.step for step in received] == [0, 5, 10, 15, 16]
+    assert after.forwards == 16 + len(received)
 
 
 @pytest.mark.parametrize("preset", [None, *find("coop").presets])
 @pytest.mark.parametrize("name", ["coop", "coop-csc"])
 def test_every_preset_lowers_the_training_loss(tower, name, preset):
     """At its own rate, from its own start, for six epochs of its schedule."""
-    method, heard = find(name), []
+    method, received = find(name), []
     changes = {"epochs": 6, "views": 0, "choose": False, "validate_every": 1}
     settings = method.configure(preset, changes)
     if settings.tokens is not None:
         settings = replace(settings, tokens=min(settings.tokens, 8))  # the toy reads 32 tokens
-    fit(method, settings, replace(task(tower, listen=heard.append), validation=None))
-    assert heard[-1].loss < heard[0].loss
+    fit(method, settings, replace(task(tower, listen=received.append), validation=None))
+    assert received[-1].loss < received[0].loss
 
 
 def test_equal_seeds_give_equal_fits_and_others_do_not(tower):

@@ -89,26 +89,26 @@ def searches(name, settings):
 
 def listened(name, settings, budget, seed=1):
     """The journal of a search without validation photos."""
-    heard, method = [], METHODS[name]
+    received, method = [], METHODS[name]
     tower = tower_for(name, settings)
     task = toy_task(method, lambda _: (settings, tower), seed=seed)
-    fit(method, settings, replace(task, validation=None, budget=budget, listen=heard.append))
-    return heard
+    fit(method, settings, replace(task, validation=None, budget=budget, listen=received.append))
+    return received
 
 
 @pytest.mark.parametrize(("name", "settings"), cases(searches))
 def test_a_search_ends_below_its_start(name, settings):
-    heard = listened(name, settings, Budget(forwards=600))
-    assert heard[-1].loss < 0.9 * heard[0].loss
+    received = listened(name, settings, Budget(forwards=600))
+    assert received[-1].loss < 0.9 * received[0].loss
 
 
 @pytest.mark.parametrize(("name", "settings"), cases(lambda name, _: name in TWO_STAGES))
 def test_either_stage_ends_below_its_start(name, settings):
     # Velocity that is never lost swings around the minimum before it settles.
     updates = 4 * UPDATES if getattr(settings.search.zo, "momentum", 0) == 1 else UPDATES
-    heard = listened(name, settings, Budget(steps=GENERATIONS + updates))
+    received = listened(name, settings, Budget(steps=GENERATIONS + updates))
     first, middle, last = (
-        [step.loss for step in heard if step.step == at][-1]
+        [step.loss for step in received if step.step == at][-1]
         for at in (0, GENERATIONS, GENERATIONS + updates)
     )
     # Told the shifted points, theta climbs by rho in every generation.

@@ -49,12 +49,12 @@ def clock(monkeypatch):
 
 @pytest.mark.parametrize("name", SEARCHES)
 def test_every_forward_counts(clock, name):
-    heard = []
+    received = []
     budget = Budget(seconds=60 * FORWARD)  # of forwards alone, no step size would be measured
-    task = dataclasses.replace(toy_task(METHODS[name]), budget=budget, listen=heard.append)
+    task = dataclasses.replace(toy_task(METHODS[name]), budget=budget, listen=received.append)
     begun = clock.now
     fitted = fit(METHODS[name], METHODS[name].settings, task)
-    assert all(step.seconds >= step.forwards for step in heard)
+    assert all(step.seconds >= step.forwards for step in received)
     assert fitted.seconds == clock.now - begun
     assert fitted.reason is Reason.SECONDS or name == "blackvip"  # which plans its steps
 

@@ -27,7 +27,7 @@ def test_both_stages_lower_the_loss_within_the_budget():
                "search.zo.learning_rate": 0.1}  # fmt: skip
     fitted = fit(FAST, FAST.configure(None, few), task)
     assert fitted.forwards <= 900
-    by_stage = {stage: [s.loss for s in heard if s.stage == stage]
+    by_stage = {stage: [s.loss for s in received if s.stage == stage]
                 for stage in ("sharp-cma", "sparse-zo")}  # fmt: skip
     assert by_stage["sharp-cma"][-1] < by_stage["sharp-cma"][0]
     assert by_stage["sparse-zo"][-1] < by_stage["sharp-cma"][-1]
@@ -75,12 +75,12 @@ def test_wrong_settings_are_refused():
 
 @pytest.mark.parametrize("name", ["sep-cma-es", "lm-ma-es"])
 def test_every_number_of_the_context_is_moved(name):
-    heard = []
-    task = make_task(budget=Budget(forwards=1200), listen=heard.append)
+    received = []
+    task = make_task(budget=Budget(forwards=1200), listen=received.append)
     method = find(name)
     fitted = fit(method, method.configure(None, {"choose": False}), task)
     assert fitted.forwards <= 1200
-    assert heard[-1].loss < heard[0].loss
+    assert received[-1].loss < received[0].loss
     assert (fitted.arrays["context"] != task.tower.start).all()
     few = fit(method, method.configure(None, {"dim": 3, "choose": False}), task)
     moved = (few.arrays["context"] - task.tower.start).ravel()

@@ -109,13 +109,13 @@ def make_task(**more):
 
 
 def test_fit_lowers_the_loss_within_its_budget_ten_forwards_a_step():
-    heard = []
-    task = make_task(budget=Budget(forwards=503), listen=heard.append)
+    received = []
+    task = make_task(budget=Budget(forwards=503), listen=received.append)
     settings = ZipSettings(choose=False, std=0.02, validate_every=10_000)
     fitted = fit(find("zip"), settings, task)
     assert fitted.forwards == 502  # 50 steps, two evaluations
     assert fitted.steps == 50
-    assert heard[-1].loss < heard[0].loss
+    assert received[-1].loss < received[0].loss
     assert fitted.notes["parameters"] == 8 * 5 + 5 + 62 * 5 + 62
     assert fitted.arrays["context"].shape == (8, 64)
 

@@ -17,13 +17,13 @@ def make_task(**more):
 
 @pytest.mark.parametrize("variant", ["plain", "sign", "momentum", "conservative", "adam"])
 def test_every_variant_lowers_the_loss_within_its_budget(variant):
-    heard = []
-    task = make_task(budget=Budget(forwards=600), listen=heard.append)
+    received = []
+    task = make_task(budget=Budget(forwards=600), listen=received.append)
     rate = {"sign": 0.01, "momentum": 0.01}.get(variant, 0.03)
     changes = {"dim": 16, "choose": False, "search.variant": variant, "search.learning_rate": rate}
     fitted = fit(METHOD, METHOD.configure(None, changes), task)
     assert fitted.forwards <= 600
-    assert heard[-1].loss < heard[0].loss
+    assert received[-1].loss < received[0].loss
 
 
 def test_mu_is_measured_unless_told_or_too_dear():

@@ -48,13 +48,13 @@ def test_directions_are_as_long_as_the_rows_they_move(toy):
 def test_a_landscape_is_a_real_grid_of_losses(toy):
     tower, photos = toy
     tuned = tower.start + 0.1
-    heard = []
+    received = []
     found = context_landscapes(
         tower, photos, {"before": tower.start, "after": tuned}, side=5, radius=0.8, seed=3,
-        progress=lambda done, total: heard.append((done, total)),
+        progress=lambda done, total: received.append((done, total)),
     )  # fmt: skip
     assert [one.forwards for one in found.values()] == [25, 25]
-    assert heard[-1] == (50, 50)
+    assert received[-1] == (50, 50)
     after = found["after"]
     u, v = directions(tuned, seed=3)
     axis = np.linspace(-0.8, 0.8, 5)

@@ -95,14 +95,14 @@ def test_slopes_of_the_loss_are_what_its_differences_approach(pieces):
 def test_fgn_lowers_the_loss_within_its_budget(changes):
     tower = FakeTower(width=16)
     train, validation = make_features(tower), make_features(tower, seed=1)
-    heard = []
-    task = Task(train, validation, tower, 1, Budget(forwards=150), heard.append)
+    received = []
+    task = Task(train, validation, tower, 1, Budget(forwards=150), received.append)
     method = find("fgn")
     changes = {"search.directions": 8, "search.window": 16, "validate_every": 1, **changes}
     fitted = fit(method, method.configure(None, changes), task)
     assert fitted.forwards <= 150
     assert fitted.reason in (Reason.FORWARDS, Reason.CONVERGED)
-    assert heard[-1].loss < 0.6 * heard[0].loss
+    assert received[-1].loss < 0.6 * received[0].loss
     assert fitted.arrays["context"].shape == tower.start.shape
     assert method.rename is not None
     again = method.rename(fitted.arrays, tower)

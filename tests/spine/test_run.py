@@ -18,7 +18,7 @@ class Walk(Search):
 
     def __init__(self, points, batch=4, stop_after=None):
         super().__init__(3)
-        self.points, self.batch, self.heard = points, batch, []
+        self.points, self.batch, self.received = points, batch, []
         self.stop_after = stop_after
 
     @property
@@ -35,7 +35,7 @@ class Walk(Search):
             self.stopped = Reason.PATIENCE
 
     def observe(self, validation_accuracy):
-        self.heard.append(validation_accuracy)
+        self.received.append(validation_accuracy)
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_the_point_that_validates_best_is_chosen(pieces):
     best = ranks.index(min(ranks))
     assert np.array_equal(result.chosen.point, points[best])
     assert result.chosen.evaluated.validation_accuracy == evaluated[best].validation_accuracy
-    assert walk.heard == [one.validation_accuracy for one in evaluated]
+    assert walk.received == [one.validation_accuracy for one in evaluated]
     assert np.allclose(result.chosen.evaluated.head.weight, evaluated[best].head.weight)
 
 
@@ -81,21 +81,21 @@ def test_without_choosing_or_without_photos_the_last_point_is_taken(pieces):
         walk = Walk(points)
         result = run(walk, objective, Budget(steps=11), validate_every=3, **options)
         assert np.array_equal(result.chosen.point, points[-1])
-        assert bool(walk.heard) == bool(options)
+        assert bool(walk.received) == bool(options)
 
 
 @pytest.mark.parametrize("forwards", [1, 2, 5, 6, 7, 17, 40])
 def test_the_budget_of_forwards_is_never_exceeded_and_the_end_is_validated(pieces, forwards):
     objective, points = pieces
-    heard = []
+    received = []
     result = run(
         Walk(points), objective, Budget(forwards=forwards), validate_every=7,
-        listen=heard.append,
+        listen=received.append,
     )  # fmt: skip
     assert result.reason is Reason.FORWARDS
     assert result.forwards == objective.forwards <= forwards
-    assert heard[-1].step == result.steps  # the last point was evaluated, too
-    assert [step.forwards for step in heard] == sorted(step.forwards for step in heard)
+    assert received[-1].step == result.steps  # the last point was evaluated, too
+    assert [step.forwards for step in received] == sorted(step.forwards for step in received)
 
 
 def test_a_search_that_stops_says_why(pieces):

@@ -286,9 +286,9 @@ def test_long_work_is_kept_as_it_goes(checkpoint, tmp_path, monkeypatch, passes)
 
     with pytest.raises(KeyboardInterrupt):
         encoded(checkpoint, tmp_path, split(1, 2, 3, 4), progress=stop)
-    heard = []
-    encoded(checkpoint, tmp_path, split(1, 2, 3, 4), progress=lambda *a: heard.append(a[1:]))
-    assert heard == [(4, 4)]  # two were there
+    received = []
+    encoded(checkpoint, tmp_path, split(1, 2, 3, 4), progress=lambda *a: received.append(a[1:]))
+    assert received == [(4, 4)]  # two were there
     assert FILE in {path.name for path in tmp_path.iterdir()}
 
 

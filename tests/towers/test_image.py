@@ -70,16 +70,16 @@ def photos(count: int) -> list[np.ndarray]:
 
 def test_encode_is_lazy_and_reports(models):
     tower = OnnxImageTower(Checkpoint.open(models["dual"][0]), batch=4, threads=1)
-    taken, heard = [], []
+    taken, received = [], []
 
     def source():
         for i, photo in enumerate(photos(10)):
             taken.append(i)
             yield photo if i % 2 else Image.fromarray(photo)
 
-    found = tower.encode(source(), progress=lambda n: heard.append((n, len(taken))))
-    assert [done for done, _ in heard] == [4, 8, 10]
-    assert all(taken <= done + 4 for done, taken in heard)  # one batch ahead at most
+    found = tower.encode(source(), progress=lambda n: received.append((n, len(taken))))
+    assert [done for done, _ in received] == [4, 8, 10]
+    assert all(taken <= done + 4 for done, taken in received)  # one batch ahead at most
     assert found.shape == (10, 24)
     assert found.dtype == np.float32
     assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)

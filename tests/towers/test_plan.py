@@ -48,15 +48,15 @@ def split(count: int, side: int = 40) -> LabelledPhotos:
 
 
 def test_states_equal_those_of_the_tower_here(checkpoint):
-    photos, heard = split(5), []
+    photos, received = split(5), []
     process = ImageProcess(checkpoint, threads=1, chunk=2)
-    found = process.states(photos.decoded(), heard.append)
+    found = process.states(photos.decoded(), received.append)
     again = process.states(photos.take([3]).decoded())
     process.close()
     wanted = OnnxImageTower(checkpoint, threads=1).states(photos.decoded())
     assert relative(found, wanted) <= 1e-5
     assert relative(again, wanted[3:4]) <= 1e-5
-    assert heard == [2, 4, 5]
+    assert received == [2, 4, 5]
     assert not process.running
 
 

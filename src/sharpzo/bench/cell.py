@@ -54,7 +54,7 @@ class Cell:
 
     @property
     def forwards(self) -> int:
-        """How many forwards the cell will cost at most, as far as its settings tell: a guess."""
+        """How many forwards the cell will cost at most, estimated from its settings."""
         method = find(self.method)
         if not method.milestones:  # no search
             return 1
@@ -176,7 +176,7 @@ def _keyed(cells: list[Cell], sources: Sources, plugins: list[Path]) -> Iterator
             "format": FORMAT,
             "sharpzo": __version__,
             "method": cell.method,
-            # Settings of a plugin's method do not tell what its file does.
+            # The settings of a plugin's method do not determine what its file does.
             "plugins": [] if ours else files,
             "settings": switched_on(method.key(method.configure(cell.preset, cell.changes))),
             "template": cell.template,

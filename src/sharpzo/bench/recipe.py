@@ -58,7 +58,7 @@ def _check_once(name: str, values: tuple[Any, ...]) -> None:
 
 @dataclass(frozen=True)
 class Entry(_Lists):
-    """A method as a recipe wants it; ``settings`` are changes by dotted name.
+    """A method in a recipe; ``settings`` are changes by dotted name.
 
     ``budgets`` in forwards, None: the grid's, (): none but the method's own settings. ``seconds``
     and ``steps`` limit the run as well. ``precision`` of the text tower, None: float32. ``label``

@@ -108,7 +108,7 @@ class Results:
         return (self._cells / f"{key}.json").is_file()
 
     def read(self, key: str) -> Result:
-        """The result of a finished cell; raises `ArtifactError` if somebody damaged it."""
+        """The result of a finished cell; raises `ArtifactError` if it is damaged."""
         file = self._cells / f"{key}.json"
         try:
             found = msgspec.json.decode(file.read_bytes(), type=Result)

@@ -61,7 +61,7 @@ class Section:
 
 
 def summarise(rows: Iterable[Row], baseline: str | None = None) -> list[Section]:
-    """Sections in the order of the rows; milestones that only curves want are left out."""
+    """Sections in the order of the rows; milestones that only curves need are left out."""
     groups: dict[tuple, list[Row]] = {}
     for row in rows:
         if row.wanted:

@@ -136,7 +136,7 @@ def _usable(
 ) -> tuple[Dataset, Dataset | None]:
     """Both data sets without the photos that cannot be used, if these may be skipped.
 
-    Notes tell which, and which photos are there twice. Raises `PhotosError` if there are some and
+    Notes list them, and which photos are there twice. Raises `PhotosError` if there are some and
     they may not.
     """
     from sharpzo.data.photo_check import check, twins, without

@@ -86,7 +86,7 @@ class Display(Live):
         self._tasks: dict[str, TaskID] = {}
 
     def warn(self, sentence: str) -> None:
-        """What a person should know before the work goes on."""
+        """A warning, shown before the work continues."""
         self.console.say(f"warning: {sentence}")
 
     def encoding(self, what: str, done: int, total: int) -> None:

@@ -27,10 +27,10 @@ _ARCHIVES = "take it from the data/ folder of the 2013b archive again"
 def read_coop(root: str | os.PathLike[str], name: str) -> Dataset:
     """Read the data set ``name`` (see `sharpzo.data.layouts`); class names are sorted by label.
 
-    ``root`` is the data set's folder or its parent (CoOp's ``$DATA``). The photos keep the order
-    of the split file, which the draws depend on. They are not looked for: a partial copy is
-    enough as long as the drawn photos are there (`sharpzo.data.inventory.check` tells). ImageNet
-    and its variants have no split file: their photos are listed, and each class must have some.
+    ``root`` is the data set's folder or its parent (CoOp's ``$DATA``). The photos keep the order of
+    the split file, which the draws depend on. They are not looked for: a partial copy is enough as
+    long as the drawn photos are there (`sharpzo.data.inventory.check` lists them). ImageNet and its
+    variants have no split file: their photos are listed, and each class must have some.
 
     ImageNetV2, -Sketch, -A and -R are for testing only: their ``train`` is empty. ImageNet has no
     ``val``: its ``images/val`` is the test split, as in all published figures. CoOp hands it on as
@@ -199,10 +199,10 @@ def _read_synsets(folder: Path, place: Layout) -> Index:
     for images in place.images:
         outer = folder / images
         inner = [one.name for one in subfolders(outer)] if outer.is_dir() else []
-        stranger = next((name for name in inner if name not in names), None)
-        if stranger is not None:
+        unknown = next((name for name in inner if name not in names), None)
+        if unknown is not None:
             raise InputError(
-                f"folder {outer} has a class folder {stranger!r}, which {index} does not name; "
+                f"folder {outer} has a class folder {unknown!r}, which {index} does not name; "
                 f"remove it, or fetch CoOp's {index}"
             )
         found[images] = inner

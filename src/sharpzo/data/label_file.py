@@ -243,7 +243,7 @@ def _dataset(root: Path, files: str, lines: list[tuple[Line, Path, str]]) -> Dat
         again = "1 line names" if repeated == 1 else f"{repeated:,} lines name"
         notes.append(f"in {files} {again} a photo again")
     if all(name.isdecimal() for split in rows.values() for _, name in split):
-        notes.append("the labels are numbers, of which the model knows nothing: names help it")
+        notes.append("the labels are numbers, which mean nothing to the model; give class names")
     return Dataset.of_rows(
         rows,
         source=f"folder {root} with labels of {files}",

@@ -52,7 +52,7 @@ class CoopSettings(SearchingSettings, ViewSettings):
     None: `UNIT_RATE` of squared token distances, so that it follows the scale of the checkpoint's
     tokens; the published rate is 0.002 for CLIP's. ``checkpointing`` computes activations twice
     instead of keeping them. The plan ends the run unless ``forwards``, ``steps`` or the caller's
-    budget end it sooner; the rate does not know of that.
+    budget end it sooner; the schedule of the rate does not change then.
     """
 
     validate_every: Count = 50
@@ -93,7 +93,7 @@ def epochs_for(train: Features) -> int:
 
 
 class GradientObjective(PromptObjective):
-    """`PromptObjective` that knows torch's gradient, too."""
+    """`PromptObjective` that also has torch's gradient."""
 
     def __init__(
         self,
@@ -243,7 +243,7 @@ def _descend(
 
 
 def _with_weights(tower: TextTower) -> OnnxTextTower:
-    """The tower as one that can be differentiated, or an InputError that says what is missing."""
+    """The tower as one that can be differentiated, or an InputError that names what is missing."""
     try:
         import torch  # noqa: F401
     except ModuleNotFoundError:

@@ -63,8 +63,8 @@ class FgnCscSettings(GaussNewtonRun, ViewSettings):
     name), in token distances.
 
     A forward counts as the tokens that it computes over those of a forward whose classes share
-    their context. ``views`` train beside the photos; the loss knows them, so they cost image passes
-    and no forward.
+    their context. ``views`` train beside the photos; only the loss reads them, so they cost image
+    passes and no forward.
     """
 
     tokens: Count | None = None

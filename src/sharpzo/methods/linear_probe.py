@@ -48,7 +48,7 @@ def fit(settings: LinearProbeSettings, task: Task) -> Fit:
 register(
     Method(
         "linear-probe",
-        "logistic regression on image features; knows no names, no forwards",
+        "logistic regression on image features; no class names, no forwards",
         LinearProbeSettings(),
         fit,
     )

@@ -78,7 +78,7 @@ class Fit:
     """What a method leaves; ``notes`` are numbers worth showing (chosen penalty, mu).
 
     ``forwards`` counts passes of the text tower, ``image_passes`` those that the method made
-    beyond the one a photo that everybody pays. ``seconds`` is measured by ``fit``, not by the
+    beyond the one per photo of every method. ``seconds`` is measured by ``fit``, not by the
     method.
     """
 
@@ -122,7 +122,7 @@ class Method(Generic[S]):
 
     What a method can do: ``load`` rebuilds the head from an artefact's arrays. ``rename`` makes the
     classifier of class names that training never saw, from the artefact's arrays and a tower for
-    those names; None where a method knows no names. ``milestones``: its choice is kept at budgets
+    those names; None if a method uses no names. ``milestones``: its choice is kept at budgets
     along one run.
 
     What it needs, by its settings: ``views`` of each training photo (None: the photos alone).

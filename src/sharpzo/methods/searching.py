@@ -109,7 +109,7 @@ R = TypeVar("R", bound=SearchingSettings)
 
 @dataclass(frozen=True, eq=False)
 class SearchMethod(Method[R]):
-    """A method whose settings are `SearchingSettings`, and say how it is run."""
+    """A method whose settings are `SearchingSettings`, and define how it is run."""
 
     milestones: bool = True
     validation: Callable[[R], bool] = SearchingSettings.chooses
@@ -221,7 +221,7 @@ def hopeless(method: Method[Any], untuned: Head, photos: Sequence[Features]) -> 
     than about guessing on these photos.
 
     One prompt moves the text features of all classes together: it can mend how the model reads
-    names that it knows, and cannot teach it names that it does not know. Guessing is what the
+    names that it knows, and cannot add names that it does not know. Guessing is what the
     head's own answers would get on these photos in random order: with a class that is in most
     photos, and in most answers, it gets many right.
     """

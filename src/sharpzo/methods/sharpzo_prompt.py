@@ -195,10 +195,10 @@ _PROJECTED_STAGES = replace(
         PROJECTED.search, switch=SwitchSettings(generation=50, patience=10, min_gain=0.01)
     ),
 )
-# For photos that nobody has tuned for, on development photos of three data sets
+# For photos without published settings, on development photos of three data sets
 # (experiments/defaults): the whole context, sharpness and mask without a forward of their own, and
 # a descent of one-sided differences with momentum and normalised, slowly shrinking steps. The last
-# point is kept: the accuracy on 40 photos is too coarse to tell later points apart.
+# point is kept: the accuracy on 40 photos is too coarse to distinguish later points.
 _SHARPZO = SharpZoPromptSettings(
     dim=None,
     choose=False,

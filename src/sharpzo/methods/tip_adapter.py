@@ -7,7 +7,7 @@ Tip-Adapter-F goes on to tune the keys (all N D numbers, not normalised again) b
 cross-entropy. s is the checkpoint's logit scale (100 in the paper).
 
 The program picks Tip-Adapter-F's epoch on the test split and reports the better of two test
-figures. Here the validation photos choose epoch, alpha and beta, or nobody does.
+figures. Here the validation photos choose epoch, alpha and beta; without them the settings decide.
 
 A class without a photo has nothing in the cache, and is scored by its text alone.
 """
@@ -72,7 +72,7 @@ class TipFSettings(TipSettings):
     key_views: CountOrZero = 0
 
     def check(self) -> None:
-        """Raise InputError where the keys want more views than there are."""
+        """Raise InputError if the keys need more views than there are."""
         super().check()
         if self.key_views > self.views:
             raise InputError(

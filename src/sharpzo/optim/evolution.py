@@ -1,6 +1,6 @@
 """What evolution strategies have in common: sampling around a mean, paths, termination.
 
-Samples are theta + sigma y with y = M z, z ~ N(0, I); a strategy says what M is and how it
+Samples are theta + sigma y with y = M z, z ~ N(0, I); a strategy defines M and how it
 learns. Equations: N. Hansen, The CMA Evolution Strategy: A Tutorial, arXiv 1604.00772; "eq."
 below means it.
 """
@@ -141,7 +141,7 @@ class Evolution(Search[LossObjective]):
         if self._flat(losses) or self._still():
             self.stopped = Reason.CONVERGED
 
-    # -- what a strategy says of itself -------------------------------------------------------
+    # -- what a strategy defines --------------------------------------------------------------
 
     @abstractmethod
     def _transform(self, z: Array) -> Array:

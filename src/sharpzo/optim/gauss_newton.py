@@ -32,9 +32,9 @@ from sharpzo.types import NOTHING, SINGLE, Array, FeatureObjective, FeaturesAt, 
 FeatureLoss = Callable[[Array], tuple[float, Array]]
 
 SHORTEST = 0.5  # what an old direction must keep of its length, or its slope is mostly rounding
-# Where losses are rounded, as by bfloat16, a short step is a gamble, and a point that won one has
-# no better neighbours. So a rise by this share of the loss says nothing, the radius is left at this
-# share of the first one, and the best neighbour is taken all the same.
+# Rounded losses, as of bfloat16, have isolated low points without better neighbours. A rise by this
+# share of the loss may be rounding: the radius stays at this share of the first one, and the best
+# neighbour is accepted all the same.
 ROUNDING = 0.01
 SMALLEST_RADIUS = 0.25
 # A secant update of coarsely rounded features would learn the rounding. A dozen blocks make five
@@ -121,7 +121,7 @@ class GaussNewton(Search[FeatureObjective]):
         return FeaturesAt(self._candidates())
 
     def tell(self, values: Array, derivatives: Array = NOTHING) -> None:
-        """Take the features (P, K, D), and derivatives (p, K, D) where the last ``ask`` wants them.
+        """Take features (P, K, D), and derivatives (p, K, D) if the last ``ask`` requested them.
 
         Features or slopes that are not finite count as a loss of +inf and as a slope of zero. The
         search has DIVERGED if the features of its own point are not finite, and CONVERGED once

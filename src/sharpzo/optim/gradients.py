@@ -57,7 +57,7 @@ class Differences:
 
 @dataclass(frozen=True, eq=False)
 class Derivatives:
-    """The slopes at ``point`` (d,) along ``directions`` (n, d) as an objective knows them exactly,
+    """Exact slopes at ``point`` (d,) along ``directions`` (n, d), of an objective that has them;
     with the methods of `Differences`."""
 
     point: Array

@@ -67,7 +67,7 @@ def mask(values: Array, keep: float) -> Array:
     """Return a boolean mask (d,) that is True on the ``ceil(keep d)`` highest ``values`` (d,).
 
     Equal values all, which prefer no coordinate, keep every one. Other ties go to the lower index;
-    a value that is not a number counts as the lowest.
+    a non-finite value counts as the lowest.
 
     >>> mask(np.array([0.5, 2.0, 0.5, 1.0]), keep=0.75).tolist()
     [True, True, False, True]

@@ -49,7 +49,7 @@ class Kept:
                 state |= {f"{key}.{inner}": kept for inner, kept in value.state().items()}
             elif isinstance(value, np.ndarray):
                 state[key] = value.copy()
-            elif value is not None:  # JSON knows no infinity
+            elif value is not None:  # JSON has no infinity
                 state[key] = str(value) if value in (np.inf, -np.inf) else value
         return state
 
@@ -177,8 +177,7 @@ class Search(Kept, ABC, Generic[Kind]):
         raise NotImplementedError
 
     def record(self, points: Array, losses: Array) -> None:
-        """Note ``losses`` (P,), non-finite ones as +inf, of points (P, d), so that ``best`` knows
-        them."""
+        """Note ``losses`` (P,), non-finite ones as +inf, of points (P, d), for ``best``."""
         lowest = int(np.argmin(losses))
         if losses[lowest] < self._lowest:
             self._best, self._lowest = points[lowest].copy(), float(losses[lowest])

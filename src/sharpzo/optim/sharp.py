@@ -158,7 +158,7 @@ class SharpCma(Search[SlopeObjective]):
             self._tell_population(values)
 
     def record(self, points: Array, losses: Array) -> None:
-        """Note probes, so that ``best`` knows them."""
+        """Note probes for ``best``."""
         self._cma.record(points, losses)
 
     def learn(self, losses: Array, slopes: Array) -> None:

@@ -161,7 +161,7 @@ class SharpZo(Search[SlopeObjective]):
         self.step = self._generations + self._now.step
 
     def _switch_if_due(self) -> None:
-        """Hand over to stage 2 by generation, by patience, or because CMA-ES has converged."""
+        """Begin stage 2 by generation, by patience, or because CMA-ES has converged."""
         first, switch = self._now, self.settings.switch
         if isinstance(first, SparseZo) or switch.never or first.stopped is Reason.DIVERGED:
             return

@@ -207,7 +207,7 @@ class SparseZo(Search[SlopeObjective]):
         self._masked = self.step
 
     def _choose_mask_for_free(self) -> None:
-        """Renew a mask whose score costs no forwards, without an extra tell."""
+        """Renew a mask whose score costs no forwards, without a further ``tell``."""
         if self.step % self.settings.refresh:
             return
         if self.settings.score == "magnitude":

@@ -1,4 +1,4 @@
-"""What `config.json` says of the two towers, with transformers' defaults where it is silent.
+"""What `config.json` says of the two towers, with transformers' defaults for what is missing.
 
 Two architectures are read: `CLIPModel` (model_type "clip") and `VisionTextDualEncoderModel`
 (model_type "vision-text-dual-encoder") with a CLIP text tower. Everything else is refused: the
@@ -66,7 +66,7 @@ class ImageConfig(msgspec.Struct, frozen=True):
 
 
 class _Dinov2(msgspec.Struct):
-    """What Dinov2Config says otherwise than CLIPVisionConfig."""
+    """Where Dinov2Config differs from CLIPVisionConfig."""
 
     hidden_size: Count
     mlp_ratio: Positive = 4

@@ -2,7 +2,7 @@
 
 One row per photo and way of encoding it, in SQLite: its locks keep processes apart and its journal
 survives a crash. The store is a convenience: what goes wrong with it costs the next run time, and
-never this one its work; a warning says so, once.
+never this one its work; a warning is given once.
 """
 
 from __future__ import annotations

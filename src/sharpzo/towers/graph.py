@@ -17,7 +17,7 @@ from sharpzo.types import Array
 
 OPSET = 21  # Gelu came with 20, blocks of DequantizeLinear with 21
 IR_VERSION = 10
-_INLINE = 1024  # bytes: smaller arrays (shapes, scalars) live in the proto itself
+_INLINE = 1024  # bytes: smaller arrays (shapes, scalars) are stored in the proto itself
 _PAGE = 4096
 _DATA = "model.onnx.data"
 

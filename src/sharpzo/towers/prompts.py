@@ -97,7 +97,7 @@ def start(checkpoint: Checkpoint, prompts: Prompts) -> Array:
 
     The embeddings of the template's words before the class name. If another number of vectors is
     wanted, the words next to the class name are kept and missing vectors on the left are the mean
-    of the token table: a token that says nothing in particular.
+    of the token table: the average token.
     """
     config, n = checkpoint.text, prompts.n_context
     table = token_table(checkpoint)

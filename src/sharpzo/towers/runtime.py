@@ -134,7 +134,7 @@ class Session:
         # Spinning threads take the cores from each other and from others: two threads on two busy
         # cores, 6.9 instead of 9.6 ms per forward without spinning.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # The runtime may read these arrays in place, so they live as long as the session. (1.32
+        # The runtime may read these arrays in place, so they are kept as long as the session. (1.32
         # copies them, packed or not: `Graph.unbound` is the way to hold weights once.)
         self._kept = [ort.OrtValue.ortvalue_from_numpy(a) for a in graph.weights.values()]
         options.add_external_initializers(list(graph.weights), self._kept)

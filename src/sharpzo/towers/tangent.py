@@ -186,7 +186,7 @@ Rule = Callable[[TangentBuilder, _Node], _Tangent]
 
 
 def _structural(build: TangentBuilder, node: _Node) -> _Tangent:
-    """The same node on the tangent: it moves numbers and knows nothing of the batch."""
+    """The same node on the tangent: it only moves numbers, whatever the batch."""
     moved, others = build.tangent(node.inputs[0]), node.inputs[1:]
     return _Tangent(build.node(node.kind, moved, *others, **node.attributes))
 

@@ -26,7 +26,7 @@ _HEADER_LIMIT = 100_000_000  # as in safetensors itself: a longer header is dama
 
 
 class _Tensor(msgspec.Struct):
-    """What a header says of a tensor; bytes are counted from the end of the header."""
+    """The entry of a tensor in a header; bytes are counted from the end of the header."""
 
     dtype: str
     shape: tuple[CountOrZero, ...]
