@@ -21,8 +21,8 @@ def make_task(**more):
 
 
 def test_both_stages_lower_the_loss_within_the_budget():
-    heard = []
-    task = make_task(budget=Budget(forwards=900), listen=heard.append)
+    received = []
+    task = make_task(budget=Budget(forwards=900), listen=received.append)
     few = {"dim": 32, "choose": False, "search.switch.generation": 6,
                "search.zo.learning_rate": 0.1}  # fmt: skip
     fitted = fit(FAST, FAST.configure(None, few), task)
@@ -98,6 +98,6 @@ def test_sharpzo_fast_is_a_preset_of_sharpzo_and_reads_what_earlier_versions_rec
 
 @pytest.mark.parametrize("name", ["cma-es", "sep-cma-es", "lm-ma-es", "sharp-cma-es"])
 def test_the_journal_names_the_strategy(name):
-    heard = []
-    fit(find(name), find(name).settings, make_task(budget=Budget(steps=1), listen=heard.append))
-    assert {step.stage for step in heard} == {name.removesuffix("-es")}
+    received = []
+    fit(find(name), find(name).settings, make_task(budget=Budget(steps=1), listen=received.append))
+    assert {step.stage for step in received} == {name.removesuffix("-es")}

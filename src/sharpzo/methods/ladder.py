@@ -18,7 +18,7 @@ covariance is estimated with:
 
     logits_k(x) = sharpness score_k(x) + weight (1 - K / N) (x . w_k + c_k)           (2)
 
-One photo per class tells nothing of a class's covariance, and the expert has no
+One photo per class does not determine its covariance, and the expert has no
 weight; with many photos it decides. K counts the classes that have photos and N those photos.
 
 The logits are divided by a temperature; `choose.py` says which. The spread that it needs is
