@@ -26,7 +26,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = [f"tests/{name}" for name in ("optim", "heads", "methods", "towers", "conformance")]
+FOLDERS = [f"tests/{name}" for name in ("optim", "methods", "towers", "conformance")]
 _WIDE = ("AVX512", "X86_V4")
 LOOPS = {"all": (), "no AVX-512": _WIDE, "no AVX2": (*_WIDE, "AVX2", "FMA3", "X86_V3")}
 # Kernel, loops of NumPy, threads.
