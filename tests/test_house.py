@@ -86,6 +86,10 @@ def test_importing_sharpzo_loads_nothing_heavy():
     assert not heavy & set(loaded)
 
 
+def test_every_public_name_is_there():
+    assert all(getattr(sharpzo, name) is not None for name in sharpzo.__all__)
+
+
 def test_the_commands_help_loads_no_runtime():
     loaded = run(
         "import sys\nfrom sharpzo.cli.app import app\nprint(' '.join(sys.modules))"

@@ -24,6 +24,7 @@ __all__ = [
     "LossesAt",
     "Method",
     "PromptClassifier",
+    "PromptObjective",
     "Reason",
     "Search",
     "SearchMethod",
@@ -36,7 +37,6 @@ __all__ = [
     "generator",
     "linear_contexts",
     "normalise",
-    "prompt_objective",
     "register",
     "search_until_spent",
 ]
@@ -54,10 +54,10 @@ if TYPE_CHECKING:
         SearchMethod,
         context_fit,
         linear_contexts,
-        prompt_objective,
         search_until_spent,
     )
     from sharpzo.metrics import normalise
+    from sharpzo.objective import PromptObjective
     from sharpzo.optim import Search
     from sharpzo.rng import generator
     from sharpzo.settings import Fraction, Settings
@@ -76,10 +76,10 @@ _HOMES = {
         "SearchingSettings",
         "context_fit",
         "linear_contexts",
-        "prompt_objective",
         "search_until_spent",
     ],
     "metrics": ["normalise"],
+    "objective": ["PromptObjective"],
     "optim": ["Search"],
     "rng": ["generator"],
     "settings": ["Fraction", "Settings"],
