@@ -3,7 +3,7 @@ import pytest
 from cma.transformations import BoxConstraintsLinQuadTransformation
 
 from sharpzo.errors import InputError
-from sharpzo.optim.box import into_box, out_of_box
+from sharpzo.optim.evolution import into_box, out_of_box
 
 
 @pytest.mark.parametrize("bound", [0.03, 0.7, 1.0, 5.0, 100.0])

@@ -2,7 +2,7 @@ import cma
 import numpy as np
 import pytest
 
-from sharpzo.optim.constants import constants, default_population
+from sharpzo.optim.evolution import constants, default_population
 
 
 @pytest.mark.parametrize(("dim", "population"), [(2, 6), (10, 10), (40, 15), (512, 40)])

@@ -6,7 +6,7 @@ from hypothesis.extra.numpy import arrays
 
 from sharpzo.errors import InputError
 from sharpzo.optim import ZoSettings
-from sharpzo.optim.mask import kept, mask, scores
+from sharpzo.optim.zo import kept, mask, scores
 
 W = np.array([0.5, -2.0, 1.0, 0.1])
 G = np.array([3.0, 0.1, -1.0, -4.0])

@@ -3,7 +3,7 @@ import pytest
 
 from sharpzo.errors import InputError
 from sharpzo.optim import SparseZo, ZoSettings
-from sharpzo.optim.mask import mask, scores
+from sharpzo.optim.zo import mask, scores
 from sharpzo.rng import generator
 from sharpzo.types import Reason
 

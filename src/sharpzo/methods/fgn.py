@@ -26,8 +26,7 @@ from sharpzo.methods.searching import (
     wanted_views,
 )
 from sharpzo.objective import TANGENT_COST, FeatureLoss, TangentObjective
-from sharpzo.optim.gauss_newton import GaussNewton
-from sharpzo.optim.gauss_newton_settings import GaussNewtonSettings
+from sharpzo.optim.gauss_newton import GaussNewton, GaussNewtonSettings
 from sharpzo.settings import Count, Positive, ViewSettings
 from sharpzo.types import Features, Result, TextTower
 

@@ -17,7 +17,7 @@ from sharpzo.methods.searching import (
     wanted_views,
 )
 from sharpzo.objective import PromptObjective, measure_smoothing
-from sharpzo.optim.mezo import MeZo, MeZoSettings, Variant
+from sharpzo.optim.zo import MeZo, MeZoSettings, Variant
 from sharpzo.rng import generator
 from sharpzo.settings import Count
 

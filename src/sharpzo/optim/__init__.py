@@ -2,16 +2,14 @@
 
 from sharpzo.optim.cma import Cma, CmaSettings
 from sharpzo.optim.evolution import EvolutionSettings
-from sharpzo.optim.gauss_newton import GaussNewton
-from sharpzo.optim.gauss_newton_settings import GaussNewtonSettings
+from sharpzo.optim.gauss_newton import GaussNewton, GaussNewtonSettings
 from sharpzo.optim.lm_ma import LmMa
-from sharpzo.optim.mezo import MeZo, MeZoSettings
 from sharpzo.optim.search import Search
 from sharpzo.optim.sep_cma import SepCma
 from sharpzo.optim.sharp import SharpCma, SharpnessSettings
 from sharpzo.optim.sharpzo import SharpZo, SharpZoSettings, SwitchSettings
 from sharpzo.optim.spsa import Spsa, SpsaSettings
-from sharpzo.optim.zo import SparseZo, ZoSettings
+from sharpzo.optim.zo import MeZo, MeZoSettings, SparseZo, ZoSettings
 
 __all__ = [
     "Cma",

@@ -2,7 +2,8 @@
 
 Samples are theta + sigma y with y = M z, z ~ N(0, I); a strategy defines M and how it
 learns. Equations: N. Hansen, The CMA Evolution Strategy: A Tutorial, arXiv 1604.00772; "eq."
-below means it.
+below means it. Where pycma differs from the tutorial by a detail (c_sigma, c_1, c_mu), pycma's
+value stands here, because SharpZO's authors ran pycma and the tests compare against it.
 """
 
 from __future__ import annotations
@@ -16,8 +17,6 @@ from typing import Literal
 import numpy as np
 
 from sharpzo.errors import InputError
-from sharpzo.optim.box import into_box, out_of_box
-from sharpzo.optim.constants import constants, default_population
 from sharpzo.optim.search import Search, checked_vector
 from sharpzo.rng import generator
 from sharpzo.settings import AtLeastTwo, NotNegative, Positive, Settings
@@ -219,3 +218,113 @@ class Evolution(Search[LossObjective]):
             return True
         # NoEffectCoord: a fifth of a deviation no longer changes some coordinate in float64.
         return bool((self._mean == self._mean + 0.2 * deviations).any())
+
+
+@dataclass(frozen=True, eq=False)
+class Constants:
+    """Strategy parameters: ``weights`` (P,) in the order of rank, learning rates and dampings."""
+
+    weights: Array
+    mu: int  # number of positive weights
+    mu_eff: float  # variance-effective number of parents
+    c_sigma: float  # 1 / memory of the path of sigma
+    d_sigma: float  # damping of sigma
+    c_c: float  # 1 / memory of the path of C
+    c_1: float  # learning rate of the rank-one update
+    c_mu: float  # learning rate of the rank-mu update
+    chi: float  # E ||N(0, I)||
+    eigen_gap: float  # generations between two eigendecompositions
+
+
+def default_population(dim: int) -> int:
+    """Return 4 + floor(3 ln d) (eq. 48).
+
+    >>> default_population(512)
+    22
+    """
+    return 4 + math.floor(3 * math.log(dim))
+
+
+def constants(dim: int, population_size: int, active: bool) -> Constants:
+    """Return the default parameters; ``active`` gives the worse half negative weights.
+
+    >>> c = constants(512, 40, active=True)
+    >>> c.mu, round(c.mu_eff, 2), f"{c.c_c:.2e} {c.c_1:.2e} {c.c_mu:.2e}"
+    (20, 11.31, '7.79e-03 7.59e-06 7.30e-05')
+    """
+    raw = math.log((population_size + 1) / 2) - np.log(np.arange(1, population_size + 1))  # eq. 49
+    positive = np.maximum(raw, 0)
+    negative = np.minimum(raw, 0)
+    mu_eff = float(positive.sum() ** 2 / (positive**2).sum())
+    mu_eff_minus = float(negative.sum() ** 2 / (negative**2).sum())
+
+    c_sigma = min(0.5, (mu_eff + 2) / (dim + mu_eff + 3))  # eq. 55; tutorial: + 5
+    d_sigma = 1 + 2 * max(0.0, math.sqrt((mu_eff - 1) / (dim + 1)) - 1) + c_sigma  # eq. 55
+    c_c = (4 + mu_eff / dim) / (dim + 4 + 2 * mu_eff / dim)  # eq. 56
+    c_1 = min(1, population_size / 6) * 2 / ((dim + 1.3) ** 2 + mu_eff)  # eq. 57
+    c_mu = min(1 - c_1, 2 * (0.25 + mu_eff - 2 + 1 / mu_eff) / ((dim + 2) ** 2 + mu_eff))  # eq. 58
+
+    weights = positive / positive.sum()  # eq. 53
+    if active:
+        # Eqs. 50-53: no decay of C on average; not more than mu_eff-; C stays positive definite.
+        total = min(
+            1 + c_1 / c_mu,
+            1 + 2 * mu_eff_minus / (mu_eff + 2),
+            (1 - c_1 - c_mu) / (dim * c_mu),
+        )
+        weights = weights + total * negative / -negative.sum()
+    return Constants(
+        weights=weights,
+        mu=int(np.count_nonzero(positive)),
+        mu_eff=mu_eff,
+        c_sigma=c_sigma,
+        d_sigma=d_sigma,
+        c_c=c_c,
+        c_1=c_1,
+        c_mu=c_mu,
+        chi=math.sqrt(2) * math.exp(math.lgamma((dim + 1) / 2) - math.lgamma(dim / 2)),
+        eigen_gap=1 / (10 * dim * (c_1 + c_mu)),  # appendix B.2
+    )
+
+
+def margin(bound: float) -> float:
+    """Return half the width of the quadratic zone: max(1, bound) / 20, at most ``bound``."""
+    return min(bound, max(1.0, bound) / 20)
+
+
+def into_box(points: Array, bound: float | None) -> Array:
+    """Map ``points`` of any shape smoothly into [-bound, bound]; ``None``: no box, same array.
+
+    As pycma's ``BoxConstraintsLinQuadTransformation``: the identity in the inner 95 %, a parabola
+    with matching slope towards the wall, mirrored and periodic beyond. The strategy adapts in the
+    unbounded space and hands out points of the box.
+
+    >>> into_box(np.array([0.5, 4.75, 5.25, 9.0]), 5.0).tolist()
+    [0.5, 4.75, 5.0, 1.5]
+    """
+    if bound is None:
+        return points
+    a = margin(bound)
+    edge = bound + a
+    # Mirror at +-edge: the saw-tooth of period 4 edge that is the identity in [-edge, edge].
+    y = edge - np.abs(np.mod(points + edge, 4 * edge) - 2 * edge)
+    # np.mod rounds; what needs no mirror must come through bit by bit.
+    y = np.where(np.abs(points) <= edge, points, y)
+    near = np.abs(y) > bound - a
+    bent = np.sign(y) * (bound - (np.abs(y) - edge) ** 2 / (4 * a))
+    return np.where(near, bent, y)
+
+
+def out_of_box(points: Array, bound: float | None) -> Array:
+    """Invert ``into_box`` for points inside the box; InputError for points outside it."""
+    if bound is None:
+        return points
+    if np.abs(points).max(initial=0.0) > bound:
+        raise InputError(
+            f"the start reaches {np.abs(points).max():.6g}, outside the box of "
+            f"+-{bound:g}; give a start inside it or a larger bound"
+        )
+    a = margin(bound)
+    size = np.abs(points)
+    bent = np.sign(points) * (bound + a - np.sqrt(4 * a * np.maximum(bound - size, 0.0)))
+    return np.where(size > bound - a, bent, points)

@@ -12,8 +12,7 @@ import math
 
 import numpy as np
 
-from sharpzo.optim.constants import default_population
-from sharpzo.optim.evolution import SIGMA_LIMIT, Evolution, EvolutionSettings
+from sharpzo.optim.evolution import SIGMA_LIMIT, Evolution, EvolutionSettings, default_population
 from sharpzo.types import Array
 
 

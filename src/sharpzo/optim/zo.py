@@ -1,7 +1,9 @@
-"""Stage 2 of SharpZO: stochastic descent along masked random directions, from losses alone.
+"""Zeroth-order descent: along random directions, from losses or slopes alone.
 
-SharpZO (arXiv 2506.20990) eqs. 4 and 5; without a mask it is MeZO's ZO-SGD on a vector. One-sided
-differences, momentum and normalised steps are not in the paper; they are what makes it cheap.
+`MeZo` is MeZO (arXiv 2305.17333) and its kin from ZO-Bench (2402.11592); `SparseZo` stage 2 of
+SharpZO (arXiv 2506.20990, eqs. 4 and 5), on masked directions. Without mask and momentum, both take
+the same steps. One-sided differences, momentum and normalised steps are not in SharpZO's paper;
+they are what makes it cheap.
 """
 
 from __future__ import annotations
@@ -9,17 +11,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from sharpzo.errors import InputError
 from sharpzo.optim.gradients import Derivatives, Differences, Probe, frame, normal_directions
-from sharpzo.optim.mask import Score, kept, mask, needs_gradient, scores
 from sharpzo.optim.search import Patience, Search, checked_vector
 from sharpzo.rng import generator
 from sharpzo.settings import AtLeastTwo, Count, Decay, Fraction, Positive, Settings, Share
-from sharpzo.types import Array, Reason, Request, SlopeObjective
+from sharpzo.types import Array, LossesAt, LossObjective, Reason, Request, SlopeObjective
 
+Score = Literal["z", "z-running", "magnitude", "dense", "release"]
+Variant = Literal["plain", "sign", "momentum", "conservative", "adam"]
 DIRECTIONS = 32  # of an estimate from exact slopes
 
 
@@ -214,3 +218,176 @@ class SparseZo(Search[SlopeObjective]):
             self._renew_mask(None)
         elif self.settings.score == "z-running" and self.step:
             self._renew_mask(np.sqrt(self._squares))
+
+
+@dataclass(frozen=True)
+class MeZoSettings(Settings):
+    """Settings of zeroth-order descent.
+
+    ``variant``: ``plain`` w <- w - eta g (MeZO); ``sign`` takes sign(p) z for p z, as ZO-Bench's
+    program does (not the sign of each coordinate); ``momentum`` V <- b V + g, w <- w - eta V;
+    ``conservative`` tries w, w - eta g and w + eta g on the same photos and keeps the best (three
+    more forwards); ``adam`` with bias correction, ``momentum`` and ``beta2`` its decays.
+    ``learning_rate`` eta, ``mu`` the smoothing, ``queries`` q pairs per step.
+    """
+
+    variant: Variant = "plain"
+    learning_rate: Positive = 1e-3
+    mu: Positive = 1e-3
+    queries: Count = 1
+    momentum: Fraction = 0.9
+    beta2: Fraction = 0.999
+    epsilon: Positive = 1e-8
+
+
+class MeZo(Search[LossObjective]):
+    """Zeroth-order descent as a ``Search``.
+
+    >>> search = MeZo(2, MeZoSettings(learning_rate=0.1), start=np.ones(2))
+    >>> for _ in range(100):
+    ...     search.tell(np.sum(search.ask().points ** 2, axis=1))
+    >>> bool(np.linalg.norm(search.point) < 0.1)
+    True
+    """
+
+    stage = "zo-sgd"
+    KEPT = ("_point", "_velocity", "_squares", "_trial", "_slope")
+
+    def __init__(
+        self,
+        dim: int,
+        settings: MeZoSettings | None = None,
+        seed: int = 0,
+        start: Array | None = None,
+    ) -> None:
+        super().__init__(dim, seed, start)
+        self.settings = settings or MeZoSettings()
+        self._velocity = np.zeros(dim)  # V, or Adam's first moment
+        self._squares = np.zeros(dim)  # Adam's second moment
+        self._trial: Array | None = None  # conservative: the step that waits for its trial
+        self._slope = 0.0
+
+    @property
+    def notes(self) -> Mapping[str, float]:
+        """Mean absolute slope of the last estimate."""
+        return {"slope": self._slope}
+
+    def ask(self) -> LossesAt:
+        """Return the 2q mirrored candidates, or w and the two trials of ``conservative``."""
+        if self._trial is not None:
+            return LossesAt(self._trials(self._trial))
+        return self._probe().request()
+
+    def _trials(self, change: Array) -> Array:
+        """Return w, w - change and w + change, (3, d)."""
+        return self._point + np.stack([0 * change, -change, change])
+
+    def learn(self, losses: Array, slopes: Array) -> None:
+        """Take the step; a pair with a non-finite loss moves nothing."""
+        if self._trial is not None:  # ties go to w itself
+            self._point, self._trial = self._trials(self._trial)[int(np.argmin(losses))], None
+            self.step += 1
+            return
+        probe = self._probe()
+        slope = probe.slopes(losses)
+        self._slope = float(np.abs(slope).mean())
+        if self.settings.variant == "sign":
+            slope = np.sign(slope)
+        with np.errstate(over="ignore", invalid="ignore"):
+            change = self._change(slope @ probe.directions / len(slope))
+            moved = self._point - change
+        if not np.isfinite(moved).all():
+            self.stopped = Reason.DIVERGED
+        elif self.settings.variant == "conservative":
+            self._trial = change
+        else:
+            self._point = moved
+            self.step += 1
+
+    def _change(self, gradient: Array) -> Array:
+        """Return what the step subtracts from w, and remember what the variant remembers."""
+        how = self.settings
+        if how.variant == "momentum":
+            self._velocity = how.momentum * self._velocity + gradient
+            return how.learning_rate * self._velocity
+        if how.variant == "adam":
+            self._velocity = how.momentum * self._velocity + (1 - how.momentum) * gradient
+            self._squares = how.beta2 * self._squares + (1 - how.beta2) * gradient**2
+            first = self._velocity / (1 - how.momentum ** (self.step + 1))
+            second = self._squares / (1 - how.beta2 ** (self.step + 1))
+            return how.learning_rate * first / (np.sqrt(second) + how.epsilon)
+        return how.learning_rate * gradient
+
+    def _probe(self) -> Differences:
+        """The pairs of this step."""
+        shape = self.settings.queries, self.dim
+        return Differences(
+            self._point, normal_directions(self.seed, "zo", self.step, shape), self.settings.mu
+        )
+
+
+def needs_gradient(score: Score) -> bool:
+    """Whether a score costs a gradient estimate (2d forwards)."""
+    return score in ("z", "release")
+
+
+def standardised(values: Array) -> Array:
+    """Return (values - mean) / std with the population std; zeros where all are equal."""
+    spread = values.std()
+    return (values - values.mean()) / spread if spread > 0 else np.zeros_like(values)
+
+
+def scores(score: Score, point: Array, gradient: Array | None = None) -> Array:
+    """Return the importance (d,) of each coordinate of ``point`` (d,); the highest are kept.
+
+    * ``z``: S = |w|^2 z(g^2), SharpZO eq. 5, z over the d entries with the population std.
+      z < 0 for gradients below average, so there a large |w| lowers the score. The paper's words
+      allow z(g)^2 as well; g^2 is its curvature argument's Fisher information. Where w is zero,
+      as before any step, z(g^2) decides.
+    * ``z-running``: the same of another gradient, g^2 a running mean of the descent's own.
+    * ``magnitude``: |w|.
+    * ``dense``: all equal.
+    * ``release``: what the authors' program computes, -|w|^2 z(|g|) with 1e-8 added to the std:
+      it sorts ascending and keeps the first, i.e. the *least* sensitive, hence the sign.
+
+    InputError if a score needs a gradient and gets none.
+
+    >>> scores("z", np.array([1.0, 1.0, 2.0]), np.array([0.0, 1.0, 1.0])).round(3).tolist()
+    [-1.414, 0.707, 2.828]
+    """
+    if score == "dense":
+        return np.ones_like(point)
+    if score == "magnitude":
+        return np.abs(point)
+    if gradient is None:
+        raise InputError(f"score {score!r} needs a gradient; give one or take 'magnitude'")
+    if score in ("z", "z-running"):
+        return (point**2 if point.any() else 1.0) * standardised(gradient**2)
+    size = np.abs(gradient)
+    return -(point**2) * (size - size.mean()) / (size.std() + 1e-8)
+
+
+def kept(keep: float, dim: int) -> int:
+    """Return how many of ``dim`` coordinates a share ``keep`` is: the ceiling.
+
+    >>> kept(0.5, 5), kept(0.7, 10)
+    (3, 7)
+    """
+    return math.ceil(keep * dim - 1e-9)  # 0.7 * 10 is a little above 7 in floating point
+
+
+def mask(values: Array, keep: float) -> Array:
+    """Return a boolean mask (d,) that is True on the ``ceil(keep d)`` highest ``values`` (d,).
+
+    Equal values all, which prefer no coordinate, keep every one. Other ties go to the lower index;
+    a non-finite value counts as the lowest.
+
+    >>> mask(np.array([0.5, 2.0, 0.5, 1.0]), keep=0.75).tolist()
+    [True, True, False, True]
+    """
+    if (values == values[0]).all():
+        return np.ones(len(values), dtype=bool)
+    values = np.where(np.isnan(values), -np.inf, values)
+    chosen = np.zeros(len(values), dtype=bool)
+    chosen[np.argsort(-values, kind="stable")[: kept(keep, len(values))]] = True
+    return chosen
