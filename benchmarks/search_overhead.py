@@ -3,7 +3,7 @@
     python benchmarks/search_overhead.py          # prints, writes results/search_overhead.json
 
 A generation: ask and tell with S = 40 and made-up losses, the mean over so many generations that
-eigendecompositions count in their proportion, after a warm-up. The yardstick: 40 forwards of a
+eigendecompositions count in their proportion, after a warm-up. The unit: 40 forwards of a
 text tower of ViT-B/16's size (random weights, 10 classes), in one batch, the median of three.
 Strategies: CMA-ES with Hansen's gap between eigendecompositions and with the ten times longer one
 of the methods here; separable CMA-ES and LM-MA-ES for d = 512, 2,048 and 8,192. Memory is what

@@ -1,14 +1,14 @@
-"""Each ingredient of FGN, one at a time: ``fgn`` and, with class-specific contexts, ``fgn-csc``.
+"""Each part of FGN, one at a time: ``fgn`` and, with class-specific contexts, ``fgn-csc``.
 
-    python experiments/fgn/ablations.py --data DATASETS            # judged on photos of other draws
+    python experiments/fgn/ablations.py --data DATASETS            # on development photos
     python experiments/fgn/ablations.py --data DATASETS --test --cells fgn csc
     python experiments/fgn/ablations.py --write    # the table of docs/fgn.md, from what is there
 
 16 shots, the embedded model, runs of 5,000 forwards, seeds 1 to 3; a line of ``ablations.jsonl``
-beside this file is one run, lines that are there are skipped. ``other`` photos are those that the
-draws of the other seeds hold for training and validation and this draw does not: they chose the
-settings. The test split is read with ``--test`` alone. A run gives the points where the search had
-got to at some numbers of forwards, or what 40 validation photos had chosen by then.
+beside this file is one run, lines that are there are skipped. The held-out development
+photos are the training and validation photos of the other seeds' draws without those of this draw;
+they chose the settings. The test split is read with ``--test`` alone. A run gives the last point at
+some numbers of forwards, or the point that 40 validation photos had chosen by then.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.features import encode, wanted_views
 from sharpzo.towers.tower import OnnxTextTower
 
-LINES = Lines(__file__, "ablations.jsonl", "dataset", "cell", "seed", "judged")
+LINES = Lines(__file__, "ablations.jsonl", "dataset", "cell", "seed", "split")
 MARKS = (500, 1000, 2000, 5000)
 # name -> method, changed settings
 CELLS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -64,8 +64,8 @@ def run(args: argparse.Namespace, dataset: str, cell: str, seed: int) -> dict[st
     name, changes = CELLS[cell]
     method = find(name)
     settings = method.configure("projected" if "projected" in cell else None, changes)
-    judged_on = drawn.test if args.test else harness.development(args.data, dataset, seed)
-    splits = {"train": drawn.train, "val": drawn.val, "judged": judged_on}
+    evaluated = drawn.test if args.test else harness.development(args.data, dataset, seed)
+    splits = {"train": drawn.train, "val": drawn.val, "evaluated": evaluated}
     splits |= wanted_views(checkpoint, drawn.train, method.views(settings), seed)
     found = encode(checkpoint, splits, threads=1, cache=args.cache)
     tower = OnnxTextTower(checkpoint, drawn.class_names, threads=1)
@@ -74,25 +74,25 @@ def run(args: argparse.Namespace, dataset: str, cell: str, seed: int) -> dict[st
         views=found.get("views"), milestones=MARKS,
     )  # fmt: skip
 
-    def judge(head: Any) -> float:
-        return round(accuracy(head.scores(found["judged"]), found["judged"].labels), 4)
+    def measured(head: Any) -> float:
+        return round(accuracy(head.scores(found["evaluated"]), found["evaluated"].labels), 4)
 
     begin = time.perf_counter()
     fitted = fit(method, settings, task)
     seconds = time.perf_counter() - begin
     return {
         "dataset": dataset, "cell": cell, "seed": seed,
-        "judged": "test" if args.test else "other", "photos": len(judged_on),
+        "split": "test" if args.test else "development", "photos": len(evaluated),
         "forwards": fitted.forwards, "steps": fitted.steps, "seconds": round(seconds, 1),
         "training_loss": round(fitted.notes["training_loss"], 4),
-        "accuracy": {m: judge(chosen.evaluated.head) for m, chosen in fitted.milestones.items()},
+        "accuracy": {m: measured(chosen.evaluated.head) for m, chosen in fitted.milestones.items()},
         "model": checkpoint.fingerprint[:12],
     }  # fmt: skip
 
 
-def table(dataset: str, judged: str) -> str:
+def table(dataset: str, split: str) -> str:
     """Mean and standard deviation over seeds, in percent, of every cell."""
-    some = [x for x in LINES.read() if (x["dataset"], x["judged"]) == (dataset, judged)]
+    some = [x for x in LINES.read() if (x["dataset"], x["split"]) == (dataset, split)]
     order = [*CELLS].index
     rows = []
     for cell in sorted({x["cell"] for x in some}, key=lambda c: (c.split(",")[0], order(c))):
@@ -108,15 +108,15 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="the table of docs/fgn.md")
     args = parser.parse_args()
     if args.write:
-        harness.publish("fgn.md", {"ablations": table("eurosat", "other")}, write=True)
+        harness.publish("fgn.md", {"ablations": table("eurosat", "development")}, write=True)
         for dataset in ("eurosat", "demo"):
             print(f"\n{dataset}, test split\n\n{table(dataset, 'test')}")
         return
-    done, kind = LINES.done(), "test" if args.test else "other"
+    done, split = LINES.done(), "test" if args.test else "development"
     for dataset in args.datasets:
         for cell in args.cells:
             for seed in args.seeds:
-                if (dataset, cell, seed, kind) not in done:
+                if (dataset, cell, seed, split) not in done:
                     LINES.append(run(args, dataset, cell, seed))
 
 

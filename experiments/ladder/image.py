@@ -6,9 +6,9 @@
 Embedded model, one template, seeds 1 to 3. Photos pass the image tower once, up to its last block;
 what comes of it is kept in the folder (50 kB per photo, about 1 GB in all). A cell is (protocol,
 data set, shots, seed) and appends a line to ``image.jsonl`` beside this file; cells that are there
-already are skipped. Both methods are fitted to the same features and judged twice: on the photos
-that other draws hold and this one does not (settings were developed on these), and on the test
-split, which chooses nothing.
+already are skipped. Both methods are fitted to the same features and evaluated twice: on the
+held-out development photos, on which settings were chosen, and on the test split, which chooses
+nothing.
 
 * ``all``: every class has photos.
 * ``base-to-new``: the first half of the classes has 16 photos each. Accuracy on the base photos
@@ -132,19 +132,19 @@ class Both:
         return heads[0].scores(features), heads[1].scores(features)
 
 
-def judge(logits: Array, labels: Array) -> dict[str, float]:
-    chances = softmax(logits.astype(np.float64))
+def measures(logits: Array, labels: Array) -> dict[str, float]:
+    probabilities = softmax(logits.astype(np.float64))
     return {
         "accuracy": accuracy(logits, labels),
         "cross_entropy": float(cross_entropy(logits, labels)),
-        "calibration_error": calibration_error(chances, labels),
+        "calibration_error": calibration_error(probabilities, labels),
     }
 
 
 def measure_all(both: Both, shown: Shown) -> dict[str, Any]:
     scores = both.scores(both.heads, shown)
     names = ("plain", "tuned")
-    return {n: judge(s, shown.features.labels) for n, s in zip(names, scores, strict=True)}
+    return {n: measures(s, shown.features.labels) for n, s in zip(names, scores, strict=True)}
 
 
 def measure_halves(both: Both, base: Shown, new: Shown, text: Array, middle: int) -> dict[str, Any]:

@@ -13,9 +13,8 @@ value matrix), about a thirtieth of an image pass. Tuned beside an offset of eac
 
 Adam, rate 0.01, full batch, ``--steps`` steps; the loss is the cross-entropy plus 0.01 |offset|**2.
 Afterwards ``ladder+gda`` is fitted anew to the tuned features. The figures are accuracies on all
-training and validation photos that other draws hold and this one does not. Rank, rate and steps
-come from a trial on such photos of EuroSAT, which flatters its figures a little. The test split is
-not read.
+held-out development photos. Rank, rate and steps come from a trial on such photos of EuroSAT, so
+its figures are slightly optimistic. The test split is not read.
 """
 
 from __future__ import annotations
@@ -148,7 +147,7 @@ def main() -> None:
         unit = unit / np.linalg.norm(unit, axis=1, keepdims=True)
         scale = text.logit_scale
 
-        def judge(pairs: Pairs, train: list[int], val: list[int], others: list[int]) -> float:
+        def measured(pairs: Pairs, train: list[int], val: list[int], others: list[int]) -> float:
             def encoded(some: list[int]) -> Features:
                 parts = [some[i : i + 100] for i in range(0, len(some), 100)]
                 with torch.no_grad():
@@ -197,8 +196,8 @@ def main() -> None:
                     line = {
                         "dataset": dataset, "shots": shots, "seed": seed, "tuned": kind,
                         "parameters": sum(t.numel() for t in tuned), "photos": len(others),
-                        "before": judge(base, train, val, others),
-                        "after": judge(after, train, val, others),
+                        "before": measured(base, train, val, others),
+                        "after": measured(after, train, val, others),
                         "steps": args.steps, "rank": args.rank,
                         "rate": args.rate, "seconds": round(seconds, 1),
                         "model": checkpoint.fingerprint[:12],
@@ -215,9 +214,9 @@ def text_offsets(
     one_hot = np.eye(len(unit))[wanted.numpy()]
 
     def loss(offsets: Any) -> tuple[float, Any]:
-        chances = softmax(scale * known @ (unit + offsets).T)
-        error = scale / len(known) * (chances - one_hot)
-        value = 0.01 * (offsets**2).sum() - np.log((chances * one_hot).sum(axis=1)).mean()
+        probabilities = softmax(scale * known @ (unit + offsets).T)
+        error = scale / len(known) * (probabilities - one_hot)
+        value = 0.01 * (offsets**2).sum() - np.log((probabilities * one_hot).sum(axis=1)).mean()
         return float(value), error.T @ known + 0.02 * offsets
 
     return minimise(loss, np.zeros(unit.shape)).astype(np.float32)

@@ -48,10 +48,10 @@ def half(split: Features, classes: range) -> Features:
 def measure_all(method: str, splits: dict[str, Features], tower: Any, seed: int) -> dict[str, Any]:
     found = find(method)
     fitted = fit(found, found.settings, Task(splits["train"], splits.get("val"), tower, seed))
-    judged = evaluate(fitted.head, splits["test"])
+    result = evaluate(fitted.head, splits["test"])
     return {
-        "test_accuracy": judged.accuracy,
-        "calibration_error": judged.calibration_error,
+        "test_accuracy": result.accuracy,
+        "calibration_error": result.calibration_error,
         "validation_accuracy": fitted.validation_accuracy,
         "forwards": fitted.forwards,
         "seconds": round(fitted.seconds, 3),

@@ -6,7 +6,7 @@
 The same head with and without the prior: without it, validation photos choose by cross-entropy
 alone, and where there are none the temperature is 1. Two, five or all classes of a draw of 1, 4 or
 16 photos per class; seeds 1 to 3. A line of ``temperature.jsonl`` holds the calibration error on
-the photos of other draws and, among the photos of the other data sets, which belong to no class,
+the development photos and, among the photos of the other data sets, which belong to no class,
 the share with a probability above 99.9 %. The test split is not read.
 """
 

@@ -106,11 +106,14 @@ def tuned_norm(train: Features, val: Features, states: Array, tower: Any, length
         for penalty in np.logspace(0, -5, 11):
 
             def loss(m: Array, penalty: float = penalty) -> tuple[float, Array]:
-                chances = softmax(scale * train.vectors @ text(m).T)
-                error = scale / len(one_hot) * (chances - one_hot)
+                probabilities = softmax(scale * train.vectors @ text(m).T)
+                error = scale / len(one_hot) * (probabilities - one_hot)
                 back = (error.T @ train.vectors) @ w / lengths
                 slope = np.stack([(back * states).sum(0), back.sum(0)])
-                value = penalty * (m**2).sum() - np.log((chances * one_hot).sum(1) + 1e-300).mean()
+                value = (
+                    penalty * (m**2).sum()
+                    - np.log((probabilities * one_hot).sum(1) + 1e-300).mean()
+                )
                 return float(value), slope + 2 * penalty * m
 
             moves = minimise(loss, moves)

@@ -1,14 +1,14 @@
-"""What photos of a worse camera cost each method, and whether looking for flat places helps there.
+"""Accuracy of each method on photos of a worse camera; does sharpness-awareness help there?
 
     python experiments/shift/run.py --data DATASETS
     python experiments/shift/run.py --data DATASETS --datasets demo
     python experiments/shift/run.py --table        # --write: into docs/shift.md
 
-16 shots, the embedded model, searches of 5,000 forwards, seeds 1 to 3. A method is tuned once a
-seed, on clean photos, and judged on the same test photos clean and under each of ``SHIFTS``: of
+16 shots, the embedded model, searches of 5,000 forwards, seeds 1 to 3. A method is tuned once per
+seed, on clean photos, and evaluated on the same test photos clean and under each of ``SHIFTS``: of
 EuroSAT a fixed 2,000 of its 8,100, of Fashion-MNIST the demo's 500. A line of ``results.jsonl``
 beside this file is one method and seed; lines that are there are skipped. The shifts and their
-strengths were fixed before any accuracy was seen; no photo that is judged chooses anything. (The
+strengths were fixed before any accuracy was seen; no test photo chooses anything. (The
 cell with views was added after the others.)
 
 Photos are shifted at their own size, before the tower's preprocessing, and pass the image tower
@@ -112,8 +112,8 @@ class Shifted(Photo):
         return hashlib.sha256(what.encode()).hexdigest()
 
 
-def judged(test: LabelledPhotos) -> dict[str, LabelledPhotos]:
-    """The test photos that all methods are judged on, clean and under every shift."""
+def shifted(test: LabelledPhotos) -> dict[str, LabelledPhotos]:
+    """The test photos for all methods, clean and under every shift."""
     rows = np.sort(generator(1, "judged").permutation(len(test))[:MOST])
     clean = test.take(rows.tolist())
     return {"clean": clean} | {
@@ -138,12 +138,12 @@ def tuned(args: argparse.Namespace, cell: str, drawn: Dataset, seed: int) -> Pro
 
 
 def warm(args: argparse.Namespace, dataset: str) -> None:
-    """Every judged photo once through the tower, for all seeds' detours at once."""
+    """Every test photo once through the tower, for all seeds' detours at once."""
     heads, splits = [], {}
     for seed in args.seeds:
         drawn = draw(args.data, dataset, seed)
         heads.append(tuned(args, "ladder+image", drawn, seed).fit_.head)
-        splits = judged(drawn.test)
+        splits = shifted(drawn.test)
 
     def report(what: str, done: int, total: int) -> None:
         if done % 400 == 0:
@@ -156,7 +156,7 @@ def warm(args: argparse.Namespace, dataset: str) -> None:
 
 def run(args: argparse.Namespace, dataset: str, cell: str, seed: int) -> dict[str, Any]:
     drawn = draw(args.data, dataset, seed)
-    splits = judged(drawn.test)
+    splits = shifted(drawn.test)
     begin = time.perf_counter()
     classifier = tuned(args, cell, drawn, seed)
     seconds = time.perf_counter() - begin

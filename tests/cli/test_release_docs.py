@@ -43,6 +43,6 @@ def test_the_command_of_the_docs(tmp_path):
         "a photo of a {}.",
         1,
     )
-    # One generation, and a judgement before and after it.
+    # One generation, and an evaluation before and after it.
     assert record["forwards"] == 1064 + 2
     assert record["stopped"] == "the planned number of steps was done"

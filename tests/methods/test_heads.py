@@ -57,11 +57,11 @@ def test_validation_chooses_the_penalty_and_training_photos_do_not():
     chosen = LinearProbeSettings()
     fitted = linear_probe.fit(chosen, Task(train, validation, tower))
     reached = accuracy(fitted.head.scores(validation), validation.labels)
-    rivals = [
+    fits = [
         linear_probe.fit(LinearProbeSettings(penalty=other), Task(train, None, tower)).head
         for other in chosen.penalties
     ]
-    scores = [accuracy(rival.scores(validation), validation.labels) for rival in rivals]
+    scores = [accuracy(one.scores(validation), validation.labels) for one in fits]
     # Cold starts end within the solver's tolerance of the warm-started path.
     assert reached >= max(scores) - 0.01 > min(scores)
     assert fitted.notes["penalty"] in chosen.penalties

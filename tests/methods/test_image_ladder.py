@@ -51,7 +51,7 @@ def test_it_tunes_and_lowers_the_validation_loss():
 
 
 def test_where_it_does_not_pay_it_is_the_ladder():
-    """Too few photos to judge by, or a descent that spoils: exactly ladder+gda's head."""
+    """Too few validation photos, or a descent that spoils: exactly ladder+gda's head."""
     task = make_task()
     plain = fit(find("ladder+gda"), find("ladder+gda").settings, task)
     few = fit(METHOD, METHOD.settings, task)

@@ -149,7 +149,7 @@ class TextMemory:
     precision: Precision = "float32"
 
     def bytes(self, batch: int) -> int:
-        """Bytes beside the runtime, with ``batch`` candidates a call."""
+        """Bytes beside the runtime, with ``batch`` candidates per call."""
         config, need = self.checkpoint.text, self.need
         numbers = 4 * config.width**2 + 2 * config.width * config.mlp_width
         others = 9 * config.width + config.mlp_width
