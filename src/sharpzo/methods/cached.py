@@ -67,7 +67,7 @@ def class_means(values: Array, labels: Array, n_classes: int) -> tuple[Array, Ar
 
 @dataclass(frozen=True, eq=False)
 class Text:
-    """Features (K, D) of the class names, and how many forwards they cost: one a template."""
+    """Features (K, D) of the class names, and how many forwards they cost: one per template."""
 
     features: Array
     forwards: int
@@ -109,10 +109,10 @@ def cached_fit(
     head: Head,
     task: Task,
     text: Text,
+    notes: Mapping[str, float] | None = None,
     *,
     steps: int = 0,
     arrays: Mapping[str, Array] | None = None,
-    **notes: float,
 ) -> Fit:
     """A fit, closed form or of so many steps, that cost what text and augmented views did."""
     return Fit(
@@ -122,7 +122,7 @@ def cached_fit(
         steps,
         image_passes=0 if task.views is None else len(task.views),
         arrays=arrays or {},
-        notes=notes,
+        notes=notes or {},
     )
 
 

@@ -34,7 +34,7 @@ from sharpzo.types import Array
 
 @dataclass(frozen=True)
 class ClapSettings(CachedSettings):
-    """SGD over a shuffled pool of all photos or views, max(1, N // batch) batches an epoch.
+    """SGD over a shuffled pool of all photos or views, max(1, N // batch) batches per epoch.
 
     ``constraint``: "l2" (CLAP) or "none" (ZS-LP). The first epoch runs at the rate ``warm_up``.
     """
@@ -49,7 +49,7 @@ class ClapSettings(CachedSettings):
 
 
 def fit(settings: ClapSettings, task: Task) -> Fit:
-    """The class names once a template; then stochastic descent, whose last epoch counts."""
+    """One forward per template; then stochastic descent, whose last epoch counts."""
     text = read_text(task.tower, settings.templates, raw=True)
     pool, scale = every_view(task), task.tower.logit_scale
     vectors, base = pool.vectors.astype(np.float64), text.features.astype(np.float64)

@@ -50,7 +50,7 @@ class GdaSettings(CachedSettings):
 
 
 def fit(settings: GdaSettings, task: Task) -> Fit:
-    """The class names once a template; one D x D inverse."""
+    """One forward per template; one D x D inverse."""
     text, photos, known = (
         read_text(task.tower, settings.templates),
         every_view(task),
@@ -66,7 +66,7 @@ def fit(settings: GdaSettings, task: Task) -> Fit:
     alpha = settings.alpha
     if known is not None:
         alpha = choose(((a, head(a).scores(known)) for a in settings.alphas), known.labels)
-    return cached_fit(head(alpha), task, text, alpha=alpha)
+    return cached_fit(head(alpha), task, text, {"alpha": alpha})
 
 
 def gaussian(vectors: Array, labels: Array, classes: int, samples: int) -> tuple[Array, Array]:

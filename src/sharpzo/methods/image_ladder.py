@@ -1,4 +1,5 @@
-"""The ladder with its image side: `ladder.py` on the features of a tuned last block, if it pays.
+"""The ladder with its image side: `ladder.py` on the features of a tuned last block, if they are
+better on the validation photos.
 
 A name with photos is scored by its ladder on the tuned features z. Names without photos must keep
 zero-shot's order, which is that of the untuned features x:
@@ -13,6 +14,7 @@ them, and says how much a photo looks like a class that has photos.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -37,7 +39,7 @@ class ImageLadderSettings(LadderSettings):
     """``rank`` of the factors; the validation photos choose among ``steps`` of the descent and
     none at all, by the cross-entropy of the ladder that follows.
 
-    Fewer than ``evidence`` validation photos say too little, and there is no descent. ``rate`` is
+    With fewer than ``evidence`` validation photos there is no descent. ``rate`` is
     Adam's, ``offset_penalty`` that of `factors.py`.
     """
 
@@ -96,13 +98,12 @@ class Shown:
 
 @dataclass(frozen=True, eq=False)
 class ImageLadder:
-    """A head on tuned features after ``steps`` of the descent, of ``made``; ``unseen`` is what
-    `named` needs beside the head's own arrays."""
+    """A head on tuned features after ``steps`` of the descent, of ``made``, from the ``ladder`` on
+    these; ``unseen`` is what `named` needs beside the head's own arrays."""
 
     head: TunedHead
+    ladder: Ladder
     unseen: Mapping[str, Array]
-    penalty: float
-    temperature: float
     steps: int
     made: int
     validation_accuracy: float
@@ -139,7 +140,7 @@ def fit_image_ladder(
         loss = _loss(through(tried, train), through(tried, validation), text, settings)
         if loss < least:
             least, steps, factors = loss, made, tried
-        elif factors is not None:  # it paid, and does so no more
+        elif factors is not None:  # the loss had fallen and no longer does
             break
     if factors is None:
         return None
@@ -152,7 +153,7 @@ def fit_image_ladder(
     rows = np.where(known, np.arange(len(text)), -1)
     by_photos = TunedHead(ladder.head.weight, np.zeros_like(text), ladder.head.bias, factors)
     head = _named(by_photos, unseen, text, rows)
-    return ImageLadder(head, unseen, ladder.penalty, ladder.temperature, steps, made, right)
+    return ImageLadder(head, ladder, unseen, steps, made, right)
 
 
 def _loss(train: Features, held: Features, text: Array, settings: LadderSettings) -> float:
@@ -205,29 +206,25 @@ def fit(settings: ImageLadderSettings, task: Task) -> Fit:
         return plain
     if images.validation is None:
         raise InputError("this task has features of validation photos, but not the photos")
-    tower = images.open_tower()
-    try:
+    with closing(images.open_tower()) as tower:
         train = Shown(task.train, see(tower, images.train))
         held = Shown(task.validation, see(tower, images.validation))
         tuned = fit_image_ladder(
             tower, train, held, text.features, task.tower.logit_scale, settings, task.seed
         )
-    finally:
-        tower.close()
-    spent = {
-        "reason": Reason.STEPS,
-        "steps": tuned.made if tuned else max(settings.steps),
-        "image_passes": len(train.seen) + len(held.seen),
-    }
+    plain = replace(
+        plain,
+        reason=Reason.STEPS,
+        steps=tuned.made if tuned else max(settings.steps),
+        image_passes=len(train.seen) + len(held.seen),
+    )
     if tuned is None:
-        return replace(plain, **spent, notes={**plain.notes, "chosen_steps": 0})
-    notes = {"penalty": tuned.penalty, "temperature": tuned.temperature}
+        return replace(plain, notes={**plain.notes, "chosen_steps": 0})
     return replace(
         plain,
-        **spent,
         head=tuned.head,
         arrays={**plain.arrays, **tuned.unseen},
-        notes={**notes, "chosen_steps": tuned.steps},
+        notes={**tuned.ladder.notes, "chosen_steps": tuned.steps},
         validation_accuracy=tuned.validation_accuracy,
     )
 

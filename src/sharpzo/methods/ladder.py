@@ -1,6 +1,6 @@
 """The text corrected by photos in closed form, beside a Gaussian expert (ours).
 
-Two rungs on the text side, fitted by least squares to one-hot labels y over unit features x:
+Two corrections of the text, fitted by least squares to one-hot labels y over unit features x:
 
     score_k(x) = a x . t_k + b + x . d_k                                              (1)
 
@@ -74,6 +74,11 @@ class Ladder:
     penalty: float
     temperature: float
 
+    @property
+    def notes(self) -> dict[str, float]:
+        """What was chosen."""
+        return {"penalty": self.penalty, "temperature": self.temperature}
+
     def arrays(self) -> dict[str, Array]:
         """What ``rename`` needs beside the head's own arrays."""
         weight, *line = self.unseen
@@ -134,7 +139,7 @@ def other_names(arrays: Mapping[str, Array], text: Array, rows: Array) -> Linear
 
 def line(cosines: Array, one_hot: Array) -> tuple[float, float]:
     """Slope and intercept of least squares from cosines (N, K) to ``one_hot`` (N, K), over all
-    pairs; a text that misleads keeps a trace, so that names without photos keep their order."""
+    pairs. The slope is at least 0.01, so that names without photos keep their order."""
     spread = cosines - cosines.mean()
     slope = float((spread * one_hot).sum() / max((spread**2).sum(), 1e-12))
     slope = max(slope, 0.01)
@@ -185,9 +190,7 @@ def fit_to(text: Text, settings: LadderSettings, task: Task) -> Fit:
     """The same where the class names have been read."""
     tuned = fit_ladder(task.train, text.features, task.validation, settings)
     arrays = {**tuned.arrays(), "names": record_names(task)}
-    return cached_fit(
-        tuned.head, task, text, arrays=arrays, penalty=tuned.penalty, temperature=tuned.temperature
-    )
+    return cached_fit(tuned.head, task, text, tuned.notes, arrays=arrays)
 
 
 def rename(arrays: Mapping[str, Array], tower: TextTower) -> LinearHead:
@@ -196,8 +199,8 @@ def rename(arrays: Mapping[str, Array], tower: TextTower) -> LinearHead:
 
 
 def record_names(task: Task) -> Array:
-    """Which names have photos, as an array for the artefact: a class without photos is no more
-    known than a name that was never given."""
+    """Which names have photos, as an array for the artefact; a class without photos is treated as
+    a name that was never given."""
     shown = {task.tower.class_names[k] for k in np.unique(task.train.labels)}
     names = [name if name in shown else "" for name in task.tower.class_names]
     return np.frombuffer("\0".join(names).encode(), np.uint8)

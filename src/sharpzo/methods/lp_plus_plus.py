@@ -63,7 +63,7 @@ class Parameters(NamedTuple):
 
 
 def fit(settings: LpPlusPlusSettings, task: Task) -> Fit:
-    """The class names once a template; then full-batch descent on the features."""
+    """One forward per template; then full-batch descent on the features."""
     names, photos = read_text(task.tower, settings.templates), every_view(task)
     vectors, text = photos.vectors.astype(np.float64), names.features.astype(np.float64)
     rate, alpha_rate = step_sizes(vectors, text)
@@ -85,7 +85,7 @@ def fit(settings: LpPlusPlusSettings, task: Task) -> Fit:
     chosen, epoch = choose_along(
         descend(), lambda found: _head(found[0], text), task.validation, settings.ties == "later"
     )
-    return cached_fit(_head(chosen, text), task, names, steps=settings.epochs, epoch=epoch)
+    return cached_fit(_head(chosen, text), task, names, {"epoch": epoch}, steps=settings.epochs)
 
 
 def _head(at: Parameters, text: Array) -> LinearHead:

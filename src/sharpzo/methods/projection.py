@@ -1,4 +1,4 @@
-"""Text projection tuned in closed form: the top rung of the ladder of depth (ours).
+"""Text projection tuned in closed form: shared by all names (ours).
 
 Text features are t_k = (W0 + dW) h_k, where h_k is the text tower's state at EOS after the final
 norm. One forward gives all h_k; from then on loss and gradient are closed forms and cost no

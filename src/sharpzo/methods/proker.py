@@ -10,7 +10,7 @@ problem sum (y - g)**2 + penalty |g|**2, whose solution it is up to a factor, ha
 f . t is fixed: with it, a small penalty fits the training labels; without it, a small penalty
 leaves the text alone.
 
-A class without a photo is taught only where it is not: its text still decides away from all photos.
+A class without a photo is lowered near the photos of others; away from all photos its text decides.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class ProKeRSettings(CachedSettings):
 
 
 def fit(settings: ProKeRSettings, task: Task) -> Fit:
-    """The class names once a template; one decomposition of the kernel matrix a beta."""
+    """One forward per template; one decomposition of the kernel matrix per beta."""
     names, photos = read_text(task.tower, settings.templates), every_view(task)
     keys, text = photos.vectors.astype(np.float64), names.features.astype(np.float64)
     residual = np.eye(len(text))[photos.labels] - keys @ text.T
-    # One decomposition a beta serves every penalty: (K / p + I)^-1 = Q (L / p + 1)^-1 Q'.
+    # One decomposition per beta serves every penalty: (K / p + I)^-1 = Q (L / p + 1)^-1 Q'.
     decomposed: dict[float, tuple[Array, Array, Array]] = {}
 
     def values(beta: float, penalty: float) -> Array:
@@ -78,7 +78,7 @@ def fit(settings: ProKeRSettings, task: Task) -> Fit:
         beta, penalty = choose(scored(task.validation), task.validation.labels)
     single = (part.astype(np.float32) for part in (text, keys, values(beta, penalty)))
     head = KernelHead(*single, scale=1.0, strength=1.0, beta=beta)
-    return cached_fit(head, task, names, beta=beta, penalty=penalty)
+    return cached_fit(head, task, names, {"beta": beta, "penalty": penalty})
 
 
 def _published(

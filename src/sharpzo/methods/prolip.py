@@ -88,7 +88,7 @@ class ProjectedHead:
 
 
 def fit(settings: ProLipSettings, task: Task) -> Fit:
-    """The class names once a template; then descent. float32: the matrix is the tower's own."""
+    """One forward per template; then descent. float32: the matrix is the tower's own."""
     names, train, validation = (
         read_text(task.tower, settings.templates),
         task.train,
@@ -124,10 +124,9 @@ def fit(settings: ProLipSettings, task: Task) -> Fit:
         tuned,
         task,
         names,
+        {"rate": rate, "penalty": penalty},
         steps=settings.steps,
         arrays=record_templates(settings.templates),
-        rate=rate,
-        penalty=penalty,
     )
 
 

@@ -58,7 +58,7 @@ class TipFSettings(TipSettings):
     """Tip-Adapter-F: the keys descend for ``epochs``, at ``alpha`` and ``beta``.
 
     Of the views the first ``key_views`` make the keys (0: all) and the rest, if there is one, is
-    trained on, a view an epoch. A weak cache learns more than a strong one, which fits its own
+    trained on, one view per epoch. A weak cache learns more than a strong one, which fits its own
     photos from the start: so ``alpha`` and ``beta`` are lower here than where nothing is trained.
     """
 
@@ -81,13 +81,13 @@ class TipFSettings(TipSettings):
 
 
 def fit(settings: TipSettings, task: Task) -> Fit:
-    """The class names once a template; nothing is trained."""
+    """One forward per template; nothing is trained."""
     text = read_text(task.tower, settings.templates)
     values = np.eye(len(text.features), dtype=np.uint8)[task.train.labels]
     cache = _cache(settings, task, text, mean_views(task), values)
     if task.validation is not None:
         cache = _searched(cache, task.validation, settings)
-    return cached_fit(cache, task, text, alpha=cache.strength, beta=cache.beta)
+    return cached_fit(cache, task, text, {"alpha": cache.strength, "beta": cache.beta})
 
 
 def _cache(settings: TipSettings, task: Task, text: Text, keys: Array, values: Array) -> KernelHead:
@@ -113,7 +113,7 @@ def _searched(cache: KernelHead, validation: Features, settings: TipSettings) ->
 
 
 def fit_f(settings: TipFSettings, task: Task) -> Fit:
-    """The class names once a template; then stochastic descent on the keys."""
+    """One forward per template; then stochastic descent on the keys."""
     text, train, validation = read_text(task.tower, settings.templates), task.train, task.validation
     keys = mean_views(task, settings.key_views)
     values = np.eye(len(text.features), dtype=keys.dtype)[train.labels]
@@ -138,15 +138,9 @@ def fit_f(settings: TipFSettings, task: Task) -> Fit:
     tuned, epoch = choose_along(descend(), lambda found: found[0], validation)
     if validation is not None:
         tuned = _searched(tuned, validation, settings)
-    return cached_fit(
-        replace(tuned, values=values.astype(np.uint8)),
-        task,
-        text,
-        steps=settings.epochs,
-        alpha=tuned.strength,
-        beta=tuned.beta,
-        epoch=epoch,
-    )
+    notes = {"alpha": tuned.strength, "beta": tuned.beta, "epoch": epoch}
+    tuned = replace(tuned, values=values.astype(np.uint8))
+    return cached_fit(tuned, task, text, notes, steps=settings.epochs)
 
 
 def loss_and_gradient(cache: KernelHead, vectors: Array, labels: Array) -> tuple[float, Array]:

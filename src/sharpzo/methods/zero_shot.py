@@ -26,12 +26,12 @@ class ZeroShotSettings(Settings):
 
 
 def zero_shot_head(tower: TextTower, templates: str = "run") -> LinearHead:
-    """The classifier of the untouched template; one forward a template."""
+    """The classifier of the untouched template; one forward per template."""
     return LinearHead.of_text(read_text(tower, templates).features, tower.logit_scale)
 
 
 def fit_zero_shot(settings: ZeroShotSettings, task: Task) -> Fit:
-    """One forward a template, no photo."""
+    """One forward per template, no photo."""
     text = read_text(task.tower, settings.templates)
     head = LinearHead.of_text(text.features, task.tower.logit_scale)
     return cached_fit(head, task, text, arrays=record_templates(settings.templates))
