@@ -352,7 +352,7 @@ def test_settings_come_back_from_their_record(name):
 
 def test_python_and_the_command_line_write_one_record(folder, cache, tmp_path):
     made = make(cache).fit(folder)
-    assert made.record_["test"]["accuracy"] is None  # nobody has read it yet
+    assert made.record_["test"]["accuracy"] is None  # not read yet
     accuracy = made.evaluate(folder).accuracy
     assert accuracy == made.record_["test"]["accuracy"] == made.record_["methods"][-1]["test"]
     made.save(tmp_path / "python")

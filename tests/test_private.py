@@ -33,7 +33,7 @@ SUPPORTED = sys.platform == "linux" and platform.machine() in offline.SOCKET
 
 @pytest.fixture
 def home(tmp_path):
-    """A person's folder with a few photos, and the bare environment of somebody who has no other.
+    """A person's folder with a few photos, and the bare environment of a new user.
 
     Telemetry is silent where it sees a test or a CI service, so no other variable is handed on.
     """

@@ -191,7 +191,7 @@ class PromptClassifier:
         given = label_list(names, "class name", "give strings")
         trained = self._fitted().rename(given)
         other = copy(self)
-        for name in ("fit_", "zero_shot_"):  # they speak of the names that were fitted
+        for name in ("fit_", "zero_shot_"):  # they belong to the fitted names
             vars(other).pop(name, None)
         other._adopt(trained)
         return other

@@ -48,7 +48,7 @@ def test_without_ray_one_sentence_says_what_to_install(monkeypatch, tmp_path):
 def test_an_address_without_a_cluster_is_one_sentence(monkeypatch, tmp_path):
     monkeypatch.setattr("sharpzo.bench.engines._import_ray", lambda: None)
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))  # bound, but nobody listens
+        free.bind(("127.0.0.1", 0))  # bound, but not listening
         address = f"127.0.0.1:{free.getsockname()[1]}"
         with pytest.raises(EngineError, match=f"no Ray cluster answers at {address}"):
             list(RayEngine(address).run([], tmp_path))

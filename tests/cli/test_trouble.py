@@ -1,4 +1,4 @@
-"""Full disks, interrupts, and run folders that somebody has changed: one sentence, nothing lost."""
+"""Full disks, interrupts, and changed run folders: one sentence, nothing lost."""
 
 import hashlib
 import json

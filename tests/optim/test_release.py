@@ -48,7 +48,7 @@ def program():
             spent += 2
         shift = (0.1 * gradient / (np.linalg.norm(gradient) + 1e-12)).mean(axis=0)
         es.tell(np.array([loss((x + shift)[None])[0] for x in asked]))
-        population = es.draws(direction=1)  # a second ask that nobody tells
+        population = es.draws(direction=1)  # a second ask without a tell
         points.append(population.mean(axis=0))
         forwards.append(spent + len(asked))
     w = population.mean(axis=0)

@@ -47,7 +47,7 @@ def program(seed):
         gradient = np.tile(slope, (POPULATION, 1))
         shift = (RHO * gradient / (np.linalg.norm(gradient) + 1e-12)).mean(axis=0)
         es.tell(list(asked), list(loss(asked + shift)))
-        rows = np.array(es.ask())  # told to nobody
+        rows = np.array(es.ask())  # never told
     first = loss(rows.mean(axis=0))[0]
     velocity = gradient
     for _ in range(UPDATES):

@@ -138,7 +138,7 @@ def test_the_journal_drops_a_torn_last_line_only(tmp_path):
         read_journal(path)
 
 
-# --- records that somebody has changed ------------------------------------------------------------
+# --- changed records -----------------------------------------------------------------------------
 
 WRONG = (None, True, float("nan"), 1e400, "text", [], [[]], [None], {}, {"a": {"b": []}}, 7, -1.5)
 OR_NONE = {

@@ -37,7 +37,7 @@ SEND_EVERY = 500  # of them
 def attempt(request: dict[str, Any], listen: Listen = lambda done: None) -> dict[str, Any]:
     """Answer a request of `engines` in JSON; ``{"error": sentence}`` is an answer, too.
 
-    Only a process that dies leaves nothing; that is worth a second try, an error is not.
+    A process that is killed leaves no result and is tried again; an error is not.
     """
     cache = Path(request["cache"])
     try:

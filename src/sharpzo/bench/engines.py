@@ -66,7 +66,7 @@ class Engine(Protocol):
 
 
 class LocalEngine:
-    """Runs ``workers`` processes at a time. A process that dies is tried once more."""
+    """Runs ``workers`` processes at a time. A process that is killed is started once more."""
 
     def __init__(self, workers: int = 1) -> None:
         self.workers = workers
@@ -140,7 +140,7 @@ class RayEngine:
     """Runs on the cluster at ``address``, or on one that Ray starts here for the while.
 
     Every node needs sharpzo, and the photos, the model and the plugins under the same paths. The
-    driver alone writes results, so a task that a dead node takes with it is simply done elsewhere.
+    driver alone writes results, so the task of a failed node is repeated on another.
     """
 
     def __init__(self, address: str | None = None, workers: int | None = None) -> None:

@@ -31,7 +31,7 @@ class Row:
     ``method`` is the recipe's label, ``budget`` the forwards allowed (None: the method has no
     search), ``wanted`` whether the recipe asked for that budget (else a milestone of a curve).
     ``forwards`` and ``seconds`` are what was spent by then, ``seconds`` without encoding photos.
-    ``image_passes`` are those beyond one per photo, which all pay. ``tuning`` says what chose.
+    ``image_passes`` are those beyond one per photo. ``tuning`` says what chose.
     """
 
     data_set: str

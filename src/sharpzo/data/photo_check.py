@@ -105,7 +105,7 @@ def twins(splits: Splits, digests: Mapping[str, str]) -> tuple[str, ...]:
         if shared:
             notes.append(
                 f"{len(shared):,} of {len(split):,} {name} photos are training photos as well, so "
-                f"accuracy on them flatters: {some(shared, limit=2)}"
+                f"accuracy on them is too high: {some(shared, limit=2)}"
             )
     if pairs:
         wrong = f"the same photo has two classes, so one of them is wrong: {some(pairs, limit=2)}"

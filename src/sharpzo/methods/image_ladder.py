@@ -246,7 +246,7 @@ def see(tower: ImageTower, photos: LabelledPhotos) -> Seen:
 
 
 def load(arrays: Mapping[str, Array]) -> Head:
-    """The head on tuned features, or the ladder's where tuning did not pay."""
+    """The head on tuned features, or the ladder's if tuning did not help."""
     return (TunedHead if "tuned" in arrays else LinearHead).from_arrays(arrays)
 
 

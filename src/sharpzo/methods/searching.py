@@ -88,7 +88,7 @@ class DifferenceSettings(ContextSettings):
     measure_mu: bool = True
 
     def may_measure(self, task: Task) -> bool:
-        """Whether step sizes are to be measured and the budget can bear it."""
+        """Whether step sizes are to be measured and the budget is large enough."""
         plenty = (self.budget(task).forwards or LEAST_TO_MEASURE) >= LEAST_TO_MEASURE
         return self.measure_mu and plenty
 

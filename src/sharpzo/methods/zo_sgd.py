@@ -1,4 +1,4 @@
-"""``zo-sgd``: MeZO and its kin (sign, momentum, conservative, Adam) on the context's w."""
+"""``zo-sgd``: MeZO and its variants (sign, momentum, conservative, Adam) on the context's w."""
 
 from __future__ import annotations
 

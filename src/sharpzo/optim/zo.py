@@ -1,6 +1,6 @@
 """Zeroth-order descent: along random directions, from losses or slopes alone.
 
-`MeZo` is MeZO (arXiv 2305.17333) and its kin from ZO-Bench (2402.11592); `SparseZo` stage 2 of
+`MeZo` is MeZO (arXiv 2305.17333) and its variants from ZO-Bench (2402.11592); `SparseZo` stage 2 of
 SharpZO (arXiv 2506.20990, eqs. 4 and 5), on masked directions. Without mask and momentum, both take
 the same steps. One-sided differences, momentum and normalised steps are not in SharpZO's paper;
 they are what makes it cheap.

@@ -23,7 +23,7 @@ PLACES = {"before": "before tuning", "stage1": "at the end of stage 1", "after":
 
 
 def opening(record: Mapping[str, Any], evidence: Evidence | None) -> dict[str, Any]:
-    """Title sentence, and the accuracies that it speaks of."""
+    """Title sentence, and the accuracies in it."""
     data, seconds = record["data"], record["seconds"]
     split = "test" if record["test"].get("accuracy") is not None else "validation"
     before = record[split].get("zero_shot_accuracy")
@@ -45,7 +45,7 @@ def opening(record: Mapping[str, Any], evidence: Evidence | None) -> dict[str, A
         "split": split,
         "before": before,
         "after": after,
-        "n_judged": many,
+        "n_evaluated": many,
         "measured_again": again,
         "searched": record["stopped"] != Reason.CLOSED_FORM.value,
     }
@@ -186,10 +186,10 @@ def photos(evidence: Evidence | None) -> dict[str, Any]:
 
 
 def _diagram(
-    when: Literal["before", "after"], probabilities: Array, labels: Array, judged: Evaluation
+    when: Literal["before", "after"], probabilities: Array, labels: Array, found: Evaluation
 ) -> str:
     bins = Reliability.of(probabilities, labels)
-    off = percent(judged.calibration_error)
+    off = percent(found.calibration_error)
     return reliability(
         bins.confidence,
         bins.accuracy,

@@ -195,7 +195,7 @@ def _quota() -> int:
 @cache
 def _onnx_runtime() -> Any:
     """Return ONNX Runtime without its reports (see `sharpzo`): this call is all that Windows builds
-    know, and all that helps where somebody imported the runtime before sharpzo."""
+    know, and all that helps if the runtime was imported before sharpzo."""
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()
