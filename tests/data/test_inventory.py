@@ -11,7 +11,7 @@ from sharpzo.data import layouts
 from sharpzo.data.inventory import DrawCount, Missing, SplitCount, check
 from sharpzo.errors import InputError
 
-from .test_coop import SIZES, coop_draw, split_rows
+from .test_coop_layout import SIZES, coop_draw, split_rows
 from .test_layouts import FLIGHTS, VARIANTS, imagenet, subset
 from .trees import coop_tree, fgvc_tree
 

@@ -12,7 +12,7 @@ from sharpzo.data.layouts import ALIASES, IMAGENET_TEMPLATES, LAYOUTS, layout
 from sharpzo.data.loading import read
 from sharpzo.errors import InputError
 
-from .test_coop import coop_draw
+from .test_coop_layout import coop_draw
 from .trees import coop_tree, fgvc_tree, names, synset_tree
 
 PLAIN = "a photo of a {}."

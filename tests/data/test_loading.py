@@ -10,7 +10,7 @@ from sharpzo.data.folder import read_folder
 from sharpzo.data.loading import load
 from sharpzo.errors import InputError
 
-from .test_coop import SIZES, split_rows
+from .test_coop_layout import SIZES, split_rows
 from .trees import coop_tree, names, tree
 
 

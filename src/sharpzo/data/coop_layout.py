@@ -16,10 +16,10 @@ from sharpzo.data.layouts import LAYOUTS, Layout, layout
 from sharpzo.data.photo import Photo
 from sharpzo.errors import InputError
 
-Rows = list[tuple[Path, int]]  # photos and labels
+LabelledPaths = list[tuple[Path, int]]
 # Class names in the order of the labels, the rows of each split in their order, and the class
 # folders, below the data set's, that should be there and are not, or have no photo.
-Index = tuple[Iterable[str], dict[str, Rows], list[str]]
+Index = tuple[Iterable[str], dict[str, LabelledPaths], list[str]]
 _COOPS = "fetch CoOp's original again"
 _ARCHIVES = "take it from the data/ folder of the 2013b archive again"
 
@@ -139,7 +139,9 @@ def _read_split(folder: Path, place: Layout) -> Index:
     try:
         found = msgspec.json.decode(file.read_bytes(), type=_SplitFile)
         rows = {"train": found.train, "val": found.val, "test": found.test}
-        pairs = sorted({(label, name) for split in rows.values() for _, label, name in split})
+        pairs = sorted(
+            {(label, _words(name)) for split in rows.values() for _, label, name in split}
+        )
         if not pairs or [label for label, _ in pairs] != list(range(len(pairs))):
             raise ValueError("it does not give each label from 0 exactly one class name")
         splits = {
@@ -157,7 +159,7 @@ def _read_variants(folder: Path, place: Layout) -> Index:
     variants = _lines(folder / place.index[0])
     labels = {variant: label for label, variant in enumerate(variants)}
     images = folder / place.images[0]
-    splits: dict[str, Rows] = {}
+    splits: dict[str, LabelledPaths] = {}
     for split, name in zip(("train", "val", "test"), place.index[1:], strict=True):
         splits[split] = []
         for line in _lines(folder / name):
@@ -215,7 +217,7 @@ def _read_synsets(folder: Path, place: Layout) -> Index:
                 f"{place.title} has {place.classes}; remove what does not belong to it"
             )
         missing += [f"{first}/n????????"] * (place.classes - len(names))
-    splits: dict[str, Rows] = {}
+    splits: dict[str, LabelledPaths] = {}
     for split, images in zip(place.published, place.images, strict=True):
         splits[split] = []
         for label, inner in enumerate(names):

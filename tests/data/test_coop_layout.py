@@ -72,6 +72,11 @@ def test_draws_are_those_of_coop(tmp_path: Path, shots: int, seed: int):
     assert names(few.val) == [str(images / p) for p in wanted["val"]]
 
 
+def test_a_class_may_be_spelled_with_and_without_underscores(tmp_path: Path):
+    rows = {"train": [["a.png", 0, "sea_lake"]], "val": [], "test": [["b.png", 0, "sea lake"]]}
+    assert read_coop(coop_tree(tmp_path, rows), "eurosat").class_names == ("sea lake",)
+
+
 def test_missing_photos_are_reported_when_decoded(tmp_path: Path):
     coop_tree(tmp_path, split_rows(SIZES), images=False)
     with pytest.raises(InputError, match=r"_\d+\.png does not exist; .*unpack the data set"):
