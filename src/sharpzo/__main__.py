@@ -1,4 +1,4 @@
-"""``python -m sharpzo``: the command line, where its script is not on the path."""
+"""``python -m sharpzo``: the command line, if its script is not on the path."""
 
 from sharpzo.cli import main
 

@@ -1,4 +1,4 @@
-"""What a run leaves behind for prediction: kilobytes, readable by anyone, able to run no code.
+"""The files of a run folder: kilobytes of JSON and safetensors, which cannot run code.
 
 A run folder holds ``arrays.safetensors``, ``run.json`` (everything a person or a later version
 needs to know) and ``history.jsonl`` (the journal). ``run.json`` is written last and by an atomic

@@ -1,4 +1,4 @@
-"""What a run may spend: forwards, seconds, steps."""
+"""The budget of a run: forwards, seconds, steps."""
 
 from __future__ import annotations
 

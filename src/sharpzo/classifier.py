@@ -1,4 +1,4 @@
-"""The face in Python: a classifier of your photos, fitted with forward passes only."""
+"""`PromptClassifier`: a classifier of your photos in Python, fitted with forward passes only."""
 
 from __future__ import annotations
 

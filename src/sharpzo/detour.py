@@ -1,4 +1,4 @@
-"""Detours: other ways from photos to vectors than straight through the image tower.
+"""Detours: ways from photos to vectors other than straight through the image tower.
 
 A method that tunes what a photo passes (its pixels, the tower's last block) leaves a head with a
 ``detour``. `towers.features.encode` sends photos along the detours and keeps their vectors by

@@ -1,4 +1,4 @@
-"""The errors a person can meet, told apart by what the reader can do about them.
+"""The errors of the package, one class for each remedy.
 
 Every message says what was wrong, shows the value and says what to do. The command line prints
 the message alone and ends with exit code 2.

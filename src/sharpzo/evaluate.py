@@ -1,4 +1,4 @@
-"""What a classifier is worth on labelled photos. The test split is read here and nowhere else."""
+"""Evaluate a classifier on labelled photos. The test split is read here and nowhere else."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""From a data set to a trained classifier: what the command line, the bench and
-`PromptClassifier` have in common."""
+"""Fit a classifier to a data set: shared by the command line, the bench and `PromptClassifier`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happened during a run, one JSON object per line, appended as it happens."""
+"""The journal of a run: one JSON object per validated step, appended at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory this process and its children need, and sizes as people write them."""
+"""The memory of this process and its children, and sizes such as "600MB"."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers read off logits: probabilities, cross-entropy, accuracy, confusion."""
+"""Metrics of logits: probabilities, cross-entropy, accuracy, confusion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Candidates to losses: the one place where the search's vectors meet a text tower.
+"""Objectives: losses of a search's points, by contexts, a text tower and cached photos.
 
 A candidate becomes a context (``contexts``), the context text features, and the features the mean
 cross-entropy over all cached training photos. One candidate is one forward.

@@ -1,4 +1,4 @@
-"""Work in a fresh interpreter, whose memory is its own: both ends of the pipes.
+"""Run a function in a new interpreter with its own memory: both ends of the pipes.
 
 A message is a line of JSON; raw bytes may follow it. ``Child`` starts a module, which calls
 ``serve``:

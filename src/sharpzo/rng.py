@@ -1,4 +1,4 @@
-"""Counter-based randomness: any draw can be rebuilt from a few integers.
+"""Counter-based random generators: any draw can be repeated from a few integers.
 
 Philox maps (key, counter) to random words without hidden state. The key holds the seed and the
 stage, the counter holds the step and the direction, so a search stores integers instead of

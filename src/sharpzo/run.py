@@ -1,4 +1,4 @@
-"""The loop: ask, forward, tell, validate, journal. One for every search."""
+"""The loop of every search: ask, forward, tell, validate, journal."""
 
 from __future__ import annotations
 

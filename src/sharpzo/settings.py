@@ -1,4 +1,4 @@
-"""Frozen settings: their fields' types are their checks, and dotted names change them.
+"""Frozen settings: the types of fields are their checks; dotted names change them.
 
 Command line, recipes and Python all go through ``override``, so they build the same object and
 meet the same checks.

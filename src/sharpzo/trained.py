@@ -1,5 +1,4 @@
-"""What classifies photos: a fitted head with its class names and its model, as a run folder keeps
-it. Photos go in, probabilities and accuracies come out."""
+"""A trained classifier: a fitted head with its class names and its model, saved as a run folder."""
 
 from __future__ import annotations
 

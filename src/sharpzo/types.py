@@ -1,4 +1,4 @@
-"""The words that every room of the house uses: data that flows and the contracts it flows through.
+"""The types that all packages share: data and contracts.
 
 Shapes: N photos, D feature width, K classes, n context tokens of width m, P candidates of
 dimension d, H width of the text tower's state before its projection.

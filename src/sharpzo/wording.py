@@ -1,4 +1,4 @@
-"""Names of other people's files and classes in our sentences: shown whole, and never obeyed."""
+"""Quote names of files and classes in messages: whole, without control characters."""
 
 from __future__ import annotations
 

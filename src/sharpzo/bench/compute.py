@@ -1,4 +1,4 @@
-"""One cell from photos to numbers, in a process of its own: ``python -m sharpzo.bench.compute``.
+"""Compute one cell in its own process: ``python -m sharpzo.bench.compute``.
 
 Validation chooses; the test photos are read once, after the fit, for all budgets together.
 """

@@ -1,4 +1,4 @@
-"""The bench itself: what is missing, what it will take, and doing it into tables."""
+"""The bench: list missing cells, estimate their time, compute them and write the tables."""
 
 from __future__ import annotations
 

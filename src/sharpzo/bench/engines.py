@@ -1,4 +1,4 @@
-"""Where cells run: in processes of this machine, or as tasks of a Ray cluster (extra ``ray``)."""
+"""Engines that run cells: processes of this machine, or tasks of a Ray cluster (extra ``ray``)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures that others printed, for the columns beside ours: other models, often other protocols."""
+"""Published figures, for columns beside ours: other models, often other protocols."""
 
 from __future__ import annotations
 

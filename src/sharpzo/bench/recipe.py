@@ -1,4 +1,4 @@
-"""A recipe: which methods meet which photos, read from a TOML file and checked before any work.
+"""A recipe: methods, data sets and seeds, read from a TOML file and checked before any work.
 
 .. code-block:: toml
 

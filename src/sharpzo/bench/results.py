@@ -1,4 +1,4 @@
-"""What a bench leaves: what it is of, and a file for each finished cell, complete or not there."""
+"""The results of a bench: its description, and one file per finished cell, written atomically."""
 
 from __future__ import annotations
 

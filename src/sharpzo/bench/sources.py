@@ -1,4 +1,4 @@
-"""From a data set's name in a recipe to its photos."""
+"""Find the photos of a data set that a recipe names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From rows to what a person reads: means over seeds, differences, costs, published figures."""
+"""The summary of a bench: means over seeds, differences, costs, published figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``sharpzo demo``: the whole path on the photos inside the package."""
+"""``sharpzo demo``: fit and test on the photos inside the package."""
 
 from __future__ import annotations
 

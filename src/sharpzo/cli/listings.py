@@ -1,4 +1,4 @@
-"""``sharpzo methods``, ``cache`` and ``data check``: what there is."""
+"""``sharpzo methods``, ``cache`` and ``data check``: lists."""
 
 from __future__ import annotations
 

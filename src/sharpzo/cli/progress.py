@@ -1,4 +1,4 @@
-"""What people see while they wait: everything here goes to standard error."""
+"""Progress bars and warnings, on standard error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``sharpzo report``: one page a person can read about a run."""
+"""``sharpzo report``: one HTML page about a run or a bench."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sentences and tables for people: names are shown as they are, columns that matter stay whole."""
+"""Sentences and tables on the terminal: names as they are, important columns never cut."""
 
 from __future__ import annotations
 

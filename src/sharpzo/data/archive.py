@@ -1,4 +1,4 @@
-"""A zip file as a folder: unpacked within bounds, and removed when the process ends."""
+"""A zip file as a folder: unpacked within limits, removed when the process ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Photos and labels as Python code hands them over: one or many, in lists, arrays or columns."""
+"""Photos and labels as arguments in Python: one or many, in lists, arrays or columns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the file of a photo to its pixels, within bounds.
+"""Decode the file of a photo to pixels, within limits.
 
 A file may be a decompression bomb: a few bytes that take gigabytes or minutes to decode. The size
 of the file and its markers decide whether it is opened, before a pixel is decoded.

@@ -1,4 +1,4 @@
-"""What lies in a folder: photos, folders of classes or splits, and what is neither."""
+"""The entries of a folder: photos, folders of classes or splits, and what is skipped."""
 
 from __future__ import annotations
 

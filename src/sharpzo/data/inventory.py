@@ -1,4 +1,4 @@
-"""What is there of a data set, and what is missing."""
+"""Which files of a data set are there, and which are missing."""
 
 from __future__ import annotations
 

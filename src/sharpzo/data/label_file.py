@@ -1,4 +1,4 @@
-"""A file that says which photo is of which class: CSV or JSON Lines, the user's own or Hugging
+"""A file with the class of each photo: CSV or JSON Lines, the user's own or Hugging
 Face's metadata."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From what a user names (a folder, a zip file, a list of paths) to photos, labelled or not."""
+"""Read the photos of a folder, a zip file or a list of paths, with or without labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All photos checked before any work: which cannot be used, and which are there twice."""
+"""Check all photos before any work: which cannot be used, and which are duplicates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What heads on cached features have in common: settings, text and photos as they ask for them."""
+"""Shared by heads on cached features: settings, text features and photos."""
 
 from __future__ import annotations
 

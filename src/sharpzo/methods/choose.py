@@ -1,4 +1,4 @@
-"""What a head leaves open, chosen on the validation photos: by accuracy, ties by cross-entropy.
+"""Choose settings of a head on the validation photos: by accuracy, ties by cross-entropy.
 
 The temperature that logits are divided by has a prior, for where few photos choose it. How far
 apart logits lie depends on the data set, on the number of photos and on the expert, and hardly on

@@ -1,4 +1,4 @@
-"""A head that compares photos with the training photos themselves: Tip-Adapter's and ProKeR's form.
+"""A head that compares photos with the training photos: the form of Tip-Adapter and ProKeR.
 
 logits = scale * f . t + strength * exp(-beta (1 - f . keys)) @ values, the kernel being Gaussian
 on unit vectors: |f - k|**2 = 2 (1 - f . k).

@@ -1,4 +1,4 @@
-"""What methods that search have in common: how long, what is kept, and a context as what is tuned.
+"""Shared by methods that search: budget, choice of the point, and contexts.
 
 All have one shape: a map from the search's numbers to contexts, an objective, a search; run it
 (``search_until_spent``) and keep what it chose (``context_fit``).

@@ -1,4 +1,4 @@
-"""Ask / tell searches over vectors; they never see a model, a photo or a file."""
+"""Ask / tell searches over vectors; they never read a model, a photo or a file."""
 
 from sharpzo.optim.cma import Cma, CmaSettings
 from sharpzo.optim.evolution import EvolutionSettings

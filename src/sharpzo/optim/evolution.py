@@ -1,4 +1,4 @@
-"""What evolution strategies have in common: sampling around a mean, paths, termination.
+"""The base class of evolution strategies: sampling around a mean, paths, termination.
 
 Samples are theta + sigma y with y = M z, z ~ N(0, I); a strategy defines M and how it
 learns. Equations: N. Hansen, The CMA Evolution Strategy: A Tutorial, arXiv 1604.00772; "eq."

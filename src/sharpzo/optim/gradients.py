@@ -1,4 +1,4 @@
-"""Slopes and gradients: what to ask around a point, and how the answer is read.
+"""Slopes and gradients around a point: requests, and estimates from their answers.
 
 A pair of which either loss is not finite contributes nothing (a wrong slope would do more harm
 than a missing one).

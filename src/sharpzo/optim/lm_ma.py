@@ -1,4 +1,4 @@
-"""LM-MA-ES: a transformation of low rank, a handful of paths long.
+"""LM-MA-ES: a low-rank transformation made of a few evolution paths.
 
 I. Loshchilov, T. Glasmachers and H.-G. Beyer, Large Scale Black-box Optimization by
 Limited-Memory Matrix Adaptation, arXiv 1705.06693 (Algorithm 1; "line" below means it). C is never

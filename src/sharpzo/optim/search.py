@@ -1,4 +1,4 @@
-"""What every search has in common: ask and tell, best point, patience, and the state it keeps."""
+"""The base class of searches: ask and tell, best point, patience, and saved state."""
 
 from __future__ import annotations
 

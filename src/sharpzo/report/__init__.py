@@ -1,1 +1,1 @@
-"""One page a person can read about a run: figures as SVG, no network, no scripts."""
+"""One HTML page about a run or a bench: figures as SVG, no network, no scripts."""

@@ -1,4 +1,4 @@
-"""What labelled photos say of a run before and after tuning, and the mistakes it is surest of."""
+"""Measures of a run on labelled photos before and after tuning, and its most certain mistakes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loss landscapes: a real grid of losses around a solution, along two random directions.
+"""Loss landscapes: a grid of losses around a solution, along two random directions.
 
 Directions are filter-normalised (Li et al. 2018, section 4): a direction of normal draws gets, row
 by row, the length of the solution's own row, so that 1 means the same for every solution. A row is

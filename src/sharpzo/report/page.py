@@ -1,4 +1,4 @@
-"""One HTML file that needs nothing else, by Jinja2: filled, written, and what it is asked for."""
+"""One self-contained HTML file, by Jinja2: fill the template and write the page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report of a run: everything its folder knows, and what its photos show."""
+"""The report of a run: its record, its journal, and measures on its photos."""
 
 from __future__ import annotations
 

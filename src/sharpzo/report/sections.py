@@ -1,4 +1,4 @@
-"""What each section of a run's page says: records and figures to words, rows and SVG."""
+"""The sections of a run's page: records and figures as sentences, rows and SVG."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The conformance suite: what every search and every method promises, for yours, too."""
+"""The conformance suite for searches and methods, ours and yours."""
 
 from sharpzo.testing.methods import METHOD_CHECKS, check_method, toy_setting, toy_task
 from sharpzo.testing.searches import (

@@ -1,4 +1,4 @@
-"""What every method promises (`methods.Method`), as checks that raise AssertionError.
+"""The contract of methods (`methods.Method`) as checks that raise AssertionError.
 
 from sharpzo.testing import METHOD_CHECKS
 

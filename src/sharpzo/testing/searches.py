@@ -1,4 +1,4 @@
-"""What every search promises (`sharpzo.optim.Search`), as checks that raise AssertionError.
+"""The contract of searches (`sharpzo.optim.Search`) as checks that raise AssertionError.
 
 from sharpzo.testing import SEARCH_CHECKS
 

@@ -1,4 +1,4 @@
-"""A small smooth text tower, an image tower and photos to match: methods in milliseconds."""
+"""Small smooth towers and matching photos, on which a method runs in milliseconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A checkpoint folder becomes two black boxes, image and text, as ONNX graphs with sessions."""
+"""The image and the text tower of a checkpoint folder, as ONNX graphs with sessions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pieces of a transformer, shared by both towers: arrays of a block, and its ONNX nodes."""
+"""The transformer block of both towers: its arrays, and its ONNX nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `config.json` says of the two towers, with transformers' defaults for what is missing.
+"""The towers' configurations in `config.json`, with transformers' defaults for what is missing.
 
 Two architectures are read: `CLIPModel` (model_type "clip") and `VisionTextDualEncoderModel`
 (model_type "vision-text-dual-encoder") with a CLIP text tower. Everything else is refused: the

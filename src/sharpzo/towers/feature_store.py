@@ -1,4 +1,4 @@
-"""States of photos that were encoded once, in a file that several processes may use at a time.
+"""The cache of encoded photos: one file that several processes can use at a time.
 
 One row per photo and way of encoding it, in SQLite: its locks keep processes apart and its journal
 survives a crash. The store is a convenience: what goes wrong with it costs the next run time, and

@@ -1,4 +1,4 @@
-"""Labelled photos to features: the only time that the image tower is awake."""
+"""Encode labelled photos to features, by the image tower or from the cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An ONNX graph whose big weights stay outside of it, and the builder that writes such graphs."""
+"""An ONNX graph with its large weights outside, and the builder that writes such graphs."""
 
 from __future__ import annotations
 

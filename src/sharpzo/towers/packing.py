@@ -1,4 +1,4 @@
-"""Suffixes of many classes side by side on one axis, without padding, cut into attention tiles.
+"""Suffixes of many classes on one axis without padding, cut into attention tiles.
 
 Linear layers don't care which class a token belongs to, so all suffixes lie one after another on
 one axis of T tokens. Attention does care: the axis is cut into tiles of a few classes each, and a

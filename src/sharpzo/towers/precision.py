@@ -1,4 +1,4 @@
-"""What the matrices of a tower are kept in: float32, or fewer bits with float32 arithmetic.
+"""The precision of a tower's matrices: float32, or fewer bits with float32 arithmetic.
 
 Weight-only: a matrix is made float32 again when it is used, so a candidate's features stay a
 function of that candidate alone, and losses stay smooth enough for differences. (Dynamic

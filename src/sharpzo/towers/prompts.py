@@ -1,4 +1,4 @@
-"""Class names and a template become token sequences that share their beginning.
+"""Token sequences of class names in a template; they share their beginning.
 
 A prompt is [SOS] [context: n vectors] [class name and the rest of the template] [EOS]. The context
 is what searches move; everything after it is fixed and differs from class to class. Words become

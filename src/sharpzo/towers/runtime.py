@@ -1,4 +1,4 @@
-"""Which engine computes a tower, in which precision, on how many cores; ONNX Runtime's sessions."""
+"""Engine, precision and threads of a tower, and ONNX Runtime's sessions."""
 
 from __future__ import annotations
 

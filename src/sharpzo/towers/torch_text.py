@@ -1,4 +1,4 @@
-"""The text tower once more, in torch, for the methods that backpropagate through it.
+"""The text tower in torch, for the methods that backpropagate.
 
 It is the plain thing: all prompts of all classes, padded to the longest, every token through every
 block. Of the savings of `text.py` only one is here: nothing after the longest EOS is computed. The

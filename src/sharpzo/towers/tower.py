@@ -1,4 +1,4 @@
-"""The two towers of a checkpoint as black boxes on ONNX Runtime."""
+"""The two towers of a checkpoint on ONNX Runtime."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Both towers block by block, for a process that may take little memory; `plan` says what fits."""
+"""Both towers block by block, within a memory limit; `plan` computes what fits."""

@@ -1,4 +1,4 @@
-"""The image tower in a process of its own, gone with all its memory before a search begins.
+"""The image tower in its own process, which ends before a search begins.
 
 A fresh interpreter, not a fork: it holds NumPy and one layer of the tower, and nothing of what this
 process has loaded (so this module must not import an engine or graphs). Photos are decoded here,

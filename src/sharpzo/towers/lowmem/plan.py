@@ -1,4 +1,4 @@
-"""A limit on the memory of this process and its children: planned for, refused before work begins.
+"""Plan a memory limit of this process and its children, or refuse it before work begins.
 
 What a step needs is added up from the shapes of the checkpoint and from what the interpreter and
 the runtime are measured to take here. Constants are measured by benchmarks/memory.py.
