@@ -7,7 +7,7 @@ from fakes import FakeTower, make_features
 from sharpzo.descent import minimise
 from sharpzo.errors import ArtifactError
 from sharpzo.linear import LinearHead
-from sharpzo.methods import linear_probe
+from sharpzo.methods import linear_probe, projection
 from sharpzo.methods.linear_probe import LinearProbeSettings
 from sharpzo.methods.projection import ProjectionSettings, fit_projection
 from sharpzo.methods.registry import Task
@@ -128,3 +128,8 @@ def test_head_refuses_incomplete_and_misshapen_arrays():
         LinearHead.from_arrays({k: v for k, v in arrays.items() if k != "bias"})
     with pytest.raises(ArtifactError, match=r"weight \(3, 3\), bias \(2,\)"):
         LinearHead.from_arrays({**arrays, "bias": np.zeros(2, np.float32)})
+
+
+def test_a_damaged_projection_is_named():
+    with pytest.raises(ArtifactError, match="lacks the array 'projection_left'"):
+        projection.rename({}, FakeTower())

@@ -85,8 +85,7 @@ def fit(settings: TipSettings, task: Task) -> Fit:
     text = read_text(task.tower, settings.templates)
     values = np.eye(len(text.features), dtype=np.uint8)[task.train.labels]
     cache = _cache(settings, task, text, mean_views(task), values)
-    if task.validation is not None:
-        cache = _searched(cache, task.validation, settings)
+    cache = _searched(cache, task.validation, settings)
     return cached_fit(cache, task, text, {"alpha": cache.strength, "beta": cache.beta})
 
 
@@ -96,19 +95,21 @@ def _cache(settings: TipSettings, task: Task, text: Text, keys: Array, values: A
     return KernelHead(text.features, keys, values, scale, settings.alpha, settings.beta)
 
 
-def _searched(cache: KernelHead, validation: Features, settings: TipSettings) -> KernelHead:
+def _searched(cache: KernelHead, known: Features | None, settings: TipSettings) -> KernelHead:
     """The cache at its own alpha and beta or at a better point of the grid."""
-    cosines = cache.scale * (validation.vectors @ cache.text.T)
+    if known is None:
+        return cache
+    cosines = cache.scale * (known.vectors @ cache.text.T)
     own = (cache.beta, cache.strength)
 
     def scored() -> Iterable[tuple[tuple[float, float], Array]]:
-        yield own, cache.scores(validation)
+        yield own, cache.scores(known)
         for beta in settings.betas:
-            near = kernel(validation.vectors, cache.keys, beta) @ cache.values
+            near = kernel(known.vectors, cache.keys, beta) @ cache.values
             for alpha in settings.alphas:
                 yield (beta, alpha), cosines + alpha * near
 
-    beta, alpha = choose(scored(), validation.labels)
+    beta, alpha = choose(scored(), known.labels)
     return replace(cache, strength=alpha, beta=beta)
 
 
@@ -136,8 +137,7 @@ def fit_f(settings: TipFSettings, task: Task) -> Fit:
             yield tuned, epoch + 1
 
     tuned, epoch = choose_along(descend(), lambda found: found[0], validation)
-    if validation is not None:
-        tuned = _searched(tuned, validation, settings)
+    tuned = _searched(tuned, validation, settings)
     notes = {"alpha": tuned.strength, "beta": tuned.beta, "epoch": epoch}
     tuned = replace(tuned, values=values.astype(np.uint8))
     return cached_fit(tuned, task, text, notes, steps=settings.epochs)

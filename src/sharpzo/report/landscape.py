@@ -124,7 +124,7 @@ def projection_landscapes(
     """The same around the text projection W0 (D, H) and the tuned W0 + ``change``.
 
     Text features are linear in the projection: one forward gives the states, the rest is algebra.
-    Features are divided by their untuned length, as `heads.projection` does.
+    Features are divided by their untuned length, as `methods.projection` does.
     """
     states = tower.states(tower.start[None])[0].astype(np.float64)
     lengths = np.linalg.norm(states @ tower.projection.T, axis=1, keepdims=True)
