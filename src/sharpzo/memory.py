@@ -76,7 +76,7 @@ def peak() -> int | None:
 
 
 def trim() -> None:
-    """Let go of memory that can be had again: what is free but kept by the C library (glibc), and
+    """Release memory that can be reclaimed: what is free but kept by the C library (glibc), and
     pages of libraries, which the system still has in its cache of files when they are needed."""
     gc.collect()
     if sys.platform == "linux":

@@ -89,7 +89,7 @@ def normal_distribution(x: Array) -> tuple[Array, Array]:
         upper += number(factor)
         upper *= t
     upper *= density
-    lower = np.greater_equal(x, 0, out=t, casting="unsafe")  # t is free: 1 where 1 - upper is asked
+    lower = np.greater_equal(x, 0, out=t, casting="unsafe")  # 1 where 1 - upper is the answer
     lower -= upper
     return np.abs(lower, out=lower), density
 

@@ -1,8 +1,8 @@
 """The cache of encoded photos: one file that several processes can use at a time.
 
 One row per photo and way of encoding it, in SQLite: its locks keep processes apart and its journal
-survives a crash. The store is a convenience: what goes wrong with it costs the next run time, and
-never this one its work; a warning is given once.
+survives a crash. A failure of the store never stops a run: it is a warning, once, and photos are
+encoded again.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class FeatureStore:
         return self._reading(ask, set())
 
     def write(self, way: str, states: Mapping[str, Array]) -> None:
-        """Keep states of photos, and let go what was not used for longest."""
+        """Store states of photos, and evict those that were unused for longest."""
         if not states:
             return
         now, key = int(time.time()), bytes.fromhex(way)

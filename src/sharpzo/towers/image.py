@@ -101,7 +101,7 @@ def read_embedding(checkpoint: Checkpoint, height: int, width: int) -> tuple[Pai
     """Return what makes tokens of photos: weight (H, 3 * p * p) and bias of a patch, and what is
     added to the tokens (1 + patches, H), which is all that the class token is.
 
-    Raises `CheckpointError` for a size that the tower cannot see.
+    Raises `CheckpointError` for a size that the tower does not take.
     """
     config, m, p = checkpoint.image, checkpoint.image.width, checkpoint.image.patch
     if config.family == "clip" and (height, width) != (config.image_size, config.image_size):
@@ -177,13 +177,13 @@ def _write_block(
 ) -> str:
     """Return x after one block; rows (B * tokens, H), or (B, H) after the last one."""
     h = blocks.norm(build, x, f"{name}.norm1", block.norm1, config.norm_eps)
-    asked, count = h, tokens
+    querying, count = h, tokens
     if last:
-        asked, x = (blocks.pick(build, v, tokens, [0], config.width) for v in (h, x))
+        querying, x = (blocks.pick(build, v, tokens, [0], config.width) for v in (h, x))
         count = 1
     mixed = blocks.attend(
         build,
-        blocks.heads(build, asked, f"{name}.query", block.query, count, config),
+        blocks.heads(build, querying, f"{name}.query", block.query, count, config),
         blocks.heads(build, h, f"{name}.key", block.key, tokens, config),
         blocks.heads(build, h, f"{name}.value", block.value, tokens, config),
     )

@@ -1,7 +1,7 @@
 """Suffixes of many classes on one axis without padding, cut into attention tiles.
 
-Linear layers don't care which class a token belongs to, so all suffixes lie one after another on
-one axis of T tokens. Attention does care: the axis is cut into tiles of a few classes each, and a
+Linear layers treat every token alone, so all suffixes lie one after another on one axis of T
+tokens. Attention does not: the axis is cut into tiles of a few classes each, and a
 mask inside a tile keeps classes apart. Small tiles waste nothing but make many tiny matrix
 products; large ones compute scores only to mask them.
 

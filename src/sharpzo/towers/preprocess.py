@@ -22,8 +22,6 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 FILE = "preprocessor_config.json"
 THIN = 8  # times the crop's area: what would be resized to more is cropped first
-
-
 _Size = Count | dict[str, Count]
 _Colours = tuple[float | int, float | int, float | int]
 

@@ -34,8 +34,8 @@ class Prompts:
 
     ``prefix`` holds the template's words before the class name; ``suffixes`` one sequence per
     class: the class name, the rest of the template and EOS. ``n_context`` vectors stand between SOS
-    and suffix; without a wish for another number that is ``len(prefix)``. They are the same for all
-    classes, or with ``specific`` each class has its own, one class after the other.
+    and suffix; by default ``len(prefix)``. They are the same for all classes, or with
+    ``specific`` each class has its own, one class after the other.
     """
 
     class_names: tuple[str, ...]

@@ -89,7 +89,9 @@ def _attention(checkpoint: Checkpoint, name: str, x: Array) -> Array:
 
     query, key, value = split("q_proj"), split("k_proj"), split("v_proj")
     scores = query @ key.transpose(0, 2, 1) / np.sqrt(config.width // heads)
-    scores[:, np.triu(np.ones((length, length), bool), k=1)] = -np.inf  # a token sees no later one
+    scores[
+        :, np.triu(np.ones((length, length), bool), k=1)
+    ] = -np.inf  # no token attends to a later one
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     mixed = weights / weights.sum(axis=-1, keepdims=True) @ value
     joined = mixed.transpose(1, 0, 2).reshape(length, -1)

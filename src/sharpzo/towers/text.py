@@ -3,7 +3,7 @@
 Five savings, all exact because the tower is causal:
 
 * nothing after EOS is computed, so there is no padding;
-* [SOS] sees itself alone: its keys and values are constants of the checkpoint;
+* [SOS] attends to itself alone: its keys and values are constants of the checkpoint;
 * the context comes before the class names: its keys and values are computed once per candidate and
   shared by all classes;
 * what enters the first block behind the context is fixed: its queries, keys and values there are
@@ -188,9 +188,9 @@ class TextWriter:
                 self._fixed(self._linear(h, block.value), f"{name}.value"),
             )
         h = blocks.norm(build, rows, f"{name}.norm1", block.norm1, config.norm_eps)
-        asked = blocks.pick(build, h, tokens, ends, config.width) if last else h
+        querying = blocks.pick(build, h, tokens, ends, config.width) if last else h
         return (
-            self._heads(asked, f"{name}.query", block.query, len(ends) if last else tokens),
+            self._heads(querying, f"{name}.query", block.query, len(ends) if last else tokens),
             self._heads(h, f"{name}.key", block.key, tokens),
             self._heads(h, f"{name}.value", block.value, tokens),
         )

@@ -64,7 +64,7 @@ class TorchTextTower:
         shape = (config.projection, config.width)
         self._projection = _tensor(checkpoint.tensor("text_projection.weight", shape), dtype)
         n, lengths = prompts.n_context, [len(suffix) for suffix in prompts.suffixes]
-        # A token sees no later one, so what stands behind EOS is never read: EOS again will do.
+        # No token attends to a later one, so any token will do behind EOS.
         padded = [[*s, *[prompts.eos_id] * (max(lengths) - len(s))] for s in prompts.suffixes]
         ids = np.array([prompts.sos_id, *(token for row in padded for token in row)])
         rows = _tensor(checkpoint.weights.rows(token_table(checkpoint), ids), dtype)
@@ -93,24 +93,24 @@ class _Block:
     def __init__(self, checkpoint: Checkpoint, name: str, dtype: torch.dtype) -> None:
         self._config = config = checkpoint.text
         arrays = blocks.clip_block(checkpoint, name, config.width, config.mlp_width, config.heads)
-        self._norm1, self._norm2 = _pair(arrays.norm1, dtype), _pair(arrays.norm2, dtype)
-        self._query, self._key = _pair(arrays.query, dtype), _pair(arrays.key, dtype)
-        self._value, self._out = _pair(arrays.value, dtype), _pair(arrays.out, dtype)
-        self._fc1, self._fc2 = _pair(arrays.fc1, dtype), _pair(arrays.fc2, dtype)
+        self._parts = {name: _pair(pair, dtype) for name, pair in vars(arrays).items()}
 
     def __call__(self, x: Tensor) -> Tensor:
-        h = _norm(x, self._norm1, self._config.norm_eps)
+        parts, eps = self._parts, self._config.norm_eps
+        h = _norm(x, parts["norm1"], eps)
         query, key, value = (
-            functional.linear(h, *pair).unflatten(-1, (self._config.heads, -1)).transpose(1, 2)
-            for pair in (self._query, self._key, self._value)
+            functional.linear(h, *parts[name])
+            .unflatten(-1, (self._config.heads, -1))
+            .transpose(1, 2)
+            for name in ("query", "key", "value")
         )
         # ``clip_block`` has put 1/sqrt(d) into the query.
         mixed = functional.scaled_dot_product_attention(
             query, key, value, is_causal=True, scale=1.0
         )
-        x = x + functional.linear(mixed.transpose(1, 2).flatten(-2), *self._out)
-        h = functional.linear(_norm(x, self._norm2, self._config.norm_eps), *self._fc1)
-        return x + functional.linear(_activate(h, self._config.activation), *self._fc2)
+        x = x + functional.linear(mixed.transpose(1, 2).flatten(-2), *parts["out"])
+        h = functional.linear(_norm(x, parts["norm2"], eps), *parts["fc1"])
+        return x + functional.linear(_activate(h, self._config.activation), *parts["fc2"])
 
 
 class _Recomputed(torch.autograd.Function):

@@ -186,7 +186,7 @@ class OnnxTextTower:
         return np.ascontiguousarray(contexts, dtype=np.float32)
 
     def _run(self, output: str, contexts: Array) -> Array:
-        # Candidates are rows of one batch axis that no node mixes; a chunk never sees another.
+        # Candidates are rows of one batch axis that no node mixes, so chunks are independent.
         contexts = self._checked("contexts", contexts)
         session = self._session(tangents=False)
         return _joined(_in_chunks(session, [output], "context", contexts, self.batch))[0]
@@ -216,7 +216,7 @@ class OnnxTextTower:
 class OnnxImageTower:
     """Photos to features; fulfils `types.ImageTower`. Memory is bounded by ``batch``.
 
-    The graph is compiled on first use, so that a tower may be asked for its fingerprint alone.
+    The graph is compiled on first use, so that the fingerprint alone costs no session.
     """
 
     def __init__(

@@ -19,10 +19,10 @@ _SLICE = 1 << 14  # numbers that pass an activation at a time: they stay in the 
 class LayeredImage:
     """The image tower for photos of one size; a chunk of them passes one layer after the other.
 
-    The rows of a chunk are in memory twice, and once as wide as the MLP. How many cores work is
-    what NumPy's library for matrix products was told when the process started.
+    The rows of a chunk are in memory twice, and once as wide as the MLP. The number of cores
+    is the one that NumPy's matrix products were given when the process started.
 
-    Raises `CheckpointError` for photos of a size that the tower cannot see.
+    Raises `CheckpointError` for photos of a size that the tower does not take.
     """
 
     def __init__(self, checkpoint: Checkpoint, height: int, width: int) -> None:
@@ -104,12 +104,12 @@ def attend(query: Array, key: Array, value: Array, photos: int, heads: int) -> N
     value = value.reshape(photos, -1, heads, width)
     for photo in range(photos):
         for head in range(heads):
-            asked = query[photo, :, head]
-            scores = asked @ key[photo, :, head].T
+            own = query[photo, :, head]
+            scores = own @ key[photo, :, head].T
             scores -= scores.max(axis=1, keepdims=True)
             np.exp(scores, out=scores)
-            np.matmul(scores, value[photo, :, head], out=asked)
-            asked /= scores.sum(axis=1, keepdims=True)
+            np.matmul(scores, value[photo, :, head], out=own)
+            own /= scores.sum(axis=1, keepdims=True)
 
 
 def activate(x: Array, kind: str) -> None:

@@ -66,12 +66,7 @@ class MemoryLimit:
             )
 
     def plan(
-        self,
-        prompts: Prompts,
-        precision: Precision,
-        need: Need,
-        before: int = 0,
-        after: int = 0,
+        self, prompts: Prompts, precision: Precision, need: Need, before: int = 0, after: int = 0
     ) -> Plan:
         """Return what fits; two processes are started to measure what modules take, and end.
 
@@ -184,7 +179,7 @@ class TextMemory:
 
 @cache
 def _measure(modules: str) -> tuple[int, int]:
-    """Bytes of a new interpreter that has imported modules and let go what it can, and its peak."""
+    """Bytes of a new interpreter that has imported modules and released what it can; its peak."""
     code = f"import {modules}; from sharpzo.memory import *; trim(); print(resident(), peak())"
     watch_anew()
     done = subprocess.run(

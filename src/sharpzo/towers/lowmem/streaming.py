@@ -2,7 +2,7 @@
 
 Blocks of a tower have one shape, so a tower is three small graphs (first, middle and last block)
 whose weights are inputs. They come from the memory map of the checkpoint, or are converted (float16
-files), for the time of one block, and their pages are then let go: the system keeps files that it
+files), for the time of one block, and their pages are then released: the system keeps files that it
 has room for, so they are read from disk once. In fewer bits all blocks' weights stay in memory, and
 nothing is read again. Same numbers as the whole graph. Tangents go from block to block beside the
 rows that they belong to.
@@ -173,7 +173,7 @@ class _Tangents(_Builder, TangentBuilder):
 
 
 def _go_on(writer: text.TextWriter, build: Builder, n: int, width: int) -> None:
-    """Let a writer go on in a new graph, whose inputs are what the one before put out."""
+    """Let a writer go on in a new graph, whose inputs are the outputs of the one before."""
     writer.build = build
     writer.suffix = "suffix"
     if n:
