@@ -68,7 +68,7 @@ def choose(grid: Iterable[tuple[P, Array]], labels: Array, *, later: bool = Fals
 def choose_along(
     path: Iterable[P], head: Callable[[P], Head], validation: Features | None, later: bool = False
 ) -> P:
-    """Return the point of a descent whose head is chosen; without validation photos the last."""
+    """Return the point whose head is chosen; without validation photos the last one."""
     if validation is None:
         return deque(path, maxlen=1).pop()
     tried = ((point, head(point).scores(validation)) for point in path)

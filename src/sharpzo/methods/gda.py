@@ -31,7 +31,7 @@ from sharpzo.methods.cached import (
     logspace,
     read_text,
 )
-from sharpzo.methods.choose import choose
+from sharpzo.methods.choose import choose_along
 from sharpzo.methods.registry import Fit, Method, Task, own_views, register
 from sharpzo.settings import Count, NotNegative
 from sharpzo.types import Array
@@ -51,11 +51,7 @@ class GdaSettings(CachedSettings):
 
 def fit(settings: GdaSettings, task: Task) -> Fit:
     """One forward per template; one D x D inverse."""
-    text, photos, known = (
-        read_text(task.tower, settings.templates),
-        every_view(task),
-        task.validation,
-    )
+    text, photos = read_text(task.tower, settings.templates), every_view(task)
     samples = len(task.train) * settings.ridge_views
     weight, bias = gaussian(photos.vectors, photos.labels, len(text.features), samples)
 
@@ -63,9 +59,8 @@ def fit(settings: GdaSettings, task: Task) -> Fit:
         both = task.tower.logit_scale * text.features + alpha * weight
         return LinearHead(both.astype(np.float32), (alpha * bias).astype(np.float32), 1.0)
 
-    alpha = settings.alpha
-    if known is not None:
-        alpha = choose(((a, head(a).scores(known)) for a in settings.alphas), known.labels)
+    tried = (settings.alpha,) if task.validation is None else settings.alphas
+    alpha = choose_along(tried, head, task.validation)
     return cached_fit(head(alpha), task, text, {"alpha": alpha})
 
 

@@ -30,7 +30,7 @@ from sharpzo.methods.cached import (
     recorded_templates,
     states_of,
 )
-from sharpzo.methods.choose import choose
+from sharpzo.methods.choose import choose_along
 from sharpzo.methods.registry import Fit, Method, Task, own_views, register
 from sharpzo.metrics import loss_and_error, normalise, through_norm
 from sharpzo.settings import Count, CountOrZero, NotNegative, Positive
@@ -89,11 +89,7 @@ class ProjectedHead:
 
 def fit(settings: ProLipSettings, task: Task) -> Fit:
     """One forward per template; then descent. float32: the matrix is the tower's own."""
-    names, train, validation = (
-        read_text(task.tower, settings.templates),
-        task.train,
-        task.validation,
-    )
+    names, train = read_text(task.tower, settings.templates), task.train
     projection, text, scale = image_projection(task), names.features, task.tower.logit_scale
     shots = len(train) / len(np.unique(train.labels))
     fixed = shots**-settings.power
@@ -109,17 +105,11 @@ def fit(settings: ProLipSettings, task: Task) -> Fit:
             tuned = adam.move(tuned, slope, rate * cosine(step, settings.steps))
         return ProjectedHead(tuned, text.astype(np.float32), scale)
 
-    def tried(known: Features) -> Iterable[tuple[tuple[ProjectedHead, float, float], Array]]:
-        for rate, penalty in grid:
-            made = head(rate, penalty)
-            yield (made, rate, penalty), made.scores(known)
-
-    grid = list(product(settings.rates or (settings.rate,), settings.penalties or (fixed,)))
-    rate, penalty = (settings.rate, fixed) if validation is None else grid[0]
-    if validation is None or len(grid) == 1:
-        tuned = head(rate, penalty)
-    else:
-        tuned, rate, penalty = choose(tried(validation), validation.labels)
+    grid: Iterable[tuple[float, float]] = [(settings.rate, fixed)]
+    if task.validation is not None:
+        grid = product(settings.rates or (settings.rate,), settings.penalties or (fixed,))
+    tried = ((head(rate, penalty), rate, penalty) for rate, penalty in grid)
+    tuned, rate, penalty = choose_along(tried, lambda found: found[0], task.validation)
     return cached_fit(
         tuned,
         task,
