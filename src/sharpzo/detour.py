@@ -1,7 +1,6 @@
 """Detours: ways from photos to vectors other than straight through the image tower.
 
-A method that tunes what a photo passes (its pixels, the tower's last block) leaves a head with a
-``detour``. `towers.features.encode` sends photos along the detours and keeps their vectors by
+A method that tunes pixels or the tower's last block gives its head a ``detour``. `towers.features.encode` sends photos along the detours and keeps their vectors by
 digest.
 """
 
@@ -18,8 +17,8 @@ from sharpzo.types import Array, Features, Head, ImageTower
 
 
 @dataclass(frozen=True, eq=False)
-class Sight:
-    """A few photos before the image tower, which they pass once at most, and only if asked.
+class PhotoBatch:
+    """A batch of photos before the image tower; it passes the tower once at most, when it is needed.
 
     ``pixels`` (B, 3, h, w) are preprocessed; ``known`` are their states (B, S) if these are known.
     """
@@ -44,14 +43,14 @@ class Sight:
 
 
 class Detour(Protocol):
-    """Another way from photos to states, as a method tuned it."""
+    """A tuned way from photos to states."""
 
     @property
     def digest(self) -> str:
-        """Names the result; hence of all that was tuned."""
+        """Name of the result: a hash of all that was tuned."""
         ...
 
-    def __call__(self, sight: Sight) -> Array:
+    def __call__(self, batch: PhotoBatch) -> Array:
         """Photos before the tower -> states (B, S)."""
         ...
 
@@ -62,7 +61,7 @@ def digest_of(arrays: Mapping[str, Array]) -> str:
 
 
 def detours(heads: Iterable[Head | None]) -> list[Detour]:
-    """The detours that photos have to take before these heads can see them, each once."""
+    """The detours whose vectors these heads read, each once."""
     found = (getattr(head, "detour", None) for head in heads)
     return list({one.digest: one for one in found if one is not None}.values())
 

@@ -9,7 +9,7 @@ import pytest
 from sharpzo.data.dataset import Dataset, LabelledPhotos, Skipped
 from sharpzo.data.folder import read_folder
 from sharpzo.data.photo import Photo
-from sharpzo.data.photo_check import check, twins, without
+from sharpzo.data.photo_check import check, duplicates, without
 from sharpzo.errors import InputError
 
 from .trees import photo, tree
@@ -96,7 +96,7 @@ def test_a_class_that_loses_all_of_its_photos(photos: Path):
 def test_the_same_photo_twice(photos: Path):
     def notes() -> tuple[str, ...]:
         dataset = read_folder(photos)
-        return twins(splits(dataset), check(splits(dataset)).digests)
+        return duplicates(splits(dataset), check(splits(dataset)).digests)
 
     assert notes() == ()
     (photos / "train/dog/copy.png").write_bytes((photos / "train/cat/1.png").read_bytes())

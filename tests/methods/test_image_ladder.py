@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sharpzo.classifier import PromptClassifier
-from sharpzo.detour import Sight
+from sharpzo.detour import PhotoBatch
 from sharpzo.errors import ArtifactError, InputError
 from sharpzo.fitting import Fitter
 from sharpzo.linear import LinearHead
@@ -34,7 +34,7 @@ def make_task(**more):
 def by_detour(head, task, split="train"):
     photos, tower = getattr(task, split), ToyImageTower()
     pixels = tower.pixels(getattr(task.images, split).decoded())
-    vectors = normalise(head.detour(Sight(tower, pixels)) @ tower.projection.T)
+    vectors = normalise(head.detour(PhotoBatch(tower, pixels)) @ tower.projection.T)
     return replace(photos, detours={head.detour.digest: vectors})
 
 

@@ -139,7 +139,7 @@ def _usable(
     Notes list them, and which photos are there twice. Raises `PhotosError` if there are some and
     they may not.
     """
-    from sharpzo.data.photo_check import check, twins, without
+    from sharpzo.data.photo_check import check, duplicates, without
     from sharpzo.errors import PhotosError
     from sharpzo.towers.feature_store import FeatureStore
     from sharpzo.towers.runtime import cores
@@ -156,7 +156,7 @@ def _usable(
         )
     photos = without(photos, found.errors)
     shifted = shifted and without(shifted, found.errors)
-    notes = twins(_splits(photos, shifted), found.digests)
+    notes = duplicates(_splits(photos, shifted), found.digests)
     return replace(photos, notes=photos.notes + notes), shifted
 
 

@@ -82,7 +82,7 @@ def without(dataset: Dataset, errors: Iterable[PhotoError]) -> Dataset:
     )
 
 
-def twins(splits: Splits, digests: Mapping[str, str]) -> tuple[str, ...]:
+def duplicates(splits: Splits, digests: Mapping[str, str]) -> tuple[str, ...]:
     """Return a sentence for photos in two classes, and for those in two splits.
 
     ``training`` among the names of the splits is what photos should not be shared with.
@@ -97,9 +97,9 @@ def twins(splits: Splits, digests: Mapping[str, str]) -> tuple[str, ...]:
             digest, label_name = digests.get(photo.name), split.class_names[label]
             if digest is None:
                 continue
-            other, twin = first.setdefault(digest, (label_name, photo.name))
+            other, same = first.setdefault(digest, (label_name, photo.name))
             if other != label_name:
-                pairs.append(f"{twin} ({other}) and {photo.name} ({label_name})")
+                pairs.append(f"{same} ({other}) and {photo.name} ({label_name})")
             if digest in trained and split is not train:
                 shared.append(photo.name)
         if shared:

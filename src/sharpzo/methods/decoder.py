@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sharpzo.detour import Sight, digest_of, vectors_by
+from sharpzo.detour import PhotoBatch, digest_of, vectors_by
 from sharpzo.linear import LinearHead, keep, take
 from sharpzo.rng import generator
 from sharpzo.types import Array, Features
@@ -222,9 +222,9 @@ class Coordinator:
     low: Array
     high: Array
 
-    def __call__(self, sight: Sight) -> Array:
+    def __call__(self, batch: PhotoBatch) -> Array:
         """Photos before the tower -> states (B, S) of the photos with their prompts."""
-        return sight.tower.forward(self.prompt(sight.pixels, sight.states))
+        return batch.tower.forward(self.prompt(batch.pixels, batch.states))
 
     def prompt(self, pixels: Array, states: Array) -> Array:
         """Preprocessed pixels (B, 3, h, w) and their states (B, S) -> prompted pixels."""

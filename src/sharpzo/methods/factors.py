@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sharpzo.descent import Adam, minimise
-from sharpzo.detour import Sight, digest_of
+from sharpzo.detour import PhotoBatch, digest_of
 from sharpzo.linear import keep, take
 from sharpzo.methods.last_block import Seen, forward, gradient
 from sharpzo.metrics import loss_and_error, normalise, through_norm
@@ -58,10 +58,10 @@ class Factors:
             parts.append(forward(block, photos.take(rows).widened()).states)
         return np.concatenate(parts)
 
-    def __call__(self, sight: Sight) -> Array:
+    def __call__(self, batch: PhotoBatch) -> Array:
         """Photos before the tower -> states (B, S) through its changed last block."""
-        block = sight.tower.last_block
-        return self.states(block, Seen.of(sight.tokens, block.eps))
+        block = batch.tower.last_block
+        return self.states(block, Seen.of(batch.tokens, block.eps))
 
     @property
     def digest(self) -> str:

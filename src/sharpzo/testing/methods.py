@@ -18,7 +18,7 @@ import numpy as np
 from sharpzo.budget import Budget
 from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.data.photo import as_photo
-from sharpzo.detour import Sight
+from sharpzo.detour import PhotoBatch
 from sharpzo.methods import Fit, Images, Method, Task, fit
 from sharpzo.metrics import normalise
 from sharpzo.testing.searches import demand, global_randomness, seed_global_randomness
@@ -182,7 +182,7 @@ def _shown(head: Head, task: Task, split: str = "train") -> Features:
     assert task.images is not None
     tower = task.images.open_tower()
     pixels = tower.pixels(getattr(task.images, split).decoded())
-    vectors = normalise(detour(Sight(tower, pixels, photos.states)) @ tower.projection.T)
+    vectors = normalise(detour(PhotoBatch(tower, pixels, photos.states)) @ tower.projection.T)
     return replace(photos, detours={detour.digest: vectors})
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import numpy as np
 
 from sharpzo.data.dataset import LabelledPhotos, combined
-from sharpzo.detour import Detour, Sight
+from sharpzo.detour import Detour, PhotoBatch
 from sharpzo.errors import PhotoError, PhotosError
 from sharpzo.metrics import normalise
 from sharpzo.towers.checkpoint import Checkpoint
@@ -169,11 +169,11 @@ class _Encoding:
         if not took:
             return took, {way: np.zeros((0, self._width), np.float32) for way in self._keys}
         there = [state for row in took if (state := known[row]) is not None]
-        sight = Sight(tower, pixels, np.stack(there) if len(there) == len(took) else None)
-        # Ways first: what they ask of the tower may give the states for nothing.
-        by = {one.digest: one(sight) for one in self._detours}
+        batch = PhotoBatch(tower, pixels, np.stack(there) if len(there) == len(took) else None)
+        # Detours first: the pass of the tower that they need also gives the states.
+        by = {one.digest: one(batch) for one in self._detours}
         report(len(known))
-        return took, {"": sight.states, **by}
+        return took, {"": batch.states, **by}
 
     def _try(self, read: Callable[[], T]) -> T | None:
         try:
