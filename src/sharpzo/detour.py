@@ -1,7 +1,7 @@
 """Detours: ways from photos to vectors other than straight through the image tower.
 
-A method that tunes pixels or the tower's last block gives its head a ``detour``. `towers.features.encode` sends photos along the detours and keeps their vectors by
-digest.
+A method that tunes pixels or the tower's last block gives its head a ``detour``.
+`towers.features.encode` sends photos along the detours and keeps their vectors by digest.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sharpzo.types import Array, Features, Head, ImageTower
 
 @dataclass(frozen=True, eq=False)
 class PhotoBatch:
-    """A batch of photos before the image tower; it passes the tower once at most, when it is needed.
+    """A batch of photos before the image tower, which it passes at most once, when needed.
 
     ``pixels`` (B, 3, h, w) are preprocessed; ``known`` are their states (B, S) if these are known.
     """
