@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sharpzo.errors import ArtifactError
 from sharpzo.journal import is_free
@@ -66,8 +66,10 @@ def claim(out: str | Path) -> Path:
 
 def _folder(run: Any) -> Path:
     """The path that was given; ArtifactError for what can be none."""
-    if isinstance(run, str | os.PathLike) and "\0" not in str(run):
-        return Path(run)
+    if isinstance(run, str | os.PathLike):
+        path = os.fspath(cast("os.PathLike[str]", run))
+        if "\0" not in path:
+            return Path(path)
     raise ArtifactError(f"the run folder is {run!r}; give a path")
 
 

@@ -121,7 +121,12 @@ class PromptClassifier:
         return f"{type(self).__name__}({', '.join(changed)})"
 
     def __sklearn_tags__(self) -> Any:
-        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
+        from sklearn.utils import (  # pyright: ignore[reportMissingTypeStubs]
+            ClassifierTags,
+            InputTags,
+            Tags,
+            TargetTags,
+        )
 
         return Tags(
             estimator_type="classifier",
@@ -283,12 +288,13 @@ def not_fitted(sentence: str) -> NotFittedError:
     theirs = getattr(sys.modules.get("sklearn.exceptions"), "NotFittedError", None)
     if theirs is None:
         return NotFittedError(sentence)
-    both = type(
-        "NotFittedError",
-        (NotFittedError, theirs),
-        {"__reduce__": lambda self: (not_fitted, self.args), "__module__": __name__},
-    )
-    return both(sentence)
+    members = {"__reduce__": _reduce, "__module__": __name__}
+    return type("NotFittedError", (NotFittedError, theirs), members)(sentence)
+
+
+def _reduce(error: NotFittedError) -> tuple[Any, ...]:
+    """How `not_fitted` makes the same again, in another process."""
+    return not_fitted, error.args
 
 
 def _parameters(cls: type) -> dict[str, Any]:
@@ -306,24 +312,26 @@ def _dataset(
     from sharpzo.data.few_shot import draw
     from sharpzo.data.loading import load
 
-    if isinstance(photos, Dataset | LabelledPhotos | str | os.PathLike):
-        what = (
-            f"the folder {os.fspath(photos)}"
-            if isinstance(photos, str | os.PathLike)
-            else "a data set"
-        )
+    folder = _path(photos)
+    if folder is not None or isinstance(photos, Dataset | LabelledPhotos):
+        what = "a data set" if folder is None else f"the folder {folder}"
         if labels is not None:
             raise InputError(f"there are labels beside {what}, which has its own; leave them out")
         if isinstance(photos, LabelledPhotos):
             whole = Dataset(photos.class_names, photos, None, None, source="photos in memory")
             return draw(whole, shots, seed), None
-        if not isinstance(photos, Dataset):
-            return load(photos, shots=shots, seed=seed), None
+        if folder is not None:
+            return load(folder, shots=shots, seed=seed), None
         if shots is not None:
             raise InputError(f"shots is {shots}, but {what} is taken as it is; draw from it before")
         return photos, None
     whole, classes = arguments.labelled(arguments.photos(photos), labels)
     return draw(whole, shots, seed), classes
+
+
+def _path(photos: Any) -> str | None:
+    """The path that was given, if it is one."""
+    return os.fspath(photos) if isinstance(photos, str | os.PathLike) else None
 
 
 def _split(trained: Trained, photos: Any, labels: Any) -> LabelledPhotos:
@@ -335,8 +343,9 @@ def _split(trained: Trained, photos: Any, labels: Any) -> LabelledPhotos:
         if labels is not None:
             raise InputError("there are labels beside labelled photos; leave them out")
         return photos
-    if labels is None and isinstance(photos, str | os.PathLike) and Path(photos).is_dir():
-        found = read(photos)
+    folder = _path(photos)
+    if labels is None and folder is not None and Path(folder).is_dir():
+        found = read(folder)
         whole = found.train if found.val is None else None
         split = found.test or whole
         if split is None:

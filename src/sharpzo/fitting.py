@@ -1,5 +1,8 @@
 """Fit a classifier to a data set: shared by the command line, the bench and `PromptClassifier`."""
 
+# Callers' code need not be typed:
+# pyright: reportUnnecessaryIsInstance=false
+
 from __future__ import annotations
 
 import time
@@ -238,7 +241,7 @@ class Fitter:
             {**fitted.arrays, **fitted.head.arrays()}, record, history,
             fit=fitted, zero_shot=untuned, features=features, test=dataset.test,
         )  # fmt: skip
-        vars(found)["_verified"] = True  # it was made with this very model
+        vars(found)["verified"] = True  # it was made with this very model
         return found
 
     def _record(

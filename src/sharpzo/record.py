@@ -140,7 +140,8 @@ def as_record(found: Any) -> Record:
         raise ArtifactError(f"is an incomplete record ({name}); fit the run again") from None
     for name in ("class_names", "trained_class_names", "labels"):
         values: list[Any] = record.get(name, [])
-        if len({*values}) < len(values) or len({type(value) for value in values}) > 1:
+        kinds = set(map(type, values))
+        if len({*values}) < len(values) or len(kinds) > 1:
             raise _odd(name)
     return cast(Record, found)
 

@@ -8,12 +8,22 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from functools import cache
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import msgspec
 from msgspec import Meta
@@ -94,7 +104,7 @@ def _kinds(settings: type[Settings]) -> list[tuple[str, Any]]:
 def _plain(value: Any) -> Any:
     """NumPy's numbers as Python's, at any depth; ValidationError for one that is not finite."""
     if isinstance(value, list | tuple):
-        return tuple(map(_plain, value))
+        return tuple(map(_plain, cast(Sequence[Any], value)))
     if isinstance(value, bool) or not isinstance(value, Real):
         return value
     if isinstance(value, Integral):
@@ -152,7 +162,7 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
 
     Values are read as JSON (numbers, true, null, lists); anything else is a string.
     """
-    values = {}
+    values: dict[str, Any] = {}
     for assignment in assignments:
         name, separator, text = assignment.partition("=")
         if not separator or not name:
@@ -201,7 +211,7 @@ def flat(nested: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = []
     for name, value in nested.items():
         if isinstance(value, Mapping):
-            rows += flat(value, f"{prefix}{name}.")
+            rows += flat(cast(Mapping[str, Any], value), f"{prefix}{name}.")
         else:
             rows.append((prefix + name, value))
     return rows

@@ -43,14 +43,14 @@ class Trained:
     a search. Copies and pickles leave out what the towers hold and open them again when needed.
     """
 
-    method: Method
+    method: Method[Any]
     towers: Towers
     cache: Path | None
     class_names: tuple[str, ...]
     head: Head
     arrays: Mapping[str, Array]
     record: Record
-    history: Sequence[Step] = field(default_factory=list)
+    history: Sequence[Step] = field(default_factory=list[Step])
 
     @property
     def classes(self) -> Array:
@@ -124,12 +124,12 @@ class Trained:
         progress: Progress = silent,
         ways: Sequence[Detour] | None = None,
     ) -> dict[str, Features]:
-        self._verified  # noqa: B018  (raises)
+        self.verified  # noqa: B018  (raises)
         ways = detours([self.head]) if ways is None else ways  # nearly always none
         return self.towers.encode(splits, progress, self.cache, ways)
 
     @cached_property
-    def _verified(self) -> bool:
+    def verified(self) -> bool:
         """Whether the model is the one that this was made with; raises ArtifactError if not."""
         expected, actual = self.record["model"]["sha256"], self.towers.checkpoint.fingerprint
         if actual != expected:
@@ -155,7 +155,7 @@ class Trained:
                 f"method {self.method.name} knows only the classes that it was trained on; "
                 f"methods that can name others: {able}"
             )
-        self._verified  # noqa: B018
+        self.verified  # noqa: B018
         origin = {name: array for name, array in self.arrays.items() if _ORIGIN not in name}
         origin |= {
             name.removeprefix(_ORIGIN): array
@@ -192,7 +192,7 @@ class Trained:
             self.method, towers, self.cache, class_names, head, {**kept, **own}, record,
             self.history,
         )  # fmt: skip
-        vars(other)["_verified"] = True
+        vars(other)["verified"] = True
         return other
 
     # --- keeping ----------------------------------------------------------------------------------
@@ -216,7 +216,7 @@ class Trained:
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**vars(self), "method": self.method.name}
-        state.pop("_verified", None)  # the model may change meanwhile
+        state.pop("verified", None)  # the model may change meanwhile
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -271,7 +271,7 @@ def load(
             f"{run} has a classifier of {head.n_classes} classes for {len(names)} class names; "
             "fit again"
         )
-    trained._verified  # noqa: B018
+    trained.verified  # noqa: B018
     _check(trained, run)
     return trained
 

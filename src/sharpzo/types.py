@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 SINGLE = 2**-24  # rounding of float32 arithmetic, relative
-State = dict[str, Any]  # flat: numpy arrays, ints, floats, strings, booleans
+State = dict[str, Array | int | float | str | bool]  # flat
 Answer = tuple[Array, Array]  # a value for each point (P, ...), a derivative for each direction
 NOTHING: Array = np.zeros(0)  # no directions, no derivatives
 Kind = TypeVar("Kind", bound="Objective", contravariant=True)  # of objective
@@ -50,7 +50,7 @@ class Features:
     class_names: tuple[str, ...]
     fingerprint: str = ""
     states: Array | None = None
-    detours: Mapping[str, Array] = field(default_factory=dict)
+    detours: Mapping[str, Array] = field(default_factory=dict[str, Array])
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -82,7 +82,7 @@ class Step:
     loss: float
     validation_accuracy: float | None = None
     validation_loss: float | None = None
-    notes: Mapping[str, float] = field(default_factory=dict)
+    notes: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +120,7 @@ class Result:
     forwards: int
     seconds: float
     steps: int
-    milestones: Mapping[int, Chosen] = field(default_factory=dict)
+    milestones: Mapping[int, Chosen] = field(default_factory=dict[int, Chosen])
 
 
 class ImageTower(Protocol):

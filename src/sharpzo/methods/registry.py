@@ -5,6 +5,9 @@ for the class names, a seed, a budget) and leaves the same thing: a head that cl
 arrays worth keeping, and what it cost. None of them sees a file or the test split.
 """
 
+# Callers' code need not be typed:
+# pyright: reportUnnecessaryIsInstance=false
+
 from __future__ import annotations
 
 import importlib.util
@@ -88,10 +91,10 @@ class Fit:
     steps: int = 0
     seconds: float = 0.0
     image_passes: int = 0
-    arrays: Mapping[str, Array] = field(default_factory=dict)
-    notes: Mapping[str, float] = field(default_factory=dict)
+    arrays: Mapping[str, Array] = field(default_factory=dict[str, Array])
+    notes: Mapping[str, float] = field(default_factory=dict[str, float])
     validation_accuracy: float | None = None
-    milestones: Mapping[int, Chosen] = field(default_factory=dict)
+    milestones: Mapping[int, Chosen] = field(default_factory=dict[int, Chosen])
 
     @classmethod
     def of_search(
@@ -140,7 +143,7 @@ class Method(Generic[S]):
     summary: str
     settings: S
     fit: Callable[[S, Task], Fit]
-    presets: Mapping[str, S] = field(default_factory=dict)
+    presets: Mapping[str, S] = field(default_factory=dict[str, S])
     load: Callable[[Mapping[str, Array]], Head] = LinearHead.from_arrays
     rename: Callable[[Mapping[str, Array], TextTower], Head] | None = None
     milestones: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Generic
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 import numpy as np
 
@@ -191,7 +191,7 @@ class Search(Kept, ABC, Generic[Kind]):
         return super().state() | ({} if self.stopped is None else {"stopped": self.stopped.name})
 
     def restore(self, state: State) -> Self:
-        self.stopped = Reason[state["stopped"]] if "stopped" in state else None
+        self.stopped = Reason[str(state["stopped"])] if "stopped" in state else None
         return super().restore(state)
 
 
@@ -209,7 +209,7 @@ def checked_vector(name: str, values: Array, dim: int) -> Array:
     return vector
 
 
-def checked_answer(asked: Request, values: Array, derivatives: Array) -> tuple[Array, Array]:
+def checked_answer(asked: Request[Any], values: Array, derivatives: Array) -> tuple[Array, Array]:
     """Return float64 copies of losses (P,), everything non-finite +inf, and of slopes (p,), what
     is not finite or absurd 0; InputError for other shapes than ``asked`` for."""
     losses = np.array(values, dtype=np.float64)

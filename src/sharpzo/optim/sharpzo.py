@@ -186,7 +186,7 @@ class SharpZo(Search[SlopeObjective]):
         return super().state() | inner
 
     def restore(self, state: State) -> Self:
-        head = state["stage"] + "."
+        head = f"{state['stage']}."
         second = state["stage"] == SparseZo.stage
         self._now = self._stage_2(self._point) if second else self._stage_1()
         self._now.restore({k[len(head) :]: v for k, v in state.items() if k.startswith(head)})
