@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from test_house import SOURCE
+from test_house import LAYERS, SOURCE
 
 ROOT = Path(__file__).parents[1]
 UNIT = (
@@ -87,3 +87,9 @@ def test_the_files_that_pages_name_exist():
         missing = [at for at in paths if not any((place / at).exists() for place in places)]
         found += [f"{name} names {at}, which is not there" for at in missing]
     assert not found, "\n".join(found)
+
+
+def test_the_page_of_the_layers_has_those_of_the_house():
+    page = (ROOT / "docs" / "how-it-is-built.md").read_text("utf-8")
+    rows = re.findall(r"^\| (`.*?`) \|", page.split("| layer |")[1].split("```")[0], re.MULTILINE)
+    assert [set(re.findall(r"`(\w+)`", row)) for row in rows] == LAYERS[1:]  # without __main__
