@@ -14,10 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sharpzo.errors import CheckpointError, InputError
-from sharpzo.towers.checkpoint import EMBEDDED, Checkpoint, resolve
+from sharpzo.towers.checkpoint import EMBEDDED, Checkpoint, Weights, resolve
 from sharpzo.towers.config import parse_image, parse_text
 from sharpzo.towers.tower import OnnxTextTower
-from sharpzo.towers.weights import Weights
 
 
 @pytest.fixture
