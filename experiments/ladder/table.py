@@ -15,7 +15,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from harness import Lines, publish, table
 
-from sharpzo.bench.statistics import interval
+from sharpzo.bench.summary import interval
 
 SHOTS = (1, 2, 4, 8, 16)
 BOTH = ("plain", "tuned")  # ladder+gda, ladder+image

@@ -34,7 +34,7 @@ from harness import Lines, draw, table
 from PIL import Image, ImageFilter
 
 from sharpzo import Budget
-from sharpzo.bench.statistics import interval
+from sharpzo.bench.summary import interval
 from sharpzo.classifier import PromptClassifier
 from sharpzo.data.dataset import Dataset, LabelledPhotos
 from sharpzo.data.photo import Photo

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sharpzo.bench.statistics import interval, paired, t_quantile
+from sharpzo.bench.summary import interval, paired, t_quantile
 
 stats = pytest.importorskip("scipy.stats")
 

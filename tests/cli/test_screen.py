@@ -8,8 +8,7 @@ import sys
 import pytest
 
 from command import call
-from sharpzo.bench.statistics import Interval
-from sharpzo.bench.summary import Line, Section
+from sharpzo.bench.summary import Interval, Line, Section
 from sharpzo.cli.bench import show_section
 from sharpzo.cli.options import names
 from sharpzo.cli.screen import Column, Screen
