@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sharpzo import __version__
-from sharpzo.bench.recipe import Entry, Grid, Recipe
-from sharpzo.bench.sources import Sources
+from sharpzo.bench.recipe import Entry, Grid, Recipe, Sources
 from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.errors import InputError
 from sharpzo.methods import find, load_plugin

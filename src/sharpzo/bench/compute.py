@@ -15,8 +15,8 @@ import msgspec
 
 from sharpzo import __version__
 from sharpzo.bench.cell import FORMAT, Cell
+from sharpzo.bench.recipe import Sources
 from sharpzo.bench.results import Accuracy, Point, Result, Test, Validated
-from sharpzo.bench.sources import Sources
 from sharpzo.budget import Budget
 from sharpzo.data.dataset import Dataset, LabelledPhotos
 from sharpzo.detour import detours

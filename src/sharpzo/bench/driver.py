@@ -14,8 +14,8 @@ from sharpzo.artifact import write_atomically
 from sharpzo.bench.cell import Cell
 from sharpzo.bench.engines import Engine, Listen
 from sharpzo.bench.plots import plot
+from sharpzo.bench.recipe import Sources
 from sharpzo.bench.results import About, Results
-from sharpzo.bench.sources import Sources
 from sharpzo.bench.summary import Section, as_markdown, summarise
 from sharpzo.bench.table import Row, tabulate, write_curves, write_parquet, write_table
 from sharpzo.errors import EngineError
