@@ -40,9 +40,9 @@ def written() -> Iterator[tuple[str, str]]:
             read = path.suffix in (".py", ".md", ".html", ".toml") and "out" not in path.parts
             if read and path != Path(__file__):
                 yield str(path.relative_to(ROOT)), path.read_text("utf-8")
-    for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md"):
-        lines = (ROOT / name).read_text("utf-8").splitlines()
-        yield name, "\n".join(line for line in lines if not line.startswith("|"))
+    for path in ROOT.glob("*.md"):
+        lines = path.read_text("utf-8").splitlines()
+        yield path.name, "\n".join(line for line in lines if not line.startswith("|"))
 
 
 def test_plain_words():
@@ -58,11 +58,7 @@ def test_plain_words():
 
 def pages() -> Iterator[tuple[str, str]]:
     """The pages of the documentation."""
-    for path in [
-        ROOT / "README.md",
-        ROOT / "CONTRIBUTING.md",
-        *sorted((ROOT / "docs").glob("*.md")),
-    ]:
+    for path in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]):
         yield path.name, path.read_text("utf-8")
 
 
