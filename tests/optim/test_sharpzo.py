@@ -161,9 +161,9 @@ def test_release_second_stage_inherits_the_last_gradient():
     drive(search, quadratic, 1)
     assert search.stage == "sparse-zo"
     state = search.state()
-    assert state["sparse-zo.velocity"].shape == (6, 4)
-    assert (state["sparse-zo.velocity"] == gradient).all()
-    assert (state["sparse-zo.rows"] == state["sparse-zo.rows"][0]).all()
+    assert state["now.velocity"].shape == (6, 4)
+    assert (state["now.velocity"] == gradient).all()
+    assert (state["now.rows"] == state["now.rows"][0]).all()
 
 
 def test_otherwise_the_second_stage_starts_at_rest():
@@ -172,7 +172,7 @@ def test_otherwise_the_second_stage_starts_at_rest():
     search = SharpZo(4, settings(sharpness=sharp, zo=zo), seed=1)
     drive(search, quadratic, 6)
     assert search.stage == "sparse-zo"
-    assert (search.state()["sparse-zo.velocity"] == 0).all()
+    assert (search.state()["now.velocity"] == 0).all()
 
 
 def test_point_of_the_release_is_the_mean_of_fresh_draws():

@@ -29,7 +29,7 @@ Centre = Literal["mean", "population", "best"]
 
 @dataclass(frozen=True)
 class EvolutionSettings(Settings):
-    """What every evolution strategy can be told.
+    """Settings of every evolution strategy.
 
     ``population_size`` None means 4 + floor(3 ln d); ``bound`` b keeps candidates inside
     [-b, b]^d (``box``). The search has converged when losses vary by less than ``tol_fun`` over
@@ -105,7 +105,7 @@ class Evolution(Search[LossObjective]):
     def shift_by(self, shift: Array | None, *, recorded: bool) -> None:
         """Move the coming populations by ``shift`` (d,); None ends it.
 
-        The losses told are those of the shifted candidates in either case. ``recorded`` says
+        The losses are those of the shifted candidates in either case. ``recorded`` says
         which points the update takes them for: True, the shifted samples themselves, the literal
         reading of SharpZO eq. 3 (the mean then drifts along with the shift); False, the samples
         without their shift, as sharpness-aware minimisation and the authors' program do (the
@@ -123,7 +123,8 @@ class Evolution(Search[LossObjective]):
         return LossesAt(points)
 
     def draws(self, direction: int) -> Array:
-        """Return further samples (P, d), never told, without shift; ``direction`` >= 1 keys them.
+        """Return further samples (P, d) without shift, keyed by ``direction`` >= 1; no update
+        sees them.
 
         The authors' program takes the mean of 40 of them for its current point.
         """
@@ -148,7 +149,7 @@ class Evolution(Search[LossObjective]):
 
     def _whiten(self, y: Array) -> Array:
         """Return C^(-1/2) y for one step (d,): the z that leads to it."""
-        raise InputError(f"{self.stage} cannot be told shifted points; give recorded=False")
+        raise InputError(f"{self.stage} cannot learn from shifted points; give recorded=False")
 
     @abstractmethod
     def _update(self, z: Array, y: Array) -> None:

@@ -82,7 +82,8 @@ class GaussNewtonSettings(Settings):
         """What a search over ``dim`` numbers has in memory, for so many numbers of features.
 
         Directions (float64) are kept, asked for and made anew, a group at a time by a QR
-        decomposition; slopes (float32) are kept, told, copied and regrouped; old ones once more.
+        decomposition; slopes (float32) are received, copied, regrouped and kept; old ones once
+        more.
         """
         size = dim // groups
         count = min(self.directions, size)
@@ -184,7 +185,7 @@ class GaussNewton(Search[FeatureObjective]):
         )
         if values.ndim != 3 or (values.shape, slopes.shape) != wanted:
             raise InputError(
-                f"told arrays of shapes {values.shape} and {slopes.shape}; {wanted[0]} and "
+                f"answers have the shapes {values.shape} and {slopes.shape}; {wanted[0]} and "
                 f"{wanted[1]} were asked for"
             )
         if self._due:
@@ -313,8 +314,8 @@ class GaussNewton(Search[FeatureObjective]):
             self._correct(steps[i], features[i])
         smallest = SMALLEST_RADIUS * self.settings.radius
         better = decrease > 1e-4 * max(hoped, 0.0)
-        untold = not better and losses[i] <= (1 + ROUNDING) * self._loss
-        stuck = untold and self._radius <= smallest
+        unclear = not better and losses[i] <= (1 + ROUNDING) * self._loss
+        stuck = unclear and self._radius <= smallest
         move = candidates[i] - self._point
         if better or stuck:
             self._point = candidates[i]
@@ -332,7 +333,7 @@ class GaussNewton(Search[FeatureObjective]):
             longest = float(np.linalg.norm(steps, axis=1).max())
             self._radius = min(self._radius, longest) / 2
             self._damping = min(self._damping * self.settings.ladder, DAMPINGS[1])
-        if untold:
+        if unclear:
             self._radius = max(self._radius, smallest)
         if stuck:
             self._damping = self.settings.damping

@@ -41,7 +41,7 @@ class Differences:
             return LossesAt(np.concatenate([self.point[None], self.point + steps]))
         return LossesAt(np.concatenate([self.point + steps, self.point - steps]))
 
-    def slopes(self, losses: Array, told: Array = NOTHING) -> Array:
+    def slopes(self, losses: Array, slopes: Array = NOTHING) -> Array:
         """The slopes (n,) by the answer to `request`, 0 where a loss is not finite.
 
         >>> probe = Differences(np.zeros(2), np.eye(2), mu=0.5)
@@ -67,9 +67,9 @@ class Derivatives:
         """What to ask for."""
         return SlopesAt(self.point[None].copy(), self.directions.copy())
 
-    def slopes(self, losses: Array, told: Array) -> Array:
-        """The slopes (n,), as they were told."""
-        return told
+    def slopes(self, losses: Array, slopes: Array) -> Array:
+        """The slopes (n,) by the answer to `request`, as they are."""
+        return slopes
 
 
 Probe = Differences | Derivatives

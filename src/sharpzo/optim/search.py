@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Generic
+from typing import TYPE_CHECKING, ClassVar, Generic
 
 import numpy as np
 
@@ -209,7 +209,7 @@ def checked_vector(name: str, values: Array, dim: int) -> Array:
     return vector
 
 
-def checked_answer(asked: Request[Any], values: Array, derivatives: Array) -> tuple[Array, Array]:
+def checked_answer(asked: Request[Kind], values: Array, derivatives: Array) -> tuple[Array, Array]:
     """Return float64 copies of losses (P,), everything non-finite +inf, and of slopes (p,), what
     is not finite or absurd 0; InputError for other shapes than ``asked`` for."""
     losses = np.array(values, dtype=np.float64)
@@ -217,8 +217,8 @@ def checked_answer(asked: Request[Any], values: Array, derivatives: Array) -> tu
     wanted = (len(asked.points),), (len(asked.directions),)
     if (losses.shape, slopes.shape) != wanted:
         raise InputError(
-            f"told losses of the shape {losses.shape} and slopes of the shape {slopes.shape}; the "
-            f"last ask needs {wanted[0]} and {wanted[1]}, one per point and one per direction"
+            f"losses have the shape {losses.shape} and slopes {slopes.shape}; the last ask needs "
+            f"{wanted[0]} and {wanted[1]}, one per point and one per direction"
         )
     losses[~np.isfinite(losses)] = np.inf
     return losses, np.where(np.abs(slopes) < STEEPEST, slopes, 0.0)

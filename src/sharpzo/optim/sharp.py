@@ -46,7 +46,7 @@ class SharpnessSettings(Settings):
     ``directions`` >= 2, from exact slopes), ``samples`` (read off the losses of the last
     population, no forwards) or ``none`` (plain CMA-ES); ``mu`` the step of differences;
     ``refresh_every`` generations between two estimates, the shift stands in between.
-    ``recorded``: what CMA-ES is told, the ``samples`` without their shift (the losses alone are
+    ``recorded``: what CMA-ES learns from, the ``samples`` without their shift (the losses alone are
     those of shifted points) or the ``shifted`` points (eq. 3 to the letter; theta drifts along).
     ``normalise`` and ``centre`` ``population`` follow the authors' program: radius rho / sqrt(P);
     g, and what validation looks at, at the mean of P fresh draws instead of theta, which at
@@ -192,7 +192,7 @@ class SharpCma(Search[SlopeObjective]):
         )
 
     def _probe(self) -> Probe:
-        """What has to be known for an estimate of the gradient."""
+        """The slopes that an estimate of the gradient needs."""
         how = self.settings
         if how.estimator == "cge":
             return Differences(self.point, np.eye(self.dim), how.mu)

@@ -1,7 +1,7 @@
 """SharpZO (NeurIPS 2025, arXiv 2506.20990): sharpness-aware CMA-ES, then sparse ZO-SGD.
 
 One composition for the paper's equations, the authors' program and the ablations; the settings
-decide which it is (``presets``).
+decide which it is.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class SharpZoSettings(Settings):
     (``population``, the authors' program), the candidate of lowest loss (``best``) or the point
     of highest validation accuracy (``validated``, theta if none was observed).
 
-    Ablations are settings: plain CMA-ES is ``SharpnessSettings(estimator="none")`` with
-    ``SwitchSettings(patience=None)``; stage 2 alone is ``SwitchSettings(generation=0)``.
+    Ablations are settings: stage 1 alone is ``SwitchSettings(patience=None)``, without sharpness
+    ``SharpnessSettings(estimator="none")``; stage 2 alone is ``SwitchSettings(generation=0)``.
     """
 
     # Ten times lazier than Hansen: no more evaluations on ellipsoids (benchmarks/cma_parity.py),
@@ -69,8 +69,8 @@ class SharpZoSettings(Settings):
 class SharpZo(Search[SlopeObjective]):
     """SharpZO as a ``Search``: stage ``sharp-cma``, then ``sparse-zo``.
 
-    ``ask`` gives one kind of request a time: gradient probes, a population, mask probes or mirrored
-    pairs. ``step`` counts generations and updates, ``point`` is theta or w.
+    ``ask`` gives one kind of request at a time: gradient probes, a population, mask probes or
+    mirrored pairs. ``step`` counts generations and updates, ``point`` is theta or w.
 
     >>> settings = SharpZoSettings(
     ...     switch=SwitchSettings(generation=30),
@@ -83,7 +83,7 @@ class SharpZo(Search[SlopeObjective]):
     ('sparse-zo', True)
     """
 
-    KEPT = ("stage", "handed_over", "_generations", "_asked", "_validated", "_accuracy")
+    KEPT = ("stage", "handed_over", "_now", "_generations", "_asked", "_validated", "_accuracy")
 
     def __init__(
         self,
@@ -151,7 +151,7 @@ class SharpZo(Search[SlopeObjective]):
             if validation_accuracy > self._accuracy:
                 self._validated, self._accuracy = self.point, float(validation_accuracy)
             self.patience.observe(validation_accuracy)
-            if not self._asked:  # else the batch that is out is told first
+            if not self._asked:  # else the batch that is out comes first
                 self._switch_if_due()
         self._follow()
 
@@ -181,13 +181,7 @@ class SharpZo(Search[SlopeObjective]):
             return self._validated.copy()
         return first.mean
 
-    def state(self) -> State:
-        inner = {f"{self.stage}.{key}": value for key, value in self._now.state().items()}
-        return super().state() | inner
-
     def restore(self, state: State) -> Self:
-        head = f"{state['stage']}."
         second = state["stage"] == SparseZo.stage
         self._now = self._stage_2(self._point) if second else self._stage_1()
-        self._now.restore({k[len(head) :]: v for k, v in state.items() if k.startswith(head)})
         return super().restore(state)

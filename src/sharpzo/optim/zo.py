@@ -32,7 +32,7 @@ class ZoSettings(Settings):
     """Settings of stage 2; the defaults are SharpZO's Table 8.
 
     ``learning_rate`` eta and ``mu`` the smoothing of eq. 4, ``queries`` q pairs per step. ``keep``
-    is the share of coordinates moved, chosen by ``score`` (``mask.scores``) at the start and every
+    is the share of coordinates moved, chosen by ``score`` (`scores`) at the start and every
     ``refresh`` steps; scores that need a gradient estimate it coordinate by coordinate with
     ``mu_refresh`` (2d forwards), ``z-running`` reads it off the steps themselves.
     ``momentum`` b: V <- b V + g, w <- w - eta V.
@@ -199,7 +199,7 @@ class SparseZo(Search[SlopeObjective]):
 
     def _refresh_due(self) -> bool:
         return (
-            needs_gradient(self.settings.score)
+            self.settings.score in ("z", "release")  # those that need a gradient
             and kept(self.settings.keep, self.dim) < self.dim
             and self.step % self.settings.refresh == 0
             and self._masked != self.step
@@ -324,11 +324,6 @@ class MeZo(Search[LossObjective]):
         return Differences(
             self._point, normal_directions(self.seed, "zo", self.step, shape), self.settings.mu
         )
-
-
-def needs_gradient(score: Score) -> bool:
-    """Whether a score costs a gradient estimate (2d forwards)."""
-    return score in ("z", "release")
 
 
 def standardised(values: Array) -> Array:
