@@ -10,13 +10,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
 SINGLE = 2**-24  # rounding of float32 arithmetic, relative
+Precision = Literal["float32", "float16", "int8", "int4"]  # of matrices; arithmetic is float32
 State = dict[str, Array | int | float | str | bool]  # flat
 Answer = tuple[Array, Array]  # a value for each point (P, ...), a derivative for each direction
 NOTHING: Array = np.zeros(0)  # no directions, no derivatives

@@ -9,8 +9,7 @@ from test_text import NAMES, TEMPLATE, candidates
 
 from sharpzo.errors import EngineError, InputError
 from sharpzo.towers.checkpoint import Checkpoint
-from sharpzo.towers.graph import Builder
-from sharpzo.towers.precision import Quantised, compress
+from sharpzo.towers.graph import Builder, Quantised, compress
 from sharpzo.towers.runtime import Runtime, Session
 from sharpzo.towers.text import build_text
 from sharpzo.towers.tower import OnnxImageTower, OnnxTextTower

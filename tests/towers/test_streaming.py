@@ -12,12 +12,12 @@ from random_models import TEXT, VISION, halve, relative, save_clip
 from sharpzo.errors import EngineError, InputError
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.lowmem.streaming import Kept, StreamedText
-from sharpzo.towers.precision import Precision
 from sharpzo.towers.prompts import layout, start
 from sharpzo.towers.runtime import Session
 from sharpzo.towers.tangent import build_tangent
 from sharpzo.towers.text import build_text
 from sharpzo.towers.tower import OnnxTextTower
+from sharpzo.types import Precision
 
 LIMIT = 5e-6
 NAMES = ["cat", "the dog", "photo of the cat", "dog"]

@@ -1,9 +1,15 @@
-"""An ONNX graph with its large weights outside, and the builder that writes such graphs."""
+"""An ONNX graph with its large weights outside, and the builder that writes such graphs.
+
+Matrices may be kept in fewer bits. Weight-only: a matrix is made float32 again when it is used, so
+a candidate's features stay a function of that candidate alone, and losses stay smooth enough for
+differences. (Dynamic quantisation of activations is neither.)
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import gcd
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +18,14 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from sharpzo.errors import EngineError
-from sharpzo.towers.precision import Precision, Quantised, compress
-from sharpzo.types import Array
+from sharpzo.types import Array, Precision
 
 OPSET = 21  # Gelu came with 20, blocks of DequantizeLinear with 21
 IR_VERSION = 10
 _INLINE = 1024  # bytes: smaller arrays (shapes, scalars) are stored in the proto itself
 _PAGE = 4096
 _DATA = "model.onnx.data"
+_BLOCK = 32  # weights of a row that share a scale in int4; int8 has one scale per row
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,10 +79,22 @@ class Graph:
         return folder / "model.onnx"
 
 
+@dataclass(frozen=True, eq=False)
+class Quantised:
+    """Whole numbers and their scale: values * scale is the matrix, symmetric about zero.
+
+    ``attributes`` say to ONNX's DequantizeLinear which values share a scale.
+    """
+
+    values: Array
+    scale: Array
+    attributes: Mapping[str, Any]
+
+
 class Builder:
     """Writes nodes one after another; every method returns the name of the value it makes.
 
-    ``precision`` is what matrices are kept in; see `precision.py`.
+    ``precision`` is what matrices are kept in; see `compress`.
     """
 
     def __init__(self, precision: Precision = "float32") -> None:
@@ -194,6 +212,36 @@ class Builder:
     def _fresh(self, kind: str) -> str:
         self._count += 1
         return f"{kind}_{self._count}"
+
+
+def compress(matrix: Array, precision: Precision) -> Array | Quantised | None:
+    """Return a float32 matrix (out, in) in a precision; None where that is float32 itself.
+
+    >>> compress(np.float32([[1, -2], [0, 0.5]]), "int8").values
+    array([[  64, -127],
+           [   0,  127]], dtype=int8)
+    """
+    if precision == "float32":
+        return None
+    if precision == "float16":
+        return matrix.astype(np.float16)
+    if precision == "int8":
+        scale = _scale(matrix, 127)
+        values = matrix / scale
+        return Quantised(np.rint(values, out=values).astype(np.int8), scale[:, 0], {"axis": 0})
+    from ml_dtypes import int4  # comes with onnx, which packs two of them into a byte
+
+    size = gcd(matrix.shape[1], _BLOCK)
+    blocks = matrix.reshape(len(matrix), -1, size)
+    scale = _scale(blocks, 7)
+    values = np.rint(blocks / scale).astype(int4).reshape(matrix.shape)
+    return Quantised(values, scale[..., 0], {"axis": 1, "block_size": size})
+
+
+def _scale(values: Array, most: int) -> Array:
+    """The scale along the last axis that takes the largest value to ``most``."""
+    largest = np.maximum(values.max(axis=-1), -values.min(axis=-1))[..., None]
+    return np.where(largest > 0, largest / np.float32(most), np.float32(1))
 
 
 def _point(tensor: onnx.TensorProto, location: str, offset: int, length: int) -> None:

@@ -15,8 +15,7 @@ from msgspec import Meta
 
 from sharpzo.errors import EngineError, InputError
 from sharpzo.settings import Settings
-from sharpzo.towers.precision import Precision
-from sharpzo.types import SINGLE, Array
+from sharpzo.types import SINGLE, Array, Precision
 
 if TYPE_CHECKING:
     from sharpzo.towers.graph import Graph

@@ -23,9 +23,9 @@ import numpy as np
 from sharpzo.errors import EngineError, InputError
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.graph import Builder, Graph
-from sharpzo.towers.precision import Precision
 from sharpzo.towers.prompts import Prompts
 from sharpzo.towers.text import write_text
+from sharpzo.types import Precision
 
 
 def build_tangent(

@@ -23,10 +23,9 @@ from sharpzo.towers import blocks
 from sharpzo.towers.blocks import Block, Pair
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.packing import MASKED, Chunk, Group, Packing, pack
-from sharpzo.towers.precision import Precision
 from sharpzo.towers.prompts import Prompts, token_table
 from sharpzo.towers.reference import activate, norm
-from sharpzo.types import Array
+from sharpzo.types import Array, Precision
 
 if TYPE_CHECKING:
     from sharpzo.towers.graph import Builder, Graph

@@ -18,10 +18,10 @@ from sharpzo.errors import BudgetError, InputError
 from sharpzo.memory import MB, Need, add_child, matrices, resident, trim, watch_anew
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.lowmem.image_process import CHUNK, ImageProcess
-from sharpzo.towers.precision import Precision
 from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.towers.prompts import Prompts
 from sharpzo.towers.text import CHUNK as TEXT_CHUNK
+from sharpzo.types import Precision
 
 _WORKER = ImageProcess.__module__
 _ENGINE = "sharpzo.towers.lowmem.streaming, onnxruntime"

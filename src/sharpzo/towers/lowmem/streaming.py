@@ -20,12 +20,11 @@ from sharpzo.memory import trim
 from sharpzo.towers import text
 from sharpzo.towers.blocks import Block
 from sharpzo.towers.checkpoint import Checkpoint
-from sharpzo.towers.graph import Builder, Graph
-from sharpzo.towers.precision import Precision, Quantised
+from sharpzo.towers.graph import Builder, Graph, Quantised
 from sharpzo.towers.prompts import Prompts
 from sharpzo.towers.runtime import Session
 from sharpzo.towers.tangent import TangentBuilder, check_moves
-from sharpzo.types import Array
+from sharpzo.types import Array, Precision
 
 _NAME = "block"  # of every block: graphs are shared
 _MOVING = {"context": "directions", "suffix": "suffix_directions"}
