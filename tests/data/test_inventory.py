@@ -164,6 +164,7 @@ def test_imagenet(tmp_path: Path, published):
     (folder / "images" / "train").rename(folder / "elsewhere")
     out = check(tmp_path, "imagenet")
     assert out.missing[0] == Missing("folders", 1, ("images/train",))
+    assert out.splits["train"] == SplitCount(0, 0, 90)
     assert out.missing[1].first == ("images/val/n02000000",)  # none below images/train
 
 

@@ -180,11 +180,6 @@ class Dataset:
             notes=(*notes, *_skip_notes(skipped)),
         )
 
-    def splits(self) -> dict[str, LabelledPhotos]:
-        """Return those of train, val and test that have photos, by name."""
-        splits = {"train": self.train, "val": self.val, "test": self.test}
-        return {name: split for name, split in splits.items() if split}
-
     def each(self, change: Callable[[LabelledPhotos], LabelledPhotos], **fields: Any) -> Dataset:
         """Return the data set with every split that is there changed, and with other ``fields``."""
         for name in ("train", "val", "test"):

@@ -89,9 +89,10 @@ def check(root: str | os.PathLike[str], name: str) -> Inventory:
     dataset, classless = (None, []) if files else read_index(folder, place)
     # The photos of the other forms were found by listing their folders.
     listed = place.form in ("split", "variants")
+    named = ("train", "val", "test") if listed else tuple(place.published)
     photos = {
-        split: [str(photo.path) for photo in held.photos]
-        for split, held in (dataset.splits() if dataset else {}).items()
+        split: [str(photo.path) for photo in getattr(dataset, split).photos]
+        for split in (named if dataset else ())
     }
     absent = {
         split: [file for file in held if listed and not os.path.isfile(file)]

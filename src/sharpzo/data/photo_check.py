@@ -57,7 +57,8 @@ def without(dataset: Dataset, errors: Iterable[PhotoError]) -> Dataset:
     loses all of its training photos.
     """
     reasons = {error.photo: error.reason for error in errors}
-    held = [photo.name for split in dataset.splits().values() for photo in split.photos]
+    splits = dataset.train, dataset.val, dataset.test
+    held = [photo.name for split in splits if split for photo in split.photos]
     lost = [name for name in held if name in reasons]
     if not lost:
         return dataset
