@@ -22,7 +22,7 @@ from sharpzo.memory import Need, parse_size, peak_memory_mb
 from sharpzo.methods import Fit, Images, Task, find, fit
 from sharpzo.methods.searching import cautions
 from sharpzo.methods.zero_shot import zero_shot_head
-from sharpzo.record import Record, Row
+from sharpzo.record import Inputs, Outcome, Record, Row
 from sharpzo.settings import as_dict, check_path, integer
 from sharpzo.towers.features import Progress, wanted_views
 from sharpzo.towers.open import Towers
@@ -212,6 +212,7 @@ class Fitter:
             features = {n: v for n, v in (encoded or {}).items() if n != "views"}
             missing = {name: split for name, split in splits.items() if name not in features}
             features |= towers.encode(missing, progress, self.cache, ())
+            inputs = self._inputs(dataset, features["training"], tower.fingerprint)
             task = Task(
                 train=features["training"],
                 validation=features.get("validation"),
@@ -232,10 +233,22 @@ class Fitter:
             ways = detours([fitted.head])
             if dataset.val and ways:  # what is evaluated on it needs them taken
                 features |= towers.encode({"validation": dataset.val}, progress, self.cache, ways)
-            record = self._record(dataset, fitted, features["training"], tower.fingerprint)
-            record["warnings"] = warnings
         finally:
             tower.close()
+        record: Record = {
+            **inputs,
+            **_outcome(fitted),
+            "budget": {
+                "forwards": self.budget.forwards,
+                "seconds": self.budget.seconds,
+                "steps": self.budget.steps,
+            },
+            "engine": self.runtime.engine,
+            "precision": self.runtime.precision,
+            "threads": self.runtime.threads,
+            "image_passes": fitted.image_passes,
+            "warnings": warnings,
+        }
         found = Fitted(
             method, towers, self.cache, dataset.class_names, fitted.head,
             {**fitted.arrays, **fitted.head.arrays()}, record, history,
@@ -244,13 +257,10 @@ class Fitter:
         vars(found)["verified"] = True  # it was made with this very model
         return found
 
-    def _record(
-        self, dataset: Dataset, fitted: Fit, training: Features, text_fingerprint: str
-    ) -> Record:
+    def _inputs(self, dataset: Dataset, training: Features, text_fingerprint: str) -> Inputs:
         checkpoint = self.towers.checkpoint
         return {
             "sharpzo_version": __version__,
-            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "model": {
                 "id": _model_id(self.towers.model),
                 "sha256": checkpoint.fingerprint,
@@ -263,14 +273,6 @@ class Fitter:
             "preset": self.preset,
             "settings": as_dict(self.settings),
             "seed": self.seed,
-            "budget": {
-                "forwards": self.budget.forwards,
-                "seconds": self.budget.seconds,
-                "steps": self.budget.steps,
-            },
-            "engine": self.runtime.engine,
-            "precision": self.runtime.precision,
-            "threads": self.runtime.threads,
             "data": {
                 "source": dataset.source,
                 "shots": dataset.shots,
@@ -281,16 +283,21 @@ class Fitter:
                 "notes": list(dataset.notes),
                 "skipped": dataset.remarks()["skipped"],
             },
-            "stopped": fitted.reason.value,
-            "forwards": fitted.forwards,
-            "image_passes": fitted.image_passes,
-            "steps": fitted.steps,
-            "seconds": round(fitted.seconds, 3),
-            "peak_memory_mb": peak_memory_mb(),
-            "notes": dict(fitted.notes),
-            "validation": {"accuracy": fitted.validation_accuracy},
-            "test": {"accuracy": None},
         }
+
+
+def _outcome(fitted: Fit) -> Outcome:
+    return {
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "stopped": fitted.reason.value,
+        "forwards": fitted.forwards,
+        "steps": fitted.steps,
+        "seconds": round(fitted.seconds, 3),
+        "peak_memory_mb": peak_memory_mb(),
+        "notes": dict(fitted.notes),
+        "validation": {"accuracy": fitted.validation_accuracy},
+        "test": {"accuracy": None},
+    }
 
 
 def _same(split: LabelledPhotos, other: LabelledPhotos) -> bool:

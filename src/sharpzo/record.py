@@ -80,11 +80,10 @@ class Row(TypedDict):
     shifted: Accuracy | None
 
 
-class _Required(TypedDict):
-    """What every version has written."""
+class Inputs(TypedDict):
+    """What a fit is made of, as every version has written it."""
 
     sharpzo_version: str
-    created: str
     model: ModelRecord
     class_names: Annotated[list[Name], Meta(min_length=1)]
     template: Annotated[str, Meta(pattern=r"\{\}")]
@@ -94,6 +93,12 @@ class _Required(TypedDict):
     settings: dict[str, Any]
     seed: int
     data: DataRecord
+
+
+class Outcome(TypedDict):
+    """What a fit has cost and found, as every version has written it."""
+
+    created: str
     stopped: str
     forwards: int
     steps: int
@@ -104,7 +109,7 @@ class _Required(TypedDict):
     test: Accuracies
 
 
-class Record(_Required, total=False):
+class Record(Inputs, Outcome, total=False):
     """A run's record. ``labels`` stand for the class names in Python, one each."""
 
     format: int
