@@ -61,14 +61,12 @@ class Kept:
             if isinstance(now, Kept):
                 head = f"{key}."
                 now.restore({k[len(head) :]: v for k, v in state.items() if k.startswith(head)})
-            elif isinstance(value, np.ndarray):
-                setattr(self, name, value.copy(order="C"))
-            else:
-                setattr(
-                    self,
-                    name,
-                    float(value) if isinstance(value, str) and isinstance(now, float) else value,
-                )
+                continue
+            if isinstance(value, np.ndarray):
+                value = value.copy(order="C")
+            elif isinstance(now, float) and value is not None:
+                value = float(value)
+            setattr(self, name, value)
         return self
 
 

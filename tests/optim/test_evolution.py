@@ -1,13 +1,41 @@
+"""The box and the constants of evolution strategies are pycma's."""
+
 import cma
 import numpy as np
 import pytest
+from cma.transformations import BoxConstraintsLinQuadTransformation
 
-from sharpzo.optim.evolution import constants, default_population
+from sharpzo.errors import InputError
+from sharpzo.optim.evolution import constants, default_population, into_box, out_of_box
+
+
+@pytest.mark.parametrize("bound", [0.03, 0.7, 1.0, 5.0, 100.0])
+def test_the_box_is_pycmas(bound):
+    x = np.random.default_rng(0).normal(scale=4 * bound, size=400)
+    theirs = BoxConstraintsLinQuadTransformation([[-bound, bound]] * len(x))(x)
+    np.testing.assert_allclose(into_box(x, bound), theirs, atol=1e-12 * max(1, bound))
+
+
+def test_identity_inside_is_exact():
+    x = np.random.default_rng(0).uniform(-4.7, 4.7, size=1000)
+    assert into_box(x, 5.0).tobytes() == x.tobytes()
+    assert into_box(x, None) is x
+
+
+@pytest.mark.parametrize("bound", [0.03, 1.0, 5.0])
+def test_inverse(bound):
+    x = np.linspace(-bound, bound, 1001)
+    np.testing.assert_allclose(into_box(out_of_box(x, bound), bound), x, atol=1e-12)
+
+
+def test_start_outside_the_box_is_refused():
+    with pytest.raises(InputError, match=r"5.5.*outside the box of \+-5"):
+        out_of_box(np.array([0.0, 5.5]), 5.0)
 
 
 @pytest.mark.parametrize(("dim", "population"), [(2, 6), (10, 10), (40, 15), (512, 40)])
 @pytest.mark.parametrize("active", [True, False])
-def test_equal_to_pycma(dim, population, active):
+def test_the_constants_are_pycmas(dim, population, active):
     # pycma 4.5 takes two-point adaptation from 300 dimensions on; the authors' 4.0.0 had CSA.
     options = {"popsize": population, "verbose": -9, "CMA_active": active}
     options["AdaptSigma"] = cma.sigma_adaptation.CMAAdaptSigmaCSA
@@ -27,7 +55,7 @@ def test_equal_to_pycma(dim, population, active):
 
 
 def test_values_of_the_authors_run():
-    # The dossier's figures for N = 512, lambda = 40: pycma 4.0.0.
+    # Figures of the authors' run for N = 512, lambda = 40: pycma 4.0.0.
     c = constants(512, 40, active=True)
     assert c.mu == 20
     assert f"{c.weights[c.weights < 0].sum():.2f}" == "-1.10"
