@@ -13,7 +13,7 @@ from sharpzo.types import Reason
 
 _MORE = 2**63  # than any run.json may hold
 Limit = Annotated[int, Meta(ge=1, le=_MORE - 1, description="an integer above 0")]
-Seconds = Annotated[float, Meta(gt=0, lt=_MORE, description="a number above 0")]
+Seconds = Annotated[float, Meta(gt=0, lt=_MORE, description="a finite number above 0")]
 
 
 @dataclass(frozen=True)
