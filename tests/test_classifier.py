@@ -340,6 +340,25 @@ def test_a_loaded_run_is_fitted_again_to_the_same(demo, cache, tmp_path):
     assert copied.history_ == again.history_
 
 
+@pytest.mark.parametrize(
+    ("name", "preset", "more"),
+    [
+        ("cma-es", None, {}),
+        ("cma-es", "bbt", {}),
+        ("sharpzo", None, {"alpha": None}),
+        ("sharp-cma-es", None, {"alpha": None}),
+    ],
+)
+def test_names_of_earlier_settings_that_change_nothing_are_left_out(name, preset, more):
+    method = METHODS[name]
+    base = method.configure(preset)
+    recorded = {**method.key(base), **as_dict(base), **more}
+    recorded["search"] = {**method.key(base)["search"], **as_dict(base)["search"]}
+    found = changes(base, recorded, method.key(base))
+    assert found == {}
+    assert "alpha" in changes(METHODS["sharpzo"].settings, {"alpha": 1.0}, {})
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_settings_come_back_from_their_record(name):
     method = METHODS[name]

@@ -264,11 +264,12 @@ class PromptClassifier:
         record, method = trained.record, trained.method
         preset, limits = record["preset"], record.get("budget", {})
         base = method.settings if preset is None else method.presets.get(preset, method.settings)
+        settings = changes(base, record["settings"], method.key(base))
         budget = Budget(limits.get("forwards"), limits.get("seconds"), limits.get("steps"))
         classifier = cls(
             method.name,
             preset=preset,
-            settings=changes(base, record["settings"]) or None,
+            settings=settings or None,
             model=model or record["model"]["id"],
             template=record["template"],
             seed=record["seed"],

@@ -137,7 +137,7 @@ def as_record(found: Any) -> Record:
     """
     try:
         record = msgspec.convert(found, Record)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeError) as error:  # or text that is no UTF-8
         missing, place = (re.search(pattern, str(error)) for pattern in (_MISSING, _PLACE))
         if missing is None:
             raise _odd(place[1] if place else "it") from None

@@ -69,7 +69,7 @@ class Settings:
             value = getattr(self, name)
             try:
                 found = msgspec.convert(_plain(value), kind)
-            except msgspec.ValidationError:
+            except (msgspec.ValidationError, UnicodeError):  # text of bytes that are no UTF-8
                 raise InputError(f"{name} is {value!r}; give {describe(kind)}") from None
             object.__setattr__(self, name, found)
         self.check()
@@ -192,14 +192,24 @@ def override(settings: S, changes: Mapping[str, Any]) -> S:
     return settings
 
 
-def changes(settings: Any, recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """What `override` has to change to make settings those that `as_dict` recorded."""
-    now = dict(flat(as_dict(settings)))
-    return {
-        name: value
-        for name, value in flat(recorded)
-        if name not in now or now[name] != value or type(now[name]) is not type(value)
-    }
+def changes(
+    settings: Any, recorded: Mapping[str, Any], former: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What `override` has to change to make settings those that `as_dict` recorded.
+
+    Names that the settings no longer have are left out where ``former``, the settings in the words
+    of an earlier version, says the same, or where they are null.
+
+    >>> changes(Settings(), {"alpha": None, "measure_mu": True, "rho": 1}, {"measure_mu": True})
+    {'rho': 1}
+    """
+    now, before = dict(flat(as_dict(settings))), dict(flat(former or {}))
+    found: dict[str, Any] = {}
+    for name, value in flat(recorded):
+        expected = now[name] if name in now else before.get(name)
+        if expected != value or type(expected) is not type(value):
+            found[name] = value
+    return found
 
 
 def flat(nested: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -6,6 +6,7 @@ import pytest
 from sharpzo import artifact
 from sharpzo.errors import ArtifactError
 from sharpzo.journal import Journal, read_journal
+from sharpzo.record import as_record
 from sharpzo.types import Step
 
 ARRAYS = {"weight": np.eye(2, dtype=np.float32)}
@@ -320,3 +321,8 @@ def test_a_changed_journal_is_one_sentence(tmp_path, line):
     path.write_bytes(b"\xff\n")
     with pytest.raises(ArtifactError, match="cannot be read"):
         read_journal(path)
+
+
+def test_text_that_is_no_utf8_in_a_record_is_refused():
+    with pytest.raises(ArtifactError, match="that no run writes"):
+        as_record({"seed": "\ud800"})

@@ -53,3 +53,9 @@ def test_dotted_names_change_nested_settings_and_leave_the_original():
 def test_mistakes_are_one_sentence(assignment, sentence):
     with pytest.raises(InputError, match=sentence):
         override(Outer(), parse_assignments([assignment]))
+
+
+def test_text_that_is_no_utf8_is_refused_in_a_sentence():
+    for name in ("steps", "inner.rho"):
+        with pytest.raises(InputError, match=r"is '\\udcff'; give"):
+            override(Outer(), {name: "\udcff"})
