@@ -3,6 +3,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from sharpzo.errors import InputError
+from sharpzo.methods import load_plugin
 from sharpzo.settings import Count, Settings, as_dict, override, parse_assignments
 
 
@@ -59,3 +60,11 @@ def test_text_that_is_no_utf8_is_refused_in_a_sentence():
     for name in ("steps", "inner.rho"):
         with pytest.raises(InputError, match=r"is '\\udcff'; give"):
             override(Outer(), {name: "\udcff"})
+
+
+@pytest.mark.parametrize("line", ["import sharpzo.heads.linear", "from sharpzo import Nothing"])
+def test_a_plugin_that_imports_what_has_moved_is_told_where_from(tmp_path, line):
+    plugin = tmp_path / "old_plugin.py"
+    plugin.write_text(line)
+    with pytest.raises(InputError, match="import from sharpzo itself"):
+        load_plugin(plugin)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from sharpzo.errors import CheckpointError, InputError
 from sharpzo.towers.checkpoint import EMBEDDED, Checkpoint, Weights, resolve
-from sharpzo.towers.config import parse_image, parse_text
+from sharpzo.towers.config import TextConfig, convert, parse_image, parse_text
 from sharpzo.towers.tower import OnnxTextTower
 
 
@@ -194,3 +194,8 @@ assert not {{"torch", "transformers", "huggingface_hub"}} & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_text_of_a_configuration_that_is_no_utf8_is_refused():
+    with pytest.raises(CheckpointError, match=r"config.json holds text that is not UTF-8"):
+        convert({"hidden_size": "\ud800"}, TextConfig, "config.json")

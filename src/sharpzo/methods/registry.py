@@ -211,7 +211,9 @@ def load_plugin(path: str | Path) -> None:
     except BaseException as error:
         for name in set(METHODS) - known:
             del METHODS[name]
-        raise InputError(f"plugin {path} failed: {type(error).__name__}: {error}") from error
+        ours = isinstance(error, ImportError) and (error.name or "").split(".")[0] == "sharpzo"
+        hint = "; this sharpzo has it elsewhere: import from sharpzo itself" if ours else ""
+        raise InputError(f"plugin {path} failed: {type(error).__name__}: {error}{hint}") from error
     _PLUGINS.add(str(file))
 
 

@@ -95,6 +95,8 @@ def convert(raw: Any, kind: type[T], where: str) -> T:
         what, _, path = str(error).partition(" - at `$")
         message = f"{where}{path.rstrip('`')}: {what[0].lower()}{what[1:]}"
         raise CheckpointError(message) from None
+    except UnicodeError:
+        raise CheckpointError(f"{where} holds text that is not UTF-8") from None
 
 
 def read_json(path: Path) -> dict[str, Any]:
