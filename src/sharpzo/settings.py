@@ -175,7 +175,9 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
 
 
 def override(settings: S, changes: Mapping[str, Any]) -> S:
-    """Return the settings with dotted names changed; unknown names raise InputError.
+    """Return the settings with dotted names changed.
+
+    Raises InputError, with the whole name, for one that is unknown or whose value does not fit.
 
     >>> from dataclasses import dataclass
     >>> @dataclass(frozen=True)
@@ -188,7 +190,13 @@ def override(settings: S, changes: Mapping[str, Any]) -> S:
     Outer(inner=Inner(rho=0.5))
     """
     for name, value in changes.items():
-        settings = _change(settings, name, name, value)
+        group, _, member = name.rpartition(".")
+        try:
+            settings = _change(settings, name, name, value)
+        except InputError as error:
+            if group and str(error).startswith(f"{member} is "):  # as the group itself calls it
+                raise InputError(f"{group}.{error}") from None
+            raise
     return settings
 
 

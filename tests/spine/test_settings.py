@@ -39,8 +39,8 @@ def test_dotted_names_change_nested_settings_and_leave_the_original():
     [
         ("inner.rh=1", "no setting 'inner.rh'; known: active, bound, grid, name, rho"),
         ("inner=1", "is a group"),
-        ("inner.rho=high", "rho is 'high'; give a finite number"),
-        ("inner.rho=NaN", "rho is nan; give a finite number"),
+        ("inner.rho=high", "^inner.rho is 'high'; give a finite number"),
+        ("inner.rho=NaN", "^inner.rho is nan; give a finite number"),
         ("inner.grid=[1, NaN]", "give a list, each a finite number"),
         ('inner.grid=["a"]', "give a list, each a finite number"),
         ("inner.active=1", "active is 1; give true or false"),
