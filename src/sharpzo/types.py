@@ -10,8 +10,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Generic, Literal, Protocol, TypeVar
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -72,13 +73,16 @@ class Views:
     scale: tuple[float, float] = (0.08, 1.0)
 
 
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]  # checked where a journal is read
+
+
 @dataclass(frozen=True)
 class Step:
     """One completed step of a search, as journalled and shown."""
 
-    step: int
+    step: Count
     stage: str
-    forwards: int
+    forwards: Count
     seconds: float
     loss: float
     validation_accuracy: float | None = None

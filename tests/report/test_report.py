@@ -1,15 +1,18 @@
 """Reports from the command line, on the embedded model and photos of the demo."""
 
-import builtins
+import hashlib
 import json
 import re
+import shutil
+import sys
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
-from command import call, demo_folder, refused
+from command import answer, call, demo_folder, refused
 from sharpzo.artifact import read
 from sharpzo.data.demo import load_demo
 from sharpzo.report.run_report import demo_of, report_run
@@ -160,7 +163,7 @@ def test_a_demo_run_brings_its_own_photos(tmp_path):
     assert "on 500 test photos" in made.html
 
 
-def test_errors_are_one_sentence(capsys, photos, run, tmp_path, monkeypatch):
+def test_errors_are_one_sentence(capsys, photos, run, tmp_path):
     assert "no folder" in refused(capsys, "report", tmp_path / "absent")
     assert "neither a run" in refused(capsys, "report", tmp_path)
     (tmp_path / "bench" / "cells").mkdir(parents=True)
@@ -176,12 +179,28 @@ def test_errors_are_one_sentence(capsys, photos, run, tmp_path, monkeypatch):
     nowhere = tmp_path / "absent" / "page.html"
     assert "cannot write" in refused(capsys, "report", run, "--out", nowhere)
 
-    real = builtins.__import__
 
-    def without_jinja(name, *rest, **more):
-        if name == "jinja2":
-            raise ImportError(name)
-        return real(name, *rest, **more)
+@pytest.mark.parametrize("package", ["jinja2", "matplotlib"])
+def test_a_missing_package_is_said_before_anything_is_computed(
+    run, photos, package, tmp_path, capsys, monkeypatch
+):
+    (tmp_path / "bench" / "cells").mkdir(parents=True)
+    monkeypatch.setitem(sys.modules, package, None)
+    for arguments in (run, "--data", photos), (tmp_path / "bench",):
+        said = answer(capsys, 2, "report", *arguments).err
+        assert (
+            f"needs the package {package}; install it with: pip install 'sharpzo[report]'" in said
+        )
+        assert said.count("\n") == 1  # no photo was encoded
 
-    monkeypatch.setattr(builtins, "__import__", without_jinja)
-    assert "pip install 'sharpzo[report]'" in refused(capsys, "report", run)
+
+@pytest.mark.parametrize("shape", [(1,), (3, 3)])
+def test_arrays_that_are_no_projection_are_refused(run, photos, shape, tmp_path, capsys):
+    other = tmp_path / "run"
+    shutil.copytree(run, other)
+    file, record = other / "arrays.safetensors", other / "run.json"
+    before = hashlib.sha256(file.read_bytes()).hexdigest()
+    save_file(load_file(file) | {"projection_left": np.zeros(shape, np.float32)}, file)
+    after = hashlib.sha256(file.read_bytes()).hexdigest()
+    record.write_text(record.read_text(encoding="utf-8").replace(before, after), encoding="utf-8")
+    assert "no factors of a text projection" in refused(capsys, "report", other, "--data", photos)

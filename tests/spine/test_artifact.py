@@ -310,6 +310,8 @@ def test_folders_that_cannot_be_made(tmp_path, out):
         '{"step": 1, "stage": "s", "forwards": 1, "seconds": 1, "loss": 1, "notes": [1]}',
         '{"step": 1, "stage": "s", "forwards": 1, "seconds": 1, "loss": 1, "notes": {"a": {}}}',
         '{"step": 1, "stage": "s", "forwards": 1, "seconds": 1, "loss": true}',
+        '{"step": -1, "stage": "s", "forwards": 1, "seconds": 1, "loss": 1}',
+        '{"step": 1, "stage": "s", "forwards": 1' + "0" * 400 + ', "seconds": 1, "loss": 1}',
     ],
     ids=lambda line: line[:60],
 )  # fmt: skip

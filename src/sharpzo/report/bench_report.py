@@ -12,11 +12,12 @@ from sharpzo.bench.table import Row, tabulate
 from sharpzo.errors import ArtifactError
 from sharpzo.report.charts import Line as Track
 from sharpzo.report.charts import tracks
-from sharpzo.report.page import render
+from sharpzo.report.page import check_packages, render
 
 
 def report_bench(folder: str | Path) -> str:
     """Return the page of a bench folder; ArtifactError if it is damaged or nothing is done."""
+    check_packages()
     folder = Path(folder)
     results = Results(folder)
     about = results.about()

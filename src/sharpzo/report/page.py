@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -31,17 +32,25 @@ def kind_of(folder: str | Path) -> Literal["run", "bench"]:
     )
 
 
-def render(template: str, content: Mapping[str, Any]) -> str:
-    """Fill ``templates/<template>``; text is escaped, `safe` markup (our SVG) is not.
+def check_packages() -> None:
+    """Raise InputError, with the command to install it, if a package that draws is missing.
 
-    Raises InputError with the command to install Jinja2 where it is missing.
+    To be called before anything is computed: a landscape can take minutes.
     """
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ImportError:
-        raise InputError(
-            "a report needs the package jinja2; install it with: pip install 'sharpzo[report]'"
-        ) from None
+    for package in ("jinja2", "matplotlib"):
+        try:
+            importlib.import_module(package)
+        except ImportError:
+            raise InputError(
+                f"a report needs the package {package}; install it with: "
+                "pip install 'sharpzo[report]'"
+            ) from None
+
+
+def render(template: str, content: Mapping[str, Any]) -> str:
+    """Fill ``templates/<template>``; text is escaped, `safe` markup (our SVG) is not."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     environment = Environment(
         loader=PackageLoader("sharpzo.report"),
         autoescape=True,

@@ -22,7 +22,7 @@ from sharpzo.report.landscape import (
     context_landscapes,
     projection_landscapes,
 )
-from sharpzo.report.page import render
+from sharpzo.report.page import check_packages, render
 from sharpzo.trained import Trained, load
 from sharpzo.types import Features, TextTower
 from sharpzo.wording import quoted
@@ -77,6 +77,7 @@ def report_run(
     points per direction, needs the run's own training photos: others are recognised and refused in
     a sentence. Raises what `trained.load` and the readers of photos raise.
     """
+    check_packages()
     found = artifact.read(run)
     record = found.record
     trained = load(run, model=model)
@@ -187,7 +188,14 @@ def _landscapes(
 ) -> tuple[dict[str, Landscape], str]:
     """Landscapes by name (before, stage1, after); or none, and why."""
     if {"projection_left", "projection_right"} <= set(arrays):
-        change = arrays["projection_left"].astype(np.float64) @ arrays["projection_right"]
+        left, right = arrays["projection_left"], arrays["projection_right"]
+        shape = tower.projection.shape
+        if (*left.shape, *right.shape) != (shape[0], right.shape[0], right.shape[0], shape[1]):
+            raise ArtifactError(
+                f"the run's arrays projection_left {left.shape} and projection_right {right.shape} "
+                f"are no factors of a text projection {shape}; fit the run again"
+            )
+        change = left.astype(np.float64) @ right
         return projection_landscapes(tower, train, change, side=side, seed=seed), ""
     context = arrays.get("context")
     if context is None or context.ndim != 2 or context.shape[1] != tower.start.shape[1]:
