@@ -26,6 +26,7 @@ FORMAT = 2
 ARRAYS, RECORD, HISTORY = "arrays.safetensors", "run.json", "history.jsonl"
 STOPPED = "history-stopped.jsonl"  # the journal of a run that was stopped before this one
 FORMER_ARRAYS = "prompt.safetensors"  # in format 1
+LARGEST_ARRAYS = 1 << 30  # bytes: a cache of ImageNet's 16 photos per class takes 25 MB
 LARGEST_RECORD = 64 << 20  # bytes: a class list of ImageNet takes about 100 kB
 
 
@@ -170,6 +171,9 @@ def read(run: str | Path) -> Artifact:
         raise ArtifactError(f"{folder / RECORD} {error}") from None
     arrays = folder / (ARRAYS if version == FORMAT else FORMER_ARRAYS)
     try:
+        odd = arrays.exists() and not arrays.is_file()  # a pipe would never end
+        if odd or arrays.stat().st_size > LARGEST_ARRAYS:
+            raise ArtifactError(f"{arrays} is not a file, or larger than any run's; it is refused")
         blob = arrays.read_bytes()
     except OSError as error:
         raise ArtifactError(f"cannot read {arrays}: {error.strerror}") from None

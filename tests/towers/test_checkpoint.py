@@ -13,9 +13,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from sharpzo.data.dataset import LabelledPhotos
+from sharpzo.data.photo import Photo
 from sharpzo.errors import CheckpointError, InputError
 from sharpzo.towers.checkpoint import EMBEDDED, Checkpoint, Weights, resolve
 from sharpzo.towers.config import TextConfig, convert, parse_image, parse_text
+from sharpzo.towers.features import encode
+from sharpzo.towers.preprocess import Preprocessing
+from sharpzo.towers.prompts import Tokenizer
 from sharpzo.towers.tower import OnnxTextTower
 
 
@@ -98,19 +103,129 @@ def test_missing_tensor_and_wrong_shape(folder):
         OnnxTextTower(Checkpoint.open(folder), ["cat"])
 
 
-def test_damaged_weights(folder):
+def _tensor(begin: int, end: int, shape: tuple[int, ...] = (2,), dtype: str = "F32") -> dict:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{nope",
+        b"[" * 100_000,
+        {"a": {"b": 1}},
+        {"a": _tensor(-(10**18), 0)},
+        {"a": _tensor(2**32, 2**32, (0,))},
+        {"a": _tensor(8, 0)},
+        {"a": _tensor(0, 8, (2**32, 2**32))},
+        {"a": _tensor(0, 8), "b": _tensor(0, 8)},  # overlap
+        {"a": _tensor(8, 16)},  # a gap
+        {"a": _tensor(0, 8, (2,), "F33")},
+        {"a": _tensor(0, 8, (-2,))},
+        {"a": _tensor(0, 4000, (1000,))},
+    ],
+    ids=lambda header: str(header)[:60],
+)
+def test_a_damaged_or_hostile_header_is_refused(tmp_path, header):
+    raw = header if isinstance(header, bytes) else json.dumps(header).encode()
+    (tmp_path / "model.safetensors").write_bytes(len(raw).to_bytes(8, "little") + raw + bytes(16))
+    with pytest.raises(CheckpointError, match="cut short or damaged"):
+        Weights.open(tmp_path)
+
+
+def test_weights_that_are_cut_short_or_no_weights(folder):
     path = folder / "model.safetensors"
     data = path.read_bytes()
-    for damage, message in (
-        (data[:-10], "cut short"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "LFS"),
-        (b"", "not a safetensors file"),
-        ((5).to_bytes(8, "little") + b"{nope" + data, "damaged header"),
-        ((13).to_bytes(8, "little") + b'{"a":{"b":1}}' + data, "tensor 'a': object missing"),
-    ):
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"
+    for damage in (data[:-10], data + b"more", pointer, b"", (2**60).to_bytes(8, "little")):
         path.write_bytes(damage)
-        with pytest.raises(CheckpointError, match=message):
+        with pytest.raises(CheckpointError, match=r"cut short or damaged .*LFS"):
             Checkpoint.open(folder)
+
+
+@pytest.mark.parametrize("tower", ["text", "vision"])
+def test_layers_that_the_configuration_leaves_out_are_refused(folder, tower):
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config[f"{tower}_config"]["num_hidden_layers"] -= 1
+    path.write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=rf"config.json gives {tower}_model \d layers"):
+        Checkpoint.open(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("logit_scale", float("nan")), ("logit_scale", 1e30), ("logit_scale", -1e30),
+        ("text_model.encoder.layers.0.mlp.fc1.weight", float("nan")),
+        ("text_projection.weight", float("inf")),
+        ("vision_model.encoder.layer.0.mlp.fc1.weight", float("nan")),
+        ("vision_model.embeddings.position_embeddings", float("-inf")),
+    ],
+)  # fmt: skip
+def test_a_weight_that_is_not_finite_never_gives_an_answer(folder, tmp_path, name, value):
+    tensors = load_file(folder / "model.safetensors")
+    tensors[name].view(-1)[0] = value
+    save_file(tensors, folder / "model.safetensors")
+    checkpoint = Checkpoint.open(folder)
+    pixels = np.full((70, 70, 3), 99, np.uint8)
+    photos = LabelledPhotos((Photo("grey", pixels=pixels),), np.zeros(1, np.int64), ("cat",))
+
+    def answer() -> None:
+        _ = OnnxTextTower(checkpoint, ["cat"]).untuned
+        encode(checkpoint, {"train": photos}, cache=tmp_path)
+
+    with pytest.raises(CheckpointError, match=r"logit_scale|not finite"):
+        answer()
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("preprocessor_config.json", {"size": {"shortest_edge": 20_000}}, "<= 1024"),
+        ("preprocessor_config.json", {"crop_size": {"height": 10**6, "width": 9}}, "<= 1024"),
+        ("preprocessor_config.json", {"image_std": [0.1, 0, 0.1]}, "image_std.*> 0"),
+        ("preprocessor_config.json", {"image_std": [0.1, 0.1]}, "length 3"),
+        ("preprocessor_config.json", {"image_mean": ["0", 0, 0]}, "image_mean"),
+        ("preprocessor_config.json", {"rescale_factor": "1/255"}, "rescale_factor"),
+        ("preprocessor_config.json", {"resample": 99}, "resample"),
+        ("config.json", b'{"a": NaN}', "not readable JSON"),
+        ("config.json", b"[" * 100_000, "nested too deeply"),
+        ("config.json", b'"\xff"', "not readable JSON"),
+        (
+            "tokenizer.json",
+            b'{"model": {"type": "BPE", "vocab": 5}}',
+            "tokenizer.json is not readable",
+        ),
+    ],
+)
+def test_a_hostile_document_is_refused_in_a_sentence(folder, file, change, message):
+    path = folder / file
+    if not isinstance(change, bytes):
+        change = json.dumps(json.loads(path.read_text()) | change).encode()
+    path.write_bytes(change)
+
+    def read() -> None:
+        checkpoint = Checkpoint.open(folder)
+        Preprocessing.open(checkpoint)
+        Tokenizer.open(checkpoint)
+
+    with pytest.raises(CheckpointError, match=message):
+        read()
+
+
+def test_a_panic_of_the_tokenizer_library_is_one_sentence(folder, monkeypatch):
+    import tokenizers
+
+    class PanicException(BaseException):
+        pass
+
+    def panic(path: str) -> None:
+        raise PanicException("index out of bounds")
+
+    (folder / "tokenizer.json").write_text("{}")
+    monkeypatch.setattr(tokenizers, "Tokenizer", type("Tokenizer", (), {"from_file": panic}))
+    with pytest.raises(CheckpointError, match="index out of bounds"):
+        Tokenizer.open(Checkpoint.open(folder))
 
 
 @pytest.mark.parametrize(

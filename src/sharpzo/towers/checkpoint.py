@@ -14,12 +14,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from sharpzo.errors import CheckpointError, InputError
-from sharpzo.settings import CountOrZero
 from sharpzo.towers.config import (
     ImageConfig,
     TextConfig,
@@ -34,9 +34,9 @@ EMBEDDED = Path(__file__).parent.parent / "assets" / "model"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
 SIDE_FILES = ("config.json", *TOKENIZER_FILES, "preprocessor_config.json")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_WIDTHS = {"F32": 4, "F16": 2, "BF16": 2}
 _SLICE = 1 << 20
-_HEADER_LIMIT = 100_000_000  # as in safetensors itself: a longer header is damage, not a model
+_LAYER = re.compile(r"((?:text|vision)_model)\.(?:\1\.)?encoder\.layers?\.(\d+)\.")
+_HOTTEST = 10_000.0  # CLIP caps the factor on cosines at 100
 
 # Layers of a block under the names that CLIP's text and vision transformers share.
 CLIP_LAYERS = {
@@ -44,14 +44,6 @@ CLIP_LAYERS = {
     "value": "self_attn.v_proj", "out": "self_attn.out_proj", "norm2": "layer_norm2",
     "fc1": "mlp.fc1", "fc2": "mlp.fc2",
 }  # fmt: skip
-
-
-class _Tensor(msgspec.Struct):
-    """The entry of a tensor in a header; bytes are counted from the end of the header."""
-
-    dtype: str
-    shape: tuple[CountOrZero, ...]
-    data_offsets: tuple[CountOrZero, CountOrZero]
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +136,20 @@ class Checkpoint:
         """Read a folder; raises `CheckpointError` saying which file is missing or unusable."""
         folder = Path(folder)
         config = read_json(folder / "config.json")
-        return cls(folder, parse_text(config), parse_image(config), Weights.open(folder))
+        text, image = parse_text(config), parse_image(config)
+        made = cls(folder, text, image, Weights.open(folder))
+        made._check_depth({"text_model": text.layers, "vision_model": image.layers})
+        return made
+
+    def _check_depth(self, layers: Mapping[str, int]) -> None:
+        """Raise for layers in the file that the configuration leaves out: half a tower answers
+        worse, and without a word."""
+        for found in filter(None, map(_LAYER.match, self.weights)):
+            if int(found[2]) >= layers[found[1]]:
+                raise CheckpointError(
+                    f"{self.weights.file(found.string)} holds {found.string!r}, but config.json "
+                    f"gives {found[1]} {layers[found[1]]} layers (num_hidden_layers)"
+                )
 
     def tensor(self, name: str, shape: tuple[int, ...]) -> Array:
         """Return one tensor as float32 after checking its shape."""
@@ -187,7 +192,14 @@ class Checkpoint:
     @property
     def logit_scale(self) -> float:
         """Factor on cosines; the checkpoint keeps its logarithm."""
-        return float(np.exp(np.float64(self.tensor("logit_scale", ()))))
+        with np.errstate(over="ignore"):
+            scale = float(np.exp(np.float64(self.tensor("logit_scale", ()))))
+        if not 1 / _HOTTEST <= scale <= _HOTTEST:
+            raise CheckpointError(
+                f"{self.folder}: logit_scale multiplies cosines by {scale:g}; the checkpoint is "
+                "damaged (CLIP's factor is at most 100)"
+            )
+        return scale
 
     @property
     def fingerprint(self) -> str:
@@ -222,6 +234,15 @@ def block_shapes(width: int, mlp_width: int) -> dict[str, tuple[int, ...]]:
         "norm1": norm, "query": square, "key": square, "value": square, "out": square,
         "norm2": norm, "fc1": (mlp_width, width), "fc2": (width, mlp_width),
     }  # fmt: skip
+
+
+def check_finite(array: Array, checkpoint: Checkpoint, what: str) -> None:
+    """Raise `CheckpointError` if a tower computed something that is not finite."""
+    if not np.isfinite(array).all():
+        raise CheckpointError(
+            f"{checkpoint.folder}: the {what} are not finite: a weight is damaged, or they "
+            "overflow in this precision; download the model again, or use float32"
+        )
 
 
 def resolve(model: str | Path | None = None) -> Path:
@@ -275,35 +296,30 @@ def files(folder: Path) -> list[Path]:
 
 
 def _read_header(file: Path) -> dict[str, _Entry]:
-    size = file.stat().st_size
+    """Where the tensors lie, once the safetensors library has found the header valid: ranges that
+    neither overlap nor leave gaps, of the sizes that the shapes need, up to the end of the file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy"):
+            pass
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{file} is not a safetensors file, is cut short or damaged ({error}); download it "
+            "again (a Git LFS pointer is not the file itself)"
+        ) from error
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
-        if size < 8 or length > min(size - 8, _HEADER_LIMIT):
-            raise CheckpointError(
-                f"{file} is not a safetensors file: {size} bytes, header of {length} bytes "
-                "(a Git LFS pointer? download the file itself)"
-            )
-        try:
-            header = json.loads(stream.read(length))
-        except ValueError as error:
-            raise CheckpointError(f"{file} has a damaged header: {error}") from error
+        header = msgspec.json.decode(stream.read(length), type=dict[str, Any])
         mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-    data = np.frombuffer(mapped, np.uint8)
-    entries = {}
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        tensor = convert(entry, _Tensor, f"{file}: entry of tensor {name!r}")
-        dtype, shape = tensor.dtype, tensor.shape
-        begin, end = (8 + length + place for place in tensor.data_offsets)
-        wanted = int(np.prod(shape, dtype=np.int64)) * _WIDTHS.get(dtype, 0)
-        if end > size or (dtype in _WIDTHS and end - begin != wanted):
-            raise CheckpointError(
-                f"{file}: tensor {name!r} {dtype} {shape} needs {wanted} bytes, has bytes "
-                f"{begin} to {end} of a file of {size} bytes; the file is cut short or damaged"
-            )
-        entries[name] = _Entry(file, mapped, data[begin:end], dtype, shape)
-    return entries
+    header.pop("__metadata__", None)
+    data = np.frombuffer(mapped, np.uint8)[8 + length :]
+    return {
+        name: _Entry(
+            file, mapped, data[slice(*entry["data_offsets"])], entry["dtype"], tuple(entry["shape"])
+        )
+        for name, entry in header.items()
+    }
 
 
 def _decode(raw: Array, dtype: str) -> Array:

@@ -7,20 +7,22 @@ graphs rely on the text tower being causal, so an unknown one must never slip th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-from msgspec import field
+from msgspec import Meta, field
 
 from sharpzo.errors import CheckpointError
-from sharpzo.settings import Count, NotNegative, Positive
+from sharpzo.settings import Count, Fraction, Positive
 
 T = TypeVar("T")
 Json = Mapping[str, Any]
 Activation = Literal["gelu", "quick_gelu"]
+# Photos of more pixels than this a side need gigabytes per photo; no CLIP sees half as many.
+Side = Annotated[int, Meta(ge=1, le=1024)]
+_LARGEST_JSON = 64 << 20  # bytes; a sharded model's index takes less than a hundredth
 
 
 class TextConfig(msgspec.Struct, frozen=True):
@@ -38,7 +40,7 @@ class TextConfig(msgspec.Struct, frozen=True):
     heads: Count = field(name="num_attention_heads", default=8)
     context_length: Count = field(name="max_position_embeddings", default=77)
     activation: Activation = field(name="hidden_act", default="quick_gelu")
-    norm_eps: NotNegative = field(name="layer_norm_eps", default=1e-5)
+    norm_eps: Fraction = field(name="layer_norm_eps", default=1e-5)
     sos_id: int = field(name="bos_token_id", default=49406)
     eos_id: int = field(name="eos_token_id", default=49407)
     projection: Count = field(name="projection_dim", default=512)
@@ -59,9 +61,9 @@ class ImageConfig(msgspec.Struct, frozen=True):
     layers: Count = field(name="num_hidden_layers")
     heads: Count = field(name="num_attention_heads")
     patch: Count = field(name="patch_size")
-    image_size: Count
+    image_size: Side
     activation: Activation = field(name="hidden_act")
-    norm_eps: NotNegative = field(name="layer_norm_eps")
+    norm_eps: Fraction = field(name="layer_norm_eps")
     projection: Count = field(name="projection_dim")
 
 
@@ -102,12 +104,16 @@ def convert(raw: Any, kind: type[T], where: str) -> T:
 def read_json(path: Path) -> dict[str, Any]:
     """Return a JSON object from a file of the checkpoint."""
     try:
-        value = json.loads(path.read_text("utf-8"))
+        if path.stat().st_size > _LARGEST_JSON:
+            raise CheckpointError(f"{path} is larger than any such file; it is refused")
+        value = msgspec.json.decode(path.read_bytes())
     except FileNotFoundError:
         raise CheckpointError(
             f"{path} is missing; a model folder in Hugging Face layout is needed"
         ) from None
-    except (OSError, ValueError) as error:
+    except RecursionError:
+        raise CheckpointError(f"{path} is nested too deeply; it is refused") from None
+    except (OSError, ValueError) as error:  # msgspec's errors are ValueErrors
         raise CheckpointError(f"{path} is not readable JSON: {error}") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} holds {type(value).__name__}, not a JSON object")

@@ -13,7 +13,7 @@ from sharpzo.data.dataset import LabelledPhotos, combined
 from sharpzo.detour import Detour, PhotoBatch
 from sharpzo.errors import PhotoError, PhotosError
 from sharpzo.metrics import normalise
-from sharpzo.towers.checkpoint import Checkpoint
+from sharpzo.towers.checkpoint import Checkpoint, check_finite
 from sharpzo.towers.feature_store import FeatureStore
 from sharpzo.towers.image import image_fingerprint, read_projection
 from sharpzo.towers.preprocess import Preprocessing
@@ -133,6 +133,7 @@ class _Encoding:
 
             took, by = self._pass(split, known, report)
             for way, states in by.items():
+                check_finite(states, self._checkpoint, "image tower's states")
                 fresh = {photos[row]: one for row, one in zip(took, states, strict=True)}
                 found[way] |= fresh
                 if self._store:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 
 from sharpzo.errors import CheckpointError, InputError
-from sharpzo.settings import Count
+from sharpzo.settings import Positive
 from sharpzo.towers.checkpoint import Checkpoint
-from sharpzo.towers.config import convert, read_json
+from sharpzo.towers.config import Side, convert, read_json
 from sharpzo.types import Array
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 FILE = "preprocessor_config.json"
 THIN = 8  # times the crop's area: what would be resized to more is cropped first
-_Size = Count | dict[str, Count]
-_Colours = tuple[float | int, float | int, float | int]
+_Size = Side | dict[str, Side]
+_Colours = tuple[float, float, float]
 
 
 class _Processor(msgspec.Struct):
@@ -31,14 +32,14 @@ class _Processor(msgspec.Struct):
 
     do_resize: bool | None = True
     size: _Size = 224
-    resample: int = 3
+    resample: Annotated[int, Meta(ge=0, le=5)] = 3  # of Pillow
     do_center_crop: bool | None = True
     crop_size: _Size = 224
     do_rescale: bool | None = True
-    rescale_factor: float | int | None = 1 / 255
+    rescale_factor: Positive | None = 1 / 255
     do_normalize: bool | None = True
     image_mean: _Colours | None = None
-    image_std: _Colours | None = None
+    image_std: tuple[Positive, Positive, Positive] | None = None
     do_pad: bool | None = False
 
 

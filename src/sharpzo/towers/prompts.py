@@ -244,8 +244,8 @@ def _read(folder: Path) -> tokenizers.Tokenizer:
 
     try:
         return tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-    except Exception as error:  # the Rust side raises bare Exception
-        raise CheckpointError(f"{folder / 'tokenizer.json'} is not readable: {error}") from error
+    except BaseException as error:
+        raise _unreadable(f"{folder / 'tokenizer.json'} is", error) from error
 
 
 def _build(folder: Path) -> tokenizers.Tokenizer:
@@ -268,10 +268,8 @@ def _build(folder: Path) -> tokenizers.Tokenizer:
             fuse_unk=False,
             unk_token=_EOS,
         )
-    except Exception as error:  # the Rust side raises bare Exception
-        raise CheckpointError(
-            f"{folder}: vocab.json and merges.txt are not readable: {error}"
-        ) from error
+    except BaseException as error:
+        raise _unreadable(f"{folder}: vocab.json and merges.txt are", error) from error
     core = Tokenizer(model)
     sos_id, eos_id = core.token_to_id(_SOS), core.token_to_id(_EOS)
     if sos_id is None or eos_id is None:
@@ -288,3 +286,10 @@ def _build(folder: Path) -> tokenizers.Tokenizer:
     )
     core.post_processor = processors.RobertaProcessing((_EOS, eos_id), (_SOS, sos_id), False, False)
     return core
+
+
+def _unreadable(what: str, error: BaseException) -> BaseException:
+    """What to raise: the Rust side raises bare Exceptions, and panics that are not even those."""
+    if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+        return CheckpointError(f"{what} not readable: {error}")
+    return error

@@ -11,7 +11,7 @@ import numpy as np
 
 from sharpzo.errors import EngineError, InputError
 from sharpzo.metrics import normalise
-from sharpzo.towers.checkpoint import TOKENIZER_FILES, Checkpoint
+from sharpzo.towers.checkpoint import TOKENIZER_FILES, Checkpoint, check_finite
 from sharpzo.towers.image import image_fingerprint, read_last_block, read_projection
 from sharpzo.towers.preprocess import Preprocessing, stack
 from sharpzo.towers.prompts import layout, start, token_moments
@@ -106,7 +106,9 @@ class OnnxTextTower:
     def untuned(self) -> Array:
         """Raw features float32 (K, D) of the template's own words; one forward, at first."""
         if self._untuned is None:
-            self._untuned = found = self.forward(self._start[None])[0]
+            found = self.forward(self._start[None])[0]
+            check_finite(found, self.checkpoint, "text tower's features")
+            self._untuned = found
             found.flags.writeable = False
             return found
         return self._untuned
