@@ -262,7 +262,7 @@ class Fitter:
         return {
             "sharpzo_version": __version__,
             "model": {
-                "id": _model_id(self.towers.model),
+                "id": _model_id(self.towers.model, checkpoint.folder),
                 "sha256": checkpoint.fingerprint,
                 "text_sha256": text_fingerprint,
             },
@@ -313,8 +313,10 @@ def _same(split: LabelledPhotos, other: LabelledPhotos) -> bool:
     )
 
 
-def _model_id(model: str | Path | None) -> str | None:
+def _model_id(model: str | Path | None, folder: Path) -> str | None:
     """What finds the checkpoint again from any working directory; None is the embedded model."""
     if model is None:
         return None
-    return str(Path(model).resolve()) if Path(model).is_dir() else str(model)
+    if Path(model).is_dir():
+        return str(Path(model).resolve())
+    return f"{str(model).partition('@')[0]}@{folder.name}"  # the hub's commit names its folder

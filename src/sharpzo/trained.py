@@ -254,7 +254,8 @@ def load(
     history = Path(run) / artifact.HISTORY
     trained = Trained(
         method,
-        Towers(where, Runtime(threads=record.get("threads")), limit),
+        # A run of a stranger sends nobody online: only who names a hub id wants it.
+        Towers(where, Runtime(threads=record.get("threads")), limit, fetch=model is not None),
         None if cache is None else Path(cache).absolute(),
         names,
         head,

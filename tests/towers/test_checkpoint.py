@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from sharpzo.classifier import PromptClassifier
 from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.data.photo import Photo
 from sharpzo.errors import CheckpointError, InputError
@@ -284,14 +285,41 @@ def test_resolve(folder, tmp_path, monkeypatch):
         resolve("openai/clip")
     asked = {}
 
-    def deliver(name, allow_patterns):
-        asked.update(name=name, patterns=allow_patterns)
+    def deliver(name, revision, allow_patterns, local_files_only):
+        asked.update(name=name, revision=revision, patterns=allow_patterns)
         return str(folder)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", deliver)
-    assert resolve("openai/clip") == folder
+    assert resolve("openai/clip@refs-1") == folder
+    assert (asked["name"], asked["revision"]) == ("openai/clip", "refs-1")
     assert "model.safetensors" in asked["patterns"]
     assert not any(p.endswith(".bin") for p in asked["patterns"])
+
+
+def test_a_run_names_its_models_revision_and_never_downloads_by_itself(
+    folder, tmp_path, monkeypatch
+):
+    from huggingface_hub import constants
+
+    commit, hub = "a" * 40, tmp_path / "hub" / "models--me--tiny"
+    shutil.copytree(folder, hub / "snapshots" / commit)
+    (hub / "refs").mkdir()
+    (hub / "refs" / "main").write_text(commit)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    photos = [np.full((9, 9, 3), grey, np.uint8) for grey in (0, 50, 200, 250)]
+    PromptClassifier("gda", model="me/tiny").fit(photos, ["cat", "cat", "dog", "dog"]).save(
+        tmp_path / "run"
+    )
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["model"]["id"] == (
+        f"me/tiny@{commit}"
+    )
+    (hub / "refs" / "main").write_text("b" * 40)  # the hub has a later one
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    assert PromptClassifier.load(tmp_path / "run").predict(photos[:1]) == ["cat"]
+    shutil.rmtree(hub)
+    with pytest.raises(CheckpointError, match=r"'me/tiny' is not on this machine; name it"):
+        PromptClassifier.load(tmp_path / "run")
 
 
 def test_towers_never_import_torch(models):

@@ -33,7 +33,7 @@ from sharpzo.types import Array
 EMBEDDED = Path(__file__).parent.parent / "assets" / "model"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
 SIDE_FILES = ("config.json", *TOKENIZER_FILES, "preprocessor_config.json")
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w.-]+))?")  # with a revision
 _SLICE = 1 << 20
 _LAYER = re.compile(r"((?:text|vision)_model)\.(?:\1\.)?encoder\.layers?\.(\d+)\.")
 _HOTTEST = 10_000.0  # CLIP caps the factor on cosines at 100
@@ -245,8 +245,9 @@ def check_finite(array: Array, checkpoint: Checkpoint, what: str) -> None:
         )
 
 
-def resolve(model: str | Path | None = None) -> Path:
-    """Return the folder of a model: a folder path, a hub id ``owner/name``, or None = embedded.
+def resolve(model: str | Path | None = None, *, fetch: bool = True) -> Path:
+    """Return the folder of a model: a folder path, None = embedded, or a hub id ``owner/name`` or
+    ``owner/name@revision``, which is downloaded unless ``fetch`` is false or it is here already.
 
     Raises `InputError` if there is no such folder, `CheckpointError` if a download failed.
     """
@@ -256,20 +257,29 @@ def resolve(model: str | Path | None = None) -> Path:
         return EMBEDDED
     if Path(model).is_dir():
         return Path(model)
-    if isinstance(model, str) and _HUB_ID.fullmatch(model):
-        return _download(model)
+    if isinstance(model, str) and (hub := _HUB_ID.fullmatch(model)):
+        return _download(hub[1], hub[2], fetch)
     raise InputError(
         f"{str(model)!r} is neither a folder nor a hub id like 'openai/clip-vit-base-patch32'"
     )
 
 
-def _download(name: str) -> Path:
+def _download(name: str, revision: str | None, fetch: bool) -> Path:
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     weights = ["model.safetensors", "model-*.safetensors", "model.safetensors.index.json"]
     try:
-        return Path(snapshot_download(name, allow_patterns=[*SIDE_FILES, *weights]))
+        return Path(snapshot_download(
+            name, revision=revision, allow_patterns=[*SIDE_FILES, *weights],
+            local_files_only=not fetch,
+        ))  # fmt: skip
     except Exception as error:  # the hub client raises dozens of unrelated types
+        if not fetch and isinstance(error, LocalEntryNotFoundError):
+            raise CheckpointError(
+                f"model {name!r} is not on this machine; name it yourself to download it "
+                f"(--model {name}), or give its folder"
+            ) from None
         reason = str(error).strip().split("\n")[0]
         raise CheckpointError(
             f"model {name!r} could not be downloaded ({type(error).__name__}: {reason}); if this "

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Towers:
-    """What a classifier opens of a ``model`` (see `checkpoint.resolve`).
+    """What a classifier opens of a ``model`` (see `checkpoint.resolve`, for ``fetch``, too).
 
     With a ``limit``, bytes of this process and its children, both towers are computed block by
     block, photos in a process of its own, as many at a time as `plan` finds room for
@@ -30,9 +30,14 @@ class Towers:
     """
 
     def __init__(
-        self, model: str | Path | None, runtime: Runtime, limit: int | None = None
+        self,
+        model: str | Path | None,
+        runtime: Runtime,
+        limit: int | None = None,
+        *,
+        fetch: bool = True,
     ) -> None:
-        self.model = model
+        self.model, self.fetch = model, fetch
         self._runtime = runtime
         self._threads = runtime.threads
         self._bytes = limit
@@ -41,15 +46,15 @@ class Towers:
     @cached_property
     def checkpoint(self) -> Checkpoint:
         """The model's files, opened; raises what `resolve` and `Checkpoint.open` raise."""
-        return Checkpoint.open(resolve(self.model))
+        return Checkpoint.open(resolve(self.model, fetch=self.fetch))
 
     def plain(self) -> Towers:
         """The same model in float32 by the default engine: no search reads its text tower."""
-        return Towers(self.model, Runtime(threads=self._threads), self._bytes)
+        return Towers(self.model, Runtime(threads=self._threads), self._bytes, fetch=self.fetch)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"model": self.model, "_runtime": self._runtime, "_threads": self._threads,
-                "_bytes": self._bytes, "_plan": None}  # fmt: skip
+        here = {name: value for name, value in vars(self).items() if name != "checkpoint"}
+        return {**here, "_plan": None}
 
     def text(self, class_names: Sequence[str], template: str) -> OnnxTextTower:
         """Return the text tower for class names.
