@@ -7,6 +7,8 @@ the message alone and ends with exit code 2.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
 
 
 class SharpzoError(Exception):
@@ -69,3 +71,15 @@ class EngineError(SharpzoError):
 
 class BudgetError(SharpzoError):
     """A budget is too small for the work that was asked for."""
+
+
+def optional(module: str, extra: str, what: str) -> Any:
+    """Import a module that an extra of sharpzo installs; EngineError, with the command that does,
+    if it is missing. ``what`` needs it."""
+    try:
+        return import_module(module)
+    except ImportError:
+        package = module.partition(".")[0]
+        raise EngineError(
+            f"{what} needs the package {package}; install it with: pip install 'sharpzo[{extra}]'"
+        ) from None

@@ -6,7 +6,7 @@ import pytest
 from fakes import FakeTower, make_features
 from sharpzo.errors import InputError
 from sharpzo.metrics import calibration_error
-from sharpzo.report.evidence import Reliability
+from sharpzo.report.evidence import reliability_bins
 from sharpzo.report.landscape import (
     Plane,
     context_landscapes,
@@ -106,7 +106,7 @@ def test_bins_give_the_calibration_error():
     draws = np.random.default_rng(1)
     probabilities = draws.dirichlet(np.ones(4), size=200)
     labels = draws.integers(4, size=200)
-    bins = Reliability.of(probabilities, labels)
-    assert bins.counts.sum() == 200
-    gap = (np.abs(bins.accuracy - bins.confidence) * bins.counts).sum() / 200
+    confidence, accuracy, counts = reliability_bins(probabilities, labels)
+    assert counts.sum() == 200
+    gap = (np.abs(accuracy - confidence) * counts).sum() / 200
     assert gap == pytest.approx(calibration_error(probabilities, labels))

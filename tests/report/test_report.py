@@ -194,6 +194,12 @@ def test_a_missing_package_is_said_before_anything_is_computed(
         assert said.count("\n") == 1  # no photo was encoded
 
 
+def test_a_page_without_charts_needs_no_matplotlib(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    made = report_run(run)  # a closed form, without photos
+    assert "<svg" not in made.html
+
+
 @pytest.mark.parametrize("shape", [(1,), (3, 3)])
 def test_arrays_that_are_no_projection_are_refused(run, photos, shape, tmp_path, capsys):
     other = tmp_path / "run"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import socket
 import threading
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sharpzo.bench.cell import Cell
-from sharpzo.errors import EngineError
+from sharpzo.errors import EngineError, optional
 from sharpzo.process import Child, ProcessDied
 
 Listen = Callable[[str, int], None]  # key of a cell ("" while encoding), forwards or photos so far
@@ -154,7 +153,7 @@ class RayEngine:
 
         At most ``workers`` cells (None: as many as the cluster has cores) are submitted at a time.
         """
-        ray = _import_ray()
+        ray = optional("ray", "ray", "the engine ray")
         _check_answers(self.address)
         try:
             ray.init(
@@ -212,12 +211,3 @@ def _no_cluster(address: str | None, reason: str) -> EngineError:
         f"no Ray cluster answers at {address} ({reason}); start one with 'ray start --head' and "
         "give its address"
     )
-
-
-def _import_ray() -> Any:
-    try:
-        return importlib.import_module("ray")
-    except ImportError:
-        raise EngineError(
-            "the engine ray needs Ray, which is not installed; run: pip install 'sharpzo[ray]'"
-        ) from None

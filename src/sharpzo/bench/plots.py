@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sharpzo.bench.table import Row
-from sharpzo.errors import EngineError
+from sharpzo.errors import optional
 
 LINE = 0.18  # height of a line of the legend, inches
 
@@ -23,38 +22,29 @@ def style(more: Mapping[str, Any] | None = None) -> Iterator[Callable[..., Any]]
     The same picture comes from the same numbers: no random ids, and names are no formulas. Raises
     `EngineError` without matplotlib.
     """
-    try:
-        matplotlib: Any = importlib.import_module("matplotlib")
-        figure_of: Any = importlib.import_module("matplotlib.figure").Figure
-    except ImportError:
-        raise EngineError(
-            "plots need matplotlib, which is not installed; run: pip install 'sharpzo[plots]'"
-        ) from None
+    figure_of = optional("matplotlib.figure", "plots", "a plot").Figure
     ours = {"svg.hashsalt": "sharpzo", "svg.fonttype": "none", "text.parse_math": False}
-    with matplotlib.rc_context(ours | dict(more or {})), warnings.catch_warnings():
+    context = optional("matplotlib", "plots", "a plot").rc_context(ours | dict(more or {}))
+    with context, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # text of an SVG is drawn by who shows it
         yield figure_of
 
 
-def plot(rows: list[Row], folder: Path) -> list[Path]:
+def plot(rows: list[Row], folder: Path) -> None:
     """Test accuracy at budgets and milestones against what it cost; SVG and PNG for each section.
 
-    Mean over seeds, with the range of the seeds; methods without a search are level lines. Raises
-    `EngineError` without matplotlib.
+    Raises `EngineError` without matplotlib.
     """
-    written = []
     groups: dict[tuple, list[Row]] = {}
     for row in rows:
         groups.setdefault(row.section, []).append(row)
     with style() as figure_of:
         for at, group in groups.items():
-            methods = len({row.method for row in group})
-            height = max(4.6, LINE * methods + 0.6)  # or the legend would be cut off
-            figure = figure_of(figsize=(11, height), layout="constrained")
+            figure = figure_of(figsize=(11, height(group)), layout="constrained")
             axes = figure.subplots(1, 2, sharey=True)
             for axis, cost in zip(axes, ("forwards", "seconds"), strict=True):
-                _draw(axis, group, cost)
-            axes[0].set_ylabel("test accuracy, %")
+                draw(axis, group, cost)
+            axes[1].label_outer()
             data_set, tested_on, shots, model = at
             shifted = "" if tested_on == data_set else f", tested on {tested_on}"
             figure.suptitle(f"{data_set}{shifted}, {shots or 'all'} shots, {model} model")
@@ -62,25 +52,30 @@ def plot(rows: list[Row], folder: Path) -> list[Path]:
             figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=8)
             stem = "-".join(str(part or "all") for part in dict.fromkeys(at))
             name = re.sub(r"[^\w.-]+", "_", f"curves-{stem}")
-            for ending, extra in ((".svg", {"metadata": {"Date": None}}), (".png", {"dpi": 150})):
-                figure.savefig(folder / f"{name}{ending}", **extra)
-                written.append(folder / f"{name}{ending}")
-    return written
+            figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+            figure.savefig(folder / f"{name}.png", dpi=150)
 
 
-def _draw(axis: Any, rows: list[Row], cost: str) -> None:
+def height(rows: list[Row]) -> float:
+    """Inches that a plot takes with its legend."""
+    return max(4.6, LINE * len({row.method for row in rows}) + 0.6)
+
+
+def draw(axis: Any, rows: list[Row], cost: str) -> None:
+    """Test accuracy of each method against its ``cost``, "forwards" or "seconds": the mean over
+    seeds, with their range; methods without a search are level lines."""
     methods = list(dict.fromkeys(row.method for row in rows))
-    searching = [m for m in methods if any(r.method == m and r.budget is not None for r in rows)]
     for number, method in enumerate(methods):
         # Ten colours, then the same ones dashed: forty methods can still be distinguished.
         style = {"color": f"C{number % 10}", "linestyle": ("-", "--", ":", "-.")[number // 10 % 4]}
         mine = [row for row in rows if row.method == method]
-        if method not in searching:
+        budgets = sorted({row.budget for row in mine if row.budget is not None})
+        if not budgets:
             level = 100 * sum(row.test_accuracy for row in mine) / len(mine)
             axis.axhline(level, linewidth=1, alpha=0.7, label=method, **style)
             continue
         points = []
-        for budget in sorted({row.budget for row in mine if row.budget is not None}):
+        for budget in budgets:
             at = [row for row in mine if row.budget == budget]
             values = [100 * row.test_accuracy for row in at]
             spent = sum(getattr(row, cost) for row in at) / len(at)
@@ -88,7 +83,12 @@ def _draw(axis: Any, rows: list[Row], cost: str) -> None:
         x, mean, low, high = zip(*points, strict=True)
         axis.plot(x, mean, marker="o", markersize=3, label=method, **style)
         axis.fill_between(x, low, high, color=style["color"], alpha=0.12, linewidth=0)
-    if searching:
+    if any(row.budget is not None for row in rows):
         axis.set_xscale("log")
+        low, high = axis.get_xlim()
+        # Matplotlib's own would be formulas, which are shown as they are written.
+        axis.xaxis.set_major_formatter("{x:,g}")
+        axis.xaxis.set_minor_formatter("{x:,g}" if high < 10 * low else "")
     axis.set_xlabel("forwards" if cost == "forwards" else "seconds of the fit")
+    axis.set_ylabel("test accuracy, %")
     axis.grid(alpha=0.3)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import io
 import json
 from collections.abc import Iterable
@@ -14,7 +13,7 @@ from typing import Any
 from sharpzo.artifact import write_atomically
 from sharpzo.bench.cell import Cell
 from sharpzo.bench.results import Result, Results
-from sharpzo.errors import EngineError
+from sharpzo.errors import optional
 from sharpzo.wording import utf8
 
 EMBEDDED = "embedded"
@@ -133,14 +132,9 @@ def _write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]]
 
 def write_parquet(rows: list[Row], path: Path) -> None:
     """Write the tidy table as Parquet; raises `EngineError` without pyarrow."""
-    try:
-        arrow: Any = importlib.import_module("pyarrow")
-        parquet: Any = importlib.import_module("pyarrow.parquet")
-    except ImportError:
-        raise EngineError(
-            "a Parquet table needs pyarrow, which is not installed; run: "
-            "pip install 'sharpzo[bench]'"
-        ) from None
+    arrow, parquet = (
+        optional(name, "bench", "a Parquet table") for name in ("pyarrow", "pyarrow.parquet")
+    )
     kinds = {"str": arrow.string(), "int": arrow.int64(), "float": arrow.float64(),
              "bool": arrow.bool_()}  # fmt: skip
     schema = arrow.schema(

@@ -6,7 +6,6 @@ may be dark, and text stays text.
 
 from __future__ import annotations
 
-import importlib
 import io
 import re
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ INK, QUIET, ACCENT, GREY, RULE, PAPER = (
     "#1c2226", "#667076", "#14626f", "#b3b6b5", "#e3e0d8", "#fcfbf8",
 )  # fmt: skip
 _THEME = {INK: "ink", QUIET: "quiet", ACCENT: "accent", GREY: "grey", RULE: "rule", PAPER: "paper"}
+_PERCENT = "{x:.0%}"
 _COLOURS = {"before": GREY, "after": ACCENT}
 _STYLE = {
     "font.size": 9, "font.family": "sans-serif", "text.color": INK, "axes.labelcolor": QUIET,
@@ -62,16 +62,6 @@ def chart(
     return f"{described}{opened}><title>{escape(title)}</title>{content}"
 
 
-def _percent(axis: Any) -> None:
-    ticker: Any = importlib.import_module("matplotlib.ticker")
-    axis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=0, symbol="\u00a0%"))
-
-
-def _thousands(axis: Any) -> None:
-    ticker: Any = importlib.import_module("matplotlib.ticker")
-    axis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
-
-
 def line_chart(
     lines: Sequence[Line],
     *,
@@ -88,9 +78,8 @@ def line_chart(
 
     def draw(axes: Any) -> None:
         for one in lines:
-            ys = np.array([np.nan if y is None else y for y in one.ys], float)
-            ys[~np.isfinite(ys)] = np.nan
-            kept = ~np.isnan(ys)
+            ys = np.array(one.ys, float)  # None becomes NaN
+            kept = np.isfinite(ys)
             axes.plot(np.array(one.xs, float)[kept], ys[kept], color=_COLOURS[one.kind],
                       label=one.name, marker="o" if kept.sum() == 1 else None)  # fmt: skip
         for x, word in marks:
@@ -102,9 +91,9 @@ def line_chart(
             axes.annotate(dot[2], dot[:2], xytext=(0, 8), textcoords="offset points", ha="center")
         axes.margins(y=0.12)
         axes.set_xlabel("forwards")
-        _thousands(axes.xaxis)
+        axes.xaxis.set_major_formatter("{x:,.0f}")
         if fractions:
-            _percent(axes.yaxis)
+            axes.yaxis.set_major_formatter(_PERCENT)
         axes.legend()
 
     return chart(draw, title)
@@ -125,8 +114,8 @@ def reliability(
         axes.set_xlabel("probability")
         axes.set_ylabel("share that was right")
         axes.set_title(words, loc="left", fontsize=10)
-        _percent(axes.xaxis)
-        _percent(axes.yaxis)
+        axes.xaxis.set_major_formatter(_PERCENT)
+        axes.yaxis.set_major_formatter(_PERCENT)
 
     return chart(draw, title, width=4, height=4.2)
 
@@ -152,23 +141,3 @@ def surface(
         axes.grid(visible=False)
 
     return chart(draw, title, width=4.4, height=3.7)
-
-
-def tracks(found: Sequence[Line], levels: Sequence[tuple[str, float]], *, title: str) -> str:
-    """Accuracy against forwards (logarithmic), the best first in the legend; levels are dotted."""
-
-    def draw(axes: Any) -> None:
-        for place, one in enumerate(sorted(found, key=lambda one: -(one.ys[-1] or 0))):
-            style = ("-", "--", "-.")[place // 10 % 3]
-            axes.plot(one.xs, one.ys, style, color=f"C{place % 10}", marker="o", markersize=3,
-                      label=f"{one.name} {one.ys[-1]:.1%}")  # fmt: skip
-        for name, level in levels:
-            axes.axhline(level, color=QUIET, linestyle=":", label=f"{name} {level:.1%}")
-        axes.set_xscale("log")
-        _thousands(axes.xaxis)
-        _percent(axes.yaxis)
-        axes.set_xlabel("forwards")
-        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
-
-    many = len(found) + len(levels)
-    return chart(draw, title, width=7.6, height=max(3.8, 0.17 * many + 0.6))

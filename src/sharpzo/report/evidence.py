@@ -6,6 +6,7 @@ import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 
@@ -20,32 +21,23 @@ Progress = Callable[[str, int, int], None]
 SIDE = 144  # pixels of a thumbnail's longer side
 
 
-@dataclass(frozen=True, eq=False)
-class Reliability:
-    """Photos by the probability of their predicted class: mean probability, accuracy, number."""
+def reliability_bins(
+    probabilities: Array, labels: Array, bins: int = 15
+) -> tuple[Array, Array, Array]:
+    """Photos by the probability of their predicted class, in the bins of
+    `metrics.calibration_error`: mean probability, accuracy, number; zeros in an empty bin.
 
-    confidence: Array
-    accuracy: Array
-    counts: Array
-
-    @classmethod
-    def of(cls, probabilities: Array, labels: Array, bins: int = 15) -> Reliability:
-        """Bins of `metrics.calibration_error`; an empty one has zeros.
-
-        >>> one = Reliability.of(np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 1]), bins=2)
-        >>> one.counts.tolist(), one.accuracy.tolist()
-        ([0, 2], [0.0, 0.5])
-        """
-        confidence = probabilities.max(axis=1)
-        right = probabilities.argmax(axis=1) == labels
-        place = np.minimum((confidence * bins).astype(int), bins - 1)
-        counts = np.bincount(place, minlength=bins)
-        many = np.maximum(counts, 1)
-        return cls(
-            np.bincount(place, confidence, minlength=bins) / many,
-            np.bincount(place, right, minlength=bins) / many,
-            counts,
-        )
+    >>> bins = reliability_bins(np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 1]), bins=2)
+    >>> [one.round(3).tolist() for one in bins]
+    [[0.0, 0.85], [0.0, 0.5], [0, 2]]
+    """
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == labels
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    counts = np.bincount(place, minlength=bins)
+    sums = (np.bincount(place, one, minlength=bins) for one in (confidence, right))
+    confidences, accuracies = (total / np.maximum(counts, 1) for total in sums)
+    return confidences, accuracies, counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,16 +76,13 @@ def gather(
 ) -> Evidence | None:
     """Evaluate on the test split, or on the validation split where there is none; else None."""
     for split, photos in (("test", dataset.test), ("validation", dataset.val)):
-        if not photos:
-            continue
-        photos = of_run(photos, trained.class_names, dataset.source)
-        if not photos:
-            continue
-        features = encoded(trained, photos, progress)
-        heads = (zero_shot, trained.head)
-        before, after = (evaluate(head, features) for head in heads)
-        untuned, tuned = (softmax(head.scores(features).astype(np.float64)) for head in heads)
-        return Evidence(split, photos, features.labels, before, after, untuned, tuned)
+        photos = photos and of_run(photos, trained.class_names, dataset.source)
+        if photos:
+            features = encoded(trained, photos, progress)
+            heads = (zero_shot, trained.head)
+            before, after = (evaluate(head, features) for head in heads)
+            untuned, tuned = (softmax(head.scores(features).astype(np.float64)) for head in heads)
+            return Evidence(split, photos, features.labels, before, after, untuned, tuned)
     return None
 
 
@@ -103,38 +92,23 @@ def encoded(trained: Trained, photos: LabelledPhotos, progress: Progress) -> Fea
     return among(features, places, trained.class_names)
 
 
-@dataclass(frozen=True)
-class Mistake:
-    """A photo as a data URI, what it shows, what it was taken for, and both probabilities."""
-
-    picture: str
-    photo: str
-    truth: str
-    guess: str
-    probability: float
-    probability_of_truth: float
-
-
-def worst_mistakes(evidence: Evidence, many: int = 12) -> list[Mistake]:
-    """At most ``many`` wrong predictions, those of the highest probability first."""
+def worst_mistakes(evidence: Evidence, many: int = 12) -> list[dict[str, Any]]:
+    """At most ``many`` wrong predictions, those of the highest probability first: a picture, the
+    photo's name, its class, what it was taken for, and both probabilities."""
     guesses = evidence.probabilities.argmax(axis=1)
     surety = evidence.probabilities.max(axis=1)
     wrong = np.flatnonzero(guesses != evidence.labels)
-    names = evidence.photos.class_names
-    found = []
+    names, found = evidence.photos.class_names, []
     for row in wrong[np.argsort(-surety[wrong], kind="stable")][:many]:
-        photo = evidence.photos.photos[row]
-        truth = int(evidence.labels[row])
-        found.append(
-            Mistake(
-                thumbnail(photo.decode()),
-                photo.name,
-                names[truth],
-                names[int(guesses[row])],
-                float(surety[row]),
-                float(evidence.probabilities[row, truth]),
-            )
-        )
+        photo, truth = evidence.photos.photos[row], evidence.labels[row]
+        found.append({
+            "picture": thumbnail(photo.decode()),
+            "photo": photo.name,
+            "truth": names[truth],
+            "guess": names[guesses[row]],
+            "probability": surety[row],
+            "probability_of_truth": evidence.probabilities[row, truth],
+        })  # fmt: skip
     return found
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from sharpzo.artifact import HISTORY, RECORD, write_atomically
-from sharpzo.errors import ArtifactError, InputError
+from sharpzo.errors import ArtifactError, InputError, optional
 from sharpzo.wording import utf8
 
 
@@ -32,19 +31,13 @@ def kind_of(folder: str | Path) -> Literal["run", "bench"]:
     )
 
 
-def check_packages() -> None:
-    """Raise InputError, with the command to install it, if a package that draws is missing.
+def check_packages(charts: bool) -> None:
+    """Raise EngineError, with the command to install it, if a package that draws is missing.
 
     To be called before anything is computed: a landscape can take minutes.
     """
-    for package in ("jinja2", "matplotlib"):
-        try:
-            importlib.import_module(package)
-        except ImportError:
-            raise InputError(
-                f"a report needs the package {package}; install it with: "
-                "pip install 'sharpzo[report]'"
-            ) from None
+    for package in ("jinja2", "matplotlib") if charts else ("jinja2",):
+        optional(package, "report", "a report")
 
 
 def render(template: str, content: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,15 @@ from typing import Any
 import numpy as np
 
 from sharpzo import artifact
+from sharpzo.data import loading
 from sharpzo.data.dataset import Dataset
+from sharpzo.data.demo import SEEDS, load_demo
 from sharpzo.data.photo_check import check, without
 from sharpzo.errors import ArtifactError, PhotosError
 from sharpzo.journal import read_journal
+from sharpzo.methods.zero_shot import zero_shot_head
 from sharpzo.report import sections
-from sharpzo.report.evidence import Evidence, encoded, gather, of_run, worst_mistakes
+from sharpzo.report.evidence import encoded, gather, of_run
 from sharpzo.report.landscape import (
     SIDE,
     Landscape,
@@ -23,6 +27,7 @@ from sharpzo.report.landscape import (
     projection_landscapes,
 )
 from sharpzo.report.page import check_packages, render
+from sharpzo.towers.tower import OnnxTextTower
 from sharpzo.trained import Trained, load
 from sharpzo.types import Features, TextTower
 from sharpzo.wording import quoted
@@ -41,22 +46,10 @@ class Report:
 
 def demo_of(record: Mapping[str, Any]) -> Dataset | None:
     """The demo photos, if a run was made with them."""
-    from sharpzo.data.demo import SEEDS, load_demo
-
     source = record.get("data", {}).get("source")
     if record.get("seed") in SEEDS and source == (demo := load_demo(record["seed"])).source:
         return demo
     return None
-
-
-def drawn_again(
-    record: Mapping[str, Any], data: str | Path, dataset: str | None, labels: str | Path | None
-) -> Dataset:
-    """The data set of a run with the run's own draw of training photos."""
-    from sharpzo.data import loading
-
-    shots = record["data"].get("shots")
-    return loading.load(data, dataset, shots=shots, seed=record["seed"], labels=labels)
 
 
 def report_run(
@@ -77,28 +70,33 @@ def report_run(
     points per direction, needs the run's own training photos: others are recognised and refused in
     a sentence. Raises what `trained.load` and the readers of photos raise.
     """
-    check_packages()
+    check_packages(charts=False)
     found = artifact.read(run)
-    record = found.record
-    trained = load(run, model=model)
+    record, history = found.record, Path(run) / artifact.HISTORY
+    steps = read_journal(history) if history.is_file() else []
+    left_out: list[str] = []
+    content: dict[str, Any] = {"name": Path(run).resolve().name, "record": record}
+    content |= {"run": str(run), "run_literal": repr(str(run))}
     try:
-        photos = demo_of(record) if data is None else drawn_again(record, data, dataset, labels)
-        left_out: list[str] = []
-        if photos is not None:
-            photos, left_out = _usable(photos)
-        spent = 0
-        evidence: Evidence | None = None
-        surfaces: dict[str, Landscape] = {}
+        photos = demo_of(record)
+        if data is not None:
+            shots, seed = record["data"].get("shots"), record["seed"]
+            photos = loading.load(data, dataset, shots=shots, seed=seed, labels=labels)
+        check_packages(charts=bool(steps) or photos is not None)
+        trained = load(run, model=model)
+        evidence, spent = None, 0
         if photos is None:
             left_out.append(
                 "Classes, mistakes, calibration and landscape need the photos: "
                 f"sharpzo report {quoted(run)} --data FOLDER"
             )
         else:
-            tower = _tower(trained)
-            try:
-                evidence = _evidence(trained, tower, photos, progress)
-                spent += 1
+            photos, left_out = _usable(photos)
+            checkpoint = trained.towers.checkpoint
+            names, template = trained.class_names, trained.template
+            with closing(OnnxTextTower(checkpoint, names, template=template)) as tower:
+                evidence = gather(trained, zero_shot_head(tower), photos, progress)
+                spent, surfaces = 1, {}
                 if landscape:
                     train, why = _training(trained, record, photos, progress)
                     if train is not None:
@@ -106,28 +104,18 @@ def report_run(
                             found.arrays, tower, train, record["seed"], side, progress
                         )
                     left_out += [why] if why else []
-                    spent += sum(one.forwards for one in surfaces.values())
-            finally:
-                tower.close()
-        history = Path(run) / artifact.HISTORY
-        steps = read_journal(history) if history.is_file() else []
-        content = {
-            "name": Path(run).resolve().name,
+            content |= sections.photos(evidence) if evidence else {}
+            if surfaces:
+                content |= sections.landscapes(surfaces) | {"n_landscape_photos": len(photos.train)}
+                spent += content["landscape_forwards"]
+        content |= {
             **sections.opening(record, evidence),
             "rows": (rows := sections.accuracy_rows(record)),
-            "better": sections.better_rival(rows),
-            "record": record,
-            **sections.search(record, steps),
-            **sections.photos(evidence),
-            "mistakes": worst_mistakes(evidence) if evidence else [],
-            **sections.landscapes(surfaces, len(photos.train) if photos else 0),
-            "cost": sections.cost(found),
+            "better": sections.better(rows),
+            **(sections.search(record, steps) if steps else {}),
+            "array_bytes": found.bytes,
             "settings": sections.settings(record, trained.method),
-            "remarks": sections.remarks(record),
-            "foot": sections.foot(record),
             "left_out": left_out,
-            "run": str(run),
-            "run_literal": repr(str(run)),
         }
     except (KeyError, TypeError) as error:
         raise ArtifactError(f"{run} has an incomplete record ({error}); fit again") from None
@@ -142,20 +130,6 @@ def _usable(photos: Dataset) -> tuple[Dataset, list[str]]:
         return photos, []
     lines = PhotosError(errors, sum(map(len, filter(None, splits.values())))).lines
     return without(photos, errors), [" ".join(lines)]
-
-
-def _tower(trained: Trained) -> TextTower:
-    from sharpzo.towers.tower import OnnxTextTower
-
-    return OnnxTextTower(trained.towers.checkpoint, trained.class_names, template=trained.template)
-
-
-def _evidence(
-    trained: Trained, tower: TextTower, photos: Dataset, progress: Progress
-) -> Evidence | None:
-    from sharpzo.methods.zero_shot import zero_shot_head
-
-    return gather(trained, zero_shot_head(tower), photos, progress)
 
 
 def _training(
@@ -204,8 +178,7 @@ def _landscapes(
             "projection, so there is no solution in their space to look around"
         )
     other = len(context) != len(tower.start)
-    used = tower.variant(n_context=len(context)) if other else tower
-    try:
+    with closing(tower.variant(n_context=len(context))) if other else nullcontext(tower) as used:
         points = {"before": used.start, "stage1": arrays.get("context_stage1"), "after": context}
         return context_landscapes(
             used,
@@ -215,6 +188,3 @@ def _landscapes(
             seed=seed,
             progress=lambda done, total: progress("landscape", done, total),
         ), ""
-    finally:
-        if other:
-            used.close()

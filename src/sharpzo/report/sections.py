@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any, Literal
 
-from sharpzo.artifact import Artifact
-from sharpzo.data.entries import HIDDEN
 from sharpzo.evaluate import Evaluation
 from sharpzo.methods.registry import Method
 from sharpzo.report.charts import Line, line_chart, reliability, surface
-from sharpzo.report.evidence import Evidence, Reliability
+from sharpzo.report.evidence import Evidence, reliability_bins, worst_mistakes
 from sharpzo.report.landscape import RADIUS, Landscape, shared_range
 from sharpzo.report.page import percent
 from sharpzo.settings import as_dict, flat
@@ -23,25 +21,16 @@ PLACES = {"before": "before tuning", "stage1": "at the end of stage 1", "after":
 
 
 def opening(record: Mapping[str, Any], evidence: Evidence | None) -> dict[str, Any]:
-    """Title sentence, and the accuracies in it."""
-    data, seconds = record["data"], record["seconds"]
+    """The accuracies in the title's sentence: recorded, or measured where nothing was recorded;
+    ``measured_again`` where the photos give another one than the run recorded."""
     split = "test" if record["test"].get("accuracy") is not None else "validation"
-    before = record[split].get("zero_shot_accuracy")
-    after = record[split].get("accuracy")
-    many = data.get(f"{split}_photos")
+    before, after = record[split].get("zero_shot_accuracy"), record[split].get("accuracy")
+    many, again = record["data"].get(f"{split}_photos"), None
     if evidence is not None and evidence.split == split:
+        many, measured = len(evidence.photos), evidence.after.accuracy
         before = evidence.before.accuracy if before is None else before
-        many = len(evidence.photos)
-    took = f"{seconds:.1f}\u00a0s" if seconds < 120 else f"{seconds / 60:.0f}\u00a0min"
-    again = None
-    if evidence is not None and evidence.split == split and after is not None:
-        off = abs(evidence.after.accuracy - after)
-        again = evidence.after.accuracy if off > 0.5 / len(evidence.photos) else None
+        again = measured if after is not None and abs(measured - after) > 0.5 / many else None
     return {
-        "n_classes": len(record["class_names"]),
-        "n_training": data["training_photos"],
-        "method": record["method"],
-        "took": took,
         "split": split,
         "before": before,
         "after": after,
@@ -68,42 +57,26 @@ def accuracy_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [shared | zero, own | {"seconds": record["seconds"]}]
 
 
-def better_rival(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+def better(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """The row of the method that validated best, if it is not the run's own (the last)."""
-    scored = [row for row in rows if row["validation"] is not None]
-    if not scored or rows[-1]["validation"] is None:
-        return None
-    best = max(scored, key=lambda row: row["validation"])
-    return best if best["validation"] > rows[-1]["validation"] else None
+    best = max(rows, key=lambda row: row["validation"] or 0.0)
+    return best if (best["validation"] or 0.0) > (rows[-1]["validation"] or 0.0) else None
 
 
 def search(record: Mapping[str, Any], steps: Sequence[Step]) -> dict[str, Any]:
     """Curves, and the stages with their steps and forwards."""
-    if not steps:
-        return {"curves": [], "stages": []}
-    stages: dict[str, list[Step]] = {}
-    for step in steps:
-        stages.setdefault(step.stage, []).append(step)
-    rows = [
-        {
+    rows = []
+    for stage, found in groupby(steps, key=lambda step: step.stage):
+        some = list(found)
+        scored = [s.validation_accuracy for s in some if s.validation_accuracy is not None]
+        rows.append({
             "stage": stage,
             "first": some[0].forwards,
             "last": some[-1].forwards,
             "loss": some[-1].loss,
-            "validation": max(
-                (s.validation_accuracy for s in some if s.validation_accuracy is not None),
-                default=None,
-            ),
-        }
-        for stage, some in stages.items()
-    ]
-    choose = bool(record["settings"].get("choose", False))
-    return {"curves": _curves(steps, choose), "stages": rows}
-
-
-def switches(history: Sequence[Step]) -> list[tuple[float, str]]:
-    """Forwards at which a new stage was first validated, and its name."""
-    return [(new.forwards, new.stage) for old, new in pairwise(history) if new.stage != old.stage]
+            "validation": max(scored, default=None),
+        })  # fmt: skip
+    return {"curves": _curves(steps, record["settings"].get("choose", False)), "stages": rows}
 
 
 def kept(history: Sequence[Step], choose: bool) -> Step:
@@ -119,19 +92,14 @@ def kept(history: Sequence[Step], choose: bool) -> Step:
 def _curves(history: Sequence[Step], choose: bool) -> list[str]:
     """Charts of a journal: of loss, and of validation accuracy if there is any."""
     xs = [step.forwards for step in history]
-    marks = switches(history)
+    # Where a new stage was first validated.
+    marks = [(new.forwards, new.stage) for old, new in pairwise(history) if new.stage != old.stage]
     lines = [Line("training loss", xs, [step.loss for step in history])]
     if any(step.validation_loss is not None for step in history):
-        lines.append(
-            Line("validation loss", xs, [step.validation_loss for step in history], "before")
-        )
-    charts = [
-        line_chart(
-            lines,
-            title=f"Loss against forwards: from {history[0].loss:.3f} to {history[-1].loss:.3f}",
-            marks=marks,
-        )
-    ]
+        losses = [step.validation_loss for step in history]
+        lines.append(Line("validation loss", xs, losses, "before"))
+    title = f"Loss against forwards: from {history[0].loss:.3f} to {history[-1].loss:.3f}"
+    charts = [line_chart(lines, title=title, marks=marks)]
     scored = [step for step in history if step.validation_accuracy is not None]
     if scored:
         accuracies = [step.validation_accuracy or 0.0 for step in scored]
@@ -149,25 +117,21 @@ def _curves(history: Sequence[Step], choose: bool) -> list[str]:
     return charts
 
 
-def photos(evidence: Evidence | None) -> dict[str, Any]:
+def photos(evidence: Evidence) -> dict[str, Any]:
     """Classes, confusion and calibration."""
-    if evidence is None:
-        return {"evidence": None}
     names = list(evidence.photos.class_names)
     before, after = evidence.before, evidence.after
-    pairs = [(name, before.per_class[name], after.per_class[name]) for name in names]
-    shown = pairs
+    shown = pairs = [(name, before.per_class[name], after.per_class[name]) for name in names]
     if len(pairs) > SHOWN:
         shown = sorted(pairs, key=lambda row: (row[2] or 0) - (row[1] or 0), reverse=True)
         shown = shown[: SHOWN // 2] + shown[-SHOWN // 2 :]
-    where = f"{after.n:,} {evidence.split} photos"
     confused = after.confusion.copy()
     confused[range(len(names)), range(len(names))] = 0
     order = (-confused).argsort(axis=None, kind="stable")[:LISTED]
     worst = [
-        {"truth": names[i], "guess": names[j], "times": int(confused[i, j]),
-         "of": int(after.confusion[i].sum())}
-        for i, j in (divmod(int(place), len(names)) for place in order) if confused[i, j]
+        {"truth": names[i], "guess": names[j], "times": confused[i, j],
+         "of": after.confusion[i].sum()}
+        for i, j in (divmod(place, len(names)) for place in order.tolist()) if confused[i, j]
     ]  # fmt: skip
     diagrams = [
         _diagram("before", evidence.probabilities_before, evidence.labels, before),
@@ -175,12 +139,13 @@ def photos(evidence: Evidence | None) -> dict[str, Any]:
     ]
     return {
         "evidence": evidence,
-        "where": where,
+        "where": f"{after.n:,} {evidence.split} photos",
         "pairs": pairs,
         "shown": shown,
         "names": names,
         "matrix": after.confusion.tolist() if len(names) <= SHOWN else None,
         "confused": worst,
+        "mistakes": worst_mistakes(evidence),
         "diagrams": diagrams,
     }
 
@@ -188,24 +153,18 @@ def photos(evidence: Evidence | None) -> dict[str, Any]:
 def _diagram(
     when: Literal["before", "after"], probabilities: Array, labels: Array, found: Evaluation
 ) -> str:
-    bins = Reliability.of(probabilities, labels)
     off = percent(found.calibration_error)
     return reliability(
-        bins.confidence,
-        bins.accuracy,
-        bins.counts,
+        *reliability_bins(probabilities, labels),
         title=f"Reliability {when} tuning: probabilities are off by {off} on average",
         kind=when,
         words=f"{when}: off by {off}",
     )
 
 
-def landscapes(found: Mapping[str, Landscape], n_photos: int) -> dict[str, Any]:
+def landscapes(found: Mapping[str, Landscape]) -> dict[str, Any]:
     """Surfaces over one range of losses, and their figures."""
-    if not found:
-        return {"surfaces": []}
     low, high = shared_range([one.losses for one in found.values()])
-    side = len(next(iter(found.values())).losses)
     rows = [
         {"place": PLACES[name], "centre": one.centre, "lowest": one.lowest, "rise": one.rise}
         for name, one in found.items()
@@ -226,36 +185,9 @@ def landscapes(found: Mapping[str, Landscape], n_photos: int) -> dict[str, Any]:
         "surfaces": drawn,
         "surface_rows": rows,
         "landscape_forwards": sum(one.forwards for one in found.values()),
-        "grid_points": len(found) * side * side,
-        "side": side,
-        "radius": RADIUS,
-        "n_landscape_photos": n_photos,
+        "side": len(next(iter(found.values())).losses),
         "of_context": all(one.forwards > 1 for one in found.values()),
     }
-
-
-def cost(found: Artifact) -> list[tuple[str, str, str]]:
-    """What, how much, and in a few words why."""
-    record = found.record
-    data, seconds = record["data"], record["seconds"]
-    photos = data["training_photos"] + data["validation_photos"]
-    rows = [("forwards of the text tower", f"{record['forwards']:,}", "one candidate prompt each")]
-    if record["stopped"] != Reason.CLOSED_FORM.value and seconds > 0:
-        rate = f"{record['forwards'] / seconds:,.1f}"
-        rows.append(("forwards per second", rate, "tuning, validation included"))
-    rows.append(
-        ("image passes", f"{photos:,}", "training and validation photos, once, before tuning")
-    )
-    if more := record.get("image_passes"):
-        why = "the method changes the photos themselves"
-        rows.append(("further image passes", f"{more:,}", why))
-    rows.append(("seconds of tuning", f"{seconds:,.1f}", "without the encoding of photos"))
-    if record.get("steps"):
-        rows.append(("steps", f"{record['steps']:,}", ""))
-    if record.get("peak_memory_mb"):
-        rows.append(("peak memory", f"{record['peak_memory_mb']:,.0f} MB", "of the whole process"))
-    rows.append(("size of the result", f"{found.bytes / 1000:,.1f} kB", "its arrays"))
-    return rows
 
 
 def settings(record: Mapping[str, Any], method: Method) -> list[tuple[str, str, str | None]]:
@@ -265,33 +197,6 @@ def settings(record: Mapping[str, Any], method: Method) -> list[tuple[str, str, 
         (name, _value(value), _value(usual[name]) if usual.get(name, value) != value else None)
         for name, value in flat(record["settings"])
     ]
-
-
-def foot(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Versions and hashes."""
-    model = record["model"]
-    rows = [
-        ("sharpzo", record["sharpzo_version"]),
-        ("made", record["created"]),
-        ("photos", record["data"]["source"]),
-        ("seed", str(record["seed"])),
-        ("shots", str(record["data"].get("shots") or "all photos of the data set's draw")),
-        ("prompt template", record["template"]),
-        ("model", model["id"] or "embedded"),
-        ("model sha256", model["sha256"]),
-        ("text tower sha256", model["text_sha256"]),
-        ("training photos sha256", record["data"].get("training_sha256") or "not recorded"),
-        ("result sha256", record["arrays_sha256"]),
-    ]
-    return [(name, str(value)) for name, value in rows]
-
-
-def remarks(record: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Notes on the photos and what was left out of them, hidden files aside; None if nothing."""
-    data = record["data"]
-    skipped = [one for one in data.get("skipped", []) if one["reason"] != HIDDEN]
-    notes = data.get("notes", [])
-    return {"notes": notes, "skipped": skipped} if notes or skipped else None
 
 
 def _value(value: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sharpzo.errors import EngineError
+from sharpzo.errors import EngineError, optional
 from sharpzo.towers.graph import Graph
 from sharpzo.types import Array
 
@@ -20,13 +20,7 @@ def open_core(bfloat16: bool = False) -> Any:
     # Its converter, which nothing here calls, is imported with it and leaves a client id in the
     # user's home folder, unless the package that reports what was converted is missing.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    try:
-        import openvino
-    except ImportError:
-        raise EngineError(
-            "engine openvino is not installed; run: pip install 'sharpzo[openvino]'"
-        ) from None
-    core = openvino.Core()
+    core = optional("openvino", "openvino", "engine openvino").Core()
     if bfloat16 and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise EngineError(
             "this processor has no bfloat16 arithmetic (AVX512-BF16 or AMX), so it would save "
