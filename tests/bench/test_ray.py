@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from bench_engines import Here, finished, log_of, start, table
@@ -46,7 +47,7 @@ def test_without_ray_one_sentence_says_what_to_install(monkeypatch, tmp_path):
 
 
 def test_an_address_without_a_cluster_is_one_sentence(monkeypatch, tmp_path):
-    monkeypatch.setattr("sharpzo.bench.engines._import_ray", lambda: None)
+    monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))  # bound, but not listening
         address = f"127.0.0.1:{free.getsockname()[1]}"
