@@ -132,8 +132,14 @@ def write(folder: Path, arrays: Mapping[str, Array], record: Record) -> None:
     blob = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
     write_atomically(folder / ARRAYS, blob)
     whole = {"format": FORMAT, **record, "arrays_sha256": hashlib.sha256(blob).hexdigest()}
-    text = json.dumps(whole, indent=1, ensure_ascii=False)
+    text = json.dumps(whole | {"record_sha256": _digest(whole)}, indent=1, ensure_ascii=False)
     write_atomically(folder / RECORD, utf8(text))
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    """sha256 of the values of a record, however they are laid out in its file."""
+    values = {name: value for name, value in record.items() if name != "record_sha256"}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def read(run: str | Path) -> Artifact:
@@ -169,6 +175,10 @@ def read(run: str | Path) -> Artifact:
         record = as_record(found)
     except ArtifactError as error:
         raise ArtifactError(f"{folder / RECORD} {error}") from None
+    if record.get("record_sha256", digest := _digest(found)) != digest:  # early runs have none
+        raise ArtifactError(
+            f"{folder / RECORD} was changed after it was written, or is damaged; fit the run again"
+        )
     arrays = folder / (ARRAYS if version == FORMAT else FORMER_ARRAYS)
     try:
         odd = arrays.exists() and not arrays.is_file()  # a pipe would never end
