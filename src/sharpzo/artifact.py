@@ -132,12 +132,13 @@ def write(folder: Path, arrays: Mapping[str, Array], record: Record) -> None:
     blob = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
     write_atomically(folder / ARRAYS, blob)
     whole = {"format": FORMAT, **record, "arrays_sha256": hashlib.sha256(blob).hexdigest()}
-    text = json.dumps(whole | {"record_sha256": _digest(whole)}, indent=1, ensure_ascii=False)
+    text = json.dumps(whole | {"record_sha256": digest_values(whole)}, indent=1, ensure_ascii=False)
     write_atomically(folder / RECORD, utf8(text))
 
 
-def _digest(record: Mapping[str, Any]) -> str:
-    """sha256 of the values of a record, however they are laid out in its file."""
+def digest_values(record: Mapping[str, Any]) -> str:
+    """sha256 of the values of a record but for the one that keeps this, however its file lays them
+    out."""
     values = {name: value for name, value in record.items() if name != "record_sha256"}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
@@ -175,7 +176,9 @@ def read(run: str | Path) -> Artifact:
         record = as_record(found)
     except ArtifactError as error:
         raise ArtifactError(f"{folder / RECORD} {error}") from None
-    if record.get("record_sha256", digest := _digest(found)) != digest:  # early runs have none
+    if (
+        record.get("record_sha256", digest := digest_values(found)) != digest
+    ):  # early runs have none
         raise ArtifactError(
             f"{folder / RECORD} was changed after it was written, or is damaged; fit the run again"
         )

@@ -169,6 +169,7 @@ def test_a_damaged_result_is_one_sentence(recipe, tmp_path):
         ('"ece": 0.', '"ece": "a", "more": 0.'),
         ('"zero_shot_accuracy": 0.', '"zero_shot_accuracy": NaN, "more": 0.'),
         ('"tests": {', '"tests": null, "more": {'),
+        ('"n": 1', '"n": 3'),
     ],
 )
 def test_a_result_that_somebody_changed_is_one_sentence(recipe, tmp_path, there, other):

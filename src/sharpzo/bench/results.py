@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from sharpzo.artifact import write_atomically
+from sharpzo.artifact import digest_values, write_atomically
 from sharpzo.bench.cell import FORMAT, Cell
 from sharpzo.errors import ArtifactError
 from sharpzo.wording import utf8
@@ -111,9 +111,13 @@ class Results:
         """The result of a finished cell; raises `ArtifactError` if it is damaged."""
         file = self._cells / f"{key}.json"
         try:
-            found = msgspec.json.decode(file.read_bytes(), type=Result)
+            raw = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
+            digest = digest_values(raw)
+            found = msgspec.convert(raw, Result)
             lengths = {len(test.points) for test in found.tests.values()}
             if (found.format, found.key, lengths) != (FORMAT, key, {len(found.points)}):
+                raise ValueError
+            if raw.get("record_sha256", digest) != digest:  # early results have none
                 raise ValueError
         except (OSError, ValueError, msgspec.MsgspecError, RecursionError):
             raise ArtifactError(f"{file} is damaged; remove it and run the bench again") from None
@@ -121,7 +125,8 @@ class Results:
 
     def write(self, key: str, result: dict[str, Any]) -> None:
         """Keep a result; the file appears under its name when all of it is on disk."""
-        write_atomically(self._cells / f"{key}.json", json.dumps(result, indent=1).encode())
+        whole = result | {"record_sha256": digest_values(result)}
+        write_atomically(self._cells / f"{key}.json", json.dumps(whole, indent=1).encode())
 
     def about(self) -> About:
         """What the bench is of; raises `ArtifactError` if nothing here says so."""
