@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import reference
 from sharpzo.budget import Budget
 from sharpzo.errors import InputError
 from sharpzo.methods import Task, find, fit
@@ -22,7 +23,6 @@ from sharpzo.methods.coop import (
 )
 from sharpzo.metrics import cross_entropy, normalise
 from sharpzo.testing.toys import ToyTower
-from sharpzo.towers import reference
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.torch_text import TorchTextTower, cores
 from sharpzo.towers.tower import OnnxTextTower

@@ -325,10 +325,11 @@ def test_a_run_names_its_models_revision_and_never_downloads_by_itself(
 def test_towers_never_import_torch(models):
     code = f"""
 import sys
-import sharpzo.towers
+import sharpzo.towers.open
 assert not {{"onnx", "onnxruntime", "tokenizers", "PIL"}} & set(sys.modules)
 import numpy as np
-from sharpzo.towers import Checkpoint, OnnxImageTower, OnnxTextTower
+from sharpzo.towers.checkpoint import Checkpoint
+from sharpzo.towers.tower import OnnxImageTower, OnnxTextTower
 checkpoint = Checkpoint.open({str(models["dual"][0])!r})
 tower = OnnxTextTower(checkpoint, ["cat", "dog"])
 tower.forward(tower.start[None])

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from random_models import TEXT, VISION, halve, relative, save_clip
 
+import reference
 from sharpzo.errors import CheckpointError
-from sharpzo.towers import reference
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.image import build_image
 from sharpzo.towers.lowmem.layers import LayeredImage, activate

@@ -13,8 +13,8 @@ from random_models import save_clip, text_features
 from torch.func import jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+import reference
 from sharpzo.errors import CheckpointError, EngineError, InputError
-from sharpzo.towers import reference
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.prompts import layout
 from sharpzo.towers.runtime import Session

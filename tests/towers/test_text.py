@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from random_models import relative, text_features
 
+import reference
 from sharpzo.errors import CheckpointError, EngineError, InputError
-from sharpzo.towers import reference
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.prompts import layout, pool_position
 from sharpzo.towers.runtime import Session

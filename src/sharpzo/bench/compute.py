@@ -5,7 +5,6 @@ Validation chooses; the test photos are read once, after the fit, for all budget
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,7 @@ import msgspec
 
 from sharpzo import __version__
 from sharpzo.bench.cell import FORMAT, Cell
+from sharpzo.bench.engines import Work
 from sharpzo.bench.recipe import Sources
 from sharpzo.bench.results import Accuracy, Point, Result, Test, Validated
 from sharpzo.budget import Budget
@@ -28,22 +28,24 @@ from sharpzo.methods import load_plugin
 from sharpzo.process import Channel, serve
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.features import encode
-from sharpzo.types import Head, Step
+from sharpzo.types import Head
 
 Listen = Callable[[int], None]  # forwards or photos so far
 SEND_EVERY = 500  # of them
 
 
-def attempt(request: dict[str, Any], listen: Listen = lambda done: None) -> dict[str, Any]:
-    """Answer a request of `engines` in JSON; ``{"error": sentence}`` is an answer, too.
+def attempt(
+    work: Work, cells: list[Cell], cache: Path, listen: Listen = lambda done: None
+) -> dict[str, Any]:
+    """Answer in JSON: nothing, a `Result`, or ``{"error": sentence}``.
 
     A process that is killed leaves no result and is tried again; an error is not.
     """
-    cache = Path(request["cache"])
     try:
-        if "encode" in request:
-            return encode_photos(msgspec.convert(request["encode"], list[Cell]), cache, listen)
-        return asdict(fit(msgspec.convert(request["fit"], Cell), cache, listen))
+        if work == "fit":
+            return asdict(fit(cells[0], cache, listen))
+        encode_photos(cells, cache, listen)
+        return {}
     except SharpzoError as error:
         return {"error": str(error)}
     except Exception as error:  # a plugin may raise anything
@@ -94,19 +96,27 @@ def fit(cell: Cell, cache: Path, listen: Listen = lambda done: None) -> Result:
         },
         peak_memory_mb=memory,
         stopped=fitted.fit.reason.value,
-        notes={name: _finite(value) for name, value in fitted.fit.notes.items()},
+        notes=dict(fitted.fit.notes),
         tuning=_tuning(fitter, photos),
-        curve=[_validated(step) for step in fitted.history],
+        curve=[
+            Validated(
+                step.forwards,
+                round(step.seconds, 3),
+                step.loss,
+                step.validation_accuracy,
+                step.stage,
+            )
+            for step in fitted.history
+        ],
     )
 
 
-def encode_photos(cells: Iterable[Cell], cache: Path, listen: Listen) -> dict[str, Any]:
+def encode_photos(cells: Iterable[Cell], cache: Path, listen: Listen) -> None:
     """Encode all photos of cells on one data set and model, so that their fits need not.
 
     Fits are then alike in memory, whether the cache was full or not, and no two workers encode
     the same photos.
     """
-    total = 0
     for cell in cells:
         sources = Sources(cell.root, cell.beside)
         drawn = sources.drawn(cell.data_set, cell.shots, cell.seed)
@@ -123,8 +133,6 @@ def encode_photos(cells: Iterable[Cell], cache: Path, listen: Listen) -> dict[st
             cache=cache,
             progress=lambda what, done, all_: listen(done),
         )
-        total += sum(len(split) for split in splits.values())
-    return {"photos": total}
 
 
 def _chosen(classifier: Fitted, points: tuple[int, ...]) -> list[tuple[Point, Head]]:
@@ -180,18 +188,9 @@ def _tuning(fitter: Fitter, photos: Dataset) -> str:
     return f"validation, {each} photos per class"
 
 
-def _validated(step: Step) -> Validated:
-    seconds, loss = round(step.seconds, 3), _finite(step.loss)
-    return Validated(step.forwards, seconds, loss, step.validation_accuracy, step.stage)
-
-
-def _finite(value: Any) -> Any:
-    """None for a number that is not finite, which JSON cannot write."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _work(parent: Channel) -> None:
-    """Answer one request, with ``{"done": forwards or photos}`` now and then before."""
+    """Do the work that `engines.ask` sends; ``{"done": forwards or photos}`` now and then before
+    the answer."""
     request = parent.receive()
     parent.end_with_parent()
     sent = 0
@@ -202,7 +201,8 @@ def _work(parent: Channel) -> None:
             sent = done
             parent.send({"done": done})
 
-    parent.send(attempt(request, listen))
+    cells = msgspec.convert(request["cells"], list[Cell])
+    parent.send(attempt(request["work"], cells, Path(request["cache"]), listen))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from sharpzo.bench.cell import Cell
 from sharpzo.errors import EngineError, optional
@@ -17,27 +17,19 @@ from sharpzo.process import Child, ProcessDied
 
 Listen = Callable[[str, int], None]  # key of a cell ("" while encoding), forwards or photos so far
 Answer = dict[str, Any]  # a `Result` as JSON, or {"error": sentence}
-Request = dict[str, Any]  # what `compute.work` is asked for
+Work = Literal["encode", "fit"]  # all photos of some cells, or one cell
 ATTEMPTS = 2  # of a process on this machine
 RETRIES = 3  # of a task whose process or node died
 
 
-def to_fit(cell: Cell, cache: Path) -> Request:
-    """Ask for the result of a cell."""
-    return {"fit": asdict(cell), "cache": str(cache)}
-
-
-def to_encode(cells: list[Cell], cache: Path) -> Request:
-    """Ask for the features of all photos of some cells."""
-    return {"encode": [asdict(cell) for cell in cells], "cache": str(cache)}
-
-
 def ask(
-    request: Request,
+    work: Work,
+    cells: list[Cell],
+    cache: Path,
     listen: Callable[[int], None] = lambda done: None,
     started: Callable[[Child], None] = lambda child: None,
 ) -> Answer:
-    """Answer a request in a fresh process, whose peak memory is then its own.
+    """Do some work of `compute` in a fresh process, whose peak memory is then its own.
 
     ``listen`` gets the forwards or photos so far, ``started`` the process, to be able to end it.
     Raises `ProcessDied`.
@@ -46,14 +38,10 @@ def ask(
     threads = {"OPENBLAS_NUM_THREADS": os.environ.get("OPENBLAS_NUM_THREADS", "1")}
     with Child("sharpzo.bench.compute", threads) as child:
         started(child)
-        child.send(request)
+        child.send({"work": work, "cells": list(map(asdict, cells)), "cache": str(cache)})
         while "done" in (answer := child.receive()):
             listen(answer["done"])
         return answer
-
-
-def _silent(key: str, done: int) -> None:
-    pass
 
 
 class Engine(Protocol):
@@ -74,7 +62,7 @@ class LocalEngine:
         self._stopped = False
 
     def run(
-        self, cells: list[Cell], cache: Path, listen: Listen = _silent
+        self, cells: list[Cell], cache: Path, listen: Listen = lambda key, done: None
     ) -> Iterator[tuple[Cell, Answer]]:
         """Yield each cell with its answer as it ends.
 
@@ -84,7 +72,7 @@ class LocalEngine:
         pool = ThreadPoolExecutor(self.workers)
         try:
             encoding = {
-                photos: pool.submit(self._try, to_encode(draws, cache), "", listen)
+                photos: pool.submit(self._try, "encode", draws, cache, listen)
                 for photos, draws in _by_photos(cells).items()
             }
             encoded = {photos: future.result() for photos, future in encoding.items()}
@@ -94,21 +82,20 @@ class LocalEngine:
                 if "error" in found:
                     yield cell, found
                 else:
-                    future = pool.submit(self._try, to_fit(cell, cache), cell.key, listen)
-                    waiting[future] = cell
+                    waiting[pool.submit(self._try, "fit", [cell], cache, listen)] = cell
             for future in as_completed(waiting):
                 yield waiting[future], future.result()
         finally:
             self._stop()
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _try(self, request: Request, key: str, listen: Listen) -> Answer:
-        why = "the bench was stopped"
+    def _try(self, work: Work, cells: list[Cell], cache: Path, listen: Listen) -> Answer:
+        key, why = cells[0].key if work == "fit" else "", "the bench was stopped"
         for _ in range(ATTEMPTS):
             if self._stopped:
                 break
             try:
-                return ask(request, lambda done: listen(key, done), self._started)
+                return ask(work, cells, cache, lambda done: listen(key, done), self._started)
             except ProcessDied as death:
                 why = f"its process died {ATTEMPTS} times ({death.why})"
         return {"error": why}
@@ -147,7 +134,7 @@ class RayEngine:
         self.workers = workers
 
     def run(
-        self, cells: list[Cell], cache: Path, listen: Listen = _silent
+        self, cells: list[Cell], cache: Path, listen: Listen = lambda key, done: None
     ) -> Iterator[tuple[Cell, Answer]]:
         """Yield each cell with its answer as it ends; ``listen`` is not called.
 
@@ -178,7 +165,7 @@ class RayEngine:
             while queue and len(running) < limit:
                 cell = queue.pop()
                 placed = task.options(num_cpus=cell.threads or 1)
-                running[placed.remote(to_encode([cell], cache), to_fit(cell, cache))] = cell
+                running[placed.remote(cell, cache)] = cell
             done, _ = ray.wait(list(running), num_returns=1)
             for reference in done:
                 cell = running.pop(reference)
@@ -189,10 +176,10 @@ class RayEngine:
                     yield cell, {"error": f"it died {RETRIES + 1} times ({last})"}
 
 
-def _encode_and_fit(encode: Request, fit: Request) -> Answer:
+def _encode_and_fit(cell: Cell, cache: Path) -> Answer:
     """On a node: its cache may be empty, so photos first, as on one machine."""
-    encoded = ask(encode)
-    return encoded if "error" in encoded else ask(fit)
+    encoded = ask("encode", [cell], cache)
+    return encoded if "error" in encoded else ask("fit", [cell], cache)
 
 
 def _check_answers(address: str | None) -> None:

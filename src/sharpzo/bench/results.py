@@ -124,8 +124,9 @@ class Results:
         return found
 
     def write(self, key: str, result: dict[str, Any]) -> None:
-        """Keep a result; the file appears under its name when all of it is on disk."""
-        whole = result | {"record_sha256": digest_values(result)}
+        """Keep a result; numbers that are not finite become null, as JSON has none."""
+        values = msgspec.json.decode(msgspec.json.encode(result))
+        whole = values | {"record_sha256": digest_values(values)}
         write_atomically(self._cells / f"{key}.json", json.dumps(whole, indent=1).encode())
 
     def about(self) -> About:
