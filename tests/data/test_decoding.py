@@ -191,7 +191,7 @@ def test_the_library_says_nothing_by_itself(tmp_path: Path):
             (277, 3, 60000), (279, 4, 100)]  # fmt: skip
     entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
     file.write_bytes(b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + bytes(1000))
-    code = "import sys; from sharpzo.data import decode; decode(sys.argv[1])"
+    code = "import sys; from sharpzo.data.decoding import decode; decode(sys.argv[1])"
     done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, check=False)
     said = done.stderr.decode()
     assert "PhotoError" in said

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from sharpzo.cli import main
@@ -23,7 +23,7 @@ def published(monkeypatch: pytest.MonkeyPatch):
     """Make the small trees the published data sets."""
 
     def pretend(name: str, classes: int, **sizes: int) -> None:
-        small = replace(layouts.LAYOUTS[name], classes=classes, published=sizes)
+        small = msgspec.structs.replace(layouts.LAYOUTS[name], classes=classes, published=sizes)
         monkeypatch.setattr(layouts, "LAYOUTS", {**layouts.LAYOUTS, name: small})
 
     return pretend

@@ -309,9 +309,3 @@ def test_fifteen_data_sets_and_their_short_names():
     assert {ALIASES.get(name, name) for name in short} == set(LAYOUTS) - shifted
     assert len(LAYOUTS) == 15
     assert all(layout(alias) is LAYOUTS[name] for alias, name in ALIASES.items())
-
-
-def test_the_help_names_every_data_set():
-    from sharpzo.cli.options import DATASETS
-
-    assert DATASETS.replace(" or ", ", ").rstrip(".").split(", ") == list(LAYOUTS)

@@ -8,24 +8,6 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-# Our registered names -> the names in print. A method's own variants are not lumped together.
-NAMES = {
-    "zero-shot": "ZS-CLIP",
-    "cma-es": "BBT",
-    "sharpzo": "SharpZO",
-    "zip": "ZIP",
-    "blackvip": "BlackVIP",
-    "coop": "CoOp",
-    "linear-probe": "LinearProbe",
-    "lp++": "LP++",
-    "clap": "CLAP",
-    "tip-adapter": "Tip-Adapter",
-    "tip-adapter-f": "Tip-Adapter-F",
-    "gda": "GDA",
-    "proker": "ProKeR",
-    "prolip": "ProLIP",
-    "craft": "CraFT",
-}
 BACKBONES = ("ViT-B/16", "RN50")  # the two that nearly every paper has
 
 
@@ -68,7 +50,7 @@ def find_published(
     79.42
     """
     wanted = 0 if registered == "zero-shot" else shots
-    at = NAMES.get(registered), data_set, wanted, backbone
+    at = _asset()["names"].get(registered), data_set, wanted, backbone
     for figure in figures():
         if (figure.method, figure.data_set, figure.shots, figure.backbone) == at:
             return figure

@@ -25,10 +25,10 @@ from typing import Annotated, Any, TypeVar
 
 from msgspec import Meta
 
-from sharpzo.data.coop_layout import LAYOUTS
-from sharpzo.data.dataset import TEMPLATE, Dataset, LabelledPhotos
+from sharpzo.data.dataset import Dataset, LabelledPhotos
 from sharpzo.data.demo import SEEDS, load_demo
 from sharpzo.data.few_shot import draw
+from sharpzo.data.layouts import LAYOUTS, TEMPLATE
 from sharpzo.data.loading import read
 from sharpzo.errors import InputError
 from sharpzo.settings import Count, CountOrZero, Positive, Settings, flat

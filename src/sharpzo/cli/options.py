@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
+from sharpzo.data.layouts import LAYOUTS
+
 if TYPE_CHECKING:
     from sharpzo.data.dataset import Dataset as Photos
 
-# Spelled out, so that the help needs no NumPy; a test compares it with data/layouts.py.
-DATASETS = (
-    "imagenet, caltech101, oxford_pets, stanford_cars, oxford_flowers, food101, fgvc_aircraft, "
-    "sun397, dtd, eurosat, ucf101, imagenetv2, imagenet-sketch, imagenet-a or imagenet-r."
-)
+DATASETS = f"{', '.join(LAYOUTS)}."
 
 # What `PromptClassifier` does by default, too; docs/how-to-choose.md says why.
 DEFAULT = "ladder+gda"

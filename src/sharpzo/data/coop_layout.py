@@ -156,13 +156,13 @@ def _read_split(folder: Path, place: Layout) -> Index:
 def _read_variants(folder: Path, place: Layout) -> Index:
     """FGVC-Aircraft's own text files: the rows of variants.txt are the labels, and each split has
     a file of lines "photo variant"."""
-    variants = _lines(folder / place.index[0])
+    variants = _lines(folder / place.index[0], _ARCHIVES)
     labels = {variant: label for label, variant in enumerate(variants)}
     images = folder / place.images[0]
     splits: dict[str, LabelledPaths] = {}
     for split, name in zip(("train", "val", "test"), place.index[1:], strict=True):
         splits[split] = []
-        for line in _lines(folder / name):
+        for line in _lines(folder / name, _ARCHIVES):
             photo, _, variant = line.partition(" ")
             try:
                 if variant not in labels:
@@ -173,13 +173,13 @@ def _read_variants(folder: Path, place: Layout) -> Index:
     return variants, splits, []
 
 
-def _lines(file: Path) -> list[str]:
+def _lines(file: Path, advice: str) -> list[str]:
     try:
         lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
         if not all(lines) or not lines:
             raise ValueError("it is empty or has an empty line")
     except (OSError, ValueError) as error:
-        raise _unusable(file, error, _ARCHIVES) from error
+        raise _unusable(file, error, advice) from error
     return lines
 
 
@@ -231,14 +231,10 @@ def _read_synsets(folder: Path, place: Layout) -> Index:
 def _class_names(file: Path) -> dict[str, str]:
     """Synset -> class name, in the order of the file."""
     names: dict[str, str] = {}
-    try:
-        for line in file.read_text(encoding="utf-8").splitlines():
-            synset, _, name = line.strip().partition(" ")
-            if not re.fullmatch(r"n\d{8}", synset) or not name or synset in names:
-                raise ValueError(f"expected a new synset and its name, found {line!r}")
-            names[synset] = name
-        if not names:
-            raise ValueError("it is empty")
-    except (OSError, ValueError) as error:
-        raise _unusable(file, error, _COOPS) from error
+    for line in _lines(file, _COOPS):
+        synset, _, name = line.partition(" ")
+        if not re.fullmatch(r"n\d{8}", synset) or not name or synset in names:
+            wrong = ValueError(f"expected a new synset and its name, found {line!r}")
+            raise _unusable(file, wrong, _COOPS)
+        names[synset] = name
     return names

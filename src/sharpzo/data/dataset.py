@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from sharpzo.data.entries import HIDDEN
+from sharpzo.data.layouts import TEMPLATE as TEMPLATE
 from sharpzo.data.photo import Photo, View
 from sharpzo.errors import InputError
 from sharpzo.types import Array
 from sharpzo.wording import some
 
-TEMPLATE = "a photo of a {}."
 REMARKS = 1000  # files that were left out are recorded: a run's record stays small
 Rows = list[tuple[Photo, str]]  # a photo and the name of its class
 

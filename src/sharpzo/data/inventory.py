@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
 from sharpzo.data.coop_layout import locate, read_index
-from sharpzo.data.dataset import Dataset
 from sharpzo.data.few_shot import draw
-from sharpzo.data.layouts import ALIASES, INSTRUCTIONS, Layout, layout
+from sharpzo.data.layouts import ALIASES, INSTRUCTIONS, layout
 from sharpzo.errors import InputError
 
 SEEDS = (1, 2, 3)
@@ -113,7 +113,13 @@ def check(root: str | os.PathLike[str], name: str) -> Inventory:
         "photos": [os.path.relpath(file, folder) for held in absent.values() for file in held],
     }
     missing = [Missing(what, len(all_), tuple(all_[:FIRST])) for what, all_ in lost.items() if all_]
-    notes = _differences(dataset, splits, place) if dataset else []
+    counts = [("classes", len(dataset.class_names), place.classes)] if dataset else []
+    counts += [(f"{split} photos", one.listed, one.published) for split, one in splits.items()]
+    notes = [
+        f"there are {found:,} {what}, the published data set has {published:,}"
+        for what, found, published in counts
+        if published is not None and found != published
+    ]
     state: State = "partial" if missing or notes else "complete"
     if not any(split.found for split in splits.values()):
         state = "unusable"
@@ -121,11 +127,10 @@ def check(root: str | os.PathLike[str], name: str) -> Inventory:
     if dataset and len(dataset.train):
         if listed or state == "complete":
             gone = {file for split in ("train", "val") for file in absent.get(split, ())}
-            draws = [
-                DrawCount(shots, seed, _lacks(dataset, gone, shots, seed))
-                for shots in SHOTS
-                for seed in SEEDS
-            ]
+            for shots, seed in product(SHOTS, SEEDS):
+                few = draw(dataset, shots, seed) if gone else None
+                drawn = (*few.train.photos, *(few.val.photos if few.val else ())) if few else ()
+                draws.append(DrawCount(shots, seed, sum(photo.name in gone for photo in drawn)))
         else:
             notes.append("no draws: from a part of the training photos they would be other ones")
     return Inventory(
@@ -140,23 +145,3 @@ def check(root: str | os.PathLike[str], name: str) -> Inventory:
         notes=tuple(notes),
         home=place.home,
     )
-
-
-def _differences(dataset: Dataset, splits: dict[str, SplitCount], place: Layout) -> list[str]:
-    counts = [("classes", len(dataset.class_names), place.classes)] + [
-        (f"{split} photos", count.listed, count.published) for split, count in splits.items()
-    ]
-    return [
-        f"there are {found:,} {what}, the published data set has {published:,}"
-        for what, found, published in counts
-        if published is not None and found != published
-    ]
-
-
-def _lacks(dataset: Dataset, gone: set[str], shots: int, seed: int) -> int:
-    """How many photos of a draw are gone."""
-    if not gone:
-        return 0
-    few = draw(dataset, shots, seed)
-    drawn = few.train.photos + (few.val.photos if few.val else ())
-    return sum(photo.name in gone for photo in drawn)
