@@ -95,8 +95,8 @@ def test_what_a_search_says_where_there_is_no_terminal(capsys, monkeypatch):
         Step(3, "two", 500, 95.0, 1.0, None),
     )
     for budget, left in (
-        (Budget(1000, 100.0), (", 0:40 left", ", 0:08 left", ", 0:05 left")),
-        (Budget(1000), ("", ", 0:08 left", "")),
+        (Budget(1000, 100.0), (", 0:00:40 left", ", 0:00:08 left", ", 0:00:05 left")),
+        (Budget(1000), ("", ", 0:00:08 left", "")),
         (Budget(seconds=3700.0), (", 1:00:40 left", ", 1:00:39 left", ", 1:00:05 left")),
     ):
         with Display() as display:

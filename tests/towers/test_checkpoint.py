@@ -333,7 +333,7 @@ from sharpzo.towers.tower import OnnxImageTower, OnnxTextTower
 checkpoint = Checkpoint.open({str(models["dual"][0])!r})
 tower = OnnxTextTower(checkpoint, ["cat", "dog"])
 tower.forward(tower.start[None])
-OnnxImageTower(checkpoint).encode([np.zeros((9, 9, 3), np.uint8)])
+OnnxImageTower(checkpoint).states([np.zeros((9, 9, 3), np.uint8)])
 assert not {{"torch", "transformers", "huggingface_hub"}} & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

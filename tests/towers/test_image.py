@@ -68,7 +68,7 @@ def photos(count: int) -> list[np.ndarray]:
     ]
 
 
-def test_encode_is_lazy_and_reports(models):
+def test_states_are_lazy_and_reports(models):
     tower = OnnxImageTower(Checkpoint.open(models["dual"][0]), batch=4, threads=1)
     taken, received = [], []
 
@@ -77,15 +77,14 @@ def test_encode_is_lazy_and_reports(models):
             taken.append(i)
             yield photo if i % 2 else Image.fromarray(photo)
 
-    found = tower.encode(source(), progress=lambda n: received.append((n, len(taken))))
+    found = tower.states(source(), progress=lambda n: received.append((n, len(taken))))
     assert [done for done, _ in received] == [4, 8, 10]
     assert all(taken <= done + 4 for done, taken in received)  # one batch ahead at most
-    assert found.shape == (10, 24)
+    assert found.shape == (10, tower.projection.shape[1])
     assert found.dtype == np.float32
-    assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
-    alone = np.concatenate([tower.encode([photo]) for photo in photos(10)])
+    alone = np.concatenate([tower.states([photo]) for photo in photos(10)])
     assert relative(found, alone) <= 3e-6
-    assert tower.encode([]).shape == (0, 24)
+    assert tower.states([]).shape == (0, tower.projection.shape[1])
 
 
 def test_fingerprint_covers_weights_and_preprocessing(models):
@@ -103,4 +102,4 @@ def test_wrong_inputs(models):
     with pytest.raises(InputError, match="batch is 0"):
         OnnxImageTower(checkpoint, batch=0)
     with pytest.raises(InputError, match=r"float64 \(2, 2, 3\)"):
-        OnnxImageTower(checkpoint).encode([np.zeros((2, 2, 3))])
+        OnnxImageTower(checkpoint).states([np.zeros((2, 2, 3))])

@@ -92,18 +92,9 @@ def write_outcome(about: About, results: Results) -> Outcome:
     return outcome
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """``seconds`` of all cells one after the other, without encoding ``photos`` (at most)."""
-
-    cells: int
-    forwards: int
-    seconds: float
-    photos: int
-
-
-def estimate(cells: list[Cell]) -> Estimate:
-    """Count the cells' forwards, and time some for each set of class names and model."""
+def estimate(cells: list[Cell]) -> tuple[float, int]:
+    """Seconds of all cells one after the other, and how many photos are encoded before, at most;
+    some forwards are timed for each set of class names and model."""
     speed: dict[tuple, float] = {}
     photos: dict[tuple, int] = {}
     seconds = 0.0
@@ -121,7 +112,7 @@ def estimate(cells: list[Cell]) -> Estimate:
             photos[draw] = len(drawn.train) + len(drawn.val or ())
         fit = cell.forwards * speed[at]
         seconds += OVERHEAD + (fit if cell.seconds is None else min(fit, cell.seconds))
-    return Estimate(len(cells), sum(cell.forwards for cell in cells), seconds, sum(photos.values()))
+    return seconds, sum(photos.values())
 
 
 def _seconds_per_forward(cell: Cell, class_names: tuple[str, ...]) -> float:

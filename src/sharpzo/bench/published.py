@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+
+import msgspec
 
 BACKBONES = ("ViT-B/16", "RN50")  # the two that nearly every paper has
 
 
-@dataclass(frozen=True)
-class Figure:
-    """``accuracy`` in percent as printed; ``source`` is a key of `sources`."""
+class Figure(msgspec.Struct, frozen=True, array_like=True):
+    """``accuracy`` in percent as printed; ``source`` is a key of `Published.sources`."""
 
     data_set: str
     method: str
@@ -23,22 +21,20 @@ class Figure:
     source: str
 
 
-@cache
-def _asset() -> dict[str, Any]:
-    return json.loads(
-        (files("sharpzo") / "assets" / "published" / "few_shot.json").read_text(encoding="utf-8")
-    )
+class Published(msgspec.Struct, frozen=True):
+    """Every figure in the package; ``names`` are those in print of our methods, ``sources`` have a
+    title, and where it matters protocol and caveat."""
 
-
-def sources() -> dict[str, dict[str, str]]:
-    """Key -> title, and where it matters protocol and caveat."""
-    return _asset()["sources"]
+    names: dict[str, str]
+    sources: dict[str, dict[str, str]]
+    rows: tuple[Figure, ...]
 
 
 @cache
-def figures() -> tuple[Figure, ...]:
-    """Every published figure in the package."""
-    return tuple(Figure(*row) for row in _asset()["rows"])
+def published() -> Published:
+    """Return what the package holds."""
+    file = files("sharpzo") / "assets" / "published" / "few_shot.json"
+    return msgspec.json.decode(file.read_bytes(), type=Published)
 
 
 def find_published(
@@ -49,9 +45,6 @@ def find_published(
     >>> find_published("sharpzo", "eurosat", 16, "ViT-B/16").accuracy
     79.42
     """
-    wanted = 0 if registered == "zero-shot" else shots
-    at = _asset()["names"].get(registered), data_set, wanted, backbone
-    for figure in figures():
-        if (figure.method, figure.data_set, figure.shots, figure.backbone) == at:
-            return figure
-    return None
+    method, shots = published().names.get(registered), 0 if registered == "zero-shot" else shots
+    at = data_set, method, backbone, shots
+    return next((f for f in published().rows if msgspec.structs.astuple(f)[:4] == at), None)

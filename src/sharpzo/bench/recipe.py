@@ -1,18 +1,7 @@
 """A recipe: methods, data sets and seeds, read from a TOML file and checked before any work.
 
-.. code-block:: toml
-
-    title = "Two heads and a search on EuroSAT"
-    data = "../datasets"            # holds eurosat/; or give --data
-    baseline = "zero-shot"          # paired differences are taken against this label
-    data_sets = ["eurosat"]
-    shots = [16]
-    seeds = [1, 2, 3]
-    budgets = [5000, 40000]         # forwards; a search runs once, to the largest
-    methods = ["zero-shot", { method = "cma-es", settings = { "search.cma.sigma" = 0.1 } }]
-
-Several ``[[grid]]`` tables have such keys of their own; what stands above them holds for all grids
-that do not say otherwise. A data set is "demo", a name of CoOp's layout, or a folder of photos.
+docs/bench.md has an example. Several ``[[grid]]`` tables have keys of their own; what stands above
+them holds for all grids that do not say otherwise.
 """
 
 from __future__ import annotations
@@ -37,10 +26,6 @@ DEMO = "demo"
 S = TypeVar("S", bound=Settings)
 Word = Annotated[str, Meta(min_length=1, description="a string")]
 Table = Annotated[Mapping[str, Any], Meta(description="a table { name = value }")]
-
-
-def _some(things: str) -> Meta:
-    return Meta(min_length=1, description=f"a list of one or more {things}")
 
 
 class _Lists(Settings):
@@ -96,8 +81,12 @@ class Grid(_Lists):
     ``test_on``: other data sets of the same class names that the same classifier is tested on.
     """
 
-    data_sets: Annotated[tuple[Word, ...], _some("strings")] = ()
-    methods: Annotated[tuple[Entry, ...], _some("methods")] = ()
+    data_sets: Annotated[
+        tuple[Word, ...], Meta(min_length=1, description="a list of one or more strings")
+    ] = ()
+    methods: Annotated[
+        tuple[Entry, ...], Meta(min_length=1, description="a list of one or more methods")
+    ] = ()
     shots: tuple[Count | None, ...] = (None,)
     seeds: tuple[CountOrZero, ...] = (1,)
     models: tuple[Word | None, ...] = (None,)
@@ -192,19 +181,14 @@ def _grid(shared: Mapping[str, Any], table: Any, where: str) -> Grid:
     lines = {name: value for name, value in {**shared, **table}.items() if value != []}
     methods = lines.get("methods")
     if isinstance(methods, list):
-        lines["methods"] = [
-            _entry(item, f"{where}, method {number}")
-            for number, item in enumerate(methods, start=1)
-        ]
+        lines["methods"] = entries = []
+        for number, item in enumerate(methods, start=1):
+            item = {"method": item} if isinstance(item, str) else item
+            at = f"{where}, method {number}"
+            if not isinstance(item, dict):
+                raise InputError(f'{at} is {item!r}; give a name or a table {{ method = "…" }}')
+            entries.append(_made(Entry, item, at))
     return _made(Grid, lines, where)
-
-
-def _entry(item: Any, where: str) -> Entry:
-    if isinstance(item, str):
-        item = {"method": item}
-    if not isinstance(item, dict):
-        raise InputError(f'{where} is {item!r}; give a name or a table {{ method = "…" }}')
-    return _made(Entry, item, where)
 
 
 def _made(

@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from statistics import fmean
 
-from sharpzo.bench.published import BACKBONES, Figure, find_published, sources
+from sharpzo.bench.published import BACKBONES, Figure, find_published, published
 from sharpzo.bench.table import Row
 
 # 97.5 % quantiles of Student's t for 1 to 9 degrees of freedom.
@@ -111,9 +112,12 @@ def _partner(against: dict[int | None, dict[int, float]], budget: int | None) ->
 
 def _line(rows: list[Row], partner: dict[int, float]) -> Line:
     first = rows[0]
-    validation = _known(row.validation_accuracy for row in rows)
-    passes = _known(row.image_passes for row in rows)
-    published = {
+
+    def known(name: str) -> list[float]:
+        return [value for row in rows if (value := getattr(row, name)) is not None]
+
+    validation, passes = known("validation_accuracy"), known("image_passes")
+    figures = {
         backbone: figure
         for backbone in BACKBONES
         if first.tested_on == first.data_set
@@ -126,22 +130,14 @@ def _line(rows: list[Row], partner: dict[int, float]) -> Line:
         difference=paired({row.seed: row.test_accuracy for row in rows}, partner),
         ece=interval([row.ece for row in rows]),
         validation=interval(validation) if validation else None,
-        forwards=_mean([row.forwards for row in rows]),
-        image_passes=_mean(passes) if len(passes) == len(rows) else None,
-        seconds=_mean([row.seconds for row in rows]),
-        peak_memory_mb=max(_known(row.peak_memory_mb for row in rows), default=None),
+        forwards=fmean(known("forwards")),
+        image_passes=fmean(passes) if len(passes) == len(rows) else None,
+        seconds=fmean(known("seconds")),
+        peak_memory_mb=max(known("peak_memory_mb"), default=None),
         tuning="; ".join(dict.fromkeys(row.tuning for row in rows)),
         stopped=tuple(dict.fromkeys(row.stopped for row in rows)),
-        published=published,
+        published=figures,
     )
-
-
-def _known(values: Iterable[float | None]) -> list[float]:
-    return [value for value in values if value is not None]
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def t_quantile(freedom: int) -> float:
@@ -255,7 +251,7 @@ def as_markdown(title: str, sections: list[Section], baseline: str | None) -> st
             "",
         ]
         for key in used:
-            about = sources()[key]
+            about = published().sources[key]
             extra = "; ".join(about[name] for name in ("protocol", "caveat") if name in about)
             many.append(f"* {key}: {about['title']}" + (f" ({extra})" if extra else ""))
         many.append("")

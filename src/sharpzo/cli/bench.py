@@ -115,17 +115,18 @@ def _engine(engine: str, address: str | None, workers: int | None) -> Engine:
 def _show_plan(cells: list[Cell], todo: list[Cell], results: Results, as_json: bool) -> None:
     """Every cell, whether it is done, and what the others will take."""
     from sharpzo.bench.driver import estimate
+    from sharpzo.cli.progress import clock
     from sharpzo.cli.screen import Column, Screen
 
-    cost = estimate(todo)
+    (seconds, photos), forwards = estimate(todo), sum(cell.forwards for cell in todo)
     if as_json:
         print(json.dumps({
             "out": str(results.folder),
             "cells": [{"cell": c.name, "key": c.key, "done": c.key in results} for c in cells],
-            "missing": cost.cells,
-            "forwards": cost.forwards,
-            "seconds": round(cost.seconds, 1),
-            "photos": cost.photos,
+            "missing": len(todo),
+            "forwards": forwards,
+            "seconds": round(seconds, 1),
+            "photos": photos,
         }))  # fmt: skip
         return
     screen = Screen()
@@ -135,17 +136,9 @@ def _show_plan(cells: list[Cell], todo: list[Cell], results: Results, as_json: b
         [[cell.name, f"{cell.forwards:,}", "yes" if cell.key in results else ""] for cell in cells],
     )
     screen.say(
-        f"{cost.cells} cells are missing: {cost.forwards:,} forwards, about "
-        f"{_duration(cost.seconds)} one after the other, after encoding at most "
-        f"{cost.photos:,} photos"
+        f"{len(todo)} cells are missing: {forwards:,} forwards, about {clock(seconds)} one after "
+        f"the other, after encoding at most {photos:,} photos"
     )
-
-
-def _duration(seconds: float) -> str:
-    """5400 -> "1.5 h"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _show(outcome: Outcome, about: About, folder: Path) -> None:

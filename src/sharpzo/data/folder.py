@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -204,49 +205,38 @@ def _without_photos(folder: Path, classes: list[str]) -> str:
         return deeper
     if not holds_photos(folder):
         return f"folder {folder} has no photos; {_layout(folder)}"
-    above = _above(folder)
+    # It may be a class itself, of a split or of the folder above.
+    parent, above = Path(os.path.abspath(folder)).parent, None
+    with suppress(InputError):  # a folder beside it that may not be read
+        outer = [parent.parent] if split_name(parent.name) else []
+        above = next(filter(_holds_classes, (*outer, parent)), None)
     hint = f"if they are one class of several, give {quoted(above)}; else " if above else ""
     return f"folder {folder} holds photos but no class folders; {hint}{_layout(folder)}"
 
 
-def _above(folder: Path) -> Path | None:
-    """The folder above if ``folder``, which holds photos, looks like one of its classes."""
-    found = Path(os.path.abspath(folder)).parent
-    try:
-        if split_name(found.name) and _has_splits(found.parent):
-            return found.parent
-        return found if _has_classes(found) or _has_splits(found) else None
-    except InputError:  # a folder beside it that may not be read
-        return None
-
-
 def _deeper(folder: Path, classes: list[str]) -> str | None:
     """A sentence that names the folders below that hold class folders; None without photos."""
-    level = [folder]
-    seen = 0
+    level, seen = [folder], 0
     for _ in range(_DEPTH):
         level = [inner for outer in level for inner in subfolders(outer)]
         seen += len(level)
         if seen > _MOST:
             break
-        found = [quoted(one) for one in level if _has_splits(one) or _has_classes(one)]
+        found = [quoted(one) for one in filter(_holds_classes, level)]
         if found:
             which = f"give {found[0]}" if len(found) == 1 else f"give one of them: {some(found)}"
             return f"folder {folder} has its classes deeper than in its own subfolders; {which}"
     deep = next(photos_below(folder), None)
-    if deep is None:
-        return None
-    return (
+    return deep and (
         f"folder {folder} has its photos too deep, such as {deep.relative_to(folder)}; move them "
         f"up, directly into the folder of their class ({some(classes)})"
     )
 
 
-def _has_classes(folder: Path, many: int = 2) -> bool:
-    found = (inner for inner in subfolders(folder)[:_MOST] if holds_photos(inner))
-    return len(list(islice(found, many))) == many
-
-
-def _has_splits(folder: Path) -> bool:
+def _holds_classes(folder: Path) -> bool:
+    """Whether two folders in it have photos, or a split has one that has some."""
     inner = subfolders(folder)[:_MOST]
-    return any(split_name(one.name) and _has_classes(one, 1) for one in inner)
+    splits = [one for one in inner if split_name(one.name)]
+    if any(holds_photos(one) for split in splits for one in subfolders(split)[:_MOST]):
+        return True
+    return len(list(islice(filter(holds_photos, inner), 2))) == 2

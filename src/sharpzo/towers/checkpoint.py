@@ -119,12 +119,7 @@ class Weights(Mapping[str, Array]):
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A readable model folder; nothing but headers is in memory.
-
-    >>> checkpoint = Checkpoint.open("models/clip-vit-base-patch32")  # doctest: +SKIP
-    >>> checkpoint.text.width, checkpoint.image.patch  # doctest: +SKIP
-    (512, 32)
-    """
+    """A readable model folder; nothing but headers is in memory."""
 
     folder: Path
     text: TextConfig
@@ -179,11 +174,12 @@ class Checkpoint:
     def check_text(self) -> None:
         """Raise `CheckpointError` for what is missing of the text tower; nothing is read."""
         width = self.text.width
-        wanted: dict[str, tuple[int, ...]] = {"final_layer_norm": (width,)}
-        for layer in range(self.text.layers):
-            for part, shape in block_shapes(width, self.text.mlp_width).items():
-                wanted[f"encoder.layers.{layer}.{CLIP_LAYERS[part]}"] = shape
-        for name, shape in wanted.items():
+        wanted = {
+            f"encoder.layers.{layer}.{CLIP_LAYERS[part]}": shape
+            for layer in range(self.text.layers)
+            for part, shape in block_shapes(width, self.text.mlp_width).items()
+        }
+        for name, shape in {"final_layer_norm": (width,), **wanted}.items():
             self.find(f"text_model.{name}.weight", shape)
             self.find(f"text_model.{name}.bias", shape[:1])
         positions = (self.text.context_length, width)

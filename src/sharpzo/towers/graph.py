@@ -145,21 +145,21 @@ class Builder:
         Where that takes a node, it waits for the value ``after`` (see `late`): a runtime is free
         to run what depends on nothing at its start, and would hold every matrix in float32.
         """
-        if name not in self._matrices:
-            self._matrices[name] = self._decompress(name, array, after)
-        return self._matrices[name]
-
-    def _decompress(self, name: str, array: Array, after: str) -> str:
+        if name in self._matrices:
+            return self._matrices[name]
         stored = self.stored(name, array)
         if stored is None:
-            return self.weight(name, array)
-        if isinstance(stored, Quantised):
+            found = self.weight(name, array)
+        elif isinstance(stored, Quantised):
             values = self.weight(name, stored.values)
             scale = self.weight(f"{name}.scale", stored.scale)
             scale = self.late(scale, stored.scale.shape, after)
-            return self.op("DequantizeLinear", values, scale, **stored.attributes)
-        half = self.late(self.weight(name, stored), stored.shape, after)
-        return self.op("Cast", half, to=TensorProto.FLOAT)
+            found = self.op("DequantizeLinear", values, scale, **stored.attributes)
+        else:
+            half = self.late(self.weight(name, stored), stored.shape, after)
+            found = self.op("Cast", half, to=TensorProto.FLOAT)
+        self._matrices[name] = found
+        return found
 
     def stored(self, name: str, array: Array) -> Array | Quantised | None:
         """Return a matrix in the builder's precision; None where that is float32."""

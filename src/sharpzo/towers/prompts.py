@@ -85,7 +85,14 @@ def layout(
     names = tuple(str(name) for name in class_names)
     _check(checkpoint, names, suffixes, n)
     for suffix in suffixes:
-        _check_pooling(checkpoint, [tokenizer.sos_id, *prefix, *suffix])
+        ids = [tokenizer.sos_id, *prefix, *suffix]
+        position = pool_position(ids, checkpoint.text.eos_id)
+        if position != len(ids) - 1:
+            raise CheckpointError(
+                f"the text tower (eos_token_id {checkpoint.text.eos_id}) takes its feature at "
+                f"token {position} of {ids}, not at EOS; set eos_token_id in config.json to "
+                f"{ids[-1]}"
+            )
     return Prompts(
         names, template, tokenizer.sos_id, tokenizer.eos_id, tuple(prefix), tuple(suffixes), n,
         specific,
@@ -180,15 +187,6 @@ def _check(
                 "rename or join them"
             )
         seen[suffix] = name
-
-
-def _check_pooling(checkpoint: Checkpoint, ids: list[int]) -> None:
-    position = pool_position(ids, checkpoint.text.eos_id)
-    if position != len(ids) - 1:
-        raise CheckpointError(
-            f"the text tower (eos_token_id {checkpoint.text.eos_id}) takes its feature at token "
-            f"{position} of {ids}, not at EOS; set eos_token_id in config.json to {ids[-1]}"
-        )
 
 
 class Tokenizer:

@@ -89,7 +89,12 @@ class Runtime(Settings):
 
             open_core(self.precision == "bfloat16")
         elif self.engine == "cuda":
-            require_cuda()
+            ort = _onnx_runtime()
+            if "CUDAExecutionProvider" not in ort.get_available_providers():
+                raise EngineError(
+                    "engine cuda needs the package onnxruntime-gpu and an NVIDIA card; this ONNX "
+                    f"Runtime {ort.__version__} has none: use engine onnxruntime"
+                )
 
     def open(self, graph: Graph) -> Running:
         """Compile a graph; raises `EngineError` if the engine is missing or refuses."""
@@ -116,7 +121,6 @@ class Session:
         ort = _onnx_runtime()
         providers: list[Any] = ["CPUExecutionProvider"]
         if cuda:
-            require_cuda()
             providers.insert(0, ("CUDAExecutionProvider", {"use_tf32": "0"}))
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or cores()
@@ -199,16 +203,6 @@ def _onnx_runtime() -> Any:
 
     onnxruntime.disable_telemetry_events()
     return onnxruntime
-
-
-def require_cuda() -> None:
-    """Raise `EngineError` if this ONNX Runtime cannot use a graphics processor."""
-    ort = _onnx_runtime()
-    if "CUDAExecutionProvider" not in ort.get_available_providers():
-        raise EngineError(
-            "engine cuda needs the package onnxruntime-gpu and an NVIDIA card; this ONNX Runtime "
-            f"{ort.__version__} has none: use engine onnxruntime"
-        )
 
 
 @cache

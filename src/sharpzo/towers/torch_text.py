@@ -1,17 +1,14 @@
-"""The text tower in torch, for the methods that backpropagate.
+"""The text tower in torch (extra ``torch``), for the methods that backpropagate.
 
-It is the plain thing: all prompts of all classes, padded to the longest, every token through every
-block. Of the savings of `text.py` only one is here: nothing after the longest EOS is computed. The
-weights are those of the checkpoint, frozen, so torch keeps for the backward pass only what the
-context's gradient needs. This is the one module of the package that loads torch (extra ``torch``);
-import it where it is used.
+All prompts of all classes, padded to the longest, every token through every block. The weights are
+frozen, so torch keeps for the backward pass only what the context's gradient needs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -34,14 +31,6 @@ class TorchTextTower:
     ``checkpointing`` keeps the input of each block alone and computes its inside again in the
     backward pass: less memory for one more forward. ``dtype`` is float32 unless a finite
     difference is to be taken. Raises `CheckpointError` for a tower that is not causal.
-
-    >>> from sharpzo.towers.checkpoint import resolve
-    >>> from sharpzo.towers.prompts import layout, start
-    >>> checkpoint = Checkpoint.open(resolve())  # doctest: +SKIP
-    >>> prompts = layout(checkpoint, ["cat", "dog"])  # doctest: +SKIP
-    >>> tower = TorchTextTower(checkpoint, prompts)  # doctest: +SKIP
-    >>> tower(torch.tensor(start(checkpoint, prompts))).shape  # doctest: +SKIP
-    torch.Size([2, 256])
     """
 
     def __init__(
@@ -82,13 +71,13 @@ class TorchTextTower:
         contexts = context.to(self.dtype).reshape(self._contexts, -1, width).expand(many, -1, -1)
         x = torch.cat([self._sos, contexts, self._suffixes], dim=1) + self._positions
         for block in self._blocks:
-            x = _Recomputed.keep(block, x) if self._checkpointing else block(x)
+            x = cast(Tensor, _Recomputed.apply(x, block)) if self._checkpointing else block(x)
         x = _norm(x[torch.arange(many), self._ends], self._final, self._config.norm_eps)
         return x @ self._projection.T
 
 
 class _Block:
-    """One transformer block over prompts (K, length, H)."""
+    """A transformer block over prompts (K, length, H)."""
 
     def __init__(self, checkpoint: Checkpoint, name: str, dtype: torch.dtype) -> None:
         self._config = config = checkpoint.text
@@ -119,12 +108,6 @@ class _Recomputed(torch.autograd.Function):
     torch.utils.checkpoint does the same and loads torch's compiler on first use: 80 MB and seconds
     that this saving is there to spare. Nothing random is inside a block, so no generator is kept.
     """
-
-    @classmethod
-    def keep(cls, block: _Block, x: Tensor) -> Tensor:
-        result = cls.apply(x, block)
-        assert isinstance(result, Tensor)
-        return result
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, block: _Block) -> Tensor:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sharpzo.errors import EngineError, InputError
-from sharpzo.metrics import normalise
 from sharpzo.towers.checkpoint import TOKENIZER_FILES, Checkpoint, check_finite
 from sharpzo.towers.image import image_fingerprint, read_last_block, read_projection
 from sharpzo.towers.preprocess import Preprocessing, stack
 from sharpzo.towers.prompts import layout, start, token_moments
-from sharpzo.towers.runtime import Arithmetic, Engine, Running, Runtime
+from sharpzo.towers.runtime import Arithmetic, Engine, Running, Runtime, Session
 from sharpzo.types import Array, LastBlock
 
 if TYPE_CHECKING:
@@ -43,12 +43,6 @@ class OnnxTextTower:
 
     Graphs are compiled on first use: what is wrong with class names is said at once, but nothing
     large is in memory before it has work to do.
-
-    >>> from sharpzo.towers.checkpoint import Checkpoint, resolve
-    >>> checkpoint = Checkpoint.open(resolve())  # doctest: +SKIP
-    >>> tower = OnnxTextTower(checkpoint, ["cat", "dog"])  # doctest: +SKIP
-    >>> tower.forward(tower.start[None]).shape  # doctest: +SKIP
-    (1, 2, 256)
     """
 
     def __init__(
@@ -84,7 +78,6 @@ class OnnxTextTower:
         shape = (checkpoint.text.projection, checkpoint.text.width)
         self.projection = checkpoint.tensor("text_projection.weight", shape)  # (D, H)
         self._streamed, self._closed = streamed, False
-        self._untuned: Array | None = None
         self._sessions: dict[bool, Running] = {}  # by whether they compute tangents
         self._matrices: Kept = {}  # of blocks, in fewer bits
 
@@ -102,16 +95,13 @@ class OnnxTextTower:
         """Token embeddings of the template's words before the class name, float32 (n, m)."""
         return self._start.copy()
 
-    @property
+    @cached_property
     def untuned(self) -> Array:
         """Raw features float32 (K, D) of the template's own words; one forward, at first."""
-        if self._untuned is None:
-            found = self.forward(self._start[None])[0]
-            check_finite(found, self.checkpoint, "text tower's features")
-            self._untuned = found
-            found.flags.writeable = False
-            return found
-        return self._untuned
+        found = self.forward(self._start[None])[0]
+        check_finite(found, self.checkpoint, "text tower's features")
+        found.flags.writeable = False
+        return found
 
     @property
     def token_distance(self) -> float:
@@ -194,24 +184,23 @@ class OnnxTextTower:
         return _joined(_in_chunks(session, [output], "context", contexts, self.batch))[0]
 
     def _session(self, tangents: bool) -> Running:
-        if tangents not in self._sessions:
-            self._sessions[tangents] = self._open(tangents)
-        return self._sessions[tangents]
-
-    def _open(self, tangents: bool) -> Running:
+        if tangents in self._sessions:
+            return self._sessions[tangents]
         weights = self._runtime.weights
         if self._streamed:
             from sharpzo.towers.lowmem.streaming import StreamedText
 
-            return StreamedText(
+            session = StreamedText(
                 self.checkpoint, self.prompts, self.threads, weights, tangents, self._matrices
             )
-        if tangents:
-            from sharpzo.towers.tangent import build_tangent as build
         else:
-            from sharpzo.towers.text import build_text as build
-        session = self._runtime.open(build(self.checkpoint, self.prompts, weights))
-        self.checkpoint.weights.release()  # the runtime has copied what it needs
+            if tangents:
+                from sharpzo.towers.tangent import build_tangent as build
+            else:
+                from sharpzo.towers.text import build_text as build
+            session = self._runtime.open(build(self.checkpoint, self.prompts, weights))
+            self.checkpoint.weights.release()  # the runtime has copied what it needs
+        self._sessions[tangents] = session
         return session
 
 
@@ -221,15 +210,8 @@ class OnnxImageTower:
     The graph is compiled on first use, so that the fingerprint alone costs no session.
     """
 
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        batch: int = 16,
-        threads: int | None = None,
-        engine: Engine = "onnxruntime",
-    ) -> None:
-        self._batch = _positive("batch", batch)
-        self._runtime = Runtime(engine, threads=threads)
+    def __init__(self, checkpoint: Checkpoint, batch: int = 16, threads: int | None = None) -> None:
+        self._batch, self._threads = _positive("batch", batch), threads
         self._checkpoint = checkpoint
         self._preprocessing = Preprocessing.open(checkpoint)
         self._session: Running | None = None
@@ -252,9 +234,7 @@ class OnnxImageTower:
         return stack(self._preprocessing, photos)
 
     def forward(self, pixels: Array) -> Array:
-        """Return states float32 (N, S) of preprocessed photos (N, 3, h, w)."""
-        if not len(pixels):
-            return np.zeros((0, self._checkpoint.image.width), np.float32)
+        """Return states float32 (N, S) of at least one preprocessed photo (N, 3, h, w)."""
         return self._run(["states"], pixels)[0]
 
     def trace(self, pixels: Array) -> tuple[Array, Array]:
@@ -274,7 +254,8 @@ class OnnxImageTower:
         pass the tower (benchmarks/decoding.py). ``progress`` is called with how many are done after
         each batch.
         """
-        source, rows, done = iter(photos), [self.forward(np.zeros((0, 3, 1, 1), np.float32))], 0
+        source, done = iter(photos), 0
+        rows = [np.zeros((0, self._checkpoint.image.width), np.float32)]
 
         def decode() -> Array:
             return self.pixels(islice(source, self._batch))
@@ -289,14 +270,6 @@ class OnnxImageTower:
                     progress(done)
         return np.concatenate(rows)
 
-    def encode(
-        self,
-        photos: Iterable[Array | Image],
-        progress: Callable[[int], object] | None = None,
-    ) -> Array:
-        """Return float32 (N, D), rows of length 1; see `states`."""
-        return normalise(self.states(photos, progress) @ self.projection.T)
-
     def close(self) -> None:
         """Release the session; it is made again if the tower is used again."""
         self._last_block = None
@@ -309,7 +282,7 @@ class OnnxImageTower:
             from sharpzo.towers.image import build_image
 
             graph = build_image(self._checkpoint, *self._preprocessing.size)
-            self._session = self._runtime.open(graph)
+            self._session = Session(graph, self._threads)
             self._checkpoint.weights.release()
         return _joined(_in_chunks(self._session, outputs, "pixels", pixels, self._batch))
 
