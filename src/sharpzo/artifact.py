@@ -11,20 +11,19 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from sharpzo.errors import ArtifactError
-from sharpzo.journal import is_free
+from sharpzo.files import write_atomically
+from sharpzo.journal import HISTORY
 from sharpzo.record import Record, as_record
 from sharpzo.types import Array
 from sharpzo.wording import utf8
 
 FORMAT = 2
-ARRAYS, RECORD, HISTORY = "arrays.safetensors", "run.json", "history.jsonl"
-STOPPED = "history-stopped.jsonl"  # the journal of a run that was stopped before this one
+ARRAYS, RECORD = "arrays.safetensors", "run.json"
 FORMER_ARRAYS = "prompt.safetensors"  # in format 1
 LARGEST_ARRAYS = 1 << 30  # bytes: a cache of ImageNet's 16 photos per class takes 25 MB
 LARGEST_RECORD = 64 << 20  # bytes: a class list of ImageNet takes about 100 kB
@@ -39,33 +38,7 @@ class Artifact:
     bytes: int
 
 
-def claim(out: str | Path) -> Path:
-    """Make the run folder; raises ArtifactError if anything is there already.
-
-    What a run left that was stopped, and that no process writes, is taken over; its journal is kept
-    as `STOPPED`.
-    """
-    folder = _folder(out)
-    try:
-        there = {entry.name for entry in folder.iterdir()} if folder.is_dir() else None
-        if there is not None and not there:
-            return folder
-        if there and _is_left(there) and is_free(folder / HISTORY):
-            os.replace(folder / HISTORY, folder / STOPPED)
-            _clear(folder)
-            return folder
-        if folder.exists() or folder.is_symlink():
-            raise ArtifactError(
-                f"{folder} exists already and is left as it is; choose another folder for the run "
-                "or remove this one"
-            )
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise ArtifactError(f"cannot make the run folder {folder}: {error.strerror}") from None
-    return folder
-
-
-def _folder(run: Any) -> Path:
+def as_folder(run: Any) -> Path:
     """The path that was given; ArtifactError for what can be none."""
     if isinstance(run, str | os.PathLike):
         path = os.fspath(cast("os.PathLike[str]", run))
@@ -74,53 +47,9 @@ def _folder(run: Any) -> Path:
     raise ArtifactError(f"the run folder is {run!r}; give a path")
 
 
-def release(folder: Path, why: BaseException | None = None) -> None:
-    """Give a claimed folder back after a failure; steps that were journalled in it are kept.
-
-    An interrupt ``why`` is told what there is, in the words that the user reads.
-    """
-    history = folder / HISTORY
-    if is_finished(folder):
-        left = f"the run was written before, and is in {folder}"
-    elif history.is_file() and history.stat().st_size:
-        _clear(folder)
-        steps = history.read_bytes().count(b"\n")
-        left = f"no run was written; {history} has the {steps:,} steps so far"
-    else:
-        left = "no run was written"
-        if is_free(history):  # else another process has claimed the folder, too
-            _clear(folder)
-            history.unlink(missing_ok=True)
-            if not any(folder.iterdir()):
-                folder.rmdir()
-    if isinstance(why, KeyboardInterrupt):
-        why.args = (left,)
-
-
 def is_finished(folder: Path) -> bool:
     """Whether the folder holds a run that can be read."""
     return (folder / RECORD).is_file()
-
-
-def _is_left(names: set[str]) -> bool:
-    """Whether these names are all that a run leaves that was stopped before its record."""
-    rest = {name for name in names if not name.endswith(".tmp")}
-    return HISTORY in rest and rest <= {HISTORY, ARRAYS, STOPPED}
-
-
-def _clear(folder: Path) -> None:
-    """Remove what is half written."""
-    for file in (*folder.glob("*.tmp"), folder / ARRAYS):
-        file.unlink(missing_ok=True)
-
-
-def remove(folder: Path) -> None:
-    """Take a claimed folder away again, with whatever of a run was written into it."""
-    _clear(folder)
-    for name in (RECORD, HISTORY):
-        (folder / name).unlink(missing_ok=True)
-    if not any(folder.iterdir()):
-        folder.rmdir()
 
 
 def write(folder: Path, arrays: Mapping[str, Array], record: Record) -> None:
@@ -149,7 +78,7 @@ def read(run: str | Path) -> Artifact:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    folder = _folder(run)
+    folder = as_folder(run)
     if not os.path.isdir(folder):  # a name that is too long is none; pathlib raises
         raise ArtifactError(f"there is no run folder {folder}; 'sharpzo fit' makes one")
     if not is_finished(folder):
@@ -204,26 +133,3 @@ def read(run: str | Path) -> Artifact:
                 f"{arrays} has something in '{name}' that is not finite; fit the run again"
             )
     return Artifact(loaded, record, len(blob))
-
-
-def write_atomically(path: Path, blob: bytes) -> None:
-    """Write a file whole or not at all, through crashes and beside other processes."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(blob)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):  # a write does not know its file's name
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
-    if os.name == "posix":  # the rename itself must survive a power cut, too
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)

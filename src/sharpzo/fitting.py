@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
@@ -18,12 +19,13 @@ from sharpzo.data.dataset import TEMPLATE, Dataset, LabelledPhotos
 from sharpzo.detour import detours
 from sharpzo.errors import InputError
 from sharpzo.evaluate import AmongSome, Evaluation, evaluate
+from sharpzo.journal import Journal
 from sharpzo.memory import Need, parse_size, peak_memory_mb
 from sharpzo.methods import Fit, Images, Task, find, fit
 from sharpzo.methods.searching import cautions
 from sharpzo.methods.zero_shot import zero_shot_head
 from sharpzo.record import Inputs, Outcome, Record, Row
-from sharpzo.settings import as_dict, check_path, integer
+from sharpzo.settings import as_dict, check_path, flat, integer
 from sharpzo.towers.features import Progress, wanted_views
 from sharpzo.towers.open import Towers
 from sharpzo.towers.preprocess import Preprocessing
@@ -180,6 +182,7 @@ class Fitter:
         *,
         encoded: Mapping[str, Features] | None = None,
         milestones: Sequence[int] = (),
+        journal: Journal | None = None,
         listen: Callable[[Step], None] = lambda step: None,
         progress: Progress = silent,
         warn: Callable[[str], None] | None = None,
@@ -187,7 +190,9 @@ class Fitter:
         """Tune on the training photos; the test split is not read.
 
         ``encoded`` may have the features of "training" and "validation", which are then not encoded
-        again. A search keeps its choice at ``milestones`` of forwards. ``listen`` is called with
+        again. A search keeps its choice at ``milestones`` of forwards. It keeps its steps and its
+        state in ``journal`` and goes on from what is in it; ArtifactError if that search was made
+        of something else. ``listen`` is called with
         every validated step, ``progress`` with the number of photos encoded, ``warn`` (None:
         Python's warnings) with the reason why the method can hardly help.
         """
@@ -202,10 +207,13 @@ class Fitter:
             need = method.need(self.settings, tower) if method.need else Need()
             after = [dataset.test] if dataset.test else []
             towers.plan(tower, need, before=splits.values(), after=after)
-        history: list[Step] = []
+        history = [] if journal is None else journal.steps
 
         def keep(step: Step) -> None:
-            history.append(step)
+            if journal is None:
+                history.append(step)
+            else:
+                journal.append(step)
             listen(step)
 
         try:
@@ -213,6 +221,8 @@ class Fitter:
             missing = {name: split for name, split in splits.items() if name not in features}
             features |= towers.encode(missing, progress, self.cache, ())
             inputs = self._inputs(dataset, features["training"], tower.fingerprint)
+            if journal is not None:
+                journal.begin(self._made_of(inputs, features))
             task = Task(
                 train=features["training"],
                 validation=features.get("validation"),
@@ -225,7 +235,9 @@ class Fitter:
                 if method.images
                 else None,
                 milestones=tuple(milestones),
-                begin=time.perf_counter(),  # the text tower is compiled at its first forward
+                # The text tower is compiled at its first forward.
+                begin=time.perf_counter() - (0.0 if journal is None else journal.seconds),
+                journal=journal,
             )
             untuned = zero_shot_head(tower)
             warnings = cautions(method, untuned, features, warn)
@@ -256,6 +268,30 @@ class Fitter:
         )  # fmt: skip
         vars(found)["verified"] = True  # it was made with this very model
         return found
+
+    def _made_of(self, inputs: Inputs, features: Mapping[str, Features]) -> dict[str, Any]:
+        """What a search depends on, by the names that a person is told."""
+        photos = {
+            f"{name if name != 'views' else 'augmented'} photos":
+            hashlib.sha256(split.fingerprint.encode() + split.labels.tobytes()).hexdigest()
+            for name, split in features.items()
+        }  # fmt: skip
+        return {
+            "sharpzo": __version__,
+            "model": inputs["model"]["sha256"],
+            "text tower": inputs["model"].get("text_sha256"),
+            "class names": inputs["class_names"],
+            "template": self.template,
+            "method": self.method.name,
+            **{f"setting {name}": value for name, value in flat(inputs["settings"])},
+            "seed": self.seed,
+            **photos,
+            "budget": as_dict(self.budget),
+            "engine": self.runtime.engine,
+            "precision": self.runtime.precision,
+            "threads": self.runtime.threads,
+            "memory limit": self.memory_limit,
+        }
 
     def _inputs(self, dataset: Dataset, training: Features, text_fingerprint: str) -> Inputs:
         checkpoint = self.towers.checkpoint

@@ -15,13 +15,14 @@ from sharpzo.contexts import ContextMap, Contexts
 from sharpzo.errors import InputError
 from sharpzo.linear import LinearHead
 from sharpzo.metrics import accuracy, cross_entropy, loss_and_error, normalise, through_norm
+from sharpzo.optim.search import Kept
 from sharpzo.rng import generator
 from sharpzo.types import Answer, Array, Evaluated, Features, LossObjective, TextTower
 
 BATCH = 32  # candidates per call of the tower: enough to feed two cores, little memory
 
 
-class PromptObjective:
+class PromptObjective(Kept):
     """Mean cross-entropy of a context over cached photos, counting forwards.
 
     Every loss sees all of ``train``, or in its place all of its augmented ``views`` (view-major:
@@ -30,6 +31,8 @@ class PromptObjective:
     every epoch and a rest is dropped, as in Dassl's loader. A non-finite loss is returned as +inf
     and counted in ``failures``.
     """
+
+    KEPT = ("forwards", "failures")
 
     def __init__(
         self,

@@ -11,13 +11,14 @@ from typing import Any, cast
 import numpy as np
 
 from sharpzo import artifact
+from sharpzo.claim import claim
 from sharpzo.data.arguments import as_array
 from sharpzo.data.dataset import LabelledPhotos, class_name
 from sharpzo.data.photo import Photo
 from sharpzo.detour import Detour, detours
 from sharpzo.errors import ArtifactError, InputError
 from sharpzo.evaluate import Evaluation, evaluate
-from sharpzo.journal import Journal, read_journal
+from sharpzo.journal import HISTORY, read_journal, write_history
 from sharpzo.memory import Need, parse_size
 from sharpzo.methods import METHODS, Method, find
 from sharpzo.metrics import normalise, softmax
@@ -199,20 +200,10 @@ class Trained:
 
     def save(self, run: str | Path) -> Path:
         """Write a run folder (kilobytes, no pickle); raises ArtifactError if it exists."""
-        folder = artifact.claim(run)
-        try:
-            with Journal(folder / artifact.HISTORY) as journal:
-                for step in self.history:
-                    journal.append(step)
-            self.write(folder)
-        except BaseException:
-            artifact.remove(folder)  # nothing is lost: all of it is in memory
-            raise
-        return folder
-
-    def write(self, folder: Path) -> None:
-        """Write arrays and record into a folder that has its journal already."""
-        artifact.write(folder, self.arrays, self.record)
+        with claim(run) as claimed:  # after a failure nothing is lost: all of it is in memory
+            write_history(claimed.folder, self.history)
+            artifact.write(claimed.folder, self.arrays, self.record)
+        return claimed.folder
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**vars(self), "method": self.method.name}
@@ -251,7 +242,7 @@ def load(
         head = method.load(found.arrays)
     except (KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{run} has incomplete arrays ({error}); fit again") from None
-    history = Path(run) / artifact.HISTORY
+    history = Path(run) / HISTORY
     trained = Trained(
         method,
         # A run of a stranger sends nobody online: only who names a hub id wants it.

@@ -3,11 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from sharpzo import artifact
+from sharpzo import artifact, files
 from sharpzo.errors import ArtifactError
-from sharpzo.journal import Journal, read_journal
 from sharpzo.record import as_record
-from sharpzo.types import Step
 
 ARRAYS = {"weight": np.eye(2, dtype=np.float32)}
 RECORD = {
@@ -23,9 +21,14 @@ RECORD = {
 }  # fmt: skip
 
 
+def made(folder):
+    folder.mkdir()
+    return folder
+
+
 @pytest.fixture
 def run(tmp_path):
-    folder = artifact.claim(tmp_path / "run")
+    folder = made(tmp_path / "run")
     artifact.write(folder, ARRAYS, RECORD)
     return folder
 
@@ -49,21 +52,10 @@ def test_a_run_of_the_first_format_is_read(run):
 def test_views_of_other_arrays_are_read_as_they_were_seen(tmp_path):
     whole = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
     views = {"column": whole[:, :, 1], "turned": whole[0].T}
-    folder = artifact.claim(tmp_path / "run")
+    folder = made(tmp_path / "run")
     artifact.write(folder, views, RECORD)
     for name, array in artifact.read(folder).arrays.items():
         assert np.array_equal(array, views[name]), name
-
-
-def test_an_existing_folder_or_file_is_left_alone(run, tmp_path):
-    before = {p: p.read_bytes() for p in run.iterdir()}
-    with pytest.raises(ArtifactError, match="exists already"):
-        artifact.claim(run)
-    assert {p: p.read_bytes() for p in run.iterdir()} == before
-    (tmp_path / "file").write_text("mine")
-    with pytest.raises(ArtifactError, match="exists already"):
-        artifact.claim(tmp_path / "file")
-    assert artifact.claim(tmp_path / "deep" / "er").is_dir()
 
 
 @pytest.mark.parametrize(
@@ -120,9 +112,9 @@ def test_a_write_that_fails_anywhere_leaves_no_half_run(tmp_path, monkeypatch, f
 
         return call
 
-    monkeypatch.setattr(artifact.os, "fsync", sometimes(artifact.os.fsync))
-    monkeypatch.setattr(artifact.os, "replace", sometimes(artifact.os.replace))
-    folder = artifact.claim(tmp_path / "run")
+    monkeypatch.setattr(files.os, "fsync", sometimes(files.os.fsync))
+    monkeypatch.setattr(files.os, "replace", sometimes(files.os.replace))
+    folder = made(tmp_path / "run")
     with pytest.raises(OSError, match="No space"):
         artifact.write(folder, ARRAYS, RECORD)
     monkeypatch.undo()
@@ -131,32 +123,6 @@ def test_a_write_that_fails_anywhere_leaves_no_half_run(tmp_path, monkeypatch, f
             artifact.read(folder)
     else:
         assert artifact.read(folder).record["method"] == "x"
-
-
-def test_release_removes_an_empty_claim_and_keeps_history(tmp_path):
-    empty = artifact.claim(tmp_path / "empty")
-    (empty / artifact.HISTORY).touch()
-    artifact.release(empty)
-    assert not empty.exists()
-    worked = artifact.claim(tmp_path / "worked")
-    (worked / artifact.HISTORY).write_text("{}\n")
-    artifact.release(worked)
-    assert worked.exists()
-
-
-def test_the_journal_drops_a_torn_last_line_only(tmp_path):
-    path = tmp_path / "history.jsonl"
-    steps = [Step(i, "cma", 40 * i, 0.1, 1.5, 0.5, 1.2, {"sigma": 0.4}) for i in range(3)]
-    with Journal(path) as journal:
-        for step in steps:
-            journal.append(step)
-    assert read_journal(path) == steps
-    whole = path.read_text()
-    path.write_text(whole[:-9])
-    assert read_journal(path) == steps[:2]
-    path.write_text("nonsense\n" + whole)
-    with pytest.raises(ArtifactError, match="line 1"):
-        read_journal(path)
 
 
 # --- changed records -----------------------------------------------------------------------------
@@ -182,7 +148,7 @@ def places(record, above=()):
 
 @pytest.mark.parametrize(("place", "sample"), list(places(RECORD)))
 def test_a_field_of_another_kind_is_refused(tmp_path, place, sample):
-    folder = artifact.claim(tmp_path / "run")
+    folder = made(tmp_path / "run")
     artifact.write(folder, ARRAYS, RECORD)
     text = (folder / "run.json").read_text()
     for wrong in WRONG:
@@ -203,7 +169,7 @@ def test_a_field_of_another_kind_is_refused(tmp_path, place, sample):
 
 @pytest.mark.parametrize("name", ["method", "template", "class_names", "model", "data"])
 def test_a_record_without_what_every_version_wrote_is_incomplete(tmp_path, name):
-    folder = artifact.claim(tmp_path / "run")
+    folder = made(tmp_path / "run")
     artifact.write(folder, ARRAYS, {key: value for key, value in RECORD.items() if key != name})
     with pytest.raises(ArtifactError, match=rf"incomplete record \({name}\)"):
         artifact.read(folder)
@@ -229,7 +195,7 @@ def test_a_record_that_is_none(run, text):
     ids=repr,
 )
 def test_changed_class_names_are_refused(tmp_path, names):
-    folder = artifact.claim(tmp_path / "run")
+    folder = made(tmp_path / "run")
     artifact.write(folder, ARRAYS, {**RECORD, "class_names": names})
     with pytest.raises(ArtifactError, match="'class_names' that no run writes"):
         artifact.read(folder)
@@ -247,102 +213,12 @@ def test_arrays_of_an_unknown_kind(run):
 
 
 def test_a_name_that_is_no_utf8_is_kept(tmp_path):
-    folder = artifact.claim(tmp_path / "run")
+    folder = made(tmp_path / "run")
     artifact.write(
         folder, ARRAYS, {**RECORD, "data": {**RECORD["data"], "source": "folder caf\udce9 ü"}}
     )
     assert artifact.read(folder).record["data"]["source"] == "folder caf\udce9 ü"
     assert "ü" in (folder / "run.json").read_text(encoding="utf-8")
-
-
-# --- runs that were stopped -----------------------------------------------------------------------
-
-
-def stopped(folder, steps=2):
-    folder.mkdir()
-    (folder / "history.jsonl").write_text('{"step": 1}\n' * steps)
-    (folder / "arrays.safetensors").write_bytes(b"half")
-    (folder / "arrays.safetensors.123.tmp").write_bytes(b"half")
-    return folder
-
-
-def test_what_a_stopped_run_left_does_not_block_the_next(tmp_path):
-    folder = stopped(tmp_path / "run")
-    assert artifact.claim(folder) == folder
-    assert [p.name for p in folder.iterdir()] == ["history-stopped.jsonl"]
-    with Journal(folder / "history.jsonl"):
-        pass
-    artifact.write(folder, ARRAYS, RECORD)
-    with pytest.raises(ArtifactError, match="exists already"):
-        artifact.claim(folder)
-
-
-@pytest.mark.parametrize("extra", ["notes.txt", "run.json", "history"])
-def test_a_folder_with_anything_else_is_left_alone(tmp_path, extra):
-    folder = stopped(tmp_path / "run")
-    (folder / extra).write_text("mine")
-    before = {p: p.read_bytes() for p in folder.iterdir()}
-    with pytest.raises(ArtifactError, match="exists already"):
-        artifact.claim(folder)
-    assert {p: p.read_bytes() for p in folder.iterdir()} == before
-
-
-def test_a_run_that_is_being_written_is_left_alone(tmp_path):
-    pytest.importorskip("fcntl")
-    folder = tmp_path / "run"
-    artifact.claim(folder)
-    with Journal(folder / "history.jsonl") as journal:
-        with pytest.raises(ArtifactError, match="exists already"):
-            artifact.claim(folder)
-        with pytest.raises(ArtifactError, match="another process is writing"):
-            Journal(folder / "history.jsonl")
-        artifact.release(folder)  # of the process that came second
-        assert (folder / "history.jsonl").exists()
-        journal.append(Step(1, "cma", 40, 0.1, 1.5))
-    assert len(read_journal(folder / "history.jsonl")) == 1
-
-
-def test_an_interrupt_is_told_what_is_left(tmp_path):
-    interrupt = KeyboardInterrupt()
-    artifact.release(stopped(tmp_path / "a"), interrupt)
-    assert str(interrupt) == (
-        f"no run was written; {tmp_path}/a/history.jsonl has the 2 steps so far"
-    )
-    assert [p.name for p in (tmp_path / "a").iterdir()] == ["history.jsonl"]
-    artifact.release(stopped(tmp_path / "b", steps=0), interrupt)
-    assert str(interrupt) == "no run was written"
-    assert not (tmp_path / "b").exists()
-
-
-@pytest.mark.parametrize("out", ["x" * 300, "file/run", "a\0b"])
-def test_folders_that_cannot_be_made(tmp_path, out):
-    (tmp_path / "file").write_text("mine")
-    with pytest.raises(ArtifactError, match=r"cannot make|give a path"):
-        artifact.claim(tmp_path / out)
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "[]", "3", "null", "[" * 100_000, '{"step": 1}', '{"stage": 1}',
-        '{"step": "x", "stage": "s", "forwards": 1, "seconds": 1, "loss": 1}',
-        '{"step": 1, "stage": "s", "forwards": 1, "seconds": 1, "loss": null}',
-        '{"step": 1, "stage": "s", "forwards": 1, "seconds": 1, "loss": 1, "notes": [1]}',
-        '{"step": 1, "stage": "s", "forwards": 1, "seconds": 1, "loss": 1, "notes": {"a": {}}}',
-        '{"step": 1, "stage": "s", "forwards": 1, "seconds": 1, "loss": true}',
-        '{"step": -1, "stage": "s", "forwards": 1, "seconds": 1, "loss": 1}',
-        '{"step": 1, "stage": "s", "forwards": 1' + "0" * 400 + ', "seconds": 1, "loss": 1}',
-    ],
-    ids=lambda line: line[:60],
-)  # fmt: skip
-def test_a_changed_journal_is_one_sentence(tmp_path, line):
-    path = tmp_path / "history.jsonl"
-    path.write_text(line + "\n")
-    with pytest.raises(ArtifactError, match=r"line 1 of .* is damaged"):
-        read_journal(path)
-    path.write_bytes(b"\xff\n")
-    with pytest.raises(ArtifactError, match="cannot be read"):
-        read_journal(path)
 
 
 def test_text_that_is_no_utf8_in_a_record_is_refused():

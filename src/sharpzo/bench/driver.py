@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from sharpzo.artifact import write_atomically
 from sharpzo.bench.cell import Cell
 from sharpzo.bench.engines import Engine, Listen
 from sharpzo.bench.plots import plot
@@ -19,6 +18,7 @@ from sharpzo.bench.results import About, Results
 from sharpzo.bench.summary import Section, as_markdown, summarise
 from sharpzo.bench.table import Row, tabulate, write_curves, write_parquet, write_table
 from sharpzo.errors import EngineError
+from sharpzo.files import write_atomically
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.tower import OnnxTextTower
 from sharpzo.wording import utf8

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from sharpzo.artifact import write_atomically
 from sharpzo.bench.cell import Cell
 from sharpzo.bench.results import Result, Results
 from sharpzo.errors import optional
+from sharpzo.files import write_atomically
 from sharpzo.wording import utf8
 
 EMBEDDED = "embedded"

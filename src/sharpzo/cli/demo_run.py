@@ -49,14 +49,13 @@ def demo(
     No download, no torch. The run that is kept is of the method with the best accuracy on the 40
     validation photos.
     """
-    from sharpzo import artifact
     from sharpzo.budget import Budget
-    from sharpzo.cli.fit import peak_of, report_of, run_folder, show_rows
+    from sharpzo.claim import claim
+    from sharpzo.cli.fit import peak_of, report_of, show_rows
     from sharpzo.cli.progress import Display
     from sharpzo.cli.screen import Screen
     from sharpzo.data.demo import load_demo
     from sharpzo.fitting import Fitter
-    from sharpzo.journal import Journal
     from sharpzo.types import Reason
     from sharpzo.wording import quoted
 
@@ -70,7 +69,7 @@ def demo(
     ]
     limit = fitters[0].memory_limit
     photos = load_demo(seed)
-    with run_folder(out or _free("sharpzo-demo")) as folder:
+    with claim(out or _free("sharpzo-demo")) as claimed:
         with Display(silent=as_json) as display:
             fitted, peaks, alone = _fit(fitters, photos, display)
             best = max(fitted[1:] or fitted, key=_rank)
@@ -80,13 +79,13 @@ def demo(
         rows.sort(key=lambda row: names.index(row["method"]))
         for row, one, most in zip(rows, fitted, peaks, strict=True):
             row |= {"seconds": one.fit.seconds, "peak_memory_mb": most}
+        for step in best.history:
+            claimed.journal.append(step)
+        folder = claimed.write(best.arrays, best.record)
         report = report_of(best, limit, folder, rows)
-        with Journal(folder / artifact.HISTORY) as journal:
-            for step in best.history:
-                journal.append(step)
-        best.write(folder)
     if as_json:
         print(json.dumps(report))
+        claimed.check()
         return
     screen = Screen()
     title = (
@@ -113,6 +112,7 @@ def demo(
         f"  {name} predict my-run NEW-PHOTO.jpg",
     ):
         screen.say(line)
+    claimed.check()
 
 
 def _rank(one: Fitted) -> tuple[float, int]:

@@ -3,34 +3,50 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from typer import Argument, Option
+from typer import Argument, Context, Option
 
 from sharpzo.cli import options
 
 if TYPE_CHECKING:
+    from sharpzo.claim import Claim
     from sharpzo.cli.progress import Display
     from sharpzo.cli.screen import Screen
-    from sharpzo.data.dataset import Dataset, LabelledPhotos
+    from sharpzo.data.dataset import Dataset
     from sharpzo.fitting import Fitted, Fitter, Row
-    from sharpzo.types import Step
+    from sharpzo.job import Job
 
 
 def fit(
+    ctx: Context,
     data: Annotated[
-        Path,
+        Path | None,
         Argument(
             metavar="DATA",
             help="Folder with one subfolder per class, or with train/, val/, test/ of that shape; "
             "a zip file of one; or any folder with --labels.",
+            show_default=False,
         ),
-    ],
-    out: options.Out,
+    ] = None,
+    out: Annotated[
+        Path | None, Option(help="Folder for the run; must not exist.", show_default=False)
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        Option(
+            help="Folder of a fit that was stopped: go on with it, with its own DATA and settings.",
+            metavar="RUN",
+            show_default=False,
+        ),
+    ] = None,
     model: options.Model = None,
     shots: Annotated[
         int | None, Option(help="Training photos per class.", show_default="all")
@@ -67,103 +83,128 @@ def fit(
     plugin: options.Plugin = [],  # noqa: B006
     as_json: options.Json = False,
 ) -> None:
-    """Tune the model on your photos and write a run folder that 'predict' uses."""
-    from sharpzo import artifact
-    from sharpzo.budget import Budget
+    """Tune the model on your photos and write a run folder that 'predict' uses.
+
+    Stopped by Ctrl-C, SIGTERM or a crash, it can be gone on with: --resume RUN.
+    """
+    from sharpzo.claim import claim, take_up
     from sharpzo.cli.progress import Display
     from sharpzo.cli.screen import Screen
-    from sharpzo.data.loading import load, read
-    from sharpzo.fitting import Fitter
-    from sharpzo.journal import Journal
+    from sharpzo.errors import InputError
+    from sharpzo.job import Job
     from sharpzo.settings import parse_assignments
 
-    fitter = Fitter(
-        method,
-        preset=preset,
-        settings=parse_assignments(change),
-        model=model,
-        template=template,
-        seed=seed,
-        budget=Budget(budget_forwards, budget_seconds, budget_steps),
-        threads=threads,
-        engine=engine,  # type: ignore[arg-type]  (checked there)
-        precision=precision,  # type: ignore[arg-type]
-        cache=options.feature_cache(cache, no_cache),
-        memory_limit=memory_limit,
-    )
-    photos = load(data, dataset=dataset, shots=shots, seed=seed, labels=labels)
-    photos = options.half_of(photos, half)
-    shifted = None if test_on is None else read(test_on, test_on_dataset)
-    with run_folder(out) as folder:
-        with Display(silent=as_json) as display, Journal(folder / artifact.HISTORY) as journal:
-            photos, shifted = _usable(photos, shifted, skip_damaged, fitter, display)
-            _introduce(display.console, fitter, photos)
-            show = display.search(fitter.method.name, fitter.planned)
-
-            def listen(step: Step) -> None:
-                journal.append(step)
-                show(step)
-
-            fitted = fitter.fit(photos, listen=listen, progress=display.encoding, warn=display.warn)
-            baselines = []  # on the features that are there
-            if fitter.method.name != options.DEFAULT:
-                baselines = [fitter.by(options.DEFAULT).fit(photos, encoded=fitted.features)]
-            tests = {"test": photos.test, "shifted": shifted and (shifted.test or shifted.train)}
-            rows = fitted.measure(tests, baselines, display.encoding)
+    job = Job(
+        data=_absolute(data), dataset=dataset, shots=shots, labels=_absolute(labels), half=half,
+        test_on=_absolute(test_on), test_on_dataset=test_on_dataset, skip_damaged=skip_damaged,
+        plugin=tuple(map(str, map(Path.absolute, plugin))), method=method, preset=preset,
+        settings=parse_assignments(change), model=_absolute(model), template=template, seed=seed,
+        budget_forwards=budget_forwards, budget_seconds=budget_seconds, budget_steps=budget_steps,
+        threads=threads, engine=engine, precision=precision,  # type: ignore[arg-type]
+        memory_limit=memory_limit, cache=_absolute(options.feature_cache(cache, no_cache)),
+    )  # fmt: skip
+    if resume is not None:
+        if out is not None:
+            raise InputError(f"--out {out} and --resume {resume} contradict each other; give one")
+        job = _as_begun(job, Job.of(resume), resume, ctx)
+    elif data is None or out is None:
+        raise InputError(
+            "there is no DATA or no --out; give both, or --resume RUN for a fit that was stopped"
+        )
+    fitter = job.fitter()
+    photos, shifted = job.photos()
+    holding = take_up(resume) if resume is not None else claim(str(out), job.document())
+    with holding as claimed, Display(silent=as_json) as display, _stoppable(claimed, display):
+        if claimed.note:
+            display.console.say(f"note: {claimed.note}")
+        photos, shifted = job.usable(photos, shifted, fitter, display.checking)
+        _introduce(display.console, fitter, photos)
+        fitted = fitter.fit(
+            photos,
+            journal=claimed.journal,
+            listen=display.search(fitter.method.name, fitter.planned),
+            progress=display.encoding,
+            warn=display.warn,
+        )
+        baselines = []  # on the features that are there
+        if fitter.method.name != options.DEFAULT:
+            baselines = [fitter.by(options.DEFAULT).fit(photos, encoded=fitted.features)]
+        tests = {"test": photos.test, "shifted": shifted and (shifted.test or shifted.train)}
+        rows = fitted.measure(tests, baselines, display.encoding)
+        folder = claimed.write(fitted.arrays, fitted.record)
         report = report_of(fitted, fitter.memory_limit, folder, rows) | photos.remarks()
-        fitted.write(folder)
     if as_json:
         print(json.dumps(report))
     else:
         _show(Screen(), fitted, fitter.memory_limit, photos, rows, folder)
+    claimed.check()
+
+
+# What a fit that goes on may be given anew: where things are now. Contents are compared.
+_PLACES = {"data": "data", "labels": "labels", "test_on": "test_on", "model": "model",
+           "cache": "cache", "no_cache": "cache"}  # fmt: skip
+
+
+def _as_begun(job: Job, begun: Job, run: Path, ctx: Context) -> Job:
+    """The job that was begun; InputError for an option that asks for something else."""
+    from sharpzo.errors import InputError
+
+    given = [name for name in ctx.params if _is_given(ctx, name)]
+    moved = {_PLACES[name] for name in given if name in _PLACES}
+    begun = replace(begun, **{name: getattr(job, name) for name in moved})
+    if begun.data is None:
+        raise InputError(
+            f"the fit in {run} was begun with photos in memory; go on with it in Python: "
+            "PromptClassifier.resume(RUN, photos, labels)"
+        )
+    for option in given:
+        name = {"change": "settings"}.get(option, option)
+        if name in _PLACES or not hasattr(begun, name):
+            continue
+        was, now = getattr(begun, name), getattr(job, name)
+        if was != now:
+            raise InputError(
+                f"the fit in {run} was begun with {name.replace('_', ' ')} {was!r}, not {now!r}; "
+                "leave the option out to go on, or fit into another folder"
+            )
+    return begun
+
+
+def _is_given(ctx: Context, name: str) -> bool:
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _absolute(path: str | Path | None) -> str | None:
+    """A path as it is found from any folder; a hub id stays what it is."""
+    if path is None or (isinstance(path, str) and not os.path.isdir(path)):
+        return path
+    return os.path.abspath(path)
 
 
 @contextmanager
-def run_folder(out: Path) -> Iterator[Path]:
-    """The folder of a new run, which is given back if the run fails."""
-    from sharpzo import artifact
+def _stoppable(claimed: Claim, display: Display) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end a search after its next event; again, or elsewhere, they end at once.
 
-    folder = artifact.claim(out)
-    try:
-        yield folder
-    except BaseException as error:
-        artifact.release(folder, error)
-        raise
-
-
-def _usable(
-    photos: Dataset, shifted: Dataset | None, skip: bool, fitter: Fitter, display: Display
-) -> tuple[Dataset, Dataset | None]:
-    """Both data sets without the photos that cannot be used, if these may be skipped.
-
-    Notes list them, and which photos are there twice. Raises `PhotosError` if there are some and
-    they may not.
+    In a thread that is not the main one, signals stay what they are.
     """
-    from sharpzo.data.photo_check import check, duplicates, without
-    from sharpzo.errors import PhotosError
-    from sharpzo.towers.feature_store import FeatureStore
-    from sharpzo.towers.runtime import cores
+    journal = claimed.journal
 
-    splits = _splits(photos, shifted)
-    known = FeatureStore(fitter.cache).known if fitter.cache else lambda digests: set()
-    threads = 1 if fitter.memory_limit else fitter.runtime.threads or cores()
-    found = check(splits, known, threads, display.checking)
-    if found.errors and not skip:
-        raise PhotosError(
-            found.errors,
-            len({photo.name for split in splits.values() for photo in split.photos}),
-            "Mend or remove them, or leave them out with --skip-damaged.",
-        )
-    photos = without(photos, found.errors)
-    shifted = shifted and without(shifted, found.errors)
-    notes = duplicates(_splits(photos, shifted), found.digests)
-    return replace(photos, notes=photos.notes + notes), shifted
+    def stop(number: int, frame: object) -> None:
+        if journal.stop or not journal.searching:
+            raise KeyboardInterrupt
+        journal.stop = True
+        display.console.say("stopping after this step; once more stops at once")
 
-
-def _splits(photos: Dataset, shifted: Dataset | None) -> dict[str, LabelledPhotos]:
-    splits = {"training": photos.train, "validation": photos.val, "test": photos.test}
-    splits["shifted test"] = shifted and (shifted.test or shifted.train)
-    return {name: split for name, split in splits.items() if split}
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {one: signal.signal(one, stop) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def _introduce(screen: Screen, fitter: Fitter, photos: Dataset) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -36,9 +37,13 @@ from sharpzo.methods.searching import (
 from sharpzo.methods.zero_shot import zero_shot_head
 from sharpzo.metrics import accuracy, cross_entropy, normalise
 from sharpzo.objective import minibatch
+from sharpzo.optim.search import Kept
 from sharpzo.optim.spsa import Spsa, SpsaSettings
 from sharpzo.settings import Count, Positive, Share, ViewSettings
-from sharpzo.types import Array, Evaluated, Features, ImageTower, TextTower
+from sharpzo.types import Array, Evaluated, Features, ImageTower, State, TextTower
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class BlackVipSettings(SearchingSettings, ViewSettings):
     )
 
 
-class PixelObjective:
+class PixelObjective(Kept):
     """Mean cross-entropy of BlackVIP's numbers (P, 9920) on a minibatch of photos.
 
     A forward is one minibatch through the image tower; ``image_passes`` counts single photos.
@@ -73,6 +78,7 @@ class PixelObjective:
     program. An evaluation sees the minibatch of step 0 and all validation photos.
     """
 
+    KEPT = ("forwards", "image_passes", "failures")
     dim = PARAMETERS
 
     def __init__(
@@ -113,6 +119,14 @@ class PixelObjective:
     def passes_per_evaluation(self) -> int:
         """Image passes of one evaluation."""
         return self._batch + (0 if self._validation is None else len(self._validation[0]))
+
+    def state(self) -> State:
+        """Counts, and the running moments."""
+        return super().state() | vars(self._running)
+
+    def restore(self, state: State) -> Self:
+        self._running = Moments(np.asarray(state["mean"]), np.asarray(state["variance"]))
+        return super().restore(state)
 
     def price(self, points: int, directions: int = 0) -> int:
         """Forwards that answers about points, and derivatives along directions, count for."""

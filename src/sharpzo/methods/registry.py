@@ -22,10 +22,11 @@ from typing import Any, Generic, TypeVar
 from sharpzo.budget import Budget
 from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.errors import InputError
+from sharpzo.journal import Journal
 from sharpzo.linear import LinearHead
 from sharpzo.memory import Need
 from sharpzo.metrics import accuracy
-from sharpzo.run import Listener
+from sharpzo.run import Listener, Load
 from sharpzo.settings import Settings, ViewSettings, as_dict, override
 from sharpzo.types import (
     Array,
@@ -61,7 +62,8 @@ class Task:
     methods that declare them. ``milestones`` are forwards at which a search keeps its choice of the
     time. ``begin`` is the reading of `time.perf_counter` that seconds count from, those of the
     budget and of the fit: all that a method does before its search is tuning, too. None: from the
-    call of ``fit``.
+    call of ``fit``. A search keeps its state in ``journal``, if there is one, and goes on from the
+    state that is in it; ``load`` is the method's own.
     """
 
     train: Features
@@ -74,6 +76,8 @@ class Task:
     images: Images | None = None
     milestones: tuple[int, ...] = ()
     begin: float | None = None
+    journal: Journal | None = None
+    load: Load = LinearHead.from_arrays
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,7 +227,7 @@ _PLUGINS: set[str] = set()
 def fit(method: Method[S], settings: S, task: Task) -> Fit:
     """Fit and, where the method has not done so itself, measure validation accuracy."""
     begin = time.perf_counter() if task.begin is None else task.begin
-    fitted = method.fit(settings, replace(task, begin=begin))
+    fitted = method.fit(settings, replace(task, begin=begin, load=method.load))
     chosen = fitted.validation_accuracy
     if chosen is None and task.validation is not None:
         chosen = accuracy(fitted.head.scores(task.validation), task.validation.labels)

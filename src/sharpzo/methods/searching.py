@@ -156,6 +156,8 @@ def search_until_spent(
         milestones=task.milestones,
         listen=task.listen,
         begin=task.begin,
+        journal=None if task.journal is None or task.journal.over else task.journal,
+        load=task.load,
     )
 
 

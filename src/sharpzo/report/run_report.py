@@ -16,7 +16,7 @@ from sharpzo.data.dataset import Dataset
 from sharpzo.data.demo import SEEDS, load_demo
 from sharpzo.data.photo_check import check, without
 from sharpzo.errors import ArtifactError, PhotosError
-from sharpzo.journal import read_journal
+from sharpzo.journal import HISTORY, read_journal
 from sharpzo.methods.zero_shot import zero_shot_head
 from sharpzo.report import sections
 from sharpzo.report.evidence import encoded, gather, of_run
@@ -72,7 +72,7 @@ def report_run(
     """
     check_packages(charts=False)
     found = artifact.read(run)
-    record, history = found.record, Path(run) / artifact.HISTORY
+    record, history = found.record, Path(run) / HISTORY
     steps = read_journal(history) if history.is_file() else []
     left_out: list[str] = []
     content: dict[str, Any] = {"name": Path(run).resolve().name, "record": record}

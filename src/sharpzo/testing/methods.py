@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -19,11 +21,12 @@ from sharpzo.budget import Budget
 from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.data.photo import as_photo
 from sharpzo.detour import PhotoBatch
+from sharpzo.journal import Journal, read_journal
 from sharpzo.methods import Fit, Images, Method, Task, fit
 from sharpzo.metrics import normalise
 from sharpzo.testing.searches import demand, global_randomness, seed_global_randomness
 from sharpzo.testing.toys import ToyImageTower, ToyTower
-from sharpzo.types import Array, Features, Head, TextTower
+from sharpzo.types import Array, Features, Head, State, Step, TextTower
 
 FORWARDS = 60  # of the searches here
 SIDE = 8  # pixels
@@ -145,6 +148,62 @@ def unseen_names_get_a_classifier(method: Method, setting: Setting = toy_setting
     demand(bool(np.isfinite(scores).all()), "scores of new names are not finite")
 
 
+def interrupted_searches_go_on(method: Method, setting: Setting = toy_setting) -> None:
+    """A search that is stopped after its first event, and again after every third, leaves the same
+    fit and the same steps to the bit as one that is not; only seconds differ."""
+    if not method.milestones:
+        return  # no search: it begins anew
+    whole: list[Step] = []
+    straight = _fit(method, setting, listen=whole.append, milestones=(20, FORWARDS))
+    with TemporaryDirectory() as folder:
+        for stops in range(1000):
+            journal = _Stopping(Path(folder), 3 if stops else 1)
+            try:
+                resumed = _fit(
+                    method, setting, listen=journal.append, milestones=(20, FORWARDS),
+                    journal=journal,
+                )  # fmt: skip
+                break
+            except KeyboardInterrupt:
+                continue
+            finally:
+                journal.close()
+        else:
+            raise AssertionError("a search that goes on never ends")
+        demand(stops > 0, "the search took no snapshot: its objective needs a state (optim.Kept)")
+        steps = read_journal(journal.path)
+    demand(_timeless(steps) == _timeless(whole), "the steps differ after interruptions")
+    for what in ("forwards", "steps", "reason", "image_passes", "validation_accuracy", "notes"):
+        demand(getattr(straight, what) == getattr(resumed, what), f"{what} differs when resumed")
+    for one, other in zip(_points(straight), _points(resumed), strict=True):
+        for name, array in one.items():
+            demand(np.array_equal(array, other[name]), f"'{name}' differs when resumed")
+
+
+class _Stopping(Journal):
+    """Takes a snapshot after every event, and stops after some."""
+
+    def __init__(self, folder: Path, events: int) -> None:
+        super().__init__(folder, every=0.0)
+        self._left = events
+
+    def after(self, state: Callable[[], State], seconds: float) -> None:
+        self._left -= 1
+        self.stop = self._left == 0
+        super().after(state, seconds)
+
+
+def _timeless(steps: list[Step]) -> list[Step]:
+    return [replace(step, seconds=0.0) for step in steps]
+
+
+def _points(fitted: Fit) -> list[dict[str, Array]]:
+    """What was chosen, and what at each milestone."""
+    points = [{"point": one.point, **one.evaluated.head.arrays()}
+              for _, one in sorted(fitted.milestones.items())]  # fmt: skip
+    return [_kept(fitted), *points]
+
+
 METHOD_CHECKS = (
     equal_tasks_give_equal_fits,
     scores_are_logits_of_every_class,
@@ -153,6 +212,7 @@ METHOD_CHECKS = (
     few_photos_are_enough,
     validation_chooses_only_if_declared,
     unseen_names_get_a_classifier,
+    interrupted_searches_go_on,
 )
 
 

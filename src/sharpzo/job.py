@@ -1,0 +1,133 @@
+"""What a fit was asked for, as a run folder keeps it until the run is finished."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from sharpzo.budget import Budget
+from sharpzo.claim import STARTED, read_started
+from sharpzo.data.dataset import TEMPLATE, Dataset, LabelledPhotos
+from sharpzo.data.few_shot import halves
+from sharpzo.data.loading import load, read
+from sharpzo.data.photo_check import check, duplicates, without
+from sharpzo.errors import ArtifactError, PhotosError
+from sharpzo.fitting import DEFAULT, Fitter
+from sharpzo.methods import load_plugin
+from sharpzo.towers.feature_store import FeatureStore
+from sharpzo.towers.runtime import Arithmetic, Engine, cores
+from sharpzo.wording import utf8
+
+
+@dataclass(frozen=True)
+class Job:
+    """The options of ``sharpzo fit``, which `PromptClassifier` shares; paths are absolute.
+
+    ``data`` None: photos that only the program knows that began the fit.
+
+    >>> Job("/photos", shots=4).document()[:19]
+    b'{"data": "/photos",'
+    """
+
+    data: str | None = None
+    dataset: str | None = None
+    shots: int | None = None
+    labels: str | None = None
+    half: Literal["base", "new"] | None = None
+    test_on: str | None = None
+    test_on_dataset: str | None = None
+    skip_damaged: bool = False
+    plugin: tuple[str, ...] = ()
+    method: str = DEFAULT
+    preset: str | None = None
+    settings: dict[str, Any] | None = None
+    model: str | None = None
+    template: str = TEMPLATE
+    seed: int = 1
+    budget_forwards: int | None = None
+    budget_seconds: float | None = None
+    budget_steps: int | None = None
+    threads: int | None = None
+    engine: Engine = "onnxruntime"
+    precision: Arithmetic = "float32"
+    cache: str | None = None
+    memory_limit: str | int | None = None
+
+    def document(self) -> bytes:
+        """As JSON."""
+        return utf8(json.dumps(asdict(self), ensure_ascii=False))
+
+    @classmethod
+    def of(cls, folder: Path) -> Job:
+        """What the fit was asked for that was stopped in a folder; ArtifactError if none was."""
+        try:
+            return msgspec.convert(json.loads(read_started(folder)), cls)
+        except (ValueError, RecursionError) as error:
+            raise ArtifactError(f"{folder / STARTED} is damaged ({error}); fit again") from None
+
+    @property
+    def budget(self) -> Budget:
+        """What the search may spend."""
+        return Budget(self.budget_forwards, self.budget_seconds, self.budget_steps)
+
+    def fitter(self) -> Fitter:
+        """What fits; raises InputError as it does."""
+        for file in self.plugin:
+            load_plugin(file)
+        return Fitter(
+            self.method, preset=self.preset, settings=self.settings, model=self.model,
+            template=self.template, seed=self.seed, budget=self.budget, threads=self.threads,
+            engine=self.engine, precision=self.precision, cache=self.cache,
+            memory_limit=self.memory_limit,
+        )  # fmt: skip
+
+    def photos(self) -> tuple[Dataset, Dataset | None]:
+        """What to fit, and the second test set if there is one."""
+        assert self.data is not None
+        found = load(self.data, self.dataset, self.shots, self.seed, self.labels)
+        if self.half is not None:
+            base, new = halves(found)
+            found = base if self.half == "base" else new
+        return found, None if self.test_on is None else read(self.test_on, self.test_on_dataset)
+
+    def usable(
+        self,
+        photos: Dataset,
+        shifted: Dataset | None,
+        fitter: Fitter,
+        progress: Callable[[int, int], object] = lambda done, total: None,
+    ) -> tuple[Dataset, Dataset | None]:
+        """Both data sets without the photos that cannot be used, if these may be skipped.
+
+        Notes list them, and which photos are there twice. Raises `PhotosError` if there are some
+        and they may not.
+        """
+        splits = _splits(photos, shifted)
+        known = FeatureStore(fitter.cache).known if fitter.cache else _none
+        threads = 1 if fitter.memory_limit else fitter.runtime.threads or cores()
+        found = check(splits, known, threads, progress)
+        if found.errors and not self.skip_damaged:
+            raise PhotosError(
+                found.errors,
+                len({photo.name for split in splits.values() for photo in split.photos}),
+                "Mend or remove them, or leave them out with --skip-damaged.",
+            )
+        photos = without(photos, found.errors)
+        shifted = shifted and without(shifted, found.errors)
+        notes = duplicates(_splits(photos, shifted), found.digests)
+        return replace(photos, notes=photos.notes + notes), shifted
+
+
+def _none(digests: Iterable[str]) -> set[str]:
+    return set()
+
+
+def _splits(photos: Dataset, shifted: Dataset | None) -> dict[str, LabelledPhotos]:
+    splits = {"training": photos.train, "validation": photos.val, "test": photos.test}
+    splits["shifted test"] = shifted and (shifted.test or shifted.train)
+    return {name: split for name, split in splits.items() if split}
