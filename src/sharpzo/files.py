@@ -19,8 +19,8 @@ _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 def write_atomically(path: Path, blob: bytes) -> None:
     """Write a file whole or not at all, through crashes and beside other processes.
 
-    The temporary file beside it has a name of its own and is never there before: no link that
-    somebody has put in its place is followed.
+    The temporary file beside it has a random name and must not exist: planted links are not
+    followed.
     """
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
     try:
@@ -87,7 +87,7 @@ class Hold:
     def release(self) -> None:
         """Let others write the folder; nothing of the lock stays in it."""
         with suppress(OSError):
-            self._file.unlink(missing_ok=True)  # while it is held: nobody else can be in it
+            self._file.unlink(missing_ok=True)  # while it is held
         self._lock.release()
         with suppress(OSError):  # where an open file cannot be removed
             if os.name == "nt":

@@ -129,7 +129,7 @@ def test_a_full_disk_stops_no_search_and_the_last_snapshot_stays(tmp_path, monke
     assert not one.is_whole
     assert read_journal(tmp_path / HISTORY) == STEPS
     assert (tmp_path / SNAPSHOT).read_bytes() == kept
-    room[0] = 10_000  # somebody has made room
+    room[0] = 10_000  # there is room again
     for step in more[2:]:
         one.append(step)
     assert one.is_whole
