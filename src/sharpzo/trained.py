@@ -245,7 +245,7 @@ def load(
     history = Path(run) / HISTORY
     trained = Trained(
         method,
-        # A run of a stranger sends nobody online: only who names a hub id wants it.
+        # Reading a run never goes online, unless the caller names a hub id.
         Towers(where, Runtime(threads=record.get("threads")), limit, fetch=model is not None),
         None if cache is None else Path(cache).absolute(),
         names,
