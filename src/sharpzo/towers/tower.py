@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -78,6 +77,7 @@ class OnnxTextTower:
         shape = (checkpoint.text.projection, checkpoint.text.width)
         self.projection = checkpoint.tensor("text_projection.weight", shape)  # (D, H)
         self._streamed, self._closed = streamed, False
+        self._untuned: Array | None = None
         self._sessions: dict[bool, Running] = {}  # by whether they compute tangents
         self._matrices: Kept = {}  # of blocks, in fewer bits
 
@@ -95,13 +95,15 @@ class OnnxTextTower:
         """Token embeddings of the template's words before the class name, float32 (n, m)."""
         return self._start.copy()
 
-    @cached_property
+    @property
     def untuned(self) -> Array:
         """Raw features float32 (K, D) of the template's own words; one forward, at first."""
-        found = self.forward(self._start[None])[0]
-        check_finite(found, self.checkpoint, "text tower's features")
-        found.flags.writeable = False
-        return found
+        if self._untuned is None:
+            found = self.forward(self._start[None])[0]
+            check_finite(found, self.checkpoint, "text tower's features")
+            found.flags.writeable = False
+            self._untuned = found
+        return self._untuned
 
     @property
     def token_distance(self) -> float:
