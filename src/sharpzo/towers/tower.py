@@ -103,6 +103,7 @@ class OnnxTextTower:
             check_finite(found, self.checkpoint, "text tower's features")
             found.flags.writeable = False
             self._untuned = found
+            return found
         return self._untuned
 
     @property
