@@ -62,17 +62,10 @@ def _give_up_stdout() -> None:
 
 
 def _of_the_system(error: OSError) -> str:
-    if isinstance(error, FileNotFoundError) and _is_adrift():
+    try:
+        os.getcwd()  # "." is still there where the folder was removed
+    except FileNotFoundError:
         return "the current folder does not exist any more; change to another"
     if error.filename is None:  # as of a stream
         return f"the output cannot be written: {error.strerror or error}"
     return f"cannot read or write {os.fsdecode(error.filename)}: {error.strerror or error}"
-
-
-def _is_adrift() -> bool:
-    """Whether the current folder was removed; "." is still there then."""
-    try:
-        os.getcwd()
-    except FileNotFoundError:
-        return True
-    return False

@@ -14,9 +14,8 @@ from sharpzo.cli import options
 
 if TYPE_CHECKING:
     from sharpzo.bench.cell import Cell
-    from sharpzo.bench.driver import Outcome
     from sharpzo.bench.engines import Engine
-    from sharpzo.bench.results import About, Results
+    from sharpzo.bench.results import Results
     from sharpzo.bench.summary import Section
     from sharpzo.cli.screen import Screen
 
@@ -59,6 +58,7 @@ def bench(
     from sharpzo.bench.recipe import read_recipe
     from sharpzo.bench.results import About, Results
     from sharpzo.cli.progress import Bars
+    from sharpzo.cli.screen import Screen
     from sharpzo.errors import EngineError
 
     chosen = _engine(engine, address, workers)
@@ -90,7 +90,15 @@ def bench(
             "failed": [{"cell": cell.name, "error": error} for cell, error in outcome.failed],
         }))  # fmt: skip
     else:
-        _show(outcome, about, results.folder)
+        screen = Screen()
+        for section in outcome.sections:
+            show_section(screen, section, about.baseline)
+        for note in outcome.notes:
+            screen.say(f"note: {note}")
+        screen.say(
+            f"{about.title}: {results.folder / 'summary.md'} adds tuning, calibration and "
+            f"published figures, {results.folder / 'table.csv'} has every run"
+        )
     if outcome.failed:
         cell, error = outcome.failed[0]
         raise EngineError(
@@ -138,21 +146,6 @@ def _show_plan(cells: list[Cell], todo: list[Cell], results: Results, as_json: b
     screen.say(
         f"{len(todo)} cells are missing: {forwards:,} forwards, about {clock(seconds)} one after "
         f"the other, after encoding at most {photos:,} photos"
-    )
-
-
-def _show(outcome: Outcome, about: About, folder: Path) -> None:
-    """A table for each section; everything else is in the folder."""
-    from sharpzo.cli.screen import Screen
-
-    screen = Screen()
-    for section in outcome.sections:
-        show_section(screen, section, about.baseline)
-    for note in outcome.notes:
-        screen.say(f"note: {note}")
-    screen.say(
-        f"{about.title}: {folder / 'summary.md'} adds tuning, calibration and published figures, "
-        f"{folder / 'table.csv'} has every run"
     )
 
 

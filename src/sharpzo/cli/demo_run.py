@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -72,7 +73,10 @@ def demo(
     with claim(out or _free("sharpzo-demo")) as claimed:
         with Display(silent=as_json) as display:
             fitted, peaks, alone = _fit(fitters, photos, display)
-            best = max(fitted[1:] or fitted, key=_rank)
+            best = max(
+                fitted[1:] or fitted,
+                key=lambda one: (one.fit.validation_accuracy or 0.0, -one.fit.forwards),
+            )
             others = [one for one in fitted[1:] if one is not best]
             rows = best.measure({"test": photos.test}, others, display.encoding)
         names = [one.method.name for one in fitted]
@@ -115,11 +119,6 @@ def demo(
     claimed.check()
 
 
-def _rank(one: Fitted) -> tuple[float, int]:
-    """The higher the better: accuracy on validation photos, then fewer forwards."""
-    return one.fit.validation_accuracy or 0.0, -one.fit.forwards
-
-
 def _fit(
     fitters: Sequence[Fitter], photos: Dataset, display: Display
 ) -> tuple[list[Fitted], list[float | None], bool]:
@@ -160,7 +159,5 @@ def _own_name() -> str:
 
 def _free(name: str) -> Path:
     """The first of NAME-1, NAME-2, … that does not exist: a demo may be repeated."""
-    number = 1
-    while Path(f"{name}-{number}").exists():
-        number += 1
-    return Path(f"{name}-{number}")
+    names = (Path(f"{name}-{number}") for number in count(1))
+    return next(path for path in names if not path.exists())

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
 from sharpzo.data.dataset import Dataset, LabelledPhotos, Skipped
-from sharpzo.data.photo import Photo
 from sharpzo.errors import InputError, PhotoError
 from sharpzo.wording import some
 
 Splits = Mapping[str, LabelledPhotos]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,18 +37,20 @@ def check(
     """
     photos = {photo.name: photo for split in splits.values() for photo in split.photos}
     with ThreadPoolExecutor(max_workers=threads) as pool:
-        found = dict(zip(photos, pool.map(_digest, photos.values()), strict=True))
+        tried = pool.map(lambda photo: _tried(photo.digest), photos.values())
+        found = dict(zip(photos, tried, strict=True))
         digests = {name: one for name, one in found.items() if isinstance(one, str)}
         seen = known(digests.values())
         unseen = [photos[name] for name, digest in digests.items() if digest not in seen]
         done = len(photos) - len(unseen)
-        for photo, error in zip(unseen, pool.map(_error, unseen), strict=True):
+        errors = pool.map(lambda photo: _tried(photo.check), unseen)
+        for photo, error in zip(unseen, errors, strict=True):
             done += 1
             progress(done, len(photos))
             if error is not None:
                 found[photo.name] = error
-    errors = tuple(one for one in found.values() if isinstance(one, PhotoError))
-    return Checked(errors, {name: one for name, one in found.items() if isinstance(one, str)})
+    refused = tuple(one for one in found.values() if isinstance(one, PhotoError))
+    return Checked(refused, {name: one for name, one in found.items() if isinstance(one, str)})
 
 
 def without(dataset: Dataset, errors: Iterable[PhotoError]) -> Dataset:
@@ -114,16 +117,8 @@ def duplicates(splits: Splits, digests: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _digest(photo: Photo) -> str | PhotoError:
+def _tried(read: Callable[[], T]) -> T | PhotoError:
     try:
-        return photo.digest()
+        return read()
     except PhotoError as error:
         return error
-
-
-def _error(photo: Photo) -> PhotoError | None:
-    try:
-        photo.check()
-    except PhotoError as error:
-        return error
-    return None

@@ -46,11 +46,6 @@ class TextConfig(msgspec.Struct, frozen=True):
     projection: Count = field(name="projection_dim", default=512)
     causal: bool = field(name="is_causal", default=True)  # since transformers 5
 
-    @property
-    def legacy_pooling(self) -> bool:
-        """Whether the feature is taken at the highest token id instead of the first EOS."""
-        return self.eos_id == 2
-
 
 class ImageConfig(msgspec.Struct, frozen=True):
     """A vision transformer that is read at its class token: sizes and family."""

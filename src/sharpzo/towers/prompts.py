@@ -212,7 +212,7 @@ class Tokenizer:
         frame = core.encode("").ids
         if len(frame) == 2:
             sos_id, eos_id = frame
-        elif not frame and not checkpoint.text.legacy_pooling:
+        elif not frame and checkpoint.text.eos_id != 2:
             sos_id, eos_id = checkpoint.text.sos_id, checkpoint.text.eos_id
         else:
             raise CheckpointError(
