@@ -53,7 +53,11 @@ class Engine(Protocol):
 
 
 class LocalEngine:
-    """Runs ``workers`` processes at a time. A process that is killed is started once more."""
+    """Runs ``workers`` processes at a time. A process that is killed is started once more.
+
+    All photos are encoded first, one process per data set and model: no two workers encode the same
+    photos, and fits are alike in memory whether the cache was full or not.
+    """
 
     def __init__(self, workers: int = 1) -> None:
         self.workers = workers
@@ -64,11 +68,6 @@ class LocalEngine:
     def run(
         self, cells: list[Cell], cache: Path, listen: Listen = lambda key, done: None
     ) -> Iterator[tuple[Cell, Answer]]:
-        """Yield each cell with its answer as it ends.
-
-        All photos are encoded first, one process per data set and model: no two workers encode the
-        same photos, and fits are alike in memory whether the cache was full or not.
-        """
         pool = ThreadPoolExecutor(self.workers)
         try:
             encoding = {
@@ -123,7 +122,8 @@ def _by_photos(cells: list[Cell]) -> dict[tuple[str, str | None], list[Cell]]:
 
 
 class RayEngine:
-    """Runs on the cluster at ``address``, or on one that Ray starts here for the while.
+    """Runs on the cluster at ``address``, or on one that Ray starts here for the while; at most
+    ``workers`` cells at a time (None: as many as it has cores). ``listen`` is not called.
 
     Every node needs sharpzo, and the photos, the model and the plugins under the same paths. The
     driver alone writes results, so the task of a failed node is repeated on another.
@@ -136,20 +136,22 @@ class RayEngine:
     def run(
         self, cells: list[Cell], cache: Path, listen: Listen = lambda key, done: None
     ) -> Iterator[tuple[Cell, Answer]]:
-        """Yield each cell with its answer as it ends; ``listen`` is not called.
-
-        At most ``workers`` cells (None: as many as the cluster has cores) are submitted at a time.
-        """
         ray = optional("ray", "ray", "the engine ray")
-        _check_answers(self.address)
+        host, colon, port = (self.address or "").rpartition(":")  # or none, "auto", "ray://…"
         try:
+            if colon and port.isdigit() and "/" not in host:
+                # Where nothing listens, Ray would try for minutes without a word.
+                socket.create_connection((host, int(port)), timeout=10).close()
             ray.init(
                 address=self.address, log_to_driver=False, logging_level="ERROR",
                 include_dashboard=False if self.address is None else None,
             )  # fmt: skip
         except Exception as error:  # ray raises ConnectionError, RuntimeError, ValueError
             reason = " ".join(str(error).split())[:200] or "no answer"
-            raise _no_cluster(self.address, f"{type(error).__name__}: {reason}") from error
+            raise EngineError(
+                f"no Ray cluster answers at {self.address} ({type(error).__name__}: {reason}); "
+                "start one with 'ray start --head' and give its address"
+            ) from error
         try:
             yield from self._run(ray, cells, cache)
         finally:
@@ -180,21 +182,3 @@ def _encode_and_fit(cell: Cell, cache: Path) -> Answer:
     """On a node: its cache may be empty, so photos first, as on one machine."""
     encoded = ask("encode", [cell], cache)
     return encoded if "error" in encoded else ask("fit", [cell], cache)
-
-
-def _check_answers(address: str | None) -> None:
-    """Raise `EngineError` where nothing listens: Ray would try for minutes without a word."""
-    host, colon, port = (address or "").rpartition(":")
-    if not colon or not port.isdigit() or "/" in host:  # none, "auto", "ray://…"
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=10).close()
-    except OSError as error:
-        raise _no_cluster(address, error.strerror or str(error)) from None
-
-
-def _no_cluster(address: str | None, reason: str) -> EngineError:
-    return EngineError(
-        f"no Ray cluster answers at {address} ({reason}); start one with 'ray start --head' and "
-        "give its address"
-    )

@@ -59,7 +59,6 @@ class OpenVinoSession:
             raise EngineError(f"OpenVINO refused the graph: {error}") from error
 
     def run(self, outputs: Sequence[str], inputs: Mapping[str, Array]) -> list[Array]:
-        """Return several outputs of one run, float32."""
         if self._core is None:
             raise EngineError("the session is closed; make a new tower")
         rows = inputs[self._batched]
@@ -77,7 +76,6 @@ class OpenVinoSession:
         return [values[: len(rows)] if len(values) == batch else values for values in found]
 
     def close(self) -> None:
-        """Give the memory of the session back."""
         self._core = self._model = None
         self._requests = {}
 

@@ -151,7 +151,6 @@ class Session:
             ) from error
 
     def run(self, outputs: Sequence[str], inputs: Mapping[str, Array]) -> list[Array]:
-        """Return several outputs of one run, float32."""
         if self._session is None:
             raise EngineError("the session is closed; make a new tower")
         try:
@@ -162,7 +161,6 @@ class Session:
         return [np.asarray(values) for values in found]
 
     def close(self) -> None:
-        """Give the memory of the session back."""
         self._session = None
         self._kept = []
 

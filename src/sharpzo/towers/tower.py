@@ -92,12 +92,10 @@ class OnnxTextTower:
 
     @property
     def start(self) -> Array:
-        """Token embeddings of the template's words before the class name, float32 (n, m)."""
         return self._start.copy()
 
     @property
     def untuned(self) -> Array:
-        """Raw features float32 (K, D) of the template's own words; one forward, at first."""
         if self._untuned is None:
             found = self.forward(self._start[None])[0]
             check_finite(found, self.checkpoint, "text tower's features")
@@ -108,24 +106,17 @@ class OnnxTextTower:
 
     @property
     def token_distance(self) -> float:
-        """Root mean square distance between two random rows of the token table."""
         return token_moments(self.checkpoint)[1]
 
     def forward(self, contexts: Array) -> Array:
-        """Return raw text features (P, K, D) float32 of contexts (P, n, m)."""
         return self._run("features", contexts)
 
     def states(self, contexts: Array) -> Array:
-        """Return states at EOS after the final norm (P, K, H) float32 of contexts (P, n, m)."""
         return self._run("states", contexts)
 
     def jvp(self, context: Array, directions: Array) -> tuple[Array, Array]:
-        """Return raw text features (K, D) at a context (n, m), and their derivatives (p, K, D)
-        along directions (p, n, m), exact and float32; see `tangent.py`.
-
-        The first call builds a second session. Raises `InputError` for other shapes and for a
-        tower without context tokens.
-        """
+        """See `types.TextTower`; the first call builds a second session. Raises `InputError` for
+        other shapes and for a tower without context tokens."""
         directions = self._checked("directions", directions)
         context = self._checked("context", np.asarray(context)[None])
         usual = max(LEAST_DIRECTIONS, TANGENT_TOKENS // self.tokens, self.batch)
@@ -143,8 +134,6 @@ class OnnxTextTower:
         n_context: int | None = None,
         specific: bool = False,
     ) -> OnnxTextTower:
-        """Return the same tower for other names, another template or context length, or for
-        contexts that are ``specific`` to each class."""
         other = OnnxTextTower(
             self.checkpoint,
             class_names or self.class_names,
@@ -228,21 +217,16 @@ class OnnxImageTower:
 
     @property
     def last_block(self) -> LastBlock:
-        """What makes states of tokens, read from the checkpoint at the first call."""
         self._last_block = self._last_block or read_last_block(self._checkpoint)
         return self._last_block
 
     def pixels(self, photos: Iterable[Array | Image]) -> Array:
-        """Return uint8 (height, width, 3) or PIL photos as float32 (N, 3, h, w), preprocessed."""
         return stack(self._preprocessing, photos)
 
     def forward(self, pixels: Array) -> Array:
-        """Return states float32 (N, S) of at least one preprocessed photo (N, 3, h, w)."""
         return self._run(["states"], pixels)[0]
 
     def trace(self, pixels: Array) -> tuple[Array, Array]:
-        """Return tokens before the last block, float32 (N, T, S), class token first, and states
-        (N, S) of at least one preprocessed photo (N, 3, h, w)."""
         tokens, states = self._run(["tokens", "states"], pixels)
         return tokens, states
 
