@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from copy import copy
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from sharpzo.trained import Trained
 
 
+@dataclass(eq=False, repr=False)
 class PromptClassifier:
     """Tune a frozen vision-language model on a few photos per class and classify with it.
 
@@ -61,40 +63,25 @@ class PromptClassifier:
 
     _estimator_type = "classifier"
 
-    classes_: Array
-    record_: Record
-    history_: list[Step]
-    fit_: Fit
-    zero_shot_: Head
+    method: str = "ladder+gda"
+    _: KW_ONLY
+    preset: str | None = None
+    settings: Mapping[str, Any] | None = None
+    model: str | Path | None = None
+    template: str = TEMPLATE
+    seed: int = 1
+    budget: Budget | None = None
+    threads: int | None = None
+    engine: Engine = "onnxruntime"
+    precision: Arithmetic = "float32"
+    cache: str | Path | None = None
+    memory_limit: str | int | None = None
 
-    def __init__(
-        self,
-        method: str = "ladder+gda",
-        *,
-        preset: str | None = None,
-        settings: Mapping[str, Any] | None = None,
-        model: str | Path | None = None,
-        template: str = TEMPLATE,
-        seed: int = 1,
-        budget: Budget | None = None,
-        threads: int | None = None,
-        engine: Engine = "onnxruntime",
-        precision: Arithmetic = "float32",
-        cache: str | Path | None = None,
-        memory_limit: str | int | None = None,
-    ) -> None:
-        self.method = method
-        self.preset = preset
-        self.settings = settings
-        self.model = model
-        self.template = template
-        self.seed = seed
-        self.budget = budget
-        self.threads = threads
-        self.engine = engine
-        self.precision = precision
-        self.cache = cache
-        self.memory_limit = memory_limit
+    classes_: Array = field(init=False)
+    record_: Record = field(init=False)
+    history_: list[Step] = field(init=False)
+    fit_: Fit = field(init=False)
+    zero_shot_: Head = field(init=False)
 
     # --- parameters -------------------------------------------------------------------------------
 
@@ -152,8 +139,7 @@ class PromptClassifier:
         are set aside for validation, which alone chooses. A data set is taken as it is. The test
         split of either is never read here. ``listen`` is called with every validated step,
         ``progress`` with the number of photos encoded; Python's warnings say if the method can
-        hardly help. A fit that
-        fails leaves the classifier as it was.
+        hardly help. A fit that fails leaves the classifier as it was.
 
         Raises InputError for parameters, photos or labels that cannot be used.
         """

@@ -18,13 +18,13 @@ from sharpzo.budget import Budget
 from sharpzo.data.dataset import TEMPLATE, Dataset, LabelledPhotos
 from sharpzo.detour import detours
 from sharpzo.errors import InputError
-from sharpzo.evaluate import AmongSome, Evaluation, evaluate
+from sharpzo.evaluate import Evaluation, evaluate
 from sharpzo.journal import Journal
 from sharpzo.memory import Need, parse_size, peak_memory_mb
 from sharpzo.methods import Fit, Images, Task, find, fit
 from sharpzo.methods.searching import cautions
 from sharpzo.methods.zero_shot import zero_shot_head
-from sharpzo.record import Inputs, Outcome, Record, Row
+from sharpzo.record import Inputs, Record, Row
 from sharpzo.settings import as_dict, check_path, flat, integer
 from sharpzo.towers.features import Progress, wanted_views
 from sharpzo.towers.open import Towers
@@ -89,9 +89,8 @@ class Fitted(Trained):
         return rows
 
     def _row(
-        self, name: str, head: Head, fit: Fit | None,
-        read: Mapping[str, tuple[Features, Array]],
-    ) -> Row:  # fmt: skip
+        self, name: str, head: Head, fit: Fit | None, read: Mapping[str, tuple[Features, Array]]
+    ) -> Row:
         validation = self.features.get("validation")
         row: Row = {
             "method": name,
@@ -102,7 +101,7 @@ class Fitted(Trained):
             "shifted": None,
         }
         for split, (photos, places) in read.items():
-            row[split] = evaluate(AmongSome(head, places), photos).accuracy
+            row[split] = evaluate(head, photos, places).accuracy
         return row
 
     def __getstate__(self) -> dict[str, Any]:
@@ -249,7 +248,15 @@ class Fitter:
             tower.close()
         record: Record = {
             **inputs,
-            **_outcome(fitted),
+            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "stopped": fitted.reason.value,
+            "forwards": fitted.forwards,
+            "steps": fitted.steps,
+            "seconds": round(fitted.seconds, 3),
+            "peak_memory_mb": peak_memory_mb(),
+            "notes": dict(fitted.notes),
+            "validation": {"accuracy": fitted.validation_accuracy},
+            "test": {"accuracy": None},
             "budget": {
                 "forwards": self.budget.forwards,
                 "seconds": self.budget.seconds,
@@ -320,20 +327,6 @@ class Fitter:
                 "skipped": dataset.remarks()["skipped"],
             },
         }
-
-
-def _outcome(fitted: Fit) -> Outcome:
-    return {
-        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "stopped": fitted.reason.value,
-        "forwards": fitted.forwards,
-        "steps": fitted.steps,
-        "seconds": round(fitted.seconds, 3),
-        "peak_memory_mb": peak_memory_mb(),
-        "notes": dict(fitted.notes),
-        "validation": {"accuracy": fitted.validation_accuracy},
-        "test": {"accuracy": None},
-    }
 
 
 def _same(split: LabelledPhotos, other: LabelledPhotos) -> bool:

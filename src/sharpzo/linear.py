@@ -37,11 +37,6 @@ class LinearHead:
             text_features.astype(np.float32), np.zeros(len(text_features), np.float32), logit_scale
         )
 
-    @property
-    def n_classes(self) -> int:
-        """Number of classes K."""
-        return len(self.weight)
-
     def scores(self, photos: Features) -> Array:
         """N photos -> logits (N, K)."""
         return self.scale * (photos.vectors @ self.weight.T) + self.bias

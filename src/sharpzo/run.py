@@ -185,6 +185,5 @@ def _better(new: Evaluated, old: Evaluated) -> bool:
     """Whether validation prefers the new point; without photos the newer one is taken."""
     if new.validation_accuracy is None or old.validation_accuracy is None:
         return True
-    if new.validation_accuracy != old.validation_accuracy:
-        return new.validation_accuracy > old.validation_accuracy
-    return (new.validation_loss or 0.0) < (old.validation_loss or 0.0)
+    new_loss, old_loss = new.validation_loss or 0.0, old.validation_loss or 0.0
+    return (new.validation_accuracy, -new_loss) > (old.validation_accuracy, -old_loss)

@@ -357,9 +357,6 @@ class JacobianAt(Request[FeatureObjective]):
 class Head(Protocol):
     """A classifier on cached features; never sees a search. Deterministic."""
 
-    @property
-    def n_classes(self) -> int: ...
-
     def scores(self, photos: Features) -> Array:
         """N photos -> logits (N, K)."""
         ...

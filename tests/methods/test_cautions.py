@@ -21,9 +21,6 @@ METHOD = find("sharpzo")
 class Scripted:
     """Answers written into the photos' vectors."""
 
-    def __init__(self, classes):
-        self.n_classes = classes
-
     def scores(self, photos):
         return photos.vectors
 
@@ -56,7 +53,7 @@ def balanced(classes, each, right):
     ],
 )
 def test_what_counts_as_guessing(classes, each, right, guesses):
-    sentence = hopeless(METHOD, Scripted(classes), [balanced(classes, each, right)])
+    sentence = hopeless(METHOD, Scripted(), [balanced(classes, each, right)])
     assert (sentence is not None) == guesses
     if sentence:
         assert f"{right:,} of {classes * each:,} training and validation photos" in sentence
@@ -65,9 +62,9 @@ def test_what_counts_as_guessing(classes, each, right, guesses):
 
 def test_the_most_frequent_class_is_no_knowledge():
     labels = [0] * 90 + [1] * 10
-    assert hopeless(METHOD, Scripted(2), [photos(labels, [0] * 100, 2)])
-    assert hopeless(METHOD, Scripted(2), [photos(labels, labels, 2)]) is None
-    assert hopeless(METHOD, Scripted(2), [photos([0] * 9, [0] * 9, 2)])
+    assert hopeless(METHOD, Scripted(), [photos(labels, [0] * 100, 2)])
+    assert hopeless(METHOD, Scripted(), [photos(labels, labels, 2)]) is None
+    assert hopeless(METHOD, Scripted(), [photos([0] * 9, [0] * 9, 2)])
 
 
 def test_validation_photos_count_and_test_photos_do_not():
@@ -79,11 +76,11 @@ def test_validation_photos_count_and_test_photos_do_not():
         ({"training": bad, "test": good}, True),
         ({"training": bad}, True),
     ):
-        assert bool(cautions(METHOD, Scripted(10), encoded, received.append)) == warned
+        assert bool(cautions(METHOD, Scripted(), encoded, received.append)) == warned
     assert len(received) == 3
-    assert not cautions(find("fgn-csc"), Scripted(10), {"training": bad}, received.append)
+    assert not cautions(find("fgn-csc"), Scripted(), {"training": bad}, received.append)
     with pytest.warns(UserWarning, match=r"ladder\+gda or fgn-csc"):
-        cautions(METHOD, Scripted(10), {"training": bad})
+        cautions(METHOD, Scripted(), {"training": bad})
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if not name.startswith("coop")])

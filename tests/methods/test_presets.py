@@ -139,7 +139,7 @@ def heads(name, settings):
 
 
 def squared_error(head, photos):
-    return ((head.scores(photos) - np.eye(head.n_classes)[photos.labels]) ** 2).sum()
+    return ((head.scores(photos) - np.eye(len(photos.class_names))[photos.labels]) ** 2).sum()
 
 
 def error(head, photos):

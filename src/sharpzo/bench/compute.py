@@ -21,7 +21,7 @@ from sharpzo.budget import Budget
 from sharpzo.data.dataset import Dataset, LabelledPhotos
 from sharpzo.detour import detours
 from sharpzo.errors import SharpzoError
-from sharpzo.evaluate import AmongSome, evaluate
+from sharpzo.evaluate import evaluate
 from sharpzo.fitting import Fitted, Fitter
 from sharpzo.memory import peak_memory_mb
 from sharpzo.methods import load_plugin
@@ -171,7 +171,7 @@ def _test(classifier: Fitted, split: LabelledPhotos, heads: list[Head]) -> Test:
     Where it has some of the classes only, the choice is among these, as in CoOp's protocol.
     """
     photos, rows = classifier.encode(split, ways=detours(heads))
-    found = [evaluate(AmongSome(head, rows), photos) for head in (classifier.zero_shot, *heads)]
+    found = [evaluate(head, photos, rows) for head in (classifier.zero_shot, *heads)]
     points = [Accuracy(one.accuracy, one.calibration_error, one.per_class) for one in found[1:]]
     return Test(len(photos), found[0].accuracy, points)
 

@@ -269,11 +269,6 @@ class PromptedHead:
     linear: LinearHead
     detour: Coordinator
 
-    @property
-    def n_classes(self) -> int:
-        """Number of classes K."""
-        return self.linear.n_classes
-
     def scores(self, photos: Features) -> Array:
         """N photos -> logits (N, K); InputError if they were encoded without the detour."""
         return self.linear.scores(replace(photos, vectors=vectors_by(self.detour, photos)))

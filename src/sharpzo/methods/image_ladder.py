@@ -66,24 +66,16 @@ class TunedHead:
     bias: Array
     detour: Factors
 
-    @property
-    def n_classes(self) -> int:
-        """Number of classes K."""
-        return len(self.bias)
-
     def scores(self, photos: Features) -> Array:
-        """N photos -> logits (N, K); InputError if they were encoded without the detour."""
         by = vectors_by(self.detour, photos)
         return by @ self.tuned.T + photos.vectors @ self.plain.T + self.bias
 
     def arrays(self) -> dict[str, Array]:
-        """What the artefact keeps."""
         rows = keep(tuned=self.tuned, plain=self.plain, bias=self.bias)
         return rows | self.detour.arrays()
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> TunedHead:
-        """Rebuild from an artefact; raises ArtifactError if it does not hold one."""
         tuned, plain, bias = take(arrays, tuned=("K", "D"), plain=("K", "D"), bias=("K",))
         return cls(tuned, plain, bias, Factors.from_arrays(arrays))
 
@@ -132,8 +124,8 @@ def fit_image_ladder(
         vectors = normalise(factors.states(block, shown.seen) @ projection.T)
         return replace(shown.features, vectors=vectors)
 
-    least, steps, factors = _loss(train.features, validation.features, text, settings), 0, None
-    made = 0
+    least, factors = _loss(train.features, validation.features, text, settings), None
+    steps = made = 0
     for made, tried in zip(range(1, max(settings.steps) + 1), descent, strict=False):
         if made not in settings.steps:
             continue
@@ -152,7 +144,7 @@ def fit_image_ladder(
     known = np.bincount(labels, minlength=len(text)) > 0
     rows = np.where(known, np.arange(len(text)), -1)
     by_photos = TunedHead(ladder.head.weight, np.zeros_like(text), ladder.head.bias, factors)
-    head = _named(by_photos, unseen, text, rows)
+    head = named({**by_photos.arrays(), **unseen}, text, rows)
     return ImageLadder(head, ladder, unseen, steps, made, right)
 
 
@@ -178,10 +170,7 @@ def _unseen(
 def named(arrays: Mapping[str, Array], text: Array, rows: Array) -> TunedHead:
     """The classifier of names with unit text (M, D): ``rows`` (M,) say which class of the fitted
     head a name is, -1 for one without photos; raises ArtifactError if an array is missing."""
-    return _named(TunedHead.from_arrays(arrays), arrays, text, rows)
-
-
-def _named(fitted: TunedHead, arrays: Mapping[str, Array], text: Array, rows: Array) -> TunedHead:
+    fitted = TunedHead.from_arrays(arrays)
     unseen, (level, factor) = take(arrays, unseen_weight=("D",), unseen_text=(2,))
     known = rows >= 0
     return TunedHead(
@@ -194,18 +183,16 @@ def _named(fitted: TunedHead, arrays: Mapping[str, Array], text: Array, rows: Ar
 
 def fit(settings: ImageLadderSettings, task: Task) -> Fit:
     """Photos pass the image tower once more, up to its last block, which is then tuned alone."""
-    images = task.images
-    if images is None:
+    images, text = task.images, read_text(task.tower)
+    if images is None or (images.validation is None and task.validation is not None):
         raise InputError(
             "ladder+image tunes the image tower, and this task holds features alone; fit it "
             "through PromptClassifier"
         )
-    text = read_text(task.tower)
     plain = ladder.fit_to(text, settings, task)
     if task.validation is None or len(task.validation) < settings.evidence:
         return plain
-    if images.validation is None:
-        raise InputError("this task has features of validation photos, but not the photos")
+    assert images.validation is not None
     with closing(images.open_tower()) as tower:
         train = Shown(task.train, see(tower, images.train))
         held = Shown(task.validation, see(tower, images.validation))

@@ -32,11 +32,6 @@ class KernelHead:
     strength: float
     beta: float
 
-    @property
-    def n_classes(self) -> int:
-        """Number of classes K."""
-        return len(self.text)
-
     def scores(self, photos: Features) -> Array:
         """N photos -> logits (N, K)."""
         near = kernel(photos.vectors, self.keys, self.beta)

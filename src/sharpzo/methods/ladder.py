@@ -76,7 +76,6 @@ class Ladder:
 
     @property
     def notes(self) -> dict[str, float]:
-        """What was chosen."""
         return {"penalty": self.penalty, "temperature": self.temperature}
 
     def arrays(self) -> dict[str, Array]:
@@ -165,19 +164,17 @@ def _offsets(
     def hat(penalty: float) -> Array:
         return (turned**2 / (latent + penalty)).sum(axis=1)
 
-    def left_out(penalty: float) -> float:
-        residual = left - turned @ (along / (latent[:, None] + penalty))
-        return float(((residual / (1 - hat(penalty))[:, None]) ** 2).sum())
-
-    def held_out(penalty: float) -> float:
-        assert validation is not None
-        return float(((validation[1] - validation[0] @ offsets(penalty).T) ** 2).sum())
+    def error(penalty: float) -> float:
+        if validation is not None:
+            residual = validation[1] - validation[0] @ offsets(penalty).T
+        else:
+            residual = left - turned @ (along / (latent[:, None] + penalty))
+            residual /= (1 - hat(penalty))[:, None]
+        return float((residual**2).sum())
 
     penalty = settings.penalty
-    if validation is not None:
-        penalty = min(settings.penalties, key=held_out)
-    elif np.bincount(labels).max() > 1:
-        penalty = min(settings.penalties, key=left_out)
+    if validation is not None or np.bincount(labels).max() > 1:
+        penalty = min(settings.penalties, key=error)
     return penalty, offsets(penalty), hat(penalty)
 
 

@@ -65,11 +65,6 @@ class ProjectedHead:
     text: Array
     scale: float
 
-    @property
-    def n_classes(self) -> int:
-        """Number of classes K."""
-        return len(self.text)
-
     def scores(self, photos: Features) -> Array:
         """N photos -> logits (N, K)."""
         return self.scale * normalise(states_of(photos) @ self.projection.T) @ self.text.T

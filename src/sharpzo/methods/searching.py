@@ -230,7 +230,8 @@ def hopeless(method: Method[Any], untuned: Head, photos: Sequence[Features]) -> 
     labels = np.concatenate([split.labels for split in photos])
     answers = np.concatenate([untuned.scores(split).argmax(axis=1) for split in photos])
     many, right = len(labels), int((answers == labels).sum())
-    counts = (np.bincount(found, minlength=untuned.n_classes) for found in (labels, answers))
+    classes = len(photos[0].class_names)
+    counts = (np.bincount(found, minlength=classes) for found in (labels, answers))
     guessing = float(np.multiply(*counts).sum()) / many**2
     if binomial_tail(right, many, guessing + NEAR * (1 - guessing)) <= LEVEL:
         return None
