@@ -77,7 +77,6 @@ class WholeContext(ContextMap):
         self.scale = np.float32(scale)
 
     def move(self, vectors: Array) -> Array:
-        """What vectors (P, n * m) add to the context, (P, n, m)."""
         return self.scale * vectors.astype(np.float32).reshape(len(vectors), *self.start.shape)
 
 

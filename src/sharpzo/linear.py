@@ -38,11 +38,9 @@ class LinearHead:
         )
 
     def scores(self, photos: Features) -> Array:
-        """N photos -> logits (N, K)."""
         return self.scale * (photos.vectors @ self.weight.T) + self.bias
 
     def arrays(self) -> dict[str, Array]:
-        """What the artefact keeps."""
         return keep(weight=self.weight, bias=self.bias, scale=self.scale)
 
     @classmethod

@@ -62,11 +62,9 @@ class PromptObjective(Kept):
         self._seed = seed
 
     def price(self, points: int, directions: int = 0) -> int:
-        """Forwards that answers about points, and derivatives along directions, count for."""
         return points + directions
 
     def losses(self, points: Array, step: int = 0) -> Array:
-        """Points (P, d) -> losses float64 (P,)."""
         photos = self.train if self._batch is None else self._pool.take(self._rows(step))
         losses = np.concatenate(
             [
@@ -79,7 +77,6 @@ class PromptObjective(Kept):
         return np.where(finite, losses, np.inf)
 
     def evaluate(self, point: Array) -> Evaluated:
-        """One point (d,) on all training and validation photos, for the price of one."""
         text = next(self._text(point[None]))
         accurate, loss = None, None
         if self.validation is not None:
@@ -192,13 +189,10 @@ class TangentObjective(PromptObjective):
         return math.ceil(self._forward_cost * (points + math.ceil(self._tangent_cost * directions)))
 
     def features(self, points: Array) -> Array:
-        """Points (P, d) -> raw features float32 (P, K, D)."""
         self.forwards += self.price(len(points))
         return self._features(points)
 
     def jacobian(self, point: Array, directions: Array) -> Answer:
-        """Point (d,), directions (p, d) -> raw features (1, K, D) and their derivatives
-        (p, K, D), float32."""
         self.forwards += self.price(1, len(directions))
         if self._difference is None:
             context = self.contexts(point[None])[0]

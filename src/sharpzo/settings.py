@@ -35,6 +35,8 @@ S = TypeVar("S")
 # The kinds of fields; the description is what an error asks for. All numbers are finite.
 Positive = Annotated[float, Meta(gt=0, description="a finite number above 0")]
 NotNegative = Annotated[float, Meta(ge=0, description="a finite number of at least 0")]
+Length = Annotated[float, Meta(gt=0, le=1e6, description="a number above 0 and at most 1e6")]
+LengthOrZero = Annotated[float, Meta(ge=0, le=1e6, description="a number from 0 to 1e6")]
 Share = Annotated[float, Meta(gt=0, le=1, description="a number above 0 and at most 1")]
 Fraction = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
 Decay = Annotated[float, Meta(ge=0, lt=1, description="a number of at least 0 and below 1")]

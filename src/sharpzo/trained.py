@@ -60,7 +60,6 @@ class Trained:
 
     @property
     def template(self) -> str:
-        """The sentence with {} in place of the class name."""
         return self.record["template"]
 
     # --- classifying ------------------------------------------------------------------------------

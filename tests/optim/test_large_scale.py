@@ -54,8 +54,8 @@ def test_the_diagonal_is_updated_as_pycma_updates_one(dim):
         search.tell(losses)
         path = search.state()["path_c"]
         stalled = np.array_equal(path, (1 - c.c_c) * before)  # h_sigma = 0
-        rates = [search._c_1, *(search._c_mu * c.weights[: c.mu])]
-        sampler.update([path, *y[best]], rates, stalled * search._c_1 * c.c_c * (2 - c.c_c))
+        rates = [c.c_1, *(c.c_mu * c.weights[: c.mu])]
+        sampler.update([path, *y[best]], rates, stalled * c.c_1 * c.c_c * (2 - c.c_c))
         np.testing.assert_allclose(search.state()["variances"], sampler.C, rtol=1e-12)
         sampler.C = search.state()["variances"].copy()
 

@@ -129,11 +129,9 @@ class PixelObjective(Kept):
         return super().restore(state)
 
     def price(self, points: int, directions: int = 0) -> int:
-        """Forwards that answers about points, and derivatives along directions, count for."""
         return points + directions
 
     def losses(self, points: Array, step: int = 0) -> Array:
-        """Points (P, 9920) -> losses float64 (P,) on the minibatch of ``step``."""
         rows = self._rows(step)
         pixels = self._tower.pixels(self._pool.take(rows).decoded())
         assert self._encoded.states is not None

@@ -82,8 +82,8 @@ def fit(settings: CmaEsSettings, task: Task) -> Fit:
     if settings.alpha is not None and settings.dim is not None:
         std = bbt_std(task.tower, settings.alpha, settings.dim, how.sigma)
     contexts = linear_contexts(task, settings.dim, std)
-    search = (SepCma if how.diagonal else Cma)(contexts.dim, how, task.seed)
-    search.centre = settings.search.centre
+    strategy = SepCma if how.diagonal else Cma
+    search = strategy(contexts.dim, how, task.seed, centre=settings.search.centre)
     return _evolve(search, contexts, settings, task, settings.views)
 
 

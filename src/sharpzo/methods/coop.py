@@ -163,7 +163,6 @@ class Descent(Search[GradientObjective]):
 
     @property
     def notes(self) -> Mapping[str, float]:
-        """Norm of the last gradient, and the rate of its step."""
         if not self.step:
             return {}
         return {"gradient_norm": self._norm, "learning_rate": float(self._rates[self.step - 1])}

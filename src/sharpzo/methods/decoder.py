@@ -223,7 +223,6 @@ class Coordinator:
     high: Array
 
     def __call__(self, batch: PhotoBatch) -> Array:
-        """Photos before the tower -> states (B, S) of the photos with their prompts."""
         return batch.tower.forward(self.prompt(batch.pixels, batch.states))
 
     def prompt(self, pixels: Array, states: Array) -> Array:
@@ -233,11 +232,9 @@ class Coordinator:
 
     @property
     def digest(self) -> str:
-        """sha256 over all of its arrays."""
         return digest_of(self.arrays())
 
     def arrays(self) -> dict[str, Array]:
-        """What the artefact keeps."""
         return keep(
             prompter=self.numbers,
             prompter_mean=self.moments.mean,
@@ -249,7 +246,6 @@ class Coordinator:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> Coordinator:
-        """Rebuild from an artefact; raises ArtifactError if an array is missing or misshapen."""
         numbers, mean, variance, epsilon, low, high = take(
             arrays,
             prompter=(PARAMETERS,),
@@ -270,14 +266,11 @@ class PromptedHead:
     detour: Coordinator
 
     def scores(self, photos: Features) -> Array:
-        """N photos -> logits (N, K); InputError if they were encoded without the detour."""
         return self.linear.scores(replace(photos, vectors=vectors_by(self.detour, photos)))
 
     def arrays(self) -> dict[str, Array]:
-        """What the artefact keeps."""
         return {**self.linear.arrays(), **self.detour.arrays()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> PromptedHead:
-        """Rebuild from an artefact; raises ArtifactError if it does not hold one."""
         return cls(LinearHead.from_arrays(arrays), Coordinator.from_arrays(arrays))

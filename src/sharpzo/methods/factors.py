@@ -59,17 +59,14 @@ class Factors:
         return np.concatenate(parts)
 
     def __call__(self, batch: PhotoBatch) -> Array:
-        """Photos before the tower -> states (B, S) through its changed last block."""
         block = batch.tower.last_block
         return self.states(block, Seen.of(batch.tokens, block.eps))
 
     @property
     def digest(self) -> str:
-        """sha256 over all factors."""
         return digest_of(self.arrays())
 
     def arrays(self) -> dict[str, Array]:
-        """What the artefact keeps: r (in + out) numbers for each of the matrices."""
         return keep(
             **{
                 f"image_{part}_{name}": array
@@ -80,7 +77,6 @@ class Factors:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> Factors:
-        """Rebuild from an artefact; raises ArtifactError if an array is missing or misshapen."""
         pairs = {}
         for part in PARTS:
             of = f"image_{part}"

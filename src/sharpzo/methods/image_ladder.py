@@ -51,7 +51,6 @@ class ImageLadderSettings(LadderSettings):
     offset_penalty: Penalty = 0.01
 
     def check(self) -> None:
-        """Raise InputError unless there are steps and they rise."""
         if not self.steps or list(self.steps) != sorted(set(self.steps)):
             raise InputError(f"steps is {self.steps}; give rising numbers above 0")
 

@@ -33,18 +33,15 @@ class KernelHead:
     beta: float
 
     def scores(self, photos: Features) -> Array:
-        """N photos -> logits (N, K)."""
         near = kernel(photos.vectors, self.keys, self.beta)
         return self.scale * (photos.vectors @ self.text.T) + self.strength * (near @ self.values)
 
     def arrays(self) -> dict[str, Array]:
-        """What the artefact keeps: one-hot values stay bytes."""
         numbers = np.array([self.scale, self.strength, self.beta])
         return keep(text=self.text, keys=self.keys, values=self.values, kernel=numbers)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> KernelHead:
-        """Rebuild from an artefact; ArtifactError if an array is missing or misshapen."""
         text, keys, values, numbers = take(
             arrays, text=("K", "D"), keys=("N", "D"), values=("N", "K"), kernel=(3,)
         )

@@ -43,7 +43,6 @@ class Seen:
         return cls(_normalised(tokens, eps)[0], tokens[:, 0])
 
     def take(self, rows: slice | Array) -> Seen:
-        """The photos of ``rows``."""
         return Seen(self.normal[rows], self.first[rows])
 
     def widened(self) -> Seen:

@@ -66,16 +66,13 @@ class ProjectedHead:
     scale: float
 
     def scores(self, photos: Features) -> Array:
-        """N photos -> logits (N, K)."""
         return self.scale * normalise(states_of(photos) @ self.projection.T) @ self.text.T
 
     def arrays(self) -> dict[str, Array]:
-        """What the artefact keeps."""
         return keep(image_projection=self.projection, text=self.text, scale=self.scale)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> ProjectedHead:
-        """Rebuild from an artefact; ArtifactError if an array is missing or misshapen."""
         projection, text, scale = take(
             arrays, image_projection=("D", "S"), text=("K", "D"), scale=(1,)
         )

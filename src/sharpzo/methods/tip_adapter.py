@@ -72,7 +72,6 @@ class TipFSettings(TipSettings):
     key_views: CountOrZero = 0
 
     def check(self) -> None:
-        """Raise InputError if the keys need more views than there are."""
         super().check()
         if self.key_views > self.views:
             raise InputError(

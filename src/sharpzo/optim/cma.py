@@ -6,13 +6,12 @@ against pycma: from equal samples mean, C and sigma stay equal.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from sharpzo.optim.evolution import Evolution, EvolutionSettings
+from sharpzo.optim.evolution import Constants, Evolution, EvolutionSettings, constants
 from sharpzo.settings import Positive
 from sharpzo.types import Array
 
@@ -34,7 +33,7 @@ class CmaSettings(EvolutionSettings):
     diagonal: bool = False
 
 
-class Cma(Evolution):
+class Cma(Evolution[CmaSettings]):
     """CMA-ES over R^d as a ``Search``; samples are theta + sigma N(0, C).
 
     >>> search = Cma(3, CmaSettings(sigma=0.5), seed=1, start=np.ones(3))
@@ -45,54 +44,33 @@ class Cma(Evolution):
     """
 
     stage = "cma"
+    DEFAULTS = CmaSettings()
     KEPT = ("_covariance", "_axes", "_lengths", "_decomposed")
 
-    def __init__(
-        self,
-        dim: int,
-        settings: CmaSettings | None = None,
-        seed: int = 0,
-        start: Array | None = None,
-    ) -> None:
-        self.settings = settings = settings or CmaSettings()
-        super().__init__(dim, settings, settings.active, seed, start)
-        self._covariance = np.eye(dim)
+    def _strategy(self) -> Constants:
+        return constants(self.dim, self.population_size, self.settings.active)
+
+    def _begin(self) -> None:
+        self._covariance = np.eye(self.dim)
         self._axes: Array | None = None  # B, eigenvectors in columns; None: the identity
-        self._lengths = np.ones(dim)  # diagonal of D, roots of the eigenvalues
+        self._lengths = np.ones(self.dim)  # diagonal of D, roots of the eigenvalues
         self._decomposed = 0  # generation of the last eigendecomposition
 
     @property
     def notes(self) -> Mapping[str, float]:
-        """Step size and the condition number of C at its last decomposition."""
         return {"sigma": self._sigma, "condition": self._condition()}
 
-    def _update(self, z: Array, y: Array) -> None:
-        """Adapt the distribution to steps ``y`` = C^(1/2) ``z`` (P, d), best first."""
-        c, dim = self._constants, self.dim
-        parents = c.weights[: c.mu]
-        y_w, z_w = parents @ y[: c.mu], parents @ z[: c.mu]
-        self._mean = self._mean + self._sigma * y_w  # eqs. 41, 42 with c_m = 1
-
-        # Eq. 43: C^(-1/2) y_w = B z_w, so no inverse is needed.
-        whitened = z_w if self._axes is None else self._axes @ z_w
-        squared = self._advance_path_sigma(whitened)
-        h_sigma = not self._jumped(squared)  # stalls eq. 45 after a long jump
-        self._path_c = (1 - c.c_c) * self._path_c
-        if h_sigma:
-            self._path_c += math.sqrt(c.c_c * (2 - c.c_c) * c.mu_eff) * y_w  # eq. 45
-
+    def _adapt(self, z: Array, y: Array, c_1: float) -> None:
         # Eqs. 46, 47: rank-one and rank-mu as one product. Negative weights are scaled by
         # d / ||C^(-1/2) y||^2 = d / ||z||^2, which keeps C positive definite.
+        c = self._constants
         weights = c.weights.copy()
         bad = weights < 0
-        weights[bad] *= dim / (np.linalg.norm(z[bad], axis=1) + 1e-9) ** 2
-        c_1 = c.c_1 if h_sigma else c.c_1 * (1 - c.c_c * (2 - c.c_c))
+        weights[bad] *= self.dim / (np.linalg.norm(z[bad], axis=1) + 1e-9) ** 2
         vectors = np.concatenate([self._path_c[None], y])
         rates = np.concatenate([[c.c_1], c.c_mu * weights])
         self._covariance *= 1 - c_1 - c.c_mu * c.weights.sum()
         self._covariance += (vectors.T * rates) @ vectors
-
-        self._adapt_sigma(squared)
 
     # -- sampling -----------------------------------------------------------------------------
 
@@ -100,6 +78,9 @@ class Cma(Evolution):
         """Return C^(1/2) z = B D z for rows ``z`` (P, d) (eq. 39)."""
         self._decompose_if_due()
         return z if self._axes is None else (z * self._lengths) @ self._axes.T
+
+    def _rotate(self, z: Array) -> Array:
+        return z if self._axes is None else self._axes @ z
 
     def _whiten(self, y: Array) -> Array:
         return y if self._axes is None else (y @ self._axes) / self._lengths

@@ -12,7 +12,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 
@@ -43,40 +43,50 @@ class EvolutionSettings(Settings):
     tol_x: NotNegative = 1e-12
 
 
-class Evolution(Search[LossObjective]):
+S = TypeVar("S", bound=EvolutionSettings)
+
+
+class Evolution(Search[LossObjective], Generic[S]):
     """An evolution strategy over R^d as a ``Search`` that asks for the losses of a population.
 
-    Samples are drawn by a counter-based generator keyed by the generation, so that ``ask`` repeats
-    itself until ``tell`` and the state holds no generator.
+    ``point`` is theta, the mean of fresh draws or the best candidate, as ``centre`` says. Samples
+    are drawn by a counter-based generator keyed by the generation, so that ``ask`` repeats itself
+    until ``tell`` and the state holds no generator.
     """
 
-    centre: Centre = "mean"  # what ``point`` is
+    DEFAULTS: ClassVar[Any] = EvolutionSettings()
     KEPT = ("_mean", "_sigma", "_path_sigma", "_path_c", "_history", "_shift", "_shift_recorded")
 
     def __init__(
-        self, dim: int, settings: EvolutionSettings, active: bool, seed: int, start: Array | None
+        self,
+        dim: int,
+        settings: S | None = None,
+        seed: int = 0,
+        start: Array | None = None,
+        centre: Centre = "mean",
     ) -> None:
         super().__init__(dim, seed, start)
-        self._sampling = settings
-        self.population_size = settings.population_size or default_population(dim)
-        self._constants = constants(dim, self.population_size, active)
-        self._mean = out_of_box(self._point, settings.bound)
-        self._sigma = float(settings.sigma)
+        self.settings: S = settings or self.DEFAULTS
+        self.centre = centre
+        self.population_size = self.settings.population_size or default_population(dim)
+        self._constants = self._strategy()
+        self._mean = out_of_box(self._point, self.settings.bound)
+        self._sigma = self.settings.sigma
         self._path_sigma = np.zeros(dim)
         self._path_c = np.zeros(dim)  # of those that have one
         self._history = np.zeros(0)  # lowest loss of each recent generation
         self._cache: tuple[Array, Array] | None = None
         self._shift: Array | None = None
         self._shift_recorded = False
+        self._begin()
 
     @property
     def mean(self) -> Array:
         """Theta (d,), the mean of the sampling distribution, inside the box if there is one."""
-        return np.array(into_box(self._mean, self._sampling.bound))
+        return np.array(into_box(self._mean, self.settings.bound))
 
     @property
     def point(self) -> Array:
-        """Theta (d,), the mean of fresh draws or the best candidate, as ``centre`` says."""
         if self.centre == "population":
             return self.population_mean()
         point, loss = self.best
@@ -94,12 +104,10 @@ class Evolution(Search[LossObjective]):
 
     @property
     def sigma(self) -> float:
-        """Global step size."""
         return self._sigma
 
     @property
     def notes(self) -> Mapping[str, float]:
-        """The step size."""
         return {"sigma": self._sigma}
 
     def shift_by(self, shift: Array | None, *, recorded: bool) -> None:
@@ -115,24 +123,17 @@ class Evolution(Search[LossObjective]):
         self._shift_recorded = recorded and shift is not None
 
     def ask(self) -> LossesAt:
-        """Return this generation's candidates (P, d)."""
-        _, steps = self._sample()
-        points = np.array(into_box(self._mean + self._sigma * steps, self._sampling.bound))
+        points = self._placed(self._sample()[1])
         if self._shift is not None and not self._shift_recorded:
             points = points + self._shift
         return LossesAt(points)
 
     def draws(self, direction: int) -> Array:
         """Return further samples (P, d) without shift, keyed by ``direction`` >= 1; no update
-        sees them.
-
-        The authors' program takes the mean of 40 of them for its current point.
-        """
-        steps = self._transform(self._normal(direction))
-        return np.array(into_box(self._mean + self._sigma * steps, self._sampling.bound))
+        sees them."""
+        return self._placed(self._transform(self._normal(direction)))
 
     def learn(self, losses: Array, slopes: Array) -> None:
-        """Update the distribution; a non-finite loss ranks last."""
         order = np.argsort(losses, kind="stable")
         z, steps = self._sample()
         self._update(z[order], steps[order])
@@ -143,17 +144,28 @@ class Evolution(Search[LossObjective]):
 
     # -- what a strategy defines --------------------------------------------------------------
 
+    def _strategy(self) -> Constants:
+        """Its parameters."""
+        return constants(self.dim, self.population_size, active=False)
+
+    @abstractmethod
+    def _begin(self) -> None:
+        """Set up what it adapts."""
+
     @abstractmethod
     def _transform(self, z: Array) -> Array:
         """Return M z for rows ``z`` (P, d)."""
+
+    def _rotate(self, z: Array) -> Array:
+        """Return C^(-1/2) M z for one step ``z`` (d,): z itself, but for rotations."""
+        return z
 
     def _whiten(self, y: Array) -> Array:
         """Return C^(-1/2) y for one step (d,): the z that leads to it."""
         raise InputError(f"{self.stage} cannot learn from shifted points; give recorded=False")
 
-    @abstractmethod
-    def _update(self, z: Array, y: Array) -> None:
-        """Adapt the distribution to steps ``y`` = M ``z`` (P, d), best first."""
+    def _adapt(self, z: Array, y: Array, c_1: float) -> None:
+        """Adapt M to steps ``y`` = M ``z`` (P, d), best first; C keeps 1 - ``c_1`` - c_mu."""
 
     @abstractmethod
     def _deviations(self) -> Array:
@@ -176,26 +188,32 @@ class Evolution(Search[LossObjective]):
             return z + self._whiten(extra), y + extra
         return z, y
 
-    # -- steps of an update -------------------------------------------------------------------
+    def _placed(self, steps: Array) -> Array:
+        """Return points (P, d) of the box for steps y (P, d)."""
+        return np.array(into_box(self._mean + self._sigma * steps, self.settings.bound))
 
-    def _advance_path_sigma(self, whitened: Array) -> float:
-        """Take eq. 43 with ``whitened`` = C^(-1/2) y_w; return the path's squared length."""
-        c = self._constants
-        self._path_sigma = (1 - c.c_sigma) * self._path_sigma + math.sqrt(
-            c.c_sigma * (2 - c.c_sigma) * c.mu_eff
-        ) * whitened
-        return float(self._path_sigma @ self._path_sigma)
+    # -- learning -----------------------------------------------------------------------------
 
-    def _jumped(self, squared: float) -> bool:
-        """Whether the path of sigma is so long that eq. 45 stalls (1 - h_sigma)."""
+    def _update(self, z: Array, y: Array) -> None:
+        """Adapt the distribution to steps ``y`` = M ``z`` (P, d), best first."""
         c, dim = self._constants, self.dim
+        parents = c.weights[: c.mu]
+        y_w, z_w = parents @ y[: c.mu], parents @ z[: c.mu]
+        self._mean = self._mean + self._sigma * y_w  # eqs. 41, 42 with c_m = 1
+        fresh = math.sqrt(c.c_sigma * (2 - c.c_sigma) * c.mu_eff)
+        self._path_sigma = (1 - c.c_sigma) * self._path_sigma + fresh * self._rotate(z_w)  # eq. 43
+        squared = float(self._path_sigma @ self._path_sigma)
         settled = 1 - (1 - c.c_sigma) ** (2 * (self.step + 1))
-        return not squared / settled / dim < 2 + 4 / (dim + 1)
+        self._path_c = (1 - c.c_c) * self._path_c
+        c_1 = c.c_1
+        if squared / settled / dim < 2 + 4 / (dim + 1):  # h_sigma
+            self._path_c += math.sqrt(c.c_c * (2 - c.c_c) * c.mu_eff) * y_w  # eq. 45
+        else:  # a long jump: eq. 45 stalls
+            c_1 *= 1 - c.c_c * (2 - c.c_c)
+        self._adapt(z, y, c_1)
+        self._adapt_sigma(c.c_sigma / c.d_sigma * (math.sqrt(squared) / c.chi - 1))  # eq. 44
 
-    def _adapt_sigma(self, squared: float) -> None:
-        """Take eq. 44."""
-        c = self._constants
-        change = c.c_sigma / c.d_sigma * (math.sqrt(squared) / c.chi - 1)
+    def _adapt_sigma(self, change: float) -> None:
         self._sigma = min(self._sigma * math.exp(min(1.0, change)), SIGMA_LIMIT)
 
     # -- termination --------------------------------------------------------------------------
@@ -204,7 +222,7 @@ class Evolution(Search[LossObjective]):
         """Whether losses no longer vary over the recent generations (appendix B.3)."""
         window = 10 + math.ceil(30 * self.dim / self.population_size)
         self._history = np.append(self._history, losses.min())[-window:]
-        tol_fun = self._sampling.tol_fun
+        tol_fun = self.settings.tol_fun
         return bool(
             len(self._history) == window
             and np.ptp(self._history) < tol_fun
@@ -214,7 +232,7 @@ class Evolution(Search[LossObjective]):
     def _still(self) -> bool:
         """Whether further generations would not move the mean (appendix B.3)."""
         deviations = self._sigma * self._deviations()
-        tol_x = self._sampling.tol_x * self._sampling.sigma
+        tol_x = self.settings.tol_x * self.settings.sigma
         if (deviations < tol_x).all() and (self._sigma * np.abs(self._path_c) < tol_x).all():
             return True
         # NoEffectCoord: a fifth of a deviation no longer changes some coordinate in float64.

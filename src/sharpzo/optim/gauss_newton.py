@@ -28,7 +28,7 @@ from sharpzo.errors import InputError
 from sharpzo.optim.gradients import frame
 from sharpzo.optim.search import Patience, Search
 from sharpzo.rng import generator
-from sharpzo.settings import Count, CountOrZero, Fraction, NotNegative, Positive, Settings
+from sharpzo.settings import Count, CountOrZero, Fraction, LengthOrZero, Positive, Settings
 from sharpzo.types import NOTHING, SINGLE, Array, FeatureObjective, FeaturesAt, JacobianAt, Reason
 
 # Raw features (K, D) -> loss and gradient (K, D).
@@ -46,7 +46,7 @@ ROUNDED = 32
 FAILURES = 24  # rounds in a row without a decrease, after which the search has converged
 DAMPINGS = 1e-8, 1e8
 NUMBERS = 2**26  # of slopes kept at most: 256 MB
-Factor = Annotated[float, Meta(ge=1, description="a finite number of at least 1")]
+Factor = Annotated[float, Meta(ge=1, le=1e6, description="a number from 1 to 1e6")]
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class GaussNewtonSettings(Settings):
     damping: Positive = 0.01
     radius: Positive = 2.0
     inner_steps: Count = 20
-    rho: NotNegative = 0.0
+    rho: LengthOrZero = 0.0
     patience: Count | None = None
     min_gain: Fraction = 0.0
 
@@ -154,7 +154,6 @@ class GaussNewton(Search[FeatureObjective]):
 
     @property
     def notes(self) -> Mapping[str, float]:
-        """Damping, trust radius, linearisations, and actual / predicted decrease last round."""
         return {
             "damping": self._damping,
             "radius": self._radius,
@@ -163,7 +162,6 @@ class GaussNewton(Search[FeatureObjective]):
         }
 
     def ask(self) -> FeaturesAt | JacobianAt:
-        """Return the point and directions if new slopes are due, else candidates (P, d)."""
         if self._due:
             return JacobianAt(self.point[None], _join(self._directions()))
         return FeaturesAt(self._candidates())
@@ -210,7 +208,6 @@ class GaussNewton(Search[FeatureObjective]):
         return min(self.settings.directions, self.dim // self._groups)
 
     def _candidates(self) -> Array:
-        """Return the points (P, d) of this round."""
         steps = self._inner()[0].reshape(-1, self._groups, self._frame.shape[1])
         return self._point + _join(steps.transpose(1, 0, 2) @ self._frame)
 

@@ -35,7 +35,6 @@ class Differences:
     one_sided: bool = False
 
     def request(self) -> LossesAt:
-        """What to ask for."""
         steps = self.mu * self.directions
         if self.one_sided:
             return LossesAt(np.concatenate([self.point[None], self.point + steps]))
@@ -64,11 +63,9 @@ class Derivatives:
     directions: Array
 
     def request(self) -> SlopesAt:
-        """What to ask for."""
         return SlopesAt(self.point[None].copy(), self.directions.copy())
 
     def slopes(self, losses: Array, slopes: Array) -> Array:
-        """The slopes (n,) by the answer to `request`, as they are."""
         return slopes
 
 

@@ -12,11 +12,11 @@ import math
 
 import numpy as np
 
-from sharpzo.optim.evolution import SIGMA_LIMIT, Evolution, EvolutionSettings, default_population
+from sharpzo.optim.evolution import Evolution, EvolutionSettings, default_population
 from sharpzo.types import Array
 
 
-class LmMa(Evolution):
+class LmMa(Evolution[EvolutionSettings]):
     """LM-MA-ES over R^d as a ``Search``.
 
     Below d = 2 P rates that the paper states beyond 1 are 1. The weights are those of `Cma`, equal
@@ -32,15 +32,8 @@ class LmMa(Evolution):
     stage = "lm-ma"
     KEPT = ("_paths",)
 
-    def __init__(
-        self,
-        dim: int,
-        settings: EvolutionSettings | None = None,
-        seed: int = 0,
-        start: Array | None = None,
-    ) -> None:
-        self.settings = settings = settings or EvolutionSettings()
-        super().__init__(dim, settings, False, seed, start)
+    def _begin(self) -> None:
+        dim = self.dim
         many = default_population(dim)  # m = 4 + floor(3 ln d)
         self._paths = np.zeros((many, dim))  # m_1, ..., m_m: rows
         i = np.arange(many)
@@ -67,8 +60,7 @@ class LmMa(Evolution):
         fresh = np.sqrt(c.mu_eff * self._c_c * (2 - self._c_c))
         self._paths = (1 - self._c_c)[:, None] * self._paths + np.outer(fresh, z_w)  # line 13
         squared = float(self._path_sigma @ self._path_sigma)
-        change = c_sigma / 2 * (squared / self.dim - 1)
-        self._sigma = min(self._sigma * math.exp(min(1.0, change)), SIGMA_LIMIT)  # line 14
+        self._adapt_sigma(c_sigma / 2 * (squared / self.dim - 1))  # line 14
 
     def _deviations(self) -> Array:
         return self._spread

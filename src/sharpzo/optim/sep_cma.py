@@ -7,16 +7,16 @@ instead of d (d + 1) / 2 numbers to learn, its learning rates (d + 2) / 3 times 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
-from sharpzo.optim.evolution import Evolution, EvolutionSettings
+from sharpzo.optim.evolution import Constants, Evolution, EvolutionSettings
 from sharpzo.types import Array
 
 
-class SepCma(Evolution):
+class SepCma(Evolution[EvolutionSettings]):
     """Separable CMA-ES over R^d as a ``Search``.
 
     >>> search = SepCma(3, EvolutionSettings(sigma=0.5), seed=1, start=np.ones(3))
@@ -29,22 +29,16 @@ class SepCma(Evolution):
     stage = "sep-cma"
     KEPT = ("_variances",)
 
-    def __init__(
-        self,
-        dim: int,
-        settings: EvolutionSettings | None = None,
-        seed: int = 0,
-        start: Array | None = None,
-    ) -> None:
-        self.settings = settings = settings or EvolutionSettings()
-        super().__init__(dim, settings, False, seed, start)
-        self._variances = np.ones(dim)  # the diagonal of C
-        self._c_1 = min(1.0, self._constants.c_1 * (dim + 2) / 3)
-        self._c_mu = min(1 - self._c_1, self._constants.c_mu * (dim + 2) / 3)
+    def _strategy(self) -> Constants:
+        full, dim = super()._strategy(), self.dim
+        c_1 = min(1.0, full.c_1 * (dim + 2) / 3)
+        return replace(full, c_1=c_1, c_mu=min(1 - c_1, full.c_mu * (dim + 2) / 3))
+
+    def _begin(self) -> None:
+        self._variances = np.ones(self.dim)  # the diagonal of C
 
     @property
     def notes(self) -> Mapping[str, float]:
-        """Step size and the condition number of C."""
         ratio = float(self._variances.max() / self._variances.min())
         return {"sigma": self._sigma, "condition": ratio}
 
@@ -54,20 +48,10 @@ class SepCma(Evolution):
     def _whiten(self, y: Array) -> Array:
         return y / np.sqrt(self._variances)
 
-    def _update(self, z: Array, y: Array) -> None:
+    def _adapt(self, z: Array, y: Array, c_1: float) -> None:
         c = self._constants
-        parents = c.weights[: c.mu]
-        y_w, z_w = parents @ y[: c.mu], parents @ z[: c.mu]
-        self._mean = self._mean + self._sigma * y_w
-        squared = self._advance_path_sigma(z_w)
-        h_sigma = not self._jumped(squared)
-        self._path_c = (1 - c.c_c) * self._path_c
-        if h_sigma:
-            self._path_c += math.sqrt(c.c_c * (2 - c.c_c) * c.mu_eff) * y_w
-        c_1 = self._c_1 if h_sigma else self._c_1 * (1 - c.c_c * (2 - c.c_c))
-        self._variances *= 1 - c_1 - self._c_mu  # the diagonal of eq. 47
-        self._variances += self._c_1 * self._path_c**2 + self._c_mu * (parents @ y[: c.mu] ** 2)
-        self._adapt_sigma(squared)
+        self._variances *= 1 - c_1 - c.c_mu  # the diagonal of eq. 47
+        self._variances += c.c_1 * self._path_c**2 + c.c_mu * (c.weights[: c.mu] @ y[: c.mu] ** 2)
 
     def _deviations(self) -> Array:
         return np.sqrt(self._variances)

@@ -29,7 +29,7 @@ from sharpzo.optim.gradients import (
 from sharpzo.optim.search import Search
 from sharpzo.optim.sep_cma import SepCma
 from sharpzo.rng import generator
-from sharpzo.settings import Count, Positive, Settings
+from sharpzo.settings import Count, Length, Positive, Settings
 from sharpzo.types import NOTHING, Array, Request, SlopeObjective
 
 Estimator = Literal["cge", "rge", "jvp", "samples", "none"]
@@ -53,7 +53,7 @@ class SharpnessSettings(Settings):
     generation 0 are uniform in [0, 1). ``centre`` ``best`` is the candidate of lowest loss.
     """
 
-    rho: Positive = 0.1
+    rho: Length = 0.1
     estimator: Estimator = "rge"
     mu: Positive = 1e-3
     refresh_every: Count = 10
@@ -63,7 +63,7 @@ class SharpnessSettings(Settings):
     recorded: Recorded = "samples"
 
     def check(self) -> None:
-        """Raise InputError for a single exact slope: its direction would be the last estimate."""
+        # The direction of a single exact slope would be the last estimate.
         if self.estimator == "jvp" and self.directions < 2:
             raise InputError(f"directions is {self.directions}; estimator 'jvp' needs 2 or more")
 
@@ -97,14 +97,13 @@ class SharpCma(Search[SlopeObjective]):
         super().__init__(dim, seed, start)
         self.settings = sharpness or SharpnessSettings()
         cma = cma or CmaSettings()
-        self._cma = (SepCma if cma.diagonal else Cma)(dim, cma, seed, start)
-        self._cma.centre = self.settings.centre
+        strategy = SepCma if cma.diagonal else Cma
+        self._cma = strategy(dim, cma, seed, start, self.settings.centre)
         self._gradient = np.zeros(dim)
         self._estimated = -1  # generation of the last estimate
 
     @property
     def point(self) -> Array:
-        """Theta (d,), the mean of the fresh draws or the best candidate, as ``centre`` says."""
         return self._cma.point
 
     @property
@@ -114,7 +113,6 @@ class SharpCma(Search[SlopeObjective]):
 
     @property
     def best(self) -> tuple[Array, float]:
-        """Candidate (d,) with the lowest loss so far, probes included, and that loss."""
         return self._cma.best
 
     @property
@@ -124,7 +122,6 @@ class SharpCma(Search[SlopeObjective]):
 
     @property
     def notes(self) -> Mapping[str, float]:
-        """CMA-ES's numbers, the norm of the last gradient and the radius of the shift."""
         return {
             **self._cma.notes,
             "gradient_norm": float(np.linalg.norm(self._gradient)),
@@ -143,22 +140,18 @@ class SharpCma(Search[SlopeObjective]):
         return radius * (self._gradient / norm)
 
     def population_mean(self) -> Array:
-        """Return the mean of P fresh draws (d,), the authors' current point."""
         return self._cma.population_mean()
 
     def ask(self) -> Request[SlopeObjective]:
-        """Return the probes of a gradient if an estimate is due, else the population."""
         return self._probe().request() if self._estimate_due() else self._cma.ask()
 
     def tell(self, values: Array, derivatives: Array = NOTHING) -> None:
-        """Take the answer to the last ``ask``, as every search does."""
         if self._estimate_due():
             super().tell(values, derivatives)
         else:
             self._tell_population(values)
 
     def record(self, points: Array, losses: Array) -> None:
-        """Note probes for ``best``."""
         self._cma.record(points, losses)
 
     def learn(self, losses: Array, slopes: Array) -> None:

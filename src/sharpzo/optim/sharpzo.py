@@ -17,7 +17,7 @@ from sharpzo.optim.search import Patience, Search
 from sharpzo.optim.sharp import SharpCma, SharpnessSettings
 from sharpzo.optim.zo import SparseZo, ZoSettings
 from sharpzo.rng import generator
-from sharpzo.settings import Count, CountOrZero, Fraction, NotNegative, Settings
+from sharpzo.settings import Count, CountOrZero, Fraction, LengthOrZero, Settings
 from sharpzo.types import NOTHING, Array, Reason, Request, SlopeObjective, State
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class SharpZoSettings(Settings):
     switch: SwitchSettings = SwitchSettings()
     zo: ZoSettings = ZoSettings()
     hand_over: HandOver = "mean"
-    start_std: NotNegative = 0.0
+    start_std: LengthOrZero = 0.0
 
 
 class SharpZo(Search[SlopeObjective]):
@@ -137,7 +137,6 @@ class SharpZo(Search[SlopeObjective]):
         return self._now.ask()
 
     def tell(self, values: Array, derivatives: Array = NOTHING) -> None:
-        """Take the answer to the last ``ask``; may end stage 1."""
         self._now.tell(values, derivatives)
         self._asked = False
         self._switch_if_due()

@@ -66,7 +66,6 @@ class Spsa(Search[LossObjective]):
 
     @property
     def notes(self) -> Mapping[str, float]:
-        """Length of the last estimate before clipping, and this step's gain and perturbation."""
         return {"gradient_norm": self._norm, "gain": self.gain, "perturbation": self.perturbation}
 
     @property
@@ -80,7 +79,6 @@ class Spsa(Search[LossObjective]):
         return self.settings.c / (self.step + 1) ** self.settings.gamma
 
     def ask(self) -> LossesAt:
-        """Return w + c_k D_j, then w - c_k D_j."""
         return self._probe().request()
 
     def learn(self, losses: Array, slopes: Array) -> None:

@@ -66,7 +66,6 @@ class ZoSettings(Settings):
     directions: AtLeastTwo | None = None
 
     def check(self) -> None:
-        """Raise InputError for a running score without a running mean."""
         if self.score == "z-running" and self.decay is None:
             raise InputError(
                 "score 'z-running' reads a running mean of g^2; give its decay, such as 0.99"
@@ -116,7 +115,6 @@ class SparseZo(Search[SlopeObjective]):
 
     @property
     def point(self) -> Array:
-        """Current w (d,), the mean of the rows where there are several."""
         return self._rows.mean(axis=0)
 
     @property
@@ -126,11 +124,9 @@ class SparseZo(Search[SlopeObjective]):
 
     @property
     def notes(self) -> Mapping[str, float]:
-        """Number of coordinates moved and the mean absolute slope of the last step."""
         return {"kept": float(np.count_nonzero(self._mask)), "slope": self._slope}
 
     def ask(self) -> Request[SlopeObjective]:
-        """Return the probes of a mask refresh if one is due, else the candidates of a step."""
         return self._probe().request()
 
     def _probe(self) -> Probe:
@@ -193,7 +189,6 @@ class SparseZo(Search[SlopeObjective]):
         return rate / size if size > 0 else 0.0
 
     def _directions(self) -> Array:
-        """Return u_j * Omega, (q, rows, d), keyed by step and j."""
         shape = self.settings.queries, *self._rows.shape
         return self._mask * normal_directions(self.seed, "zo", self.step, shape)
 
@@ -269,11 +264,9 @@ class MeZo(Search[LossObjective]):
 
     @property
     def notes(self) -> Mapping[str, float]:
-        """Mean absolute slope of the last estimate."""
         return {"slope": self._slope}
 
     def ask(self) -> LossesAt:
-        """Return the 2q mirrored candidates, or w and the two trials of ``conservative``."""
         if self._trial is not None:
             return LossesAt(self._trials(self._trial))
         return self._probe().request()
@@ -319,7 +312,6 @@ class MeZo(Search[LossObjective]):
         return how.learning_rate * gradient
 
     def _probe(self) -> Differences:
-        """The pairs of this step."""
         shape = self.settings.queries, self.dim
         return Differences(
             self._point, normal_directions(self.seed, "zo", self.step, shape), self.settings.mu

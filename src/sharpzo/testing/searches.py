@@ -37,27 +37,22 @@ class Bowl:
         self.forwards = 0
 
     def price(self, points: int, directions: int = 0) -> int:
-        """One forward for each."""
         return points + directions
 
     def losses(self, points: Array, step: int = 0) -> Array:
-        """Losses (P,)."""
         self.forwards += len(points)
         return np.sum((points - 0.5) ** 2, axis=1)
 
     def slopes(self, point: Array, directions: Array, step: int = 0) -> Answer:
-        """The loss (1,) and its slopes (p,)."""
         self.forwards += 1 + len(directions)
         loss, gradient = feature_bowl(point)
         return np.array([loss]), directions @ gradient
 
     def features(self, points: Array) -> Array:
-        """Features (P, 1, d)."""
         self.forwards += len(points)
         return points[:, None].copy()
 
     def jacobian(self, point: Array, directions: Array) -> Answer:
-        """Features (1, 1, d) and their derivatives (p, 1, d)."""
         self.forwards += 1 + len(directions)
         return point[None, None].copy(), directions[:, None].copy()
 

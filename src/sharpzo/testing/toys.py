@@ -56,11 +56,9 @@ class ToyTower:
 
     @property
     def untuned(self) -> Array:
-        """Raw features (K, D) of the template's own words."""
         return self.forward(self.start[None])[0]
 
     def states(self, contexts: Array) -> Array:
-        """States (P, K, H) of contexts (P, n, m)."""
         return np.tanh(self.names + self._mixed(contexts))
 
     def _mixed(self, contexts: Array) -> Array:
@@ -69,11 +67,9 @@ class ToyTower:
         return contexts.reshape(len(contexts), parts, -1) @ self.mix.T
 
     def forward(self, contexts: Array) -> Array:
-        """Features (P, K, D) of contexts (P, n, m)."""
         return (self.states(contexts) @ self.projection.T).astype(np.float32)
 
     def jvp(self, context: Array, directions: Array) -> tuple[Array, Array]:
-        """Features (K, D) at a context (n, m) and derivatives (p, K, D) along directions."""
         states = self.states(context[None])[0]
         derivatives = (1 - states**2) * self._mixed(directions) @ self.projection.T
         return self.forward(context[None])[0], derivatives.astype(np.float32)
@@ -86,7 +82,6 @@ class ToyTower:
         n_context: int | None = None,
         specific: bool = False,
     ) -> ToyTower:
-        """The tower for other names, another template or another length of context."""
         return ToyTower(
             **self._sizes,
             tokens=n_context or self._n,
@@ -114,16 +109,13 @@ class ToyImageTower:
         self.last_block = _toy_block(draws, states)
 
     def pixels(self, photos: Iterable[Array]) -> Array:
-        """uint8 (side, side, 3) photos -> float32 (N, 3, side, side) in [-1, 1]."""
         rows = [np.asarray(photo, np.float32).transpose(2, 0, 1) / 127.5 - 1 for photo in photos]
         return np.stack(rows)
 
     def forward(self, pixels: Array) -> Array:
-        """Preprocessed photos (N, 3, side, side) -> states (N, S)."""
         return self.trace(pixels)[1]
 
     def trace(self, pixels: Array) -> tuple[Array, Array]:
-        """Preprocessed photos (N, 3, side, side) -> tokens (N, 3, S) and states (N, S)."""
         first = np.tanh(pixels.reshape(len(pixels), -1) @ self._weight.T)
         tokens = np.stack([first, *(np.tanh(first @ w) for w in self._others)], axis=1)
         return tokens, forward(self.last_block, Seen.of(tokens, self.last_block.eps)).states
