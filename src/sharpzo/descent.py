@@ -37,14 +37,11 @@ class Sgd:
     """
 
     momentum: float = 0.0
-    _velocity: Array | None = field(default=None, init=False)
+    _velocity: Array | float = field(default=0.0, init=False)
 
     def move(self, point: Array, gradient: Array, rate: float) -> Array:
         """Return the point after one step along ``-gradient`` (same shape)."""
-        if self._velocity is None:
-            self._velocity = gradient.copy()
-        else:
-            self._velocity = self.momentum * self._velocity + gradient
+        self._velocity = self.momentum * self._velocity + gradient
         return point - rate * self._velocity
 
 
@@ -60,13 +57,11 @@ class Adam:
     eps: float = 1e-8
     decay: float = 0.0
     _steps: int = field(default=0, init=False)
-    _mean: Array | None = field(default=None, init=False)
-    _square: Array | None = field(default=None, init=False)
+    _mean: Array | float = field(default=0.0, init=False)
+    _square: Array | float = field(default=0.0, init=False)
 
     def move(self, point: Array, gradient: Array, rate: float) -> Array:
         """Return the point after one step (same shape and dtype)."""
-        if self._mean is None or self._square is None:
-            self._mean, self._square = np.zeros_like(gradient), np.zeros_like(gradient)
         first, second = self.betas
         self._steps += 1
         self._mean = first * self._mean + (1 - first) * gradient

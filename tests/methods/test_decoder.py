@@ -9,8 +9,8 @@ from sharpzo.detour import detours
 from sharpzo.errors import ArtifactError, InputError
 from sharpzo.linear import LinearHead
 from sharpzo.methods.decoder import (
+    FRESH,
     Coordinator,
-    Moments,
     PromptedHead,
     add_prompts,
     decode,
@@ -71,34 +71,32 @@ def test_9120_and_800_numbers_in_pytorch_s_order():
 def test_training_mode_is_pytorch_s(width):
     net, numbers = network().train(), draws()
     load(net, numbers)
-    running = Moments.fresh()
+    running = FRESH
     for seed in (1, 2):  # the running moments remember both
         states = np.random.default_rng(seed).normal(size=(3, width)).astype(np.float32)
         with torch.no_grad():
             expected = net(code(numbers, states)).numpy()
         found, batch = decode(numbers, states)
-        running = running.after(batch)
+        running = 0.9 * running + 0.1 * batch
         assert found.shape == (3, 3, 224, 224)
         np.testing.assert_allclose(found, expected, atol=2e-5 * np.abs(expected).max())
     norms = [m for m in net if isinstance(m, torch.nn.BatchNorm2d)]
     means = np.concatenate([m.running_mean.numpy() for m in norms])
     variances = np.concatenate([m.running_var.numpy() for m in norms])
-    np.testing.assert_allclose(running.mean, means, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(running.variance, variances, rtol=1e-4)
+    np.testing.assert_allclose(running[0], means, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(running[1], variances, rtol=1e-4)
 
 
 def test_test_mode_uses_the_running_moments():
     net, numbers = network(), draws()
     load(net, numbers)
     rng, ends = np.random.default_rng(3), np.cumsum([64, 32, 32, 16])
-    moments = Moments(
-        rng.normal(0, 0.1, 144).astype(np.float32), rng.uniform(0.5, 2, 144).astype(np.float32)
-    )
+    moments = np.stack([rng.normal(0, 0.1, 144), rng.uniform(0.5, 2, 144)]).astype(np.float32)
     norms = [m for m in net if isinstance(m, torch.nn.BatchNorm2d)]
     for norm, end in zip(norms, ends, strict=True):
         here = slice(end - norm.num_features, end)
-        norm.running_mean = torch.from_numpy(moments.mean[here])
-        norm.running_var = torch.from_numpy(moments.variance[here])
+        norm.running_mean = torch.from_numpy(moments[0, here])
+        norm.running_var = torch.from_numpy(moments[1, here])
     states = rng.normal(size=(2, 384)).astype(np.float32)
     with torch.no_grad():
         expected = net.eval()(code(numbers, states)).numpy()
@@ -154,7 +152,7 @@ def test_other_sizes_are_interpolated(height, width):
 
 def coordinator(seed=0):
     low, high = np.array([-1.0, -2, -3], np.float32), np.array([1.0, 2, 3], np.float32)
-    return Coordinator(draws(seed).astype(np.float32), Moments.fresh(), 0.4, low, high)
+    return Coordinator(draws(seed).astype(np.float32), FRESH, 0.4, low, high)
 
 
 def test_prompted_pixels_stay_within_black_and_white():

@@ -19,21 +19,16 @@ from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.errors import InputError
 from sharpzo.linear import LinearHead
 from sharpzo.methods.decoder import (
+    FRESH,
     PARAMETERS,
     Coordinator,
-    Moments,
     PromptedHead,
     add_prompts,
     decode,
     initial,
 )
-from sharpzo.methods.registry import Fit, Images, Task, own_views, register
-from sharpzo.methods.searching import (
-    SearchingSettings,
-    SearchMethod,
-    search_until_spent,
-    wanted_views,
-)
+from sharpzo.methods.registry import Fit, Task, register
+from sharpzo.methods.searching import SearchingSettings, SearchMethod, search_until_spent
 from sharpzo.methods.zero_shot import zero_shot_head
 from sharpzo.metrics import accuracy, cross_entropy, normalise
 from sharpzo.objective import minibatch
@@ -103,22 +98,17 @@ class PixelObjective(Kept):
         self._encoded = encoded
         self._validation = validation
         self._many = many
-        self._batch = min(batch, many)
+        self.batch = min(batch, many)
         self._epsilon = epsilon
         self._seed = seed
-        self._running = Moments.fresh()
+        self._running = FRESH
         flat = (np.full((64, 64, 3), value, np.uint8) for value in (0, 255))
         self._low, self._high = tower.pixels(flat)[:, :, 0, 0]
 
     @property
-    def passes_per_call(self) -> int:
-        """Image passes of one candidate."""
-        return self._batch
-
-    @property
     def passes_per_evaluation(self) -> int:
         """Image passes of one evaluation."""
-        return self._batch + (0 if self._validation is None else len(self._validation[0]))
+        return self.batch + (0 if self._validation is None else len(self._validation[0]))
 
     def state(self) -> State:
         """Counts, and the running moments."""
@@ -140,7 +130,7 @@ class PixelObjective(Kept):
         for candidate in points:
             with np.errstate(all="ignore"):
                 prompts, batch = decode(candidate, states)
-                self._running = self._running.after(batch)
+                self._running = 0.9 * self._running + 0.1 * batch
                 prompted = add_prompts(pixels, prompts, self._epsilon, self._low, self._high)
                 logits = self._logits(prompted)
                 found.append(float(cross_entropy(logits, labels)))
@@ -155,31 +145,28 @@ class PixelObjective(Kept):
         prompter = Coordinator(
             point.astype(np.float32), self._running, self._epsilon, self._low, self._high
         )
-        rows = self._rows(0)
-        logits = self._prompted(prompter, self._pool.take(rows), self._encoded.take(rows))
-        loss = float(cross_entropy(logits, self._encoded.labels[rows]))
-        accurate, validation_loss = None, None
+        rows, held = self._rows(0), (None, None)
+        loss, _ = self._measured(prompter, self._pool.take(rows), self._encoded.take(rows))
         if self._validation is not None:
-            photos, encoded = self._validation
-            logits = self._prompted(prompter, photos, encoded)
-            accurate = accuracy(logits, encoded.labels)
-            validation_loss = float(cross_entropy(logits, encoded.labels))
-        return Evaluated(PromptedHead(self._text, prompter), loss, accurate, validation_loss)
+            held = self._measured(prompter, *self._validation)
+        return Evaluated(PromptedHead(self._text, prompter), loss, held[1], held[0])
 
     def _rows(self, step: int) -> Array:
-        return minibatch(self._seed, step, self._many, self._batch, len(self._pool) // self._many)
+        return minibatch(self._seed, step, self._many, self.batch, len(self._pool) // self._many)
 
-    def _prompted(self, prompter: Coordinator, photos: LabelledPhotos, encoded: Features) -> Array:
-        """Logits (N, K) of photos as they are predicted, a few at a time."""
+    def _measured(
+        self, prompter: Coordinator, photos: LabelledPhotos, encoded: Features
+    ) -> tuple[float, float]:
+        """Loss and accuracy on photos as they are predicted, a few at a time."""
         assert encoded.states is not None
         parts = []
         for first in range(0, len(photos), 32):
             rows = range(first, min(first + 32, len(photos)))
             pixels = self._tower.pixels(photos.take(rows).decoded())
-            parts.append(
-                self._logits(prompter.prompt(pixels, encoded.states[rows.start : rows.stop]))
-            )
-        return np.concatenate(parts)
+            states = encoded.states[rows.start : rows.stop]
+            parts.append(self._logits(prompter.prompt(pixels, states)))
+        logits = np.concatenate(parts)
+        return float(cross_entropy(logits, encoded.labels)), accuracy(logits, encoded.labels)
 
     def _logits(self, pixels: Array) -> Array:
         self.image_passes += len(pixels)
@@ -189,10 +176,12 @@ class PixelObjective(Kept):
 
 def fit(settings: BlackVipSettings, task: Task) -> Fit:
     """Search decoder and trigger for the lowest training loss; text stays the template's."""
-    images = _images(task)
-    views = wanted_views(task, settings.views)
-    pool = images.train if views is None else images.views
-    assert pool is not None  # views come with their photos
+    images = task.images
+    if images is None or task.train.states is None:
+        raise InputError(
+            "blackvip changes the photos themselves, and this task holds their features alone; "
+            "fit it through PromptClassifier"
+        )
     validation = None
     if task.validation is not None and images.validation is not None:
         validation = images.validation, task.validation
@@ -200,8 +189,8 @@ def fit(settings: BlackVipSettings, task: Task) -> Fit:
         objective = PixelObjective(
             tower,
             zero_shot_head(task.tower),
-            pool,
-            views or task.train,
+            images.views or images.train,
+            task.views or task.train,
             validation,
             many=len(task.train),
             batch=settings.batch,
@@ -216,28 +205,18 @@ def fit(settings: BlackVipSettings, task: Task) -> Fit:
     )
 
 
-def _images(task: Task) -> Images:
-    states = task.train.states
-    if task.images is None or states is None:
-        raise InputError(
-            "blackvip changes the photos themselves, and this task holds their features alone; "
-            "fit it through PromptClassifier"
-        )
-    return task.images
-
-
 def _budget(settings: BlackVipSettings, task: Task, objective: PixelObjective) -> Budget:
     """The caller's budget or the settings', and no more steps than epochs and passes allow."""
     budget = settings.budget(task)
     limits = [] if budget.steps is None else [budget.steps]
     if settings.epochs is not None and task.budget == Budget():
-        limits.append(settings.epochs * max(1, len(task.train) // objective.passes_per_call))
+        limits.append(settings.epochs * max(1, len(task.train) // objective.batch))
     if settings.image_passes is not None:
         limits.append(
             steps_within(
                 settings.image_passes,
                 calls=2 * settings.search.directions,
-                per_call=objective.passes_per_call,
+                per_call=objective.batch,
                 per_evaluation=objective.passes_per_evaluation,
                 validate_every=settings.validate_every,
             )
@@ -325,7 +304,6 @@ register(
         load=PromptedHead.from_arrays,
         rename=rename,
         need=None,
-        views=own_views,
         images=True,
     )
 )

@@ -25,7 +25,7 @@ import numpy as np
 from sharpzo.descent import Sgd, cosine
 from sharpzo.linear import LinearHead
 from sharpzo.methods.cached import CachedSettings, cached_fit, class_means, every_view, read_text
-from sharpzo.methods.registry import Fit, Method, Task, own_views, register
+from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.metrics import loss_and_error, normalise, softmax, through_norm
 from sharpzo.rng import generator
 from sharpzo.settings import Count, Decay, Positive
@@ -104,7 +104,6 @@ register(
             "published/imagenet": replace(_PUBLISHED, templates="both"),
             "zs-lp": replace(_PUBLISHED, constraint="none"),
         },
-        views=own_views,
         validation=lambda settings: False,
     )
 )

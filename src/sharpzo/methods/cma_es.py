@@ -6,7 +6,6 @@ random projection. The other two are linear in d and move every number of the co
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 from sharpzo.contexts import ContextMap, table_std
 from sharpzo.errors import InputError
 from sharpzo.memory import Need
-from sharpzo.methods.registry import Fit, Task, own_views, register
+from sharpzo.methods.registry import Fit, Task, register
 from sharpzo.methods.searching import (
     IMAGENET_VIEWS,
     ContextMethod,
@@ -24,8 +23,8 @@ from sharpzo.methods.searching import (
     context_fit,
     linear_contexts,
     map_and_covariance,
+    objective_for,
     search_until_spent,
-    wanted_views,
 )
 from sharpzo.methods.sharpzo_prompt import PROJECTED
 from sharpzo.objective import PromptObjective
@@ -80,17 +79,16 @@ def fit(settings: CmaEsSettings, task: Task) -> Fit:
     """Search for the context p0 + A w of the lowest training loss."""
     how, std = settings.search.cma, settings.std
     if settings.alpha is not None and settings.dim is not None:
-        std = bbt_std(task.tower, settings.alpha, settings.dim, how.sigma)
+        # BBT's std includes the spread of the coordinates' own means, which moves no token.
+        std = settings.alpha * table_std(task.tower) / (float(np.sqrt(settings.dim)) * how.sigma)
     contexts = linear_contexts(task, settings.dim, std)
     strategy = SepCma if how.diagonal else Cma
     search = strategy(contexts.dim, how, task.seed, centre=settings.search.centre)
-    return _evolve(search, contexts, settings, task, settings.views)
+    return _evolve(search, contexts, settings, task)
 
 
 def fit_whole(
-    strategy: Callable[[int, EvolutionSettings, int], Evolution],
-    settings: WholeSettings,
-    task: Task,
+    strategy: type[Evolution[EvolutionSettings]], settings: WholeSettings, task: Task
 ) -> Fit:
     """Search for the context of the lowest training loss by another strategy."""
     contexts = linear_contexts(task, settings.dim)
@@ -99,32 +97,17 @@ def fit_whole(
 
 
 def _evolve(
-    search: Evolution, contexts: ContextMap, settings: SearchingSettings, task: Task, views: int = 0
+    search: Evolution[Any], contexts: ContextMap, settings: SearchingSettings, task: Task
 ) -> Fit:
-    objective = PromptObjective(
-        task.tower, task.train, contexts, task.validation, views=wanted_views(task, views)
-    )
+    objective = objective_for(PromptObjective, task, contexts)
     result = search_until_spent(search, objective, settings, task)
     return context_fit(result, contexts, {"failures": objective.failures})
 
 
-def need(settings: CmaEsSettings, tower: TextTower) -> Need:
+def need(settings: CmaEsSettings | WholeSettings, tower: TextTower) -> Need:
     """The random map, and the covariance unless it is diagonal."""
-    return map_and_covariance(tower, settings.dim, diagonal=settings.search.cma.diagonal)
-
-
-def need_whole(settings: WholeSettings, tower: TextTower) -> Need:
-    """The random map, if there is one."""
-    return map_and_covariance(tower, settings.dim, diagonal=True)
-
-
-def bbt_std(tower: TextTower, alpha: float, dim: int, sigma: float) -> float:
-    """BBT's deviation of A's entries: alpha std(token table) / (sqrt(dim) sigma).
-
-    The spread of the coordinates' own means, which BBT's std includes, is left out (nothing moves a
-    token along it).
-    """
-    return alpha * table_std(tower) / (float(np.sqrt(dim)) * sigma)
+    diagonal = isinstance(settings, WholeSettings) or settings.search.cma.diagonal
+    return map_and_covariance(tower, settings.dim, diagonal=diagonal)
 
 
 # Data sets: sigma, box, std of A, of CraFT's prompt part (ICML 2024, arXiv 2402.04050).
@@ -183,7 +166,6 @@ register(
         CmaEsSettings(),
         fit,
         {"bbt": _BBT, **{f"craft/{name}": _craft(name, *row) for name, row in _CRAFT.items()}},
-        views=own_views,
         need=need,
         key=_key,
     )
@@ -195,7 +177,7 @@ register(
         "separable CMA-ES over every number of the context",
         WholeSettings(search=EvolutionSettings(population_size=40, sigma=0.4)),
         lambda settings, task: fit_whole(SepCma, settings, task),
-        need=need_whole,
+        need=need,
     )
 )
 register(
@@ -204,6 +186,6 @@ register(
         "limited-memory matrix adaptation over every number of the context",
         WholeSettings(search=EvolutionSettings(sigma=0.4)),
         lambda settings, task: fit_whole(LmMa, settings, task),
-        need=need_whole,
+        need=need,
     )
 )

@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from sharpzo.contexts import WholeContext
 from sharpzo.errors import InputError
-from sharpzo.methods.registry import Fit, Task, own_views, register
+from sharpzo.methods.registry import Fit, Task, register
 from sharpzo.methods.searching import (
     ContextMethod,
     SearchingSettings,
@@ -93,7 +93,7 @@ def epochs_for(train: Features) -> int:
 
 
 class GradientObjective(PromptObjective):
-    """`PromptObjective` that also has torch's gradient."""
+    """`PromptObjective` of a whole context that also has torch's gradient."""
 
     def __init__(
         self,
@@ -101,13 +101,10 @@ class GradientObjective(PromptObjective):
         differentiable: TorchTextTower,
         train: Features,
         validation: Features | None = None,
-        *,
-        batch: int,
-        views: Features | None = None,
-        seed: int = 1,
+        **options: Any,
     ) -> None:
         contexts = WholeContext(np.zeros_like(tower.start), 1.0)
-        super().__init__(tower, train, contexts, validation, batch=batch, views=views, seed=seed)
+        super().__init__(tower, train, contexts, validation, **options)
         self._differentiable = differentiable
 
     def gradient(self, point: Array, step: int = 0) -> Answer:
@@ -148,14 +145,7 @@ class Descent(Search[GradientObjective]):
     stage = "backpropagation"
     KEPT = ("_point", "_velocity", "_norm")
 
-    def __init__(
-        self,
-        start: Array,
-        rates: Array,
-        *,
-        momentum: float,
-        weight_decay: float,
-    ) -> None:
+    def __init__(self, start: Array, rates: Array, *, momentum: float, weight_decay: float) -> None:
         super().__init__(len(start), start=start)
         self._rates, self._momentum, self._decay = rates, momentum, weight_decay
         self._velocity = np.zeros(self.dim)
@@ -226,16 +216,13 @@ def _descend(
         )
         start = tower.start
         if settings.start == "random":
-            draws = generator(task.seed, "coop-start").standard_normal(start.shape)
-            start = settings.std * draws
+            draws = generator(task.seed, "coop-start")
+            start = settings.std * draws.standard_normal(start.shape)
         epochs = settings.epochs or epochs_for(task.train)
-        steps_per_epoch = max(1, len(task.train) // settings.batch)
         rate = settings.learning_rate or UNIT_RATE * tower.token_distance**2
+        rates = schedule(settings, epochs, rate).repeat(max(1, len(task.train) // settings.batch))
         search = Descent(
-            start.ravel(),
-            np.repeat(schedule(settings, epochs, rate), steps_per_epoch),
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
+            start.ravel(), rates, momentum=settings.momentum, weight_decay=settings.weight_decay
         )
         with cores(tower.threads):
             return search_until_spent(search, objective, settings, task), objective
@@ -284,7 +271,6 @@ register(
         CoopSettings(),
         fit,
         _PRESETS,
-        views=own_views,
         need=None,
     )
 )
@@ -295,7 +281,6 @@ register(
         CoopSettings(),
         fit_specific,
         _PRESETS,
-        views=own_views,
         need=None,
     )
 )

@@ -30,6 +30,8 @@ BLOCKS = ((32, 64, 64), (64, 64, 32), (32, 32, 32), (32, 32, 16))
 CHANNELS = tuple(out for _, _, out in BLOCKS)  # of the BatchNorms, 144 together
 LAST = (BLOCKS[-1][2], 3, 2, 2)
 BATCH_NORM_EPSILON = 1e-5
+# Moments of new BatchNorms: means, variances.
+FRESH = np.stack([np.zeros(sum(CHANNELS), np.float32), np.ones(sum(CHANNELS), np.float32)])
 
 
 def shapes() -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -82,31 +84,12 @@ def initial(seed: int) -> Array:
     return np.concatenate(parts)
 
 
-@dataclass(frozen=True, eq=False)
-class Moments:
-    """Means and variances of the BatchNorms' inputs, all 144 channels in order."""
-
-    mean: Array
-    variance: Array
-
-    @classmethod
-    def fresh(cls) -> Moments:
-        """What a new BatchNorm holds."""
-        return cls(np.zeros(sum(CHANNELS), np.float32), np.ones(sum(CHANNELS), np.float32))
-
-    def after(self, batch: Moments, share: float = 0.1) -> Moments:
-        """The running moments once a batch has been seen."""
-        return Moments(
-            (1 - share) * self.mean + share * batch.mean,
-            (1 - share) * self.variance + share * batch.variance,
-        )
-
-
-def decode(numbers: Array, states: Array, moments: Moments | None = None) -> tuple[Array, Moments]:
+def decode(numbers: Array, states: Array, moments: Array | None = None) -> tuple[Array, Array]:
     """Prompts float32 (B, 3, 224, 224) of the encoder's states (B, H), and the batch's moments.
 
-    With ``moments`` the BatchNorms use these (test), without the batch's own (training). The
-    state fills the first 768 places of the code, cut or followed by zeros; then the trigger.
+    Moments (2, 144) are means and variances of the BatchNorms' inputs. With ``moments`` these use
+    them (test), without the batch's own (training). The state fills the first 768 places of the
+    code, cut or followed by zeros; then the trigger.
     """
     parts = unflatten(numbers)
     code = np.zeros((len(states), ENCODER + TRIGGER), np.float32)
@@ -114,15 +97,14 @@ def decode(numbers: Array, states: Array, moments: Moments | None = None) -> tup
     code[:, :width] = states[:, :width]
     code[:, ENCODER:] = parts["trigger"]
     image = code.reshape(-1, *CODE)
-    seen: list[tuple[Array, Array]] = []
+    seen: list[Array] = []
     ends = np.cumsum(CHANNELS)
     for i, end in enumerate(ends):
         image = _fused(image, parts, i)
         batch = image.mean(axis=(0, 1, 3)), image.var(axis=(0, 1, 3))
         count = image.size // image.shape[2]
-        seen.append((batch[0], batch[1] * (count / max(count - 1, 1))))
-        here = slice(end - CHANNELS[i], end)
-        mean, variance = batch if moments is None else (moments.mean[here], moments.variance[here])
+        seen.append(np.stack([batch[0], batch[1] * (count / max(count - 1, 1))]))
+        mean, variance = batch if moments is None else moments[:, end - CHANNELS[i] : end]
         factor = parts[f"{i}.norm.weight"] / np.sqrt(variance + BATCH_NORM_EPSILON)
         shift = parts[f"{i}.norm.bias"] - factor * mean
         image *= factor[:, None]
@@ -130,10 +112,7 @@ def decode(numbers: Array, states: Array, moments: Moments | None = None) -> tup
         image = _spread(gelu(image))
     weight = parts["last.weight"].transpose(2, 3, 1, 0).reshape(12, -1)
     flat = weight @ image.reshape(len(image), len(weight.T), -1)
-    means, variances = zip(*seen, strict=True)
-    return _spread(flat.reshape(len(image), 4, 3, -1)), Moments(
-        np.concatenate(means), np.concatenate(variances)
-    )
+    return _spread(flat.reshape(len(image), 4, 3, -1)), np.concatenate(seen, axis=1)
 
 
 def _fused(image: Array, parts: dict[str, Array], i: int) -> Array:
@@ -212,12 +191,12 @@ def add_prompts(pixels: Array, prompts: Array, epsilon: float, low: Array, high:
 class Coordinator:
     """A tuned prompter of photos; fulfils `detour.Detour`.
 
-    ``numbers`` (9920,) of decoder and trigger, ``moments`` of its BatchNorms, ``epsilon`` the
-    prompt's strength, ``low`` and ``high`` (3,) the preprocessed black and white.
+    ``numbers`` (9920,) of decoder and trigger, running ``moments`` (2, 144) of its BatchNorms,
+    ``epsilon`` the prompt's strength, ``low`` and ``high`` (3,) the preprocessed black and white.
     """
 
     numbers: Array
-    moments: Moments
+    moments: Array
     epsilon: float
     low: Array
     high: Array
@@ -237,8 +216,8 @@ class Coordinator:
     def arrays(self) -> dict[str, Array]:
         return keep(
             prompter=self.numbers,
-            prompter_mean=self.moments.mean,
-            prompter_variance=self.moments.variance,
+            prompter_mean=self.moments[0],
+            prompter_variance=self.moments[1],
             prompter_epsilon=self.epsilon,
             pixel_low=self.low,
             pixel_high=self.high,
@@ -255,7 +234,7 @@ class Coordinator:
             pixel_low=(3,),
             pixel_high=(3,),
         )
-        return cls(numbers, Moments(mean, variance), float(epsilon[0]), low, high)
+        return cls(numbers, np.stack([mean, variance]), float(epsilon[0]), low, high)
 
 
 @dataclass(frozen=True, eq=False)

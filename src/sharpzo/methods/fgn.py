@@ -15,15 +15,15 @@ import numpy as np
 
 from sharpzo.contexts import WholeContext
 from sharpzo.memory import Need
-from sharpzo.methods.registry import Fit, Task, own_views, register
+from sharpzo.methods.registry import Fit, Task, register
 from sharpzo.methods.searching import (
     ContextMethod,
     SearchingSettings,
     SearchMethod,
     context_fit,
     linear_contexts,
+    objective_for,
     search_until_spent,
-    wanted_views,
 )
 from sharpzo.objective import TANGENT_COST, FeatureLoss, TangentObjective
 from sharpzo.optim.gauss_newton import GaussNewton, GaussNewtonSettings
@@ -72,14 +72,8 @@ class FgnCscSettings(GaussNewtonRun, ViewSettings):
 def fit(settings: FgnSettings, task: Task) -> Fit:
     """Search the context of the lowest training loss."""
     contexts = linear_contexts(task, settings.dim)
-    objective = TangentObjective(
-        task.tower,
-        task.train,
-        contexts,
-        task.validation,
-        tangent_cost=settings.tangent_cost,
-        difference=settings.difference,
-    )
+    costs = {"tangent_cost": settings.tangent_cost, "difference": settings.difference}
+    objective = objective_for(TangentObjective, task, contexts, **costs)
     result, notes = _search(objective, task.train, settings, task)
     return context_fit(result, contexts, notes)
 
@@ -95,7 +89,7 @@ def fit_specific(settings: FgnCscSettings, task: Task) -> Fit:
             tangent_cost=settings.tangent_cost,
             forward_cost=tower.tokens / task.tower.tokens,
         )
-        photos = _with_views(task.train, wanted_views(task, settings.views))
+        photos = _with_views(task.train, task.views)
         groups = len(tower.class_names)
         result, notes = _search(objective, photos, settings, task, groups)
     return Fit.of_search(result, notes)
@@ -156,7 +150,6 @@ register(
         "forward-only Gauss-Newton over a context of its own for every class",
         FgnCscSettings(),
         fit_specific,
-        views=own_views,
         need=need_specific,
     )
 )

@@ -32,7 +32,7 @@ from sharpzo.methods.cached import (
     read_text,
 )
 from sharpzo.methods.choose import choose_along
-from sharpzo.methods.registry import Fit, Method, Task, own_views, register
+from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.settings import Count, NotNegative
 from sharpzo.types import Array
 
@@ -90,6 +90,5 @@ register(
             "published": GdaSettings(views=10, ridge_views=10),
             "published/imagenet": GdaSettings(views=10, ridge_views=10, templates="ensemble"),
         },
-        views=own_views,
     )
 )

@@ -29,7 +29,7 @@ from sharpzo.descent import Sgd
 from sharpzo.linear import LinearHead
 from sharpzo.methods.cached import CachedSettings, cached_fit, class_means, every_view, read_text
 from sharpzo.methods.choose import choose_along
-from sharpzo.methods.registry import Fit, Method, Task, own_views, register
+from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.metrics import loss_and_error
 from sharpzo.rng import generator
 from sharpzo.settings import Count, Decay
@@ -141,6 +141,5 @@ register(
             "published/imagenet": replace(_PUBLISHED, templates="ensemble"),
             "paper": replace(_PUBLISHED, alpha_gradient="fresh"),
         },
-        views=own_views,
     )
 )

@@ -31,7 +31,7 @@ from sharpzo.methods.cached import (
 )
 from sharpzo.methods.choose import choose
 from sharpzo.methods.kernel import KernelHead, kernel
-from sharpzo.methods.registry import Fit, Method, Task, own_views, register
+from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.types import Array, Features
 
 
@@ -106,6 +106,5 @@ register(
             "published/sun397": _published((0.1, 10.0), (0.01, 10.0), (10, 10)),
         },
         load=KernelHead.from_arrays,
-        views=own_views,
     )
 )

@@ -31,7 +31,7 @@ from sharpzo.methods.cached import (
     states_of,
 )
 from sharpzo.methods.choose import choose_along
-from sharpzo.methods.registry import Fit, Method, Task, own_views, register
+from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.metrics import loss_and_error, normalise, through_norm
 from sharpzo.settings import Count, CountOrZero, NotNegative, Positive
 from sharpzo.types import Array, Features, TextTower
@@ -156,7 +156,6 @@ register(
         },
         load=ProjectedHead.from_arrays,
         rename=rename,
-        views=own_views,
         images=True,
         validation=lambda settings: max(len(settings.rates), len(settings.penalties)) > 1,
     )

@@ -118,9 +118,11 @@ class Fit:
         )
 
 
-def own_views(settings: ViewSettings) -> Views | None:
-    """`Method.views` of methods whose settings say how many they want."""
-    return Views(settings.views, settings.view_scale) if settings.views else None
+def own_views(settings: Settings) -> Views | None:
+    """`Method.views` by default: as many as `ViewSettings` say, else none."""
+    if not isinstance(settings, ViewSettings) or not settings.views:
+        return None
+    return Views(settings.views, settings.view_scale)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +134,8 @@ class Method(Generic[S]):
     those names; None if a method uses no names. ``milestones``: its choice is kept at budgets
     along one run.
 
-    What it needs, by its settings: ``views`` of each training photo (None: the photos alone).
+    What it needs, by its settings: ``views`` of each training photo (by default those of
+    `ViewSettings`; None: the photos alone).
     ``images``: the photos themselves or their tower, in `Task.images`. ``need``: memory, with a
     text tower, so that a limit can be planned for; None where it cannot be. ``validation``: whether
     the validation photos choose anything. ``plan``: what a search spends without a budget of the
@@ -151,7 +154,7 @@ class Method(Generic[S]):
     load: Callable[[Mapping[str, Array]], Head] = LinearHead.from_arrays
     rename: Callable[[Mapping[str, Array], TextTower], Head] | None = None
     milestones: bool = False
-    views: Callable[[S], Views | None] = lambda settings: None
+    views: Callable[[S], Views | None] = own_views
     images: bool = False
     need: Callable[[S, TextTower], Need] | None = lambda settings, tower: Need()
     validation: Callable[[S], bool] = lambda settings: True
@@ -226,6 +229,8 @@ _PLUGINS: set[str] = set()
 
 def fit(method: Method[S], settings: S, task: Task) -> Fit:
     """Fit and, where the method has not done so itself, measure validation accuracy."""
+    if task.views is None and method.views(settings) is not None:
+        raise InputError(f"{method.name} needs augmented views of the photos; encode them, too")
     begin = time.perf_counter() if task.begin is None else task.begin
     fitted = method.fit(settings, replace(task, begin=begin, load=method.load))
     chosen = fitted.validation_accuracy

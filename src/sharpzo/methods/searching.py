@@ -20,6 +20,7 @@ from sharpzo.linear import LinearHead
 from sharpzo.memory import Need, matrices
 from sharpzo.methods.registry import Fit, Method, Task
 from sharpzo.metrics import binomial_tail, normalise
+from sharpzo.objective import PromptObjective
 from sharpzo.optim import Search
 from sharpzo.run import run
 from sharpzo.settings import Count, Positive, Settings, ViewSettings
@@ -104,6 +105,7 @@ def rename(arrays: Mapping[str, Array], tower: TextTower) -> LinearHead:
             fitting.close()
 
 
+Q = TypeVar("Q", bound=PromptObjective)
 R = TypeVar("R", bound=SearchingSettings)
 
 
@@ -136,11 +138,11 @@ def linear_contexts(task: Task, dim: int | None, std: float | None = None) -> Co
     return ContextMap(tower.start, dim=dim, std=std, seed=task.seed)
 
 
-def wanted_views(task: Task, views: int) -> Features | None:
-    """The task's augmented views if ``views`` of them are wanted."""
-    if views and task.views is None:
-        raise InputError(f"views is {views}, but the task has no augmented views; encode them too")
-    return task.views if views else None
+def objective_for(kind: type[Q], task: Task, contexts: Contexts, **more: Any) -> Q:
+    """The losses of contexts on the task's photos, or on their augmented views."""
+    return kind(
+        task.tower, task.train, contexts, task.validation, views=task.views, seed=task.seed, **more
+    )
 
 
 def search_until_spent(

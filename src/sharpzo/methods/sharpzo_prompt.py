@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sharpzo.memory import Need
-from sharpzo.methods.registry import Fit, Task, own_views, register
+from sharpzo.methods.registry import Fit, Task, register
 from sharpzo.methods.searching import (
     IMAGENET_VIEWS,
     ContextMethod,
@@ -20,8 +20,8 @@ from sharpzo.methods.searching import (
     context_fit,
     linear_contexts,
     map_and_covariance,
+    objective_for,
     search_until_spent,
-    wanted_views,
 )
 from sharpzo.objective import TANGENT_COST, TangentObjective, measure_smoothing
 from sharpzo.optim import (
@@ -51,15 +51,8 @@ class SharpZoPromptSettings(DifferenceSettings):
 def fit(settings: SharpZoPromptSettings, task: Task) -> Fit:
     """Search for the context p0 + A w of the lowest training loss."""
     contexts = linear_contexts(task, settings.dim, settings.std)
-    objective = TangentObjective(
-        task.tower,
-        task.train,
-        contexts,
-        task.validation,
-        views=wanted_views(task, settings.views),
-        tangent_cost=settings.tangent_cost or TANGENT_COST,
-    )
-    search = settings.search
+    cost, search = settings.tangent_cost or TANGENT_COST, settings.search
+    objective = objective_for(TangentObjective, task, contexts, tangent_cost=cost)
     differences = _takes_differences(search)
     if settings.may_measure(task) and differences:
         search = with_measured_mu(search, objective, task.seed)
@@ -264,7 +257,6 @@ register(
         "sharpness-aware CMA-ES: stage 1 of SharpZO alone",
         PROJECTED,
         fit,
-        views=own_views,
         need=need,
     )
 )
@@ -275,7 +267,6 @@ register(
         _SHARPZO,
         fit,
         {"projected": _PROJECTED_STAGES, "jvp": _JVP, **PAPER, "release": _release()},
-        views=own_views,
         need=need,
     )
 )
@@ -286,7 +277,6 @@ register(
         _JVP,
         fit,
         {name: _exact(settings) for name, settings in PAPER.items()},
-        views=own_views,
         need=need,
         key=_key,
     )

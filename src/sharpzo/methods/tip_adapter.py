@@ -33,7 +33,7 @@ from sharpzo.methods.cached import (
 )
 from sharpzo.methods.choose import choose, choose_along
 from sharpzo.methods.kernel import KernelHead, kernel
-from sharpzo.methods.registry import Fit, Method, Task, own_views, register
+from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.metrics import loss_and_error
 from sharpzo.rng import generator
 from sharpzo.settings import Count, CountOrZero, NotNegative, Positive
@@ -216,7 +216,6 @@ register(
         {"published": replace(_tip("imagenet"), templates="run")}
         | {f"published/{name}": _tip(name) for name in _PUBLISHED},
         load=KernelHead.from_arrays,
-        views=own_views,
         images=True,
     )
 )
@@ -229,7 +228,6 @@ register(
         {"published": replace(_tip_f("imagenet"), templates="run")}
         | {f"published/{name}": _tip_f(name) for name in _PUBLISHED},
         load=KernelHead.from_arrays,
-        views=own_views,
         images=True,
     )
 )

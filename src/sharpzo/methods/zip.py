@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from sharpzo.contexts import ZipContexts, table_std
-from sharpzo.methods.registry import Fit, Task, own_views, register
+from sharpzo.methods.registry import Fit, Task, register
 from sharpzo.methods.searching import (
     ContextMethod,
     SearchingSettings,
     context_fit,
+    objective_for,
     search_until_spent,
-    wanted_views,
 )
 from sharpzo.objective import PromptObjective
 from sharpzo.optim.spsa import Spsa, SpsaSettings
@@ -54,15 +54,8 @@ def fit(settings: ZipSettings, task: Task) -> Fit:
             rank=settings.rank,
             scale=settings.scale or tower.token_distance,
         )
-        objective = PromptObjective(
-            tower,
-            task.train,
-            contexts,
-            task.validation,
-            batch=settings.batch,
-            views=wanted_views(task, settings.views),
-            seed=task.seed,
-        )
+        prompted = replace(task, tower=tower)
+        objective = objective_for(PromptObjective, prompted, contexts, batch=settings.batch)
         search = Spsa(contexts.dim, settings.search, task.seed, contexts.first)
         result = search_until_spent(search, objective, settings, task)
     notes = {"failures": objective.failures, "parameters": contexts.dim}
@@ -95,6 +88,5 @@ register(
         _OURS,
         fit,
         {"published": _PUBLISHED},
-        views=own_views,
     )
 )

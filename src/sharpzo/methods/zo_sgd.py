@@ -6,15 +6,15 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from sharpzo.methods.registry import Fit, Task, own_views, register
+from sharpzo.methods.registry import Fit, Task, register
 from sharpzo.methods.searching import (
     ContextMethod,
     DifferenceSettings,
     context_fit,
     linear_contexts,
     map_and_covariance,
+    objective_for,
     search_until_spent,
-    wanted_views,
 )
 from sharpzo.objective import PromptObjective, measure_smoothing
 from sharpzo.optim.zo import MeZo, MeZoSettings, Variant
@@ -36,15 +36,7 @@ class ZoSgdSettings(DifferenceSettings):
 def fit(settings: ZoSgdSettings, task: Task) -> Fit:
     """Descend from the template's own words, w = 0."""
     contexts = linear_contexts(task, settings.dim, settings.std)
-    objective = PromptObjective(
-        task.tower,
-        task.train,
-        contexts,
-        task.validation,
-        batch=settings.batch,
-        views=wanted_views(task, settings.views),
-        seed=task.seed,
-    )
+    objective = objective_for(PromptObjective, task, contexts, batch=settings.batch)
     search = settings.search
     if settings.may_measure(task):
         along = generator(task.seed, "smoothing-directions").standard_normal(contexts.dim)
@@ -106,7 +98,6 @@ register(
         _OURS["plain"],
         fit,
         {**_OURS, "whole-context": _WHOLE, **_PRESETS},
-        views=own_views,
         need=lambda settings, tower: map_and_covariance(tower, settings.dim, diagonal=True),
     )
 )
