@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from dataclasses import KW_ONLY, dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -108,18 +109,12 @@ class PromptClassifier:
         return f"{type(self).__name__}({', '.join(changed)})"
 
     def __sklearn_tags__(self) -> Any:
-        from sklearn.utils import (  # pyright: ignore[reportMissingTypeStubs]
-            ClassifierTags,
-            InputTags,
-            Tags,
-            TargetTags,
-        )
-
-        return Tags(
+        sklearn = import_module("sklearn.utils")
+        return sklearn.Tags(
             estimator_type="classifier",
-            target_tags=TargetTags(required=False),  # folders name their classes
-            classifier_tags=ClassifierTags(),
-            input_tags=InputTags(two_d_array=False, string=True),
+            target_tags=sklearn.TargetTags(required=False),  # folders name their classes
+            classifier_tags=sklearn.ClassifierTags(),
+            input_tags=sklearn.InputTags(two_d_array=False, string=True),
         )
 
     # --- fitting ----------------------------------------------------------------------------------
@@ -248,10 +243,9 @@ class PromptClassifier:
 
         trained = load(run, model=model, cache=cache, memory_limit=memory_limit)
         record, method = trained.record, trained.method
-        preset, limits = record["preset"], record.get("budget", {})
+        preset, budget = record["preset"], Budget(**record.get("budget", {}))
         base = method.settings if preset is None else method.presets.get(preset, method.settings)
         settings = changes(base, record["settings"], method.key(base))
-        budget = Budget(limits.get("forwards"), limits.get("seconds"), limits.get("steps"))
         classifier = cls(
             method.name,
             preset=preset,

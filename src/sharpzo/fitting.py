@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sharpzo import __version__
 from sharpzo.budget import Budget
@@ -24,7 +24,7 @@ from sharpzo.memory import Need, parse_size, peak_memory_mb
 from sharpzo.methods import Fit, Images, Task, find, fit
 from sharpzo.methods.searching import cautions
 from sharpzo.methods.zero_shot import zero_shot_head
-from sharpzo.record import Inputs, Record, Row
+from sharpzo.record import Inputs, Limits, Record, Row
 from sharpzo.settings import as_dict, check_path, flat, integer
 from sharpzo.towers.features import Progress, wanted_views
 from sharpzo.towers.open import Towers
@@ -257,11 +257,7 @@ class Fitter:
             "notes": dict(fitted.notes),
             "validation": {"accuracy": fitted.validation_accuracy},
             "test": {"accuracy": None},
-            "budget": {
-                "forwards": self.budget.forwards,
-                "seconds": self.budget.seconds,
-                "steps": self.budget.steps,
-            },
+            "budget": cast(Limits, as_dict(self.budget)),
             "engine": self.runtime.engine,
             "precision": self.runtime.precision,
             "threads": self.runtime.threads,

@@ -156,12 +156,9 @@ class Trained:
                 f"methods that can name others: {able}"
             )
         self.verified  # noqa: B018
-        origin = {name: array for name, array in self.arrays.items() if _ORIGIN not in name}
-        origin |= {
-            name.removeprefix(_ORIGIN): array
-            for name, array in self.arrays.items()
-            if name.startswith(_ORIGIN)
-        }
+        # What was trained comes last: it takes the place of what a renaming made of it.
+        order = sorted(self.arrays, key=lambda name: name.startswith(_ORIGIN))
+        origin = {name.removeprefix(_ORIGIN): self.arrays[name] for name in order}
         labels = list(names)
         if len(labels) < 2:
             raise InputError(
