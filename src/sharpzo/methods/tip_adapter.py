@@ -83,8 +83,7 @@ def fit(settings: TipSettings, task: Task) -> Fit:
     """One forward per template; nothing is trained."""
     text = read_text(task.tower, settings.templates)
     values = np.eye(len(text.features), dtype=np.uint8)[task.train.labels]
-    cache = _cache(settings, task, text, mean_views(task), values)
-    cache = _searched(cache, task.validation, settings)
+    cache = _searched(_cache(settings, task, text, mean_views(task), values), task, settings)
     return cached_fit(cache, task, text, {"alpha": cache.strength, "beta": cache.beta})
 
 
@@ -94,9 +93,9 @@ def _cache(settings: TipSettings, task: Task, text: Text, keys: Array, values: A
     return KernelHead(text.features, keys, values, scale, settings.alpha, settings.beta)
 
 
-def _searched(cache: KernelHead, known: Features | None, settings: TipSettings) -> KernelHead:
+def _searched(cache: KernelHead, task: Task, settings: TipSettings) -> KernelHead:
     """The cache at its own alpha and beta or at a better point of the grid."""
-    if known is None:
+    if (known := task.validation) is None:
         return cache
     cosines = cache.scale * (known.vectors @ cache.text.T)
     own = (cache.beta, cache.strength)
@@ -114,7 +113,7 @@ def _searched(cache: KernelHead, known: Features | None, settings: TipSettings) 
 
 def fit_f(settings: TipFSettings, task: Task) -> Fit:
     """One forward per template; then stochastic descent on the keys."""
-    text, train, validation = read_text(task.tower, settings.templates), task.train, task.validation
+    text, train = read_text(task.tower, settings.templates), task.train
     keys = mean_views(task, settings.key_views)
     values = np.eye(len(text.features), dtype=keys.dtype)[train.labels]
     cache = _cache(settings, task, text, keys, values)
@@ -135,8 +134,8 @@ def fit_f(settings: TipFSettings, task: Task) -> Fit:
                 tuned = replace(tuned, keys=moved)
             yield tuned, epoch + 1
 
-    tuned, epoch = choose_along(descend(), lambda found: found[0], validation)
-    tuned = _searched(tuned, validation, settings)
+    tuned, epoch = choose_along(descend(), lambda found: found[0], task.validation)
+    tuned = _searched(tuned, task, settings)
     notes = {"alpha": tuned.strength, "beta": tuned.beta, "epoch": epoch}
     tuned = replace(tuned, values=values.astype(np.uint8))
     return cached_fit(tuned, task, text, notes, steps=settings.epochs)
@@ -193,18 +192,9 @@ def _tip(name: str) -> TipSettings:
 
 def _tip_f(name: str) -> TipFSettings:
     """Ten views for the keys, and one for each epoch."""
-    tip, epochs = _tip(name), _PUBLISHED[name][2]
-    return TipFSettings(
-        templates=tip.templates,
-        views=10 + epochs,
-        betas=tip.betas,
-        alphas=tip.alphas,
-        beta=tip.beta,
-        alpha=tip.alpha,
-        epochs=epochs,
-        rate=1e-3,
-        key_views=10,
-    )
+    epochs = _PUBLISHED[name][2]
+    tip = replace(_tip(name), views=10 + epochs)
+    return TipFSettings(**vars(tip), epochs=epochs, rate=1e-3, key_views=10)
 
 
 register(

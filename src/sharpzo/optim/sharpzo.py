@@ -114,11 +114,8 @@ class SharpZo(Search[SlopeObjective]):
         zo = self.settings.zo
         if first is None:
             return SparseZo(self.dim, zo, self.seed, start)
-        known, best = first.gradient, first.best
-        velocity = known if zo.inherit else None
-        return SparseZo(
-            self.dim, zo, self.seed, start, velocity=velocity, gradient=known, best=best
-        )
+        known = {"velocity": first.gradient if zo.inherit else None, "gradient": first.gradient}
+        return SparseZo(self.dim, zo, self.seed, start, best=first.best, **known)
 
     @property
     def point(self) -> Array:

@@ -163,7 +163,9 @@ class SparseZo(Search[SlopeObjective]):
         with np.errstate(over="ignore", invalid="ignore"):
             gradient = np.tensordot(slope, directions, axes=1) / len(directions)
             velocity = self.settings.momentum * self._velocity + gradient
-            squares = self._averaged(gradient.mean(axis=0) ** 2)
+            squares = self._squares
+            if (decay := self.settings.decay) is not None:
+                squares = decay * squares + (1 - decay) * gradient.mean(axis=0) ** 2
             rows = self._rows - self._rate(squares) * velocity * self._mask
         if not np.isfinite(rows).all():
             self.stopped = Reason.DIVERGED
@@ -172,20 +174,14 @@ class SparseZo(Search[SlopeObjective]):
         self._slope = float(np.abs(slope).mean())
         self.step += 1
 
-    def _averaged(self, square: Array) -> Array:
-        """Return the running mean of g^2 (d,) with ``square`` (d,) taken in."""
-        decay = self.settings.decay
-        return self._squares if decay is None else decay * self._squares + (1 - decay) * square
-
     def _rate(self, squares: Array) -> float:
         """Return what V is multiplied by in this step, 0 where all slopes so far were zero."""
-        settings, done = self.settings, self.step
-        rate = settings.learning_rate
-        if settings.slow_after is not None:
-            rate /= math.sqrt(1 + done / settings.slow_after)
-        if settings.decay is None:
+        how, rate = self.settings, self.settings.learning_rate
+        if how.slow_after is not None:
+            rate /= math.sqrt(1 + self.step / how.slow_after)
+        if how.decay is None:
             return rate
-        size = math.sqrt(squares[self._mask].mean() / (1 - settings.decay ** (done + 1)))
+        size = math.sqrt(squares[self._mask].mean() / (1 - how.decay ** (self.step + 1)))
         return rate / size if size > 0 else 0.0
 
     def _directions(self) -> Array:
@@ -318,12 +314,6 @@ class MeZo(Search[LossObjective]):
         )
 
 
-def standardised(values: Array) -> Array:
-    """Return (values - mean) / std with the population std; zeros where all are equal."""
-    spread = values.std()
-    return (values - values.mean()) / spread if spread > 0 else np.zeros_like(values)
-
-
 def scores(score: Score, point: Array, gradient: Array | None = None) -> Array:
     """Return the importance (d,) of each coordinate of ``point`` (d,); the highest are kept.
 
@@ -349,7 +339,10 @@ def scores(score: Score, point: Array, gradient: Array | None = None) -> Array:
     if gradient is None:
         raise InputError(f"score {score!r} needs a gradient; give one or take 'magnitude'")
     if score in ("z", "z-running"):
-        return (point**2 if point.any() else 1.0) * standardised(gradient**2)
+        fisher = gradient**2
+        above, spread = fisher - fisher.mean(), fisher.std()
+        z = above / spread if spread > 0 else np.zeros_like(above)
+        return (point**2 if point.any() else 1.0) * z
     size = np.abs(gradient)
     return -(point**2) * (size - size.mean()) / (size.std() + 1e-8)
 

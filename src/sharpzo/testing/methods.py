@@ -116,7 +116,7 @@ def few_photos_are_enough(method: Method, setting: Setting = toy_setting) -> Non
     for case, rows in cases.items():
         for validation in (task.validation, None):
             changed = replace(_task_of(task, rows), validation=validation)
-            fitted = fit(method, _settings(method, setting), changed)
+            fitted = fit(method, setting(method)[0], changed)
             scores = fitted.head.scores(_shown(fitted.head, task))
             demand(bool(np.isfinite(scores).all()), f"{case}: scores are not finite")
             demand(scores.shape[1] == len(task.tower.class_names), f"{case}: {scores.shape}")
@@ -124,7 +124,7 @@ def few_photos_are_enough(method: Method, setting: Setting = toy_setting) -> Non
 
 def validation_chooses_only_if_declared(method: Method, setting: Setting = toy_setting) -> None:
     """Where validation photos are declared to choose nothing, a fit without them is the same."""
-    if method.validation(_settings(method, setting)):
+    if method.validation(setting(method)[0]):
         return
     one, two = _fit(method, setting), _fit(method, setting, validation=None)
     for name, array in _kept(one).items():
@@ -226,11 +226,7 @@ def check_method(method: Method, setting: Setting = toy_setting) -> None:
 
 
 def _fit(method: Method, setting: Setting, **changes: Any) -> Fit:
-    return fit(method, _settings(method, setting), replace(toy_task(method, setting), **changes))
-
-
-def _settings(method: Method, setting: Setting) -> Any:
-    return setting(method)[0]
+    return fit(method, setting(method)[0], replace(toy_task(method, setting), **changes))
 
 
 def _shown(head: Head, task: Task, split: str = "train") -> Features:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -77,16 +77,13 @@ def shapes_hold(make: Make) -> None:
     for dim in (1, 2, 7):
         search = make(dim, 1)
         demand(search.dim == dim, f"dim is {search.dim} where {dim} was asked for")
-        for _ in range(12):
-            if search.stopped is not None:
-                break
-            first, again = search.ask(), search.ask()
-            for rows in _arrays(first):
+        for request, told in _calls(search, 12):
+            for rows in _arrays(request):
                 demand(rows.ndim == 2 and rows.shape[1] == dim, f"ask gave shape {rows.shape}")
                 demand(rows.dtype == np.float64, f"points are {rows.dtype}, not float64")
                 demand(bool(np.isfinite(rows).all()), "points are not finite")
-            demand(_same(first, again), "a second ask before tell gave other candidates")
-            search.tell(*first.answer(Bowl()))
+            demand(_same(request, search.ask()), "a second ask before tell gave other candidates")
+            search.tell(*told)
             demand(search.point.shape == (dim,), f"point has shape {search.point.shape}")
 
 
@@ -97,9 +94,7 @@ def arguments_stay_as_they_are(make: Make) -> None:
         request, kept = search.ask(), other.ask()
         told, told_too = request.answer(Bowl()), kept.answer(Bowl())
         search.tell(*told)
-        demand(
-            all(map(np.array_equal, told, told_too)), "tell changed the losses that it was given"
-        )
+        demand(all(map(np.array_equal, told, told_too)), "tell changed losses that it was given")
         for array in (*told, *_arrays(request)):
             array[:] = np.nan
         other.tell(*told_too)
@@ -111,19 +106,15 @@ def losses_belong_to_rows(make: Make) -> None:
 
     In their own order they lead down a bowl, on the average of three seeds.
     """
-    before, after, bowl = [], [], Bowl()
+    before, after = [], []
     for seed in (1, 2, 3):
-        right, wrong = make(5, seed), make(5, seed)
-        before.append(bowl.losses(right.point[None])[0])
-        for _ in range(25):
-            for search, turn in ((right, 1), (wrong, -1)):
-                if search.stopped is None:
-                    told = search.ask().answer(bowl)
-                    search.tell(*(array[::turn] for array in told))
-        demand(
-            not np.array_equal(right.point, wrong.point), "the order of the losses has no effect"
-        )
-        after.append(bowl.losses(right.point[None])[0])
+        start, right, wrong = make(5, seed).point, make(5, seed), make(5, seed)
+        for search, turn in ((right, 1), (wrong, -1)):
+            for _, told in _calls(search, 25):
+                search.tell(*(array[::turn] for array in told))
+        demand(not np.array_equal(right.point, wrong.point), "the order of losses has no effect")
+        for losses, point in (before, start), (after, right.point):
+            losses.append(Bowl().losses(point[None])[0])
     demand(
         float(np.mean(after)) < float(np.mean(before)),
         "25 tells brought the point no closer to the minimum of a bowl",
@@ -151,15 +142,11 @@ def states_resume_bit_for_bit(make: Make) -> None:
     """ask -> state -> safetensors and JSON -> restore -> tell goes on as if nothing had been."""
     for asked in (False, True):
         straight, resumed = make(5, 3), make(5, 3)
-        for call in range(14):
-            if straight.stopped is not None:
-                break
+        for call, (request, told) in enumerate(_calls(straight, 14)):
             if asked:
                 resumed.ask()
             resumed = make(5, 4).restore(through_files(resumed.state()))
-            left, right = straight.ask(), resumed.ask()
-            demand(_same(left, right), f"tell {call}: a restored search asks otherwise")
-            told = left.answer(Bowl())
+            demand(_same(request, resumed.ask()), f"tell {call}: a restored search asks otherwise")
             if call % 5 == 4:
                 _rows(told)[0] = np.nan
             straight.tell(*told)
@@ -176,10 +163,7 @@ def bad_losses_do_no_harm(make: Make) -> None:
     """
     for bad in (np.nan, np.inf, -np.inf):
         search = make(4, 1)
-        for call in range(12):
-            if search.stopped is not None:
-                break
-            told = search.ask().answer(Bowl())
+        for call, (_, told) in enumerate(_calls(search, 12)):
             rows = _rows(told)
             rows[call % len(rows)] = bad
             search.tell(*told)
@@ -187,16 +171,12 @@ def bad_losses_do_no_harm(make: Make) -> None:
         demand(np.isfinite(search.best[1]), f"a loss of {bad} became the best one")
     for value in (0.0, 1e300, np.nan, np.inf):
         search = make(4, 1)
-        for _ in range(12):
-            if search.stopped is not None:
-                break
-            told = search.ask().answer(Bowl())
+        for _, told in _calls(search, 12):
             for array in told:
                 array[:] = value
             search.tell(*told)
         demand(bool(np.isfinite(search.point).all()), f"losses all {value} spoilt the point")
-        if search.stopped is not None:
-            demand(isinstance(search.stopped, Reason), "stopped is not a Reason")
+        demand(isinstance(search.stopped, Reason | None), "stopped is not a Reason")
 
 
 def wrong_numbers_of_losses_are_refused(make: Make) -> None:
@@ -221,12 +201,9 @@ def budgets_are_respected(make: Make) -> None:
         result = run(search, objective, Budget(forwards=forwards), validate_every=20)
         demand(objective.forwards <= forwards, f"{objective.forwards} forwards of {forwards}")
         demand(result.forwards == objective.forwards, "the forwards reported are not those spent")
-        if result.reason is Reason.FORWARDS:
-            gap = forwards - objective.forwards
-            demand(
-                gap <= search.ask().price(objective),
-                f"{gap} of {forwards} forwards were left unspent",
-            )
+        gap = forwards - objective.forwards
+        unspent = result.reason is Reason.FORWARDS and gap > search.ask().price(objective)
+        demand(not unspent, f"{gap} of {forwards} forwards were left unspent")
 
 
 SEARCH_CHECKS = (
@@ -281,11 +258,17 @@ def demand(condition: bool, sentence: str) -> None:
         raise AssertionError(sentence)
 
 
+def _calls(search: Search[Bowl], many: int) -> Iterator[tuple[Request[Bowl], Answer]]:
+    """Up to so many requests and their answers, which the caller tells, until it has stopped."""
+    for _ in range(many):
+        if search.stopped is None:
+            request = search.ask()
+            yield request, request.answer(Bowl())
+
+
 def _driven(search: Search[Bowl], tells: int) -> Array:
-    for _ in range(tells):
-        if search.stopped is not None:
-            break
-        search.tell(*search.ask().answer(Bowl()))
+    for _, told in _calls(search, tells):
+        search.tell(*told)
     return search.point
 
 
