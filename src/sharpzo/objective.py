@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -48,8 +49,6 @@ class PromptObjective(Kept):
         for photos in (train, validation, views):
             if photos is not None and photos.class_names != tower.class_names:
                 raise InputError("the photos and the text tower disagree about the class names")
-        if batch is not None and batch < 1:
-            raise InputError(f"batch is {batch}; give 1 or more photos, or nothing for all")
         self.tower = tower
         self.train = views if views is not None and batch is None else train
         self.validation = validation
@@ -65,36 +64,28 @@ class PromptObjective(Kept):
         return points + directions
 
     def losses(self, points: Array, step: int = 0) -> Array:
-        photos = self.train if self._batch is None else self._pool.take(self._rows(step))
-        losses = np.concatenate(
-            [
-                cross_entropy(self._logits(text, photos), photos.labels)
-                for text in self._text(points)
-            ]
-        )
+        photos = self._photos(step)
+        found = [cross_entropy(self._logits(t, photos), photos.labels) for t in self._text(points)]
+        losses = np.concatenate(found)
         finite = np.isfinite(losses)
         self.failures += int((~finite).sum())
         return np.where(finite, losses, np.inf)
 
     def evaluate(self, point: Array) -> Evaluated:
         text = next(self._text(point[None]))
-        accurate, loss = None, None
-        if self.validation is not None:
-            logits = self._logits(text, self.validation)[0]
-            accurate = accuracy(logits, self.validation.labels)
-            loss = float(cross_entropy(logits, self.validation.labels))
-        return Evaluated(
-            LinearHead.of_text(text[0], self.tower.logit_scale),
-            float(cross_entropy(self._logits(text, self.train), self.train.labels)[0]),
-            accurate,
-            loss,
-        )
+        head = LinearHead.of_text(text[0], self.tower.logit_scale)
+        loss = float(cross_entropy(self._logits(text, self.train), self.train.labels)[0])
+        if self.validation is None:
+            return Evaluated(head, loss, None, None)
+        logits, labels = self._logits(text, self.validation)[0], self.validation.labels
+        return Evaluated(head, loss, accuracy(logits, labels), float(cross_entropy(logits, labels)))
 
-    def _rows(self, step: int) -> Array:
-        """Rows of the pool that a step sees."""
-        assert self._batch is not None
-        many = len(self.train)
-        return minibatch(self._seed, step, many, self._batch, len(self._pool) // many)
+    def _photos(self, step: int) -> Features:
+        """What a step sees: all photos or a minibatch."""
+        if self._batch is None:
+            return self.train
+        many, pool = len(self.train), self._pool
+        return pool.take(minibatch(self._seed, step, many, self._batch, len(pool) // many))
 
     def _text(self, candidates: Array) -> Iterator[Array]:
         for first in range(0, len(candidates), BATCH):
@@ -166,18 +157,12 @@ class TangentObjective(PromptObjective):
         contexts: ContextMap,
         validation: Features | None = None,
         *,
-        batch: int | None = None,
-        views: Features | None = None,
-        seed: int = 1,
         tangent_cost: float = TANGENT_COST,
         difference: float | None = None,
         forward_cost: float = 1.0,
+        **options: Any,
     ) -> None:
-        super().__init__(tower, train, contexts, validation, batch=batch, views=views, seed=seed)
-        if tangent_cost <= 0 or (difference is not None and difference <= 0):
-            raise InputError(
-                f"tangent_cost {tangent_cost} and difference {difference} must be above 0"
-            )
+        super().__init__(tower, train, contexts, validation, **options)
         self._map = contexts
         self._tangent_cost = tangent_cost if difference is None else 1.0
         self._difference = difference

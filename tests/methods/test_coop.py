@@ -117,7 +117,7 @@ def test_gradient_agrees_with_finite_differences(checkpoints, name):
     the loss is written out here again."""
     tower = OnnxTextTower(checkpoints[name], NAMES, "photo of {}.", threads=1)
     ours, step = objective(tower, torch.float64), 3
-    seen = ours.train.take(ours._rows(step))
+    seen = ours._photos(step)
     scale = tower.logit_scale
 
     def loss(context):

@@ -8,7 +8,7 @@ from sharpzo.descent import minimise
 from sharpzo.errors import ArtifactError
 from sharpzo.linear import LinearHead
 from sharpzo.methods import linear_probe, projection
-from sharpzo.methods.linear_probe import LinearProbeSettings
+from sharpzo.methods.choose import PenaltySettings
 from sharpzo.methods.projection import ProjectionSettings, fit_projection
 from sharpzo.methods.registry import Task
 from sharpzo.metrics import accuracy, normalise
@@ -39,7 +39,7 @@ def test_linear_probe_agrees_with_scikit_learn():
     sklearn = pytest.importorskip("sklearn.linear_model")
     photos = make_features(FakeTower(), per_class=12)
     penalty = 1e-3
-    settings = LinearProbeSettings(penalty=penalty)
+    settings = PenaltySettings(penalty=penalty)
     head = linear_probe.fit(settings, Task(photos, None, FakeTower())).head
     # scikit-learn minimises sum CE * C + ||W||^2 / 2: C = 1 / (2 N penalty).
     reference = sklearn.LogisticRegression(C=1 / (2 * len(photos) * penalty), tol=1e-8)
@@ -54,11 +54,11 @@ def test_validation_chooses_the_penalty_and_training_photos_do_not():
     tower = FakeTower()
     train = make_features(tower, per_class=2, noise=1.0)
     validation = make_features(tower, per_class=50, noise=1.0, seed=1)
-    chosen = LinearProbeSettings()
+    chosen = PenaltySettings()
     fitted = linear_probe.fit(chosen, Task(train, validation, tower))
     reached = accuracy(fitted.head.scores(validation), validation.labels)
     fits = [
-        linear_probe.fit(LinearProbeSettings(penalty=other), Task(train, None, tower)).head
+        linear_probe.fit(PenaltySettings(penalty=other), Task(train, None, tower)).head
         for other in chosen.penalties
     ]
     scores = [accuracy(one.scores(validation), validation.labels) for one in fits]

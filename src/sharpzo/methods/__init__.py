@@ -1,28 +1,11 @@
-"""Every method under its name; a module here is a family of methods and registers them.
+"""Every method under its name; the modules here register theirs.
 
 A method of your own is one file with a ``register(Method(...))``, see docs/methods.md.
 """
 
-from sharpzo.methods import (  # noqa: F401  (each registers its methods)
-    blackvip,
-    clap,
-    cma_es,
-    coop,
-    fgn,
-    gda,
-    image_ladder,
-    ladder,
-    linear_probe,
-    lp_plus_plus,
-    projection,
-    proker,
-    prolip,
-    sharpzo_prompt,
-    tip_adapter,
-    zero_shot,
-    zip,
-    zo_sgd,
-)
+from importlib import import_module
+from pkgutil import iter_modules
+
 from sharpzo.methods.registry import (
     METHODS,
     Fit,
@@ -46,3 +29,6 @@ __all__ = [
     "load_plugin",
     "register",
 ]
+
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")

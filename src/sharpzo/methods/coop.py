@@ -109,7 +109,7 @@ class GradientObjective(PromptObjective):
 
     def gradient(self, point: Array, step: int = 0) -> Answer:
         """Point (d,) -> the loss (1,) on the photos of the step and its gradient (d,), float64."""
-        photos = self._pool.take(self._rows(step))
+        photos = self._photos(step)
         loss, gradient = self._differentiate(self.contexts(point[None])[0], photos)
         self.forwards += 1
         self.failures += not np.isfinite(loss)

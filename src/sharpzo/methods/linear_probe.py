@@ -7,8 +7,6 @@ free, as in CoOp's ``lpclip`` but with the penalty from one grid instead of its 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from sharpzo.linear import LinearHead
@@ -18,12 +16,7 @@ from sharpzo.metrics import loss_and_error
 from sharpzo.types import Array, Reason
 
 
-@dataclass(frozen=True)
-class LinearProbeSettings(PenaltySettings):
-    """Penalties tried, strongest first; without validation photos ``penalty`` is used."""
-
-
-def fit(settings: LinearProbeSettings, task: Task) -> Fit:
+def fit(settings: PenaltySettings, task: Task) -> Fit:
     """No forward: no class name is read."""
     train = task.train
     classes, width = len(train.class_names), train.vectors.shape[1]
@@ -49,7 +42,7 @@ register(
     Method(
         "linear-probe",
         "logistic regression on image features; no class names, no forwards",
-        LinearProbeSettings(),
+        PenaltySettings(),
         fit,
     )
 )

@@ -85,11 +85,11 @@ def _published(
     betas: tuple[float, float], penalties: tuple[float, float], many: tuple[int, int] = (20, 10)
 ) -> ProKeRSettings:
     """Even grids from end to end; where no number of points is published, 20 and 10."""
-    spread = [
-        tuple(float(v) for v in np.linspace(*ends, points))
+    first, second = (
+        tuple(np.linspace(*ends, points).tolist())
         for ends, points in zip((betas, penalties), many, strict=True)
-    ]
-    return ProKeRSettings(views=10, betas=spread[0], penalties=spread[1], divide=False)
+    )
+    return ProKeRSettings(views=10, betas=first, penalties=second, divide=False)
 
 
 register(
