@@ -48,9 +48,11 @@ class Detour(Protocol):
     @property
     def digest(self) -> str:
         """Name of the result: a hash of all that was tuned."""
+        ...
 
     def __call__(self, batch: PhotoBatch) -> Array:
         """Photos before the tower -> states (B, S)."""
+        ...
 
 
 def digest_of(arrays: Mapping[str, Array]) -> str:

@@ -89,15 +89,6 @@ def calibration_error(probabilities: Array, labels: Array, bins: int = 15) -> fl
     return float(np.abs(gaps).sum() / len(labels))
 
 
-def harmonic_mean(base: float, new: float) -> float:
-    """Accuracy on seen and unseen classes in one number; 0 where either is 0.
-
-    >>> round(harmonic_mean(0.8, 0.4), 3)
-    0.533
-    """
-    return 2 * base * new / (base + new) if base + new > 0 else 0.0
-
-
 def confusion(predicted: Array, labels: Array, n_classes: int) -> Array:
     """Counts (K, K): row = true class, column = predicted class."""
     counts = np.zeros((n_classes, n_classes), dtype=np.int64)

@@ -137,23 +137,29 @@ class ImageTower(Protocol):
     @property
     def projection(self) -> Array:
         """Final image projection, float32 (D, S): features = normalised states @ projection.T."""
+        ...
 
     def pixels(self, photos: Iterable[Array]) -> Array:
         """uint8 (height, width, 3) photos of any size -> float32 (N, 3, h, w), preprocessed."""
+        ...
 
     def forward(self, pixels: Array) -> Array:
         """Preprocessed float32 (N, 3, h, w) -> states float32 (N, S)."""
+        ...
 
     def trace(self, pixels: Array) -> tuple[Array, Array]:
         """Preprocessed (N, 3, h, w) -> tokens before the last block (N, T, S), the class token
         first, and states (N, S), float32."""
+        ...
 
     @property
     def last_block(self) -> LastBlock:
         """What makes states of tokens."""
+        ...
 
     def close(self) -> None:
         """Release what the tower holds."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,44 +192,55 @@ class TextTower(Protocol):
     @property
     def template(self) -> str:
         """The sentence with {} in place of the class name."""
+        ...
 
     @property
     def start(self) -> Array:
         """Token embeddings of the template's words before the class name, float32 (n, m)."""
+        ...
 
     @property
     def untuned(self) -> Array:
         """Raw features float32 (K, D) of the template's own words; computed once."""
+        ...
 
     @property
     def logit_scale(self) -> float:
         """Factor on cosines (already exponentiated)."""
+        ...
 
     @property
     def token_distance(self) -> float:
         """Typical (root mean square) distance between two token embeddings."""
+        ...
 
     @property
     def rounding(self) -> float:
         """Relative error of one operation of its arithmetic: `SINGLE`, 2**-9 in bfloat16."""
+        ...
 
     @property
     def tokens(self) -> int:
         """Tokens that one forward computes: context, class names and what frames them."""
+        ...
 
     @property
     def projection(self) -> Array:
         """Final text projection, float32 (D, H): features = states @ projection.T."""
+        ...
 
     def forward(self, contexts: Array) -> Array:
         """float32 (P, n, m) -> raw text features float32 (P, K, D), not normalised."""
+        ...
 
     def states(self, contexts: Array) -> Array:
         """float32 (P, n, m) -> states at EOS after the final norm, float32 (P, K, H)."""
+        ...
 
     def jvp(self, context: Array, directions: Array) -> tuple[Array, Array]:
         """Context (n, m), directions (p, n, m) -> raw features (K, D) at the context and their
         derivatives along the directions (p, K, D), float32."""
+        ...
 
     def variant(
         self,
@@ -235,9 +252,11 @@ class TextTower(Protocol):
     ) -> TextTower:
         """The same tower for other names, another template or another length of context; with
         ``specific`` contexts are (K * n, m), n vectors for each class alone."""
+        ...
 
     def close(self) -> None:
         """Release what the tower holds."""
+        ...
 
 
 class Objective(Protocol):
@@ -255,9 +274,11 @@ class Objective(Protocol):
 
     def price(self, points: int, directions: int = 0, /) -> int:
         """Forwards that an answer about points, with derivatives along directions, counts for."""
+        ...
 
     def evaluate(self, point: Array, /) -> Evaluated:
         """One point (d,) on all training and validation photos, for the price of one."""
+        ...
 
 
 class LossObjective(Objective, Protocol):
@@ -265,6 +286,7 @@ class LossObjective(Objective, Protocol):
 
     def losses(self, points: Array, /, step: int = 0) -> Array:
         """Points (P, d) -> losses float64 (P,)."""
+        ...
 
 
 class SlopeObjective(LossObjective, Protocol):
@@ -272,6 +294,7 @@ class SlopeObjective(LossObjective, Protocol):
 
     def slopes(self, point: Array, directions: Array, /, step: int = 0) -> Answer:
         """Point (d,), directions (p, d) -> the loss (1,) and its derivatives (p,), float64."""
+        ...
 
 
 class FeatureObjective(Objective, Protocol):
@@ -279,9 +302,11 @@ class FeatureObjective(Objective, Protocol):
 
     def features(self, points: Array, /) -> Array:
         """Points (P, d) -> raw features float32 (P, K, D)."""
+        ...
 
     def jacobian(self, point: Array, directions: Array, /) -> Answer:
         """Point (d,), directions (p, d) -> raw features (1, K, D), derivatives (p, K, D)."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -334,6 +359,8 @@ class Head(Protocol):
 
     def scores(self, photos: Features) -> Array:
         """N photos -> logits (N, K)."""
+        ...
 
     def arrays(self) -> dict[str, Array]:
         """What the artefact must keep."""
+        ...

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 from sharpzo.metrics import (
     calibration_error,
     cross_entropy,
-    harmonic_mean,
     loss_and_error,
     softmax,
 )
@@ -28,11 +27,6 @@ def test_calibration_error_is_the_binned_definition(n, classes, seed):
 
 def test_certain_and_wrong_is_as_bad_as_it_gets():
     assert calibration_error(np.array([[1.0, 0.0]]), np.array([1])) == 1
-
-
-def test_harmonic_mean():
-    assert harmonic_mean(0.5, 0.5) == 0.5
-    assert harmonic_mean(0.9, 0.0) == harmonic_mean(0.0, 0.0) == 0
 
 
 def test_the_error_is_the_derivative_of_the_loss():

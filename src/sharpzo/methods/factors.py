@@ -67,21 +67,16 @@ class Factors:
         return digest_of(self.arrays())
 
     def arrays(self) -> dict[str, Array]:
-        return keep(
-            **{
-                f"image_{part}_{name}": array
-                for part, pair in self.pairs.items()
-                for name, array in zip(("low", "high"), pair, strict=True)
-            }
-        )
+        lows = {f"image_{part}_low": low for part, (low, _) in self.pairs.items()}
+        highs = {f"image_{part}_high": high for part, (_, high) in self.pairs.items()}
+        return keep(**lows, **highs)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> Factors:
         pairs = {}
         for part in PARTS:
-            of = f"image_{part}"
-            low, high = take(arrays, **{f"{of}_low": ("r", "in"), f"{of}_high": ("out", "r")})
-            pairs[part] = low, high
+            shapes = {f"image_{part}_low": ("r", "in"), f"image_{part}_high": ("out", "r")}
+            pairs[part] = tuple(take(arrays, **shapes))
         return cls(pairs)
 
 
@@ -105,14 +100,15 @@ def tune(
     """
     text, descent = text.astype(np.float32), {part: (Adam(), Adam()) for part in PARTS}
     pairs = {part: _start(block, part, rank, seed) for part in PARTS}
-    sizes = {part: _size(block.parts[part][0]) for part in PARTS}
+    weights = {part: block.parts[part][0] for part in PARTS}
+    sizes = {part: np.float32(w.std() * min(w.shape) ** 0.5) for part, w in weights.items()}
     plain = normalise(Factors(pairs).states(block, photos) @ projection.T)
     offsets, offsetting = least_offsets(plain, labels, text, scale, penalty), Adam()
     while True:
         factors = Factors({part: (low, sizes[part] * high) for part, (low, high) in pairs.items()})
         changed = factors.change(block)
         slope = np.float32(2 * penalty) * offsets
-        slopes = {part: np.zeros_like(block.parts[part][0]) for part in PARTS}
+        slopes = {part: np.zeros_like(weight) for part, weight in weights.items()}
         for rows in _chunks(len(photos)):
             some = photos.take(rows).widened()
             trace = forward(changed, some)
@@ -124,11 +120,8 @@ def tune(
             for part in PARTS:
                 slopes[part] += found[part][0]
         for part, (low, high) in pairs.items():
-            along = sizes[part] * slopes[part]
-            pairs[part] = (
-                descent[part][0].move(low, high.T @ along, rate),
-                descent[part][1].move(high, along @ low.T, rate),
-            )
+            along, (down, up) = sizes[part] * slopes[part], descent[part]
+            pairs[part] = down.move(low, high.T @ along, rate), up.move(high, along @ low.T, rate)
         offsets = offsetting.move(offsets, slope, rate / 5)
         yield Factors({part: (low, sizes[part] * high) for part, (low, high) in pairs.items()})
 
@@ -166,10 +159,6 @@ def _start(block: LastBlock, part: str, rank: int, seed: int) -> tuple[Array, Ar
     draws = generator(seed, "image-factors", direction=PARTS.index(part))
     low = draws.standard_normal((rank, wide)) / wide**0.5
     return low.astype(np.float32), np.zeros((out, rank), np.float32)
-
-
-def _size(weight: Array) -> np.float32:
-    return np.float32(weight.std() * min(weight.shape) ** 0.5)
 
 
 def _chunks(many: int) -> list[slice]:

@@ -89,7 +89,11 @@ def fit_specific(settings: FgnCscSettings, task: Task) -> Fit:
             tangent_cost=settings.tangent_cost,
             forward_cost=tower.tokens / task.tower.tokens,
         )
-        photos = _with_views(task.train, task.views)
+        photos = task.train
+        if (views := task.views) is not None:
+            vectors = np.concatenate([photos.vectors, views.vectors])
+            labels = np.concatenate([photos.labels, views.labels])
+            photos = Features(vectors, labels, photos.class_names)
         groups = len(tower.class_names)
         result, notes = _search(objective, photos, settings, task, groups)
     return Fit.of_search(result, notes)
@@ -109,14 +113,6 @@ def _search(
     )
     result = search_until_spent(search, objective, settings, task)
     return result, {"linearisations": search.notes["linearisations"]}
-
-
-def _with_views(train: Features, views: Features | None) -> Features:
-    """The training photos and their views."""
-    if views is None:
-        return train
-    vectors = np.concatenate([train.vectors, views.vectors])
-    return Features(vectors, np.concatenate([train.labels, views.labels]), train.class_names)
 
 
 def need(settings: FgnSettings, tower: TextTower) -> Need:

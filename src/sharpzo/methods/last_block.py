@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -50,8 +51,7 @@ class Seen:
         return Seen(self.normal.astype(self.first.dtype, copy=False), self.first)
 
 
-@dataclass(frozen=True, eq=False)
-class Trace:
+class Trace(NamedTuple):
     """States (N, S), and what the gradient reads of the way to them."""
 
     states: Array
@@ -99,8 +99,8 @@ def gradient(block: LastBlock, photos: Seen, trace: Trace, error: Array) -> Part
     found["out"] = along.T @ k["mixed"], along.sum(axis=0)
     mixed = along @ p["out"][0]
     by_head = _heads(mixed, block.heads)
-    value = np.concatenate(_each_outer(by_head, k["entered"]))
-    found["value"] = value, mixed.sum(axis=0)
+    outer = by_head.transpose(1, 2, 0) @ k["entered"].swapaxes(0, 1)  # sums over photos, by head
+    found["value"] = np.concatenate(outer), mixed.sum(axis=0)
     entered = _each(by_head, _rows(p["value"][0], block.heads))
     shares = (entered * gain) @ photos.normal.swapaxes(1, 2)
     scores = k["shares"] * (shares - (k["shares"] * shares).sum(axis=-1, keepdims=True))
@@ -132,11 +132,6 @@ def _rows(matrix: Array, heads: int) -> Array:
 def _each(x: Array, matrices: Array) -> Array:
     """Each head's x (N, heads, a) through its own matrix (heads, a, b): (N, heads, b)."""
     return (x.swapaxes(0, 1) @ matrices).swapaxes(0, 1)
-
-
-def _each_outer(left: Array, right: Array) -> Array:
-    """Sums over photos of outer products by head: (N, heads, a), (N, heads, b) -> (heads, a, b)."""
-    return left.transpose(1, 2, 0) @ right.swapaxes(0, 1)
 
 
 def _normalised(x: Array, eps: float) -> tuple[Array, Array]:

@@ -53,19 +53,16 @@ def fit(settings: SharpZoPromptSettings, task: Task) -> Fit:
     contexts = linear_contexts(task, settings.dim, settings.std)
     cost, search = settings.tangent_cost or TANGENT_COST, settings.search
     objective = objective_for(TangentObjective, task, contexts, tangent_cost=cost)
-    differences = _takes_differences(search)
+    # Whether any stage takes finite differences, whose step has to be chosen.
+    differences = search.sharpness.estimator not in ("jvp", "none") or not (
+        search.zo.exact or search.switch.never
+    )
     if settings.may_measure(task) and differences:
         search = with_measured_mu(search, objective, task.seed)
     stages = SharpZo(contexts.dim, search, seed=task.seed)
     result = search_until_spent(stages, objective, settings, task)
     notes = {"failures": objective.failures} | ({"mu": search.zo.mu} if differences else {})
     return context_fit(result, contexts, notes, stages.handed_over)
-
-
-def _takes_differences(search: SharpZoSettings) -> bool:
-    """Whether any stage takes finite differences, whose step has to be chosen."""
-    first = search.sharpness.estimator not in ("jvp", "none")
-    return first or not (search.zo.exact or search.switch.never)
 
 
 def with_measured_mu(

@@ -37,7 +37,7 @@ from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.metrics import loss_and_error
 from sharpzo.rng import generator
 from sharpzo.settings import Count, CountOrZero, NotNegative, Positive
-from sharpzo.types import Array, Features
+from sharpzo.types import Array
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,9 @@ def fit_f(settings: TipFSettings, task: Task) -> Fit:
     keys = mean_views(task, settings.key_views)
     values = np.eye(len(text.features), dtype=keys.dtype)[train.labels]
     cache = _cache(settings, task, text, keys, values)
-    pool = _trained_on(task, settings.key_views).vectors.reshape(-1, *train.vectors.shape)
+    # The views after those of the keys; all if there is none after them, photos if none at all.
+    pool = every_view(task).vectors.reshape(-1, *train.vectors.shape)
+    pool = pool[settings.key_views % len(pool) :]
     batches = -(-len(train) // settings.batch)
     adam = Adam(eps=settings.eps, decay=settings.decay)
 
@@ -149,12 +151,6 @@ def loss_and_gradient(cache: KernelHead, vectors: Array, labels: Array) -> tuple
     error /= len(labels)
     inner = cache.strength * cache.beta * near * (error @ cache.values.T)
     return loss, (inner.T @ vectors).astype(cache.keys.dtype)
-
-
-def _trained_on(task: Task, key_views: int) -> Features:
-    """The views after those of the keys; all if there is none after them, photos if none at all."""
-    views, first = every_view(task), key_views * len(task.train)
-    return views.take(np.arange(first, len(views))) if 0 < first < len(views) else views
 
 
 # Data set: alpha at first | ends of the grids of beta and of alpha | epochs of Tip-Adapter-F.

@@ -148,8 +148,13 @@ class SharpCma(Search[SlopeObjective]):
     def tell(self, values: Array, derivatives: Array = NOTHING) -> None:
         if self._estimate_due():
             super().tell(values, derivatives)
-        else:
-            self._tell_population(values)
+            return
+        by_samples = self.settings.estimator == "samples"
+        samples = self._cma.ask().points if by_samples else NOTHING
+        self._cma.tell(values)
+        self.step, self.stopped = self._cma.step, self._cma.stopped
+        if by_samples and self.step % self.settings.refresh_every == 0:
+            self._shift_by(sample_gradient(samples, np.asarray(values, dtype=np.float64)))
 
     def record(self, points: Array, losses: Array) -> None:
         self._cma.record(points, losses)
@@ -164,14 +169,6 @@ class SharpCma(Search[SlopeObjective]):
             gradient = gradient @ probe.directions
         self._estimated = self.step
         self._shift_by(gradient)
-
-    def _tell_population(self, losses: Array) -> None:
-        """Update CMA-ES, and the shift of the next population where these losses suggest it."""
-        samples = self._cma.ask().points if self.settings.estimator == "samples" else None
-        self._cma.tell(losses)
-        self.step, self.stopped = self._cma.step, self._cma.stopped
-        if samples is not None and self.step % self.settings.refresh_every == 0:
-            self._shift_by(sample_gradient(samples, np.asarray(losses, dtype=np.float64)))
 
     def _shift_by(self, gradient: Array) -> None:
         self._gradient = gradient

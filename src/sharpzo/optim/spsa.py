@@ -88,8 +88,12 @@ class Spsa(Search[LossObjective]):
         clipped; then m <- b m + g and w <- w - a_k (g + b m).
         """
         beta = self.settings.momentum
+        probe, longest = self._probe(), math.sqrt(self.dim)
         with np.errstate(over="ignore", invalid="ignore"):
-            gradient, norm = self._estimate(losses)
+            gradient = (probe.slopes(losses)[:, None] / probe.directions).mean(axis=0)
+            norm = float(np.linalg.norm(gradient))
+            if self.settings.clip and norm >= longest:
+                gradient = gradient * (longest / norm)
             velocity = beta * self._velocity + gradient
             moved = self._point - self.gain * (gradient + beta * velocity)
         if not np.isfinite(moved).all():
@@ -97,15 +101,6 @@ class Spsa(Search[LossObjective]):
             return
         self._point, self._velocity, self._norm = moved, velocity, norm
         self.step += 1
-
-    def _estimate(self, losses: Array) -> tuple[Array, float]:
-        """Return the clipped gradient (d,) and its length before clipping."""
-        probe = self._probe()
-        gradient = (probe.slopes(losses)[:, None] / probe.directions).mean(axis=0)
-        norm, longest = float(np.linalg.norm(gradient)), math.sqrt(self.dim)
-        if self.settings.clip and norm >= longest:
-            gradient = gradient * (longest / norm)
-        return gradient, norm
 
     def _probe(self) -> Differences:
         """D_j (directions, d), segmented-uniform: sizes U(0.5, 1), signs by a coin."""
