@@ -46,7 +46,7 @@ def test_a_batch_sees_fewer_photos_and_another_path():
 
 def test_views_that_nobody_encoded():
     views = dataclasses.replace(METHOD.settings, views=2)
-    with pytest.raises(InputError, match="views is 2"):
+    with pytest.raises(InputError, match="needs augmented views"):
         fit(METHOD, views, make_task())
 
 
