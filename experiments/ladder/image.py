@@ -120,7 +120,7 @@ class Both:
         plain = other_names(self.plain, text, rows)
         if self.tuned is None:
             return plain, plain
-        kept = {**self.tuned.unseen, **self.tuned.head.arrays()}
+        kept = {**self.tuned.arrays, **self.tuned.head.arrays()}
         return plain, named(kept, text, rows)
 
     def scores(self, heads: tuple[Any, Any], shown: Shown) -> tuple[Array, Array]:
@@ -197,8 +197,8 @@ def main() -> None:
             )  # fmt: skip
             line: dict[str, Any] = dict(zip(KEY, cell, strict=True))
             line |= {
-                "steps": both.tuned.steps if both.tuned else 0,
-                "made": both.tuned.made if both.tuned else None,
+                "steps": int(both.tuned.notes["chosen_steps"]) if both.tuned else 0,
+                "made": both.tuned.steps if both.tuned else None,
                 "seconds": [round(s, 2) for s in both.seconds],
                 "training_photos": len(train), "validation_photos": len(val),
             }  # fmt: skip

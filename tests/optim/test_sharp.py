@@ -89,7 +89,7 @@ def test_release_first_gradient_is_at_the_mean_of_uniform_noise():
     first = search.point
     assert ((first > 0.4) & (first < 0.6)).all()
     np.testing.assert_allclose(search.ask().points.mean(axis=0), first)
-    assert (search.mean == 0).all()  # theta is not touched by it
+    assert (search.cma.mean == 0).all()  # theta is not touched by it
 
 
 def test_release_later_gradients_are_at_the_mean_of_fresh_draws():
@@ -98,7 +98,7 @@ def test_release_later_gradients_are_at_the_mean_of_fresh_draws():
     assert search.step == 1
     point = search.point
     z = generator(1, "cma", step=1, direction=1).standard_normal((8, 3))
-    fresh = search._cma.sigma * search._cma._transform(z)
+    fresh = search.cma.sigma * search.cma._transform(z)
     np.testing.assert_allclose(point, search.mean + fresh.mean(axis=0), atol=1e-14)
     np.testing.assert_allclose(search.ask().points.mean(axis=0), point)
     assert np.linalg.norm(fresh.mean(axis=0)) > 1e-3
@@ -112,7 +112,7 @@ def test_release_losses_are_shifted_but_the_samples_are_told():
     losses = quadratic(search.ask().points)
     search.tell(losses)
     plain.tell(losses)
-    assert search.mean.tobytes() == plain.point.tobytes()
+    assert search.cma.mean.tobytes() == plain.point.tobytes()
 
 
 def test_the_point_may_be_the_best_candidate():
@@ -181,7 +181,7 @@ def test_shift_from_the_samples_costs_nothing_and_points_uphill(diagonal):
         search.tell(quadratic(asked))
         assert np.linalg.norm(search.shift()) == pytest.approx(0.5)
         assert search.shift() @ (START - 1) > 0  # the quadratic's minimum is at 1
-        np.testing.assert_allclose(search.ask().points - search.shift(), search._cma.draws(0))
+        np.testing.assert_allclose(search.ask().points - search.shift(), search.cma.draws(0))
 
 
 def test_told_the_shifted_points_theta_climbs():
@@ -193,5 +193,5 @@ def test_told_the_shifted_points_theta_climbs():
         for seed in range(3):
             search = SharpCma(16, CmaSettings(population_size=12, sigma=0.3), how, seed)
             drive(search, quadratic, 2 * 60)  # sixty generations
-            ends[recorded].append(quadratic(search.mean[None])[0])
+            ends[recorded].append(quadratic(search.cma.mean[None])[0])
     assert min(ends["shifted"]) > 3 * max(ends["samples"])

@@ -127,13 +127,13 @@ def handed_over(hand_over, observations=()):
 
 def test_hand_over_mean_is_theta():
     point, alone, _ = handed_over("mean")
-    assert point.tobytes() == alone.mean.tobytes()
+    assert point.tobytes() == alone.cma.mean.tobytes()
 
 
 def test_hand_over_population_is_the_mean_of_fresh_draws():
     point, alone, _ = handed_over("population")
-    assert point.tobytes() == alone.population_mean().tobytes()
-    assert np.abs(point - alone.mean).max() > 1e-3
+    assert point.tobytes() == alone.cma.population_mean().tobytes()
+    assert np.abs(point - alone.cma.mean).max() > 1e-3
 
 
 def test_hand_over_best_is_the_lowest_loss():
@@ -145,7 +145,7 @@ def test_hand_over_validated_is_the_best_observed_point():
     point, _, points = handed_over("validated", [0.6, 0.4])
     assert point.tobytes() == points[0].tobytes()
     point, alone, _ = handed_over("validated")
-    assert point.tobytes() == alone.mean.tobytes()
+    assert point.tobytes() == alone.cma.mean.tobytes()
 
 
 def test_release_second_stage_inherits_the_last_gradient():
@@ -179,7 +179,7 @@ def test_point_of_the_release_is_the_mean_of_fresh_draws():
     sharp = SharpnessSettings(estimator="cge", refresh_every=1, centre="population")
     search = SharpZo(4, settings(sharpness=sharp), seed=1)
     drive(search, quadratic, 2)
-    assert search.point.tobytes() == search._now.population_mean().tobytes()
+    assert search.point.tobytes() == search._now.cma.population_mean().tobytes()
 
 
 def test_start():

@@ -87,19 +87,6 @@ class Shown:
     seen: Seen
 
 
-@dataclass(frozen=True, eq=False)
-class ImageLadder:
-    """A head on tuned features after ``steps`` of the descent, of ``made``, from the ``ladder`` on
-    these; ``unseen`` is what `named` needs beside the head's own arrays."""
-
-    head: TunedHead
-    ladder: Ladder
-    unseen: Mapping[str, Array]
-    steps: int
-    made: int
-    validation_accuracy: float
-
-
 def fit_image_ladder(
     tower: ImageTower,
     train: Shown,
@@ -108,10 +95,11 @@ def fit_image_ladder(
     scale: float,
     settings: ImageLadderSettings,
     seed: int,
-) -> ImageLadder | None:
+) -> Fit | None:
     """Tune the tower's last block for photos; None where validation prefers it as it is.
 
-    ``text`` (K, D) has unit rows and ``scale`` is the factor on their cosines.
+    ``text`` (K, D) has unit rows and ``scale`` is the factor on their cosines. The fit's arrays are
+    what `named` needs beside the head's own.
     """
     block, projection, labels = tower.last_block, tower.projection, train.features.labels
     descent = tune(
@@ -144,7 +132,8 @@ def fit_image_ladder(
     rows = np.where(known, np.arange(len(text)), -1)
     by_photos = TunedHead(ladder.head.weight, np.zeros_like(text), ladder.head.bias, factors)
     head = named({**by_photos.arrays(), **unseen}, text, rows)
-    return ImageLadder(head, ladder, unseen, steps, made, right)
+    notes = {**ladder.notes, "chosen_steps": steps}
+    return Fit(head, Reason.STEPS, 0, made, arrays=unseen, notes=notes, validation_accuracy=right)
 
 
 def _loss(train: Features, held: Features, text: Array, settings: LadderSettings) -> float:
@@ -198,21 +187,11 @@ def fit(settings: ImageLadderSettings, task: Task) -> Fit:
         tuned = fit_image_ladder(
             tower, train, held, text.features, task.tower.logit_scale, settings, task.seed
         )
-    plain = replace(
-        plain,
-        reason=Reason.STEPS,
-        steps=tuned.made if tuned else max(settings.steps),
-        image_passes=len(train.seen) + len(held.seen),
-    )
     if tuned is None:
-        return replace(plain, notes={**plain.notes, "chosen_steps": 0})
-    return replace(
-        plain,
-        head=tuned.head,
-        arrays={**plain.arrays, **tuned.unseen},
-        notes={**tuned.ladder.notes, "chosen_steps": tuned.steps},
-        validation_accuracy=tuned.validation_accuracy,
-    )
+        notes = {**plain.notes, "chosen_steps": 0}
+        tuned = replace(plain, reason=Reason.STEPS, steps=max(settings.steps), notes=notes)
+    passes, arrays = len(train.seen) + len(held.seen), {**plain.arrays, **tuned.arrays}
+    return replace(tuned, forwards=plain.forwards, image_passes=passes, arrays=arrays)
 
 
 def see(tower: ImageTower, photos: LabelledPhotos) -> Seen:

@@ -84,7 +84,7 @@ class SharpCma(Search[SlopeObjective]):
     """
 
     stage = "sharp-cma"
-    KEPT = ("_cma", "_gradient", "_estimated")
+    KEPT = ("cma", "_gradient", "_estimated")
 
     def __init__(
         self,
@@ -98,22 +98,17 @@ class SharpCma(Search[SlopeObjective]):
         self.settings = sharpness or SharpnessSettings()
         cma = cma or CmaSettings()
         strategy = SepCma if cma.diagonal else Cma
-        self._cma = strategy(dim, cma, seed, start, self.settings.centre)
+        self.cma = strategy(dim, cma, seed, start, self.settings.centre)
         self._gradient = np.zeros(dim)
         self._estimated = -1  # generation of the last estimate
 
     @property
     def point(self) -> Array:
-        return self._cma.point
-
-    @property
-    def mean(self) -> Array:
-        """Theta, the mean of the sampling distribution (d,)."""
-        return self._cma.mean
+        return self.cma.point
 
     @property
     def best(self) -> tuple[Array, float]:
-        return self._cma.best
+        return self.cma.best
 
     @property
     def gradient(self) -> Array:
@@ -123,7 +118,7 @@ class SharpCma(Search[SlopeObjective]):
     @property
     def notes(self) -> Mapping[str, float]:
         return {
-            **self._cma.notes,
+            **self.cma.notes,
             "gradient_norm": float(np.linalg.norm(self._gradient)),
             "shift": float(np.linalg.norm(self.shift())),
         }
@@ -136,28 +131,25 @@ class SharpCma(Search[SlopeObjective]):
         radius = self.settings.rho
         if self.settings.normalise == "population":
             # The program divides P equal rows by their Frobenius norm, sqrt(P) ||g||.
-            radius /= math.sqrt(self._cma.population_size)
+            radius /= math.sqrt(self.cma.population_size)
         return radius * (self._gradient / norm)
 
-    def population_mean(self) -> Array:
-        return self._cma.population_mean()
-
     def ask(self) -> Request[SlopeObjective]:
-        return self._probe().request() if self._estimate_due() else self._cma.ask()
+        return self._probe().request() if self._estimate_due() else self.cma.ask()
 
     def tell(self, values: Array, derivatives: Array = NOTHING) -> None:
         if self._estimate_due():
             super().tell(values, derivatives)
             return
         by_samples = self.settings.estimator == "samples"
-        samples = self._cma.ask().points if by_samples else NOTHING
-        self._cma.tell(values)
-        self.step, self.stopped = self._cma.step, self._cma.stopped
+        samples = self.cma.ask().points if by_samples else NOTHING
+        self.cma.tell(values)
+        self.step, self.stopped = self.cma.step, self.cma.stopped
         if by_samples and self.step % self.settings.refresh_every == 0:
             self._shift_by(sample_gradient(samples, np.asarray(values, dtype=np.float64)))
 
     def record(self, points: Array, losses: Array) -> None:
-        self._cma.record(points, losses)
+        self.cma.record(points, losses)
 
     def learn(self, losses: Array, slopes: Array) -> None:
         """Estimate the gradient from the probes, and shift the coming populations."""
@@ -172,7 +164,7 @@ class SharpCma(Search[SlopeObjective]):
 
     def _shift_by(self, gradient: Array) -> None:
         self._gradient = gradient
-        self._cma.shift_by(self.shift(), recorded=self.settings.recorded == "shifted")
+        self.cma.shift_by(self.shift(), recorded=self.settings.recorded == "shifted")
 
     def _estimate_due(self) -> bool:
         return (

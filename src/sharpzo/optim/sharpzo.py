@@ -170,12 +170,12 @@ class SharpZo(Search[SlopeObjective]):
     def _hand_over(self, first: SharpCma) -> Array:
         """The point (d,) at which stage 2 begins."""
         if self.settings.hand_over == "population":
-            return first.population_mean()
+            return first.cma.population_mean()
         if self.settings.hand_over == "best" and np.isfinite(first.best[1]):
             return first.best[0]
         if self.settings.hand_over == "validated" and self._validated is not None:
             return self._validated.copy()
-        return first.mean
+        return first.cma.mean
 
     def restore(self, state: State) -> Self:
         second = state["stage"] == SparseZo.stage
