@@ -8,35 +8,34 @@ import pytest
 from sharpzo.linear import LinearHead
 from sharpzo.methods import METHODS, Fit, Method
 from sharpzo.methods.zero_shot import ZeroShotSettings
-from sharpzo.testing import METHOD_CHECKS, check_method, toy_setting
-from sharpzo.testing.toys import ToyTower
+from sharpzo.testing import METHOD_CHECKS, check_method
 from sharpzo.types import Reason
 
 
-def differentiable(method):
-    """A short run through the embedded text tower: a toy has no weights to give to torch."""
+def embedded():
+    """The embedded text tower: a toy has no weights to give to torch."""
     pytest.importorskip("torch")
     from sharpzo.towers.checkpoint import Checkpoint, resolve
     from sharpzo.towers.tower import OnnxTextTower
 
-    tower = OnnxTextTower(Checkpoint.open(resolve()), ["cat", "dog", "tench", "river"], threads=1)
-    return replace(method.settings, epochs=2, batch=12, validate_every=10), tower
+    return OnnxTextTower(Checkpoint.open(resolve()), ["cat", "dog", "tench", "river"], threads=1)
 
 
-# Methods that need another setting than their defaults and a toy.
-SETTINGS = {
+# Methods that need other settings than their defaults.
+CHANGES = {
     # Two steps: every photo of every loss is decoded at 224 x 224.
-    "blackvip": lambda method: (replace(method.settings, batch=2, image_passes=70), ToyTower()),
-    "coop": differentiable,
-    "coop-csc": differentiable,
-    "ladder+image": lambda method: (replace(method.settings, evidence=4), ToyTower()),
+    "blackvip": {"batch": 2, "image_passes": 70},
+    "coop": {"epochs": 2, "batch": 12, "validate_every": 10},
+    "coop-csc": {"epochs": 2, "batch": 12, "validate_every": 10},
+    "ladder+image": {"evidence": 4},
 }
 
 
 @pytest.mark.parametrize("check", METHOD_CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("name", list(METHODS))
 def test_method(name, check):
-    check(METHODS[name], SETTINGS.get(name, toy_setting))
+    method, tower = METHODS[name], embedded() if name.startswith("coop") else None
+    check(replace(method, settings=method.configure(None, CHANGES.get(name))), tower)
 
 
 def careless(fault):

@@ -14,7 +14,6 @@ from sharpzo.methods.decoder import initial
 from sharpzo.methods.zero_shot import zero_shot_head
 from sharpzo.metrics import cross_entropy, normalise
 from sharpzo.testing.methods import toy_task
-from sharpzo.testing.toys import ToyTower
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.tower import OnnxImageTower
 
@@ -24,7 +23,7 @@ SMALL = BlackVipSettings(batch=4, validate_every=10_000, image_passes=None)
 
 
 def make_task(**more):
-    task = toy_task(METHOD, lambda method: (SMALL, ToyTower()))
+    task = toy_task(dataclasses.replace(METHOD, settings=SMALL))
     return dataclasses.replace(task, **more)
 
 

@@ -28,7 +28,7 @@ EAGER = replace(METHOD.settings, evidence=4, rate=0.03)
 
 
 def make_task(**more):
-    return replace(toy_task(METHOD, lambda method: (EAGER, ToyTower())), **more)
+    return replace(toy_task(replace(METHOD, settings=EAGER)), **more)
 
 
 def by_detour(head, task, split="train"):

@@ -1,6 +1,6 @@
 """The conformance suite for searches and methods, ours and yours."""
 
-from sharpzo.testing.methods import METHOD_CHECKS, check_method, toy_setting, toy_task
+from sharpzo.testing.methods import METHOD_CHECKS, check_method, toy_task
 from sharpzo.testing.searches import (
     SEARCH_CHECKS,
     Bowl,
@@ -21,6 +21,5 @@ __all__ = [
     "feature_bowl",
     "make_features",
     "through_files",
-    "toy_setting",
     "toy_task",
 ]

@@ -9,7 +9,6 @@ def test_my_method(check):
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,23 +29,20 @@ from sharpzo.types import Array, Features, Head, State, Step, TextTower
 
 FORWARDS = 60  # of the searches here
 SIDE = 8  # pixels
-Setting = Callable[[Method], tuple[Any, TextTower]]  # settings and tower for one method
 
 
-def toy_setting(method: Method) -> tuple[Any, TextTower]:
-    """The method's default settings and a toy tower of four classes."""
-    return method.settings, ToyTower()
+def toy_task(method: Method, tower: TextTower | None = None, *, seed: int = 1) -> Task:
+    """Six training and three validation photos of each class, encoded by a toy image tower.
 
-
-def toy_task(method: Method, setting: Setting = toy_setting, *, seed: int = 1) -> Task:
-    """Six training and three validation photos of each class, encoded by a toy image tower."""
-    settings, tower = setting(method)
+    They are what the method's settings need; the text tower is a toy of four classes if not given.
+    """
+    tower = tower or ToyTower()
     photos = _photos(tower.class_names, 6, 1)
     held_out = _photos(tower.class_names, 3, 2)
     wide = len(tower.projection)
     image = ToyImageTower(SIDE, features=wide)
     views = None
-    if wanted := method.views(settings):
+    if wanted := method.views(method.settings):
         views = _encoded(_photos(tower.class_names, 6, 1, jitter=0.1, times=wanted.many), image)
     return Task(
         _encoded(photos, image),
@@ -61,20 +57,20 @@ def toy_task(method: Method, setting: Setting = toy_setting, *, seed: int = 1) -
     )
 
 
-def equal_tasks_give_equal_fits(method: Method, setting: Setting = toy_setting) -> None:
+def equal_tasks_give_equal_fits(method: Method, tower: TextTower | None = None) -> None:
     """Two fits of one seed agree to the bit; global randomness is neither used nor moved."""
     before = seed_global_randomness(3)
-    one = _fit(method, setting)
+    one = _fit(method, tower)
     demand(before == global_randomness(), "a global generator was used")
     seed_global_randomness(4)
-    two = _fit(method, setting)
+    two = _fit(method, tower)
     for name, array in _kept(one).items():
         demand(np.array_equal(array, _kept(two)[name]), f"'{name}' differs between equal fits")
 
 
-def scores_are_logits_of_every_class(method: Method, setting: Setting = toy_setting) -> None:
+def scores_are_logits_of_every_class(method: Method, tower: TextTower | None = None) -> None:
     """scores (N, K) are finite, for any number of photos, and do not depend on neighbours."""
-    fitted, task = _fit(method, setting), toy_task(method, setting)
+    fitted, task = _fit(method, tower), toy_task(method, tower)
     photos, classes = _shown(fitted.head, task, "validation"), len(task.tower.class_names)
     scores = fitted.head.scores(photos)
     demand(scores.shape == (len(photos), classes), f"scores have shape {scores.shape}")
@@ -85,28 +81,28 @@ def scores_are_logits_of_every_class(method: Method, setting: Setting = toy_sett
     demand(np.allclose(scores, alone, rtol=1e-4, atol=1e-4), "a photo's scores depend on others")
 
 
-def artefacts_give_the_head_back(method: Method, setting: Setting = toy_setting) -> None:
+def artefacts_give_the_head_back(method: Method, tower: TextTower | None = None) -> None:
     """What is kept fits into safetensors, and ``load`` makes the same scores of it."""
     from safetensors.numpy import load, save
 
-    fitted, task = _fit(method, setting), toy_task(method, setting)
+    fitted, task = _fit(method, tower), toy_task(method, tower)
     loaded = method.load(load(save(_kept(fitted))))
     before, after = (head.scores(_shown(head, task)) for head in (fitted.head, loaded))
     demand(np.allclose(before, after, rtol=1e-4, atol=1e-4), "a loaded head scores otherwise")
 
 
-def budgets_are_respected(method: Method, setting: Setting = toy_setting) -> None:
+def budgets_are_respected(method: Method, tower: TextTower | None = None) -> None:
     """A search spends at most its forwards, counts them all, and keeps its milestones."""
-    fitted = _fit(method, setting, milestones=(20, FORWARDS))
+    fitted = _fit(method, tower, milestones=(20, FORWARDS))
     if not method.milestones:
         return  # no search: what it costs is its own
     demand(0 < fitted.forwards <= FORWARDS, f"{fitted.forwards} forwards of {FORWARDS}")
     demand(set(fitted.milestones) == {20, FORWARDS}, f"milestones {sorted(fitted.milestones)}")
 
 
-def few_photos_are_enough(method: Method, setting: Setting = toy_setting) -> None:
+def few_photos_are_enough(method: Method, tower: TextTower | None = None) -> None:
     """One photo per class, duplicated photos, a class without a photo, no validation photos."""
-    task = toy_task(method, setting)
+    task = toy_task(method, tower)
     labels = task.train.labels
     cases = {
         "one photo per class": np.flatnonzero(np.diff(labels, prepend=-1)),
@@ -116,26 +112,26 @@ def few_photos_are_enough(method: Method, setting: Setting = toy_setting) -> Non
     for case, rows in cases.items():
         for validation in (task.validation, None):
             changed = replace(_task_of(task, rows), validation=validation)
-            fitted = fit(method, setting(method)[0], changed)
+            fitted = fit(method, method.settings, changed)
             scores = fitted.head.scores(_shown(fitted.head, task))
             demand(bool(np.isfinite(scores).all()), f"{case}: scores are not finite")
             demand(scores.shape[1] == len(task.tower.class_names), f"{case}: {scores.shape}")
 
 
-def validation_chooses_only_if_declared(method: Method, setting: Setting = toy_setting) -> None:
+def validation_chooses_only_if_declared(method: Method, tower: TextTower | None = None) -> None:
     """Where validation photos are declared to choose nothing, a fit without them is the same."""
-    if method.validation(setting(method)[0]):
+    if method.validation(method.settings):
         return
-    one, two = _fit(method, setting), _fit(method, setting, validation=None)
+    one, two = _fit(method, tower), _fit(method, tower, validation=None)
     for name, array in _kept(one).items():
         demand(np.array_equal(array, _kept(two)[name]), f"'{name}' changes with validation photos")
 
 
-def unseen_names_get_a_classifier(method: Method, setting: Setting = toy_setting) -> None:
+def unseen_names_get_a_classifier(method: Method, tower: TextTower | None = None) -> None:
     """Where ``rename`` is offered: other names work, and the known ones score as they did."""
     if method.rename is None:
         return
-    fitted, task = _fit(method, setting), toy_task(method, setting)
+    fitted, task = _fit(method, tower), toy_task(method, tower)
     kept = _kept(fitted)
     same = method.rename(kept, task.tower)
     before, after = (head.scores(_shown(head, task)) for head in (fitted.head, same))
@@ -215,18 +211,18 @@ METHOD_CHECKS = (
 )
 
 
-def check_method(method: Method, setting: Setting = toy_setting) -> None:
+def check_method(method: Method, tower: TextTower | None = None) -> None:
     """Run every check.
 
     >>> from sharpzo.methods import find
     >>> check_method(find("zero-shot"))
     """
     for check in METHOD_CHECKS:
-        check(method, setting)
+        check(method, tower)
 
 
-def _fit(method: Method, setting: Setting, **changes: Any) -> Fit:
-    return fit(method, setting(method)[0], replace(toy_task(method, setting), **changes))
+def _fit(method: Method, tower: TextTower | None, **changes: Any) -> Fit:
+    return fit(method, method.settings, replace(toy_task(method, tower), **changes))
 
 
 def _shown(head: Head, task: Task, split: str = "train") -> Features:
