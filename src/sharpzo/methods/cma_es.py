@@ -30,8 +30,7 @@ from sharpzo.methods.sharpzo_prompt import PROJECTED
 from sharpzo.objective import PromptObjective
 from sharpzo.optim.cma import Cma, CmaSettings
 from sharpzo.optim.evolution import Centre, Evolution, EvolutionSettings
-from sharpzo.optim.lm_ma import LmMa
-from sharpzo.optim.sep_cma import SepCma
+from sharpzo.optim.large_scale import LmMa, SepCma
 from sharpzo.optim.sharp import SharpnessSettings
 from sharpzo.optim.zo import ZoSettings
 from sharpzo.settings import Count, Positive, Settings, as_dict

@@ -3,9 +3,8 @@
 from sharpzo.optim.cma import Cma, CmaSettings
 from sharpzo.optim.evolution import EvolutionSettings
 from sharpzo.optim.gauss_newton import GaussNewton, GaussNewtonSettings
-from sharpzo.optim.lm_ma import LmMa
+from sharpzo.optim.large_scale import LmMa, SepCma
 from sharpzo.optim.search import Search
-from sharpzo.optim.sep_cma import SepCma
 from sharpzo.optim.sharp import SharpCma, SharpnessSettings
 from sharpzo.optim.sharpzo import SharpZo, SharpZoSettings, SwitchSettings
 from sharpzo.optim.spsa import Spsa, SpsaSettings

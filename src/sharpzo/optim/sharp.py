@@ -26,8 +26,8 @@ from sharpzo.optim.gradients import (
     normal_directions,
     sample_gradient,
 )
+from sharpzo.optim.large_scale import SepCma
 from sharpzo.optim.search import Search
-from sharpzo.optim.sep_cma import SepCma
 from sharpzo.rng import generator
 from sharpzo.settings import Count, Length, Positive, Settings
 from sharpzo.types import NOTHING, Array, Request, SlopeObjective
