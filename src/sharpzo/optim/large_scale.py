@@ -1,4 +1,4 @@
-"""Strategies that are linear in the dimension, in time and memory: separable CMA-ES and LM-MA-ES."""
+"""Strategies linear in the dimension, in time and in memory: separable CMA-ES and LM-MA-ES."""
 
 from __future__ import annotations
 
@@ -63,8 +63,9 @@ class LmMa(Evolution[EvolutionSettings]):
 
     I. Loshchilov, T. Glasmachers and H.-G. Beyer, Large Scale Black-box Optimization by
     Limited-Memory Matrix Adaptation, arXiv 1705.06693 (Algorithm 1; "line" below means it). Each
-    change is made from an evolution path of its own memory; C is never formed. Below d = 2 P rates that the paper states beyond 1 are 1. The weights are those of `Cma`, equal
-    to the paper's for an even population.
+    change is made from an evolution path of its own memory; C is never formed. Below d = 2 P rates
+    that the paper states beyond 1 are 1. The weights are those of `Cma`, equal to the paper's for
+    an even population.
 
     >>> search = LmMa(20, EvolutionSettings(sigma=0.5), seed=1, start=np.ones(20))
     >>> while search.stopped is None:
