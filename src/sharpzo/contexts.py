@@ -29,8 +29,6 @@ class ContextMap:
     """Fixed random affine map from candidates (P, d) to contexts (P, n, m).
 
     ``A`` has independent entries N(0, std**2), is rebuilt from (seed, d, std) and never stored.
-    ``std=None`` scales it by the tower: a w of length 1 then moves each context token by one
-    typical distance between two token embeddings, so one sigma suits every checkpoint.
 
     >>> import numpy as np
     >>> contexts = ContextMap(np.zeros((4, 8), np.float32), dim=6, std=1.0, seed=1)
@@ -81,7 +79,8 @@ class WholeContext(ContextMap):
 
 
 def unit_std(tower: TextTower) -> float:
-    """Scale of A at which a w of length 1 moves a token by the typical token distance."""
+    """Scale of A at which a w of length 1 moves a token by the typical token distance, so that one
+    sigma suits every checkpoint."""
     return tower.token_distance / float(np.sqrt(tower.start.shape[1]))
 
 

@@ -86,7 +86,7 @@ def test_clip_bounds_of_clip_are_the_published_ones(tmp_path):
         many=4, batch=2, epsilon=1.0,
     )  # fmt: skip
     published = [[-1.79226, -1.75210, -1.48022], [1.93034, 2.07488, 2.14590]]
-    np.testing.assert_allclose([objective._low, objective._high], published, atol=1e-5)
+    np.testing.assert_allclose([objective.low, objective.high], published, atol=1e-5)
 
 
 def test_a_fit_follows_its_budget_of_forwards():
@@ -120,7 +120,7 @@ def test_epochs_are_steps_of_whole_minibatches():
 
 
 def test_features_alone_are_not_enough():
-    with pytest.raises(InputError, match="changes the photos themselves"):
+    with pytest.raises(InputError, match="needs the photos themselves"):
         fit(METHOD, SMALL, make_task(images=None))
 
 

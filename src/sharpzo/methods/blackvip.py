@@ -35,10 +35,10 @@ from sharpzo.objective import minibatch
 from sharpzo.optim.search import Kept
 from sharpzo.optim.spsa import Spsa, SpsaSettings
 from sharpzo.settings import Count, Positive, Share, ViewSettings
-from sharpzo.types import Array, Evaluated, Features, ImageTower, State, TextTower
+from sharpzo.types import Array, Evaluated, Features, ImageTower, TextTower
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    pass
 
 
 @dataclass(frozen=True)
@@ -63,75 +63,56 @@ class BlackVipSettings(SearchingSettings, ViewSettings):
     )
 
 
+@dataclass(eq=False)
 class PixelObjective(Kept):
     """Mean cross-entropy of BlackVIP's numbers (P, 9920) on a minibatch of photos.
 
     A forward is one minibatch through the image tower; ``image_passes`` counts single photos.
-    ``pool`` are the photos trained on (or their views, view-major) and ``encoded`` their features,
-    whose states the decoder reads. The BatchNorms use the minibatch's statistics, and every
-    candidate of every step moves the running ones, which evaluations use, as in the authors'
+    ``pool`` are the ``many`` photos trained on (or their views, view-major) and ``encoded`` their
+    features, whose states the decoder reads. The BatchNorms use the minibatch's statistics, and
+    every candidate of every step moves the running ones, which evaluations use, as in the authors'
     program. An evaluation sees the minibatch of step 0 and all validation photos.
     """
 
-    KEPT = ("forwards", "image_passes", "failures")
-    dim = PARAMETERS
+    KEPT = ("forwards", "image_passes", "failures", "running")
 
-    def __init__(
-        self,
-        tower: ImageTower,
-        text: LinearHead,
-        pool: LabelledPhotos,
-        encoded: Features,
-        validation: tuple[LabelledPhotos, Features] | None,
-        *,
-        many: int,
-        batch: int,
-        epsilon: float,
-        seed: int = 1,
-    ) -> None:
-        self.forwards = 0
-        self.image_passes = 0
-        self.failures = 0
-        self._tower = tower
-        self._text = text
-        self._pool = pool
-        self._encoded = encoded
-        self._validation = validation
-        self._many = many
-        self.batch = min(batch, many)
-        self._epsilon = epsilon
-        self._seed = seed
-        self._running = FRESH
+    tower: ImageTower
+    text: LinearHead
+    pool: LabelledPhotos
+    encoded: Features
+    validation: tuple[LabelledPhotos, Features] | None
+    many: int
+    batch: int
+    epsilon: float
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        self.dim = PARAMETERS
+        self.forwards = self.image_passes = self.failures = 0
+        self.batch = min(self.batch, self.many)
+        self.running = FRESH
         flat = (np.full((64, 64, 3), value, np.uint8) for value in (0, 255))
-        self._low, self._high = tower.pixels(flat)[:, :, 0, 0]
+        self.low, self.high = self.tower.pixels(flat)[:, :, 0, 0]
 
     @property
     def passes_per_evaluation(self) -> int:
         """Image passes of one evaluation."""
-        return self.batch + (0 if self._validation is None else len(self._validation[0]))
-
-    def state(self) -> State:
-        """Counts, and the running moments."""
-        return super().state() | vars(self._running)
-
-    def restore(self, state: State) -> Self:
-        self._running = Moments(np.asarray(state["mean"]), np.asarray(state["variance"]))
-        return super().restore(state)
+        return self.batch + (0 if self.validation is None else len(self.validation[0]))
 
     def price(self, points: int, directions: int = 0) -> int:
         return points + directions
 
     def losses(self, points: Array, step: int = 0) -> Array:
         rows = self._rows(step)
-        pixels = self._tower.pixels(self._pool.take(rows).decoded())
-        assert self._encoded.states is not None
-        states, labels = self._encoded.states[rows], self._encoded.labels[rows]
+        pixels = self.tower.pixels(self.pool.take(rows).decoded())
+        assert self.encoded.states is not None
+        states, labels = self.encoded.states[rows], self.encoded.labels[rows]
         found = []
         for candidate in points:
             with np.errstate(all="ignore"):
                 prompts, batch = decode(candidate, states)
-                self._running = 0.9 * self._running + 0.1 * batch
-                prompted = add_prompts(pixels, prompts, self._epsilon, self._low, self._high)
+                self.running = 0.9 * self.running + 0.1 * batch
+                prompted = add_prompts(pixels, prompts, self.epsilon, self.low, self.high)
                 logits = self._logits(prompted)
                 found.append(float(cross_entropy(logits, labels)))
             self.forwards += 1
@@ -143,16 +124,16 @@ class PixelObjective(Kept):
         """One point (9920,) on the minibatch of step 0 and all validation photos."""
         self.forwards += 1
         prompter = Coordinator(
-            point.astype(np.float32), self._running, self._epsilon, self._low, self._high
+            point.astype(np.float32), self.running, self.epsilon, self.low, self.high
         )
         rows, held = self._rows(0), (None, None)
-        loss, _ = self._measured(prompter, self._pool.take(rows), self._encoded.take(rows))
-        if self._validation is not None:
-            held = self._measured(prompter, *self._validation)
-        return Evaluated(PromptedHead(self._text, prompter), loss, held[1], held[0])
+        loss, _ = self._measured(prompter, self.pool.take(rows), self.encoded.take(rows))
+        if self.validation is not None:
+            held = self._measured(prompter, *self.validation)
+        return Evaluated(PromptedHead(self.text, prompter), loss, held[1], held[0])
 
     def _rows(self, step: int) -> Array:
-        return minibatch(self._seed, step, self._many, self.batch, len(self._pool) // self._many)
+        return minibatch(self.seed, step, self.many, self.batch, len(self.pool) // self.many)
 
     def _measured(
         self, prompter: Coordinator, photos: LabelledPhotos, encoded: Features
@@ -162,7 +143,7 @@ class PixelObjective(Kept):
         parts = []
         for first in range(0, len(photos), 32):
             rows = range(first, min(first + 32, len(photos)))
-            pixels = self._tower.pixels(photos.take(rows).decoded())
+            pixels = self.tower.pixels(photos.take(rows).decoded())
             states = encoded.states[rows.start : rows.stop]
             parts.append(self._logits(prompter.prompt(pixels, states)))
         logits = np.concatenate(parts)
@@ -170,19 +151,14 @@ class PixelObjective(Kept):
 
     def _logits(self, pixels: Array) -> Array:
         self.image_passes += len(pixels)
-        vectors = normalise(self._tower.forward(pixels) @ self._tower.projection.T)
-        return self._text.scale * (vectors @ self._text.weight.T)
+        vectors = normalise(self.tower.forward(pixels) @ self.tower.projection.T)
+        return self.text.scale * (vectors @ self.text.weight.T)
 
 
 def fit(settings: BlackVipSettings, task: Task) -> Fit:
     """Search decoder and trigger for the lowest training loss; text stays the template's."""
-    images = task.images
-    if images is None or task.train.states is None:
-        raise InputError(
-            "blackvip changes the photos themselves, and this task holds their features alone; "
-            "fit it through PromptClassifier"
-        )
-    validation = None
+    images, validation = task.images, None
+    assert images is not None
     if task.validation is not None and images.validation is not None:
         validation = images.validation, task.validation
     with closing(images.open_tower()) as tower:

@@ -54,15 +54,13 @@ def choose(grid: Iterable[tuple[P, Array]], labels: Array, *, later: bool = Fals
     >>> choose([("bad", np.eye(2)), ("good", 9 * np.eye(2)[::-1])], np.array([1, 0]))
     'good'
     """
-    best: tuple[tuple[float, float], P] | None = None
-    for place, (point, logits) in enumerate(grid):
-        found = rank(logits, labels)
-        if later:
-            found = (found[0], -float(place))
-        if best is None or found < best[0]:
-            best = found, point
-    assert best is not None
-    return best[1]
+
+    def ranked() -> Iterator[tuple[tuple[float, float], P]]:
+        for place, (point, logits) in enumerate(grid):
+            error, loss = rank(logits, labels)
+            yield (error, -place if later else loss), point
+
+    return min(ranked(), key=lambda one: one[0])[1]
 
 
 def choose_along(

@@ -172,15 +172,10 @@ def named(arrays: Mapping[str, Array], text: Array, rows: Array) -> TunedHead:
 def fit(settings: ImageLadderSettings, task: Task) -> Fit:
     """Photos pass the image tower once more, up to its last block, which is then tuned alone."""
     images, text = task.images, read_text(task.tower)
-    if images is None or (images.validation is None and task.validation is not None):
-        raise InputError(
-            "ladder+image tunes the image tower, and this task holds features alone; fit it "
-            "through PromptClassifier"
-        )
     plain = ladder.fit_to(text, settings, task)
     if task.validation is None or len(task.validation) < settings.evidence:
         return plain
-    assert images.validation is not None
+    assert images is not None and images.validation is not None  # noqa: PT018
     with closing(images.open_tower()) as tower:
         train = Shown(task.train, see(tower, images.train))
         held = Shown(task.validation, see(tower, images.validation))

@@ -229,8 +229,15 @@ _PLUGINS: set[str] = set()
 
 def fit(method: Method[S], settings: S, task: Task) -> Fit:
     """Fit and, where the method has not done so itself, measure validation accuracy."""
-    if task.views is None and method.views(settings) is not None:
-        raise InputError(f"{method.name} needs augmented views of the photos; encode them, too")
+    for what, lacks in (
+        ("augmented views", method.views(settings) is not None and task.views is None),
+        ("the photos themselves", method.images and task.images is None),
+    ):
+        if lacks:
+            raise InputError(
+                f"method {method.name} needs {what}, and this task holds features alone; fit it "
+                "through PromptClassifier"
+            )
     begin = time.perf_counter() if task.begin is None else task.begin
     fitted = method.fit(settings, replace(task, begin=begin, load=method.load))
     chosen = fitted.validation_accuracy

@@ -66,7 +66,7 @@ class Evolution(Search[LossObjective], Generic[S]):
         centre: Centre = "mean",
     ) -> None:
         super().__init__(dim, seed, start)
-        self.settings: S = settings or self.DEFAULTS
+        self.settings: S = self.DEFAULTS if settings is None else settings
         self.centre = centre
         self.population_size = self.settings.population_size or default_population(dim)
         self._constants = self._strategy()

@@ -9,6 +9,7 @@ def test_my_method(check):
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -143,19 +144,19 @@ def unseen_names_get_a_classifier(method: Method, tower: TextTower | None = None
     demand(bool(np.isfinite(scores).all()), "scores of new names are not finite")
 
 
-def interrupted_searches_go_on(method: Method, setting: Setting = toy_setting) -> None:
+def interrupted_searches_go_on(method: Method, tower: TextTower | None = None) -> None:
     """A search that is stopped after its first event, and again after every third, leaves the same
     fit and the same steps to the bit as one that is not; only seconds differ."""
     if not method.milestones:
         return  # no search: it begins anew
     whole: list[Step] = []
-    straight = _fit(method, setting, listen=whole.append, milestones=(20, FORWARDS))
+    straight = _fit(method, tower, listen=whole.append, milestones=(20, FORWARDS))
     with TemporaryDirectory() as folder:
         for stops in range(1000):
             journal = _Stopping(Path(folder), 3 if stops else 1)
             try:
                 resumed = _fit(
-                    method, setting, listen=journal.append, milestones=(20, FORWARDS),
+                    method, tower, listen=journal.append, milestones=(20, FORWARDS),
                     journal=journal,
                 )  # fmt: skip
                 break
