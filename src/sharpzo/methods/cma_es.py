@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sharpzo.contexts import ContextMap, table_std
+from sharpzo.contexts import table_std
 from sharpzo.errors import InputError
 from sharpzo.memory import Need
 from sharpzo.methods.registry import Fit, Task, register
@@ -20,11 +20,10 @@ from sharpzo.methods.searching import (
     ContextMethod,
     ContextSettings,
     SearchingSettings,
-    context_fit,
     linear_contexts,
     map_and_covariance,
     objective_for,
-    search_until_spent,
+    tune_context,
 )
 from sharpzo.methods.sharpzo_prompt import PROJECTED
 from sharpzo.objective import PromptObjective
@@ -83,7 +82,7 @@ def fit(settings: CmaEsSettings, task: Task) -> Fit:
     contexts = linear_contexts(task, settings.dim, std)
     strategy = SepCma if how.diagonal else Cma
     search = strategy(contexts.dim, how, task.seed, centre=settings.search.centre)
-    return _evolve(search, contexts, settings, task)
+    return tune_context(search, objective_for(PromptObjective, task, contexts), settings, task)
 
 
 def fit_whole(
@@ -92,15 +91,7 @@ def fit_whole(
     """Search for the context of the lowest training loss by another strategy."""
     contexts = linear_contexts(task, settings.dim)
     search = strategy(contexts.dim, settings.search, task.seed)
-    return _evolve(search, contexts, settings, task)
-
-
-def _evolve(
-    search: Evolution[Any], contexts: ContextMap, settings: SearchingSettings, task: Task
-) -> Fit:
-    objective = objective_for(PromptObjective, task, contexts)
-    result = search_until_spent(search, objective, settings, task)
-    return context_fit(result, contexts, {"failures": objective.failures})
+    return tune_context(search, objective_for(PromptObjective, task, contexts), settings, task)
 
 
 def need(settings: CmaEsSettings | WholeSettings, tower: TextTower) -> Need:

@@ -1,7 +1,7 @@
 """Shared by methods that search: budget, choice of the point, and contexts.
 
 All have one shape: a map from the search's numbers to contexts, an objective, a search; run it
-(``search_until_spent``) and keep what it chose (``context_fit``).
+(``search_until_spent``) and keep what it chose (``context_fit``); or both (``tune_context``).
 """
 
 from __future__ import annotations
@@ -181,6 +181,18 @@ def context_fit(
         arrays={name: contexts(point[None])[0].astype(np.float32) for name, point in kept.items()},
         notes=notes,
     )
+
+
+def tune_context(
+    search: Search[PromptObjective],
+    objective: PromptObjective,
+    settings: SearchingSettings,
+    task: Task,
+    **notes: float,
+) -> Fit:
+    """Search for the context of the lowest training loss."""
+    result = search_until_spent(search, objective, settings, task)
+    return context_fit(result, objective.contexts, {"failures": objective.failures, **notes})
 
 
 def map_and_covariance(

@@ -9,13 +9,7 @@ import numpy as np
 
 from sharpzo.contexts import ZipContexts, table_std
 from sharpzo.methods.registry import Fit, Task, register
-from sharpzo.methods.searching import (
-    ContextMethod,
-    SearchingSettings,
-    context_fit,
-    objective_for,
-    search_until_spent,
-)
+from sharpzo.methods.searching import ContextMethod, SearchingSettings, objective_for, tune_context
 from sharpzo.objective import PromptObjective
 from sharpzo.optim.spsa import Spsa, SpsaSettings
 from sharpzo.rng import generator
@@ -57,9 +51,7 @@ def fit(settings: ZipSettings, task: Task) -> Fit:
         prompted = replace(task, tower=tower)
         objective = objective_for(PromptObjective, prompted, contexts, batch=settings.batch)
         search = Spsa(contexts.dim, settings.search, task.seed, contexts.first)
-        result = search_until_spent(search, objective, settings, task)
-    notes = {"failures": objective.failures, "parameters": contexts.dim}
-    return context_fit(result, contexts, notes)
+        return tune_context(search, objective, settings, task, parameters=contexts.dim)
 
 
 # 500 steps of 10 forwards, the last iterate. The authors draw new views of the photos in every

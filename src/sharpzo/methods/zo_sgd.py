@@ -10,11 +10,10 @@ from sharpzo.methods.registry import Fit, Task, register
 from sharpzo.methods.searching import (
     ContextMethod,
     DifferenceSettings,
-    context_fit,
     linear_contexts,
     map_and_covariance,
     objective_for,
-    search_until_spent,
+    tune_context,
 )
 from sharpzo.objective import PromptObjective, measure_smoothing
 from sharpzo.optim.zo import MeZo, MeZoSettings, Variant
@@ -41,8 +40,8 @@ def fit(settings: ZoSgdSettings, task: Task) -> Fit:
     if settings.may_measure(task):
         along = generator(task.seed, "smoothing-directions").standard_normal(contexts.dim)
         search = replace(search, mu=measure_smoothing(objective, np.zeros(contexts.dim), along))
-    result = search_until_spent(MeZo(contexts.dim, search, task.seed), objective, settings, task)
-    return context_fit(result, contexts, {"failures": objective.failures, "mu": search.mu})
+    descent = MeZo(contexts.dim, search, task.seed)
+    return tune_context(descent, objective, settings, task, mu=search.mu)
 
 
 def _published(rate: float, mu: float, batch: int, steps: int, variant: Variant) -> ZoSgdSettings:
