@@ -25,7 +25,7 @@ from tangents import class_names, random_tower
 
 from sharpzo.contexts import WholeContext
 from sharpzo.metrics import normalise
-from sharpzo.objective import FeatureLoss, TangentObjective
+from sharpzo.objective import TangentObjective, feature_loss
 from sharpzo.optim import GaussNewton
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.tower import OnnxTextTower
@@ -46,7 +46,7 @@ def overhead(folder: Path, classes: int, specific: bool) -> dict[str, float]:
     contexts = WholeContext(tower.start, tower.token_distance)
     objective = TangentObjective(tower, train, contexts)
     groups = classes if specific else 1
-    loss = FeatureLoss(train, tower.logit_scale)
+    loss = feature_loss(train, tower.logit_scale)
     search = GaussNewton(contexts.dim, loss, seed=1, groups=groups)
     search.ask().answer(objective)  # builds the session
     begin, inside = time.process_time(), 0.0

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from sharpzo.contexts import ContextMap, Contexts
+from sharpzo.descent import LossAndGradient
 from sharpzo.errors import InputError
 from sharpzo.linear import LinearHead
 from sharpzo.metrics import accuracy, cross_entropy, loss_and_error, normalise, through_norm
@@ -115,25 +116,21 @@ def minibatch(seed: int, step: int, many: int, batch: int, views: int = 1) -> Ar
     return rows + many * generator(seed, "view", step).integers(views, size=len(rows))
 
 
-class FeatureLoss:
-    """Mean cross-entropy over photos as a function of raw text features, with its gradient.
-
-    What a search that reads features is given in place of the photos. Costs no forward.
+def feature_loss(train: Features, logit_scale: float) -> LossAndGradient:
+    """Mean cross-entropy over photos as a function of raw text features (K, D), with its gradient
+    (K, D), float32: what a search that reads features is given in place of the photos.
     """
+    vectors, scale = train.vectors, np.float32(logit_scale)
 
-    def __init__(self, train: Features, logit_scale: float) -> None:
-        self._vectors = train.vectors
-        self._labels = train.labels
-        self._scale = np.float32(logit_scale)
-
-    def __call__(self, features: Array) -> tuple[float, Array]:
-        """Raw features (K, D) -> the loss and its gradient (K, D), float32."""
+    def loss_of(features: Array) -> tuple[float, Array]:
         length = np.linalg.norm(features, axis=1, keepdims=True)
         length = np.where(length > 0, length, 1)
         unit = features / length
-        loss, error = loss_and_error(self._scale * self._vectors @ unit.T, self._labels)
-        slope = (self._scale / len(error)) * (error.T @ self._vectors)
+        loss, error = loss_and_error(scale * vectors @ unit.T, train.labels)
+        slope = (scale / len(error)) * (error.T @ vectors)
         return loss, through_norm(slope, unit, length)
+
+    return loss_of
 
 
 # Forwards that one direction counts for. Measured: 1.0 to 1.2 (benchmarks/tangents.py).
@@ -167,7 +164,7 @@ class TangentObjective(PromptObjective):
         self._tangent_cost = tangent_cost if difference is None else 1.0
         self._difference = difference
         self._forward_cost = forward_cost
-        self._loss = FeatureLoss(self.train, tower.logit_scale)
+        self._loss = feature_loss(self.train, tower.logit_scale)
 
     def price(self, points: int, directions: int = 0) -> int:
         """Forwards of an answer, rounded up."""

@@ -9,9 +9,9 @@ from sharpzo.contexts import ContextMap, WholeContext
 from sharpzo.errors import InputError
 from sharpzo.methods import Task, find, fit
 from sharpzo.objective import (
-    FeatureLoss,
     PromptObjective,
     TangentObjective,
+    feature_loss,
 )
 from sharpzo.types import FeaturesAt, JacobianAt, Reason, SlopesAt
 
@@ -32,7 +32,7 @@ def test_whole_context_reaches_every_number():
 
 def test_the_loss_is_that_of_the_objective_and_its_gradient_that_of_differences(pieces):
     tower, train, contexts = pieces
-    loss = FeatureLoss(train, tower.logit_scale)
+    loss = feature_loss(train, tower.logit_scale)
     w = np.random.default_rng(0).normal(size=(1, contexts.dim))
     features = tower.forward(contexts(w))[0]
     value, gradient = loss(features)

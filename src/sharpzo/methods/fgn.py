@@ -25,7 +25,7 @@ from sharpzo.methods.searching import (
     objective_for,
     search_until_spent,
 )
-from sharpzo.objective import TANGENT_COST, FeatureLoss, TangentObjective
+from sharpzo.objective import TANGENT_COST, TangentObjective, feature_loss
 from sharpzo.optim.gauss_newton import GaussNewton, GaussNewtonSettings
 from sharpzo.settings import Count, Positive, ViewSettings
 from sharpzo.types import Features, Result, TextTower
@@ -107,7 +107,7 @@ def _search(
     groups: int = 1,
 ) -> tuple[Result, dict[str, float]]:
     tower = objective.tower
-    loss = FeatureLoss(photos, tower.logit_scale)
+    loss = feature_loss(photos, tower.logit_scale)
     search = GaussNewton(
         objective.dim, loss, settings.search, task.seed, groups=groups, rounding=tower.rounding
     )

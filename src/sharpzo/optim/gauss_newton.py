@@ -16,23 +16,20 @@ dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
 from msgspec import Meta
 
-from sharpzo.descent import minimise
+from sharpzo.descent import LossAndGradient, minimise
 from sharpzo.errors import InputError
 from sharpzo.optim.gradients import frame
 from sharpzo.optim.search import Patience, Search
 from sharpzo.rng import generator
 from sharpzo.settings import Count, CountOrZero, Fraction, LengthOrZero, Positive, Settings
 from sharpzo.types import NOTHING, SINGLE, Array, FeatureObjective, FeaturesAt, JacobianAt, Reason
-
-# Raw features (K, D) -> loss and gradient (K, D).
-FeatureLoss = Callable[[Array], tuple[float, Array]]
 
 SHORTEST = 0.5  # what an old direction must keep of its length, or its slope is mostly rounding
 # Rounded losses, as of bfloat16, have isolated low points without better neighbours. A rise by this
@@ -122,7 +119,7 @@ class GaussNewton(Search[FeatureObjective]):
     def __init__(
         self,
         dim: int,
-        loss: FeatureLoss,
+        loss: LossAndGradient,
         settings: GaussNewtonSettings | None = None,
         seed: int = 0,
         start: Array | None = None,
@@ -267,7 +264,7 @@ class GaussNewton(Search[FeatureObjective]):
             self._round = np.stack(found), np.array(predicted), dampings
         return self._round
 
-    def _model(self, damping: float, rho: float = 0.0) -> Callable[[Array], tuple[float, Array]]:
+    def _model(self, damping: float, rho: float = 0.0) -> LossAndGradient:
         """L(f + (a + e) J) + damping/2 |a|^2 and its gradient; e is the worst within rho, to first
         order (Foret et al., sharpness-aware minimisation, on the linearised features).
         """

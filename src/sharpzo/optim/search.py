@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Generic
 
 import numpy as np
@@ -70,6 +71,7 @@ class Kept:
         return self
 
 
+@dataclass(eq=False)
 class Patience(Kept):
     """Counts observations in a row that did not beat the best one by more than ``min_gain``.
 
@@ -81,16 +83,13 @@ class Patience(Kept):
     """
 
     KEPT = ("count", "best")
-
-    def __init__(self, limit: int | None = None, min_gain: float = 0.0) -> None:
-        self.limit = limit
-        self.min_gain = min_gain
-        self.best: float | None = None
-        self.count = 0
+    limit: int | None = None
+    min_gain: float = 0.0
+    best: float | None = field(default=None, init=False)
+    count: int = field(default=0, init=False)
 
     @property
     def spent(self) -> bool:
-        """Whether the limit has been reached."""
         return self.limit is not None and self.count >= self.limit
 
     def observe(self, accuracy: float) -> bool:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,15 +27,15 @@ from sharpzo.run import run
 from sharpzo.types import Answer, Array, Evaluated, Reason, Request, State
 
 
+@dataclass(eq=False)
 class Bowl:
     """An objective of known losses, least, 0, at (0.5, ..., 0.5); validation improves towards it.
 
     Features are the points themselves, as those of one class: (P, 1, d).
     """
 
-    def __init__(self, dim: int = 4) -> None:
-        self.dim = dim
-        self.forwards = 0
+    dim: int = 4
+    forwards: int = 0
 
     def price(self, points: int, directions: int = 0) -> int:
         return points + directions
