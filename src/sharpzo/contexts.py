@@ -97,11 +97,8 @@ def walsh_hadamard(rows: Array) -> Array:
     >>> walsh_hadamard(np.array([1.0, 2.0, 3.0, 4.0])).tolist()
     [10.0, -2.0, -4.0, 0.0]
     """
-    length = rows.shape[-1]
-    if length < 1 or length & (length - 1):
-        raise InputError(f"rows have {length} entries; give a power of two")
     shape, half = rows.shape, 1
-    while half < length:
+    while half < shape[-1]:
         left, right = np.moveaxis(rows.reshape(*shape[:-1], -1, 2, half), -2, 0)
         rows = np.stack([left + right, left - right], axis=-2).reshape(shape)
         half *= 2

@@ -24,11 +24,6 @@ def test_the_fast_transform_is_the_dense_product(length):
     np.testing.assert_allclose(walsh_hadamard(rows), rows @ hadamard(length), atol=1e-12)
 
 
-def test_the_transform_needs_a_power_of_two():
-    with pytest.raises(InputError, match="6 entries"):
-        walsh_hadamard(np.zeros(6))
-
-
 @pytest.mark.parametrize("width", [512, 256, 96])
 def test_fastfood_is_its_dense_matrices(width):
     lift = Fastfood(tokens=3, width=width, seed=4)

@@ -173,11 +173,8 @@ class GaussNewton(Search[FeatureObjective]):
         """
         values, slopes = np.array(values), np.array(derivatives)
         one = values.shape[1:] if self._due else self._features.shape
-        wanted = (
-            ((1, *one), (self._count(), *one))
-            if self._due
-            else ((len(self._inner()[0]), *one), (0,))
-        )
+        many, along = (1, self._count()) if self._due else (len(self._inner()[0]), 0)
+        wanted = (many, *one), (along, *one) if along else (0,)
         if values.ndim != 3 or (values.shape, slopes.shape) != wanted:
             raise InputError(
                 f"answers have the shapes {values.shape} and {slopes.shape}; {wanted[0]} and "
