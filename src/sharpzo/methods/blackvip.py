@@ -214,12 +214,9 @@ def steps_within(
     14
     """
     step, spent, forwards, looked = 0, per_evaluation, 1, 0
-    while True:
-        spent += calls * per_call
-        forwards += calls
-        if spent + per_evaluation > passes:  # the last step is always evaluated
-            break
-        step += 1
+    # The last step is always evaluated.
+    while (spent := spent + calls * per_call) + per_evaluation <= passes:
+        step, forwards = step + 1, forwards + calls
         if forwards - looked >= validate_every:
             looked, spent, forwards = forwards, spent + per_evaluation, forwards + 1
     if step == 0:

@@ -24,7 +24,6 @@ from sharpzo.errors import InputError
 from sharpzo.methods.cached import (
     CachedSettings,
     Grid,
-    Text,
     cached_fit,
     every_view,
     logspace,
@@ -83,14 +82,10 @@ def fit(settings: TipSettings, task: Task) -> Fit:
     """One forward per template; nothing is trained."""
     text = read_text(task.tower, settings.templates)
     values = np.eye(len(text.features), dtype=np.uint8)[task.train.labels]
-    cache = _searched(_cache(settings, task, text, mean_views(task), values), task, settings)
+    keys, scale = mean_views(task), task.tower.logit_scale
+    cache = KernelHead(text.features, keys, values, scale, settings.alpha, settings.beta)
+    cache = _searched(cache, task, settings)
     return cached_fit(cache, task, text, {"alpha": cache.strength, "beta": cache.beta})
-
-
-def _cache(settings: TipSettings, task: Task, text: Text, keys: Array, values: Array) -> KernelHead:
-    """The head of unit keys (N, D) and one-hot values (N, K), at the settings' alpha and beta."""
-    scale = task.tower.logit_scale
-    return KernelHead(text.features, keys, values, scale, settings.alpha, settings.beta)
 
 
 def _searched(cache: KernelHead, task: Task, settings: TipSettings) -> KernelHead:
@@ -114,9 +109,9 @@ def _searched(cache: KernelHead, task: Task, settings: TipSettings) -> KernelHea
 def fit_f(settings: TipFSettings, task: Task) -> Fit:
     """One forward per template; then stochastic descent on the keys."""
     text, train = read_text(task.tower, settings.templates), task.train
-    keys = mean_views(task, settings.key_views)
+    keys, scale = mean_views(task, settings.key_views), task.tower.logit_scale
     values = np.eye(len(text.features), dtype=keys.dtype)[train.labels]
-    cache = _cache(settings, task, text, keys, values)
+    cache = KernelHead(text.features, keys, values, scale, settings.alpha, settings.beta)
     # The views after those of the keys; all if there is none after them, photos if none at all.
     pool = every_view(task).vectors.reshape(-1, *train.vectors.shape)
     pool = pool[settings.key_views % len(pool) :]
