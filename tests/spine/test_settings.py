@@ -4,6 +4,7 @@ import pytest
 
 from sharpzo.errors import InputError
 from sharpzo.methods import load_plugin
+from sharpzo.optim import GaussNewtonSettings, SharpnessSettings, SharpZoSettings
 from sharpzo.settings import Count, Settings, as_dict, override, parse_assignments
 
 
@@ -68,3 +69,18 @@ def test_a_plugin_that_imports_what_has_moved_is_told_where_from(tmp_path, line)
     plugin.write_text(line)
     with pytest.raises(InputError, match="import from sharpzo itself"):
         load_plugin(plugin)
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        (SharpnessSettings, "rho"),
+        (SharpZoSettings, "start_std"),
+        (GaussNewtonSettings, "rho"),
+        (GaussNewtonSettings, "ladder"),
+    ],
+)
+def test_lengths_that_overflow_are_refused(settings, name):
+    assert getattr(settings(**{name: 1e6}), name) == 1e6
+    with pytest.raises(InputError, match=rf"^{name} is 1e\+300; give a number .* 1e6$"):
+        settings(**{name: 1e300})
