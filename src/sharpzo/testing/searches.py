@@ -95,7 +95,7 @@ def arguments_stay_as_they_are(make: Make) -> None:
         request, kept = search.ask(), other.ask()
         told, told_too = request.answer(Bowl()), kept.answer(Bowl())
         search.tell(*told)
-        demand(all(map(np.array_equal, told, told_too)), "tell changed losses that it was given")
+        demand(all(map(np.array_equal, told, told_too)), "tell changed the losses it was given")
         for array in (*told, *_arrays(request)):
             array[:] = np.nan
         other.tell(*told_too)
