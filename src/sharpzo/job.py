@@ -13,7 +13,7 @@ import msgspec
 from sharpzo.budget import Budget
 from sharpzo.claim import STARTED, read_started
 from sharpzo.data.dataset import TEMPLATE, Dataset, LabelledPhotos
-from sharpzo.data.few_shot import halves
+from sharpzo.data.few_shot import half_of
 from sharpzo.data.loading import load, read
 from sharpzo.data.photo_check import check, duplicates, without
 from sharpzo.errors import ArtifactError, PhotosError
@@ -90,9 +90,7 @@ class Job:
         """What to fit, and the second test set if there is one."""
         assert self.data is not None
         found = load(self.data, self.dataset, self.shots, self.seed, self.labels)
-        if self.half is not None:
-            base, new = halves(found)
-            found = base if self.half == "base" else new
+        found = half_of(found, self.half)
         return found, None if self.test_on is None else read(self.test_on, self.test_on_dataset)
 
     def usable(

@@ -109,13 +109,14 @@ def evaluate(
     """
     from sharpzo.classifier import PromptClassifier
     from sharpzo.cli.progress import Display
+    from sharpzo.data.few_shot import half_of
     from sharpzo.data.loading import read
     from sharpzo.errors import InputError, PhotosError
     from sharpzo.wording import printable
 
     kept = options.feature_cache(cache, no_cache)
     classifier = PromptClassifier.load(run, model=model, cache=kept, memory_limit=memory_limit)
-    given = options.half_of(read(data, dataset, labels), half)
+    given = half_of(read(data, dataset, labels), half)
     whole = given.val is None and given.test is None
     photos = given.train if whole else getattr(given, split)
     if not photos:

@@ -6,14 +6,11 @@ import csv
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from typer import Argument, Option
 
 from sharpzo.data.layouts import LAYOUTS
-
-if TYPE_CHECKING:
-    from sharpzo.data.dataset import Dataset as Photos
 
 DATASETS = f"{', '.join(LAYOUTS)}."
 
@@ -114,16 +111,6 @@ Classes = Annotated[
         metavar="NAMES",
     ),
 ]
-
-
-def half_of(photos: Photos, half: str | None) -> Photos:
-    """The base or the new half of the classes, for the base-to-new protocol; all for None."""
-    from sharpzo.data.few_shot import halves
-
-    if half is None:
-        return photos
-    base, new = halves(photos)
-    return base if half == "base" else new
 
 
 def names(classes: str) -> list[str]:

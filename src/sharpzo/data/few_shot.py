@@ -84,6 +84,11 @@ def halves(dataset: Dataset) -> tuple[Dataset, Dataset]:
     return half(0, middle, "base"), half(middle, classes, "new")
 
 
+def half_of(dataset: Dataset, half: str | None) -> Dataset:
+    """The "base" or the "new" half of the classes; None: all of them."""
+    return dataset if half is None else halves(dataset)[half == "new"]
+
+
 def _groups(split: LabelledPhotos) -> Groups:
     groups: Groups = {}
     for row, label in enumerate(split.labels.tolist()):
