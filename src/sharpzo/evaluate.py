@@ -24,6 +24,11 @@ class Evaluation:
     confusion: Array
     calibration_error: float
 
+    @property
+    def balanced_accuracy(self) -> float:
+        """Mean of the classes' accuracies, in which each class with photos counts the same."""
+        return float(np.mean([one for one in self.per_class.values() if one is not None]))
+
 
 def evaluate(head: Head, photos: Features, among: Array | None = None) -> Evaluation:
     """Classify every photo once and compare with its label.

@@ -374,6 +374,8 @@ def test_names_that_training_never_saw(photos, run, tmp_path, capsys):
     result = document(capsys, "evaluate", run, other.parent, "--own-classes")
     assert result["classes"] == ["robe", "shoe"]
     assert 0 <= result["calibration_error"] <= 1
+    each = [result["per_class"][name] for name in result["classes"]]
+    assert result["balanced_accuracy"] == pytest.approx(sum(each) / len(each))
     probe = tmp_path / "probe"
     call("fit", photos, "--out", probe, "--method", "linear-probe")
     assert "methods that can name others: " in refused(

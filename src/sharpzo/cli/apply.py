@@ -138,6 +138,7 @@ def evaluate(
             "run": str(run),
             "split": "all" if whole else split,
             "accuracy": result.accuracy,
+            "balanced_accuracy": result.balanced_accuracy,
             "n": result.n,
             "calibration_error": result.calibration_error,
             "per_class": result.per_class,
@@ -180,7 +181,8 @@ def _show(title: str, result: Evaluation, notes: tuple[str, ...], errors: int) -
     for note in notes:
         screen.say(f"note: {note}")
     screen.say(
-        f"accuracy {percent(result.accuracy)} of {result.n:,} photos; probabilities are off by "
+        f"accuracy {percent(result.accuracy)} of {result.n:,} photos, balanced over the classes "
+        f"{percent(result.balanced_accuracy)}; probabilities are off by "
         f"{percent(result.calibration_error)} on average (calibration error)"
     )
     if errors:

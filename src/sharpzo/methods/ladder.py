@@ -24,6 +24,15 @@ weight; with many photos it decides. K counts the classes that have photos and N
 The logits are divided by a temperature; `choose.py` says which. The spread that it needs is
 that of the training photos, times what leaving each of them out does to the spread of (1).
 
+Least squares favours the classes with many photos, as if they were also frequent where the
+classifier is used: the fewer photos a class has, the lower it scores its own. How much lower, the
+photos say that are left out of (1): s_i is the score of photo i for its own class, of n_i photos,
+
+    s_i = alpha + beta r(n_i - 1),  r(n) = n / (n + 16)                               (3)
+
+by least squares. Class k of n_k photos then gets sharpness beta (mean r - r(n_k)) more, beta being
+at least 0. Where all classes have as many photos there is no slope, and nothing is added.
+
 A class without a photo has d_k = 0, and for the expert it is the average class (the mean of the
 means): where no class has a photo, (2) orders the classes exactly as their texts do.
 """
@@ -42,6 +51,8 @@ from sharpzo.methods.gda import gaussian
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.settings import NotNegative, Positive, Settings
 from sharpzo.types import Array, Features, TextTower
+
+ENOUGH = 16.0  # photos per class, of equation 3
 
 
 @dataclass(frozen=True)
@@ -112,6 +123,8 @@ def fit_ladder(
     left_out = scores - (left - vectors @ offsets.T) * (hat / (1 - hat))[:, None]
     as_new = spread(left_out) / max(spread(scores), 1e-12)
     middle = centre(as_new * spread(vectors @ rows.T + biases), 1 / rarity)
+    own = left_out[np.arange(len(left_out)), train.labels]
+    biases = biases + settings.sharpness * balance(own, train.labels, len(text))
     held_out = None
     if validation is not None:
         held_out = validation.vectors @ rows.T + biases, validation.labels
@@ -143,6 +156,25 @@ def line(cosines: Array, one_hot: Array) -> tuple[float, float]:
     slope = float((spread * one_hot).sum() / max((spread**2).sum(), 1e-12))
     slope = max(slope, 0.01)
     return slope, float(one_hot.mean() - slope * cosines.mean())
+
+
+def balance(own: Array, labels: Array, classes: int) -> Array:
+    """What equation 3 adds to the scores of the classes (K,), by the scores (N,) of photos for
+    their own class; nothing for a class without photos.
+
+    >>> own, labels = np.array([0.1, 0.1, 0.6, 0.7, 0.5, 0.6]), np.array([0, 0, 1, 1, 1, 1])
+    >>> balance(own, labels, 3).round(2).tolist()
+    [0.22, -0.22, 0.0]
+    >>> balance(own[:4], labels[:4], 2).tolist()  # two photos each
+    [0.0, 0.0]
+    """
+    counts = np.bincount(labels, minlength=classes)
+    before = (counts - 1) / (counts - 1 + ENOUGH)
+    away = before[labels] - before[labels].mean()
+    across = float(away @ away)
+    slope = max(float(away @ own) / across, 0.0) if across > 1e-12 else 0.0
+    share, shown = counts / (counts + ENOUGH), counts > 0
+    return np.where(shown, slope * (share[shown].mean() - share), 0.0)
 
 
 def _offsets(
