@@ -8,26 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import mmap
 import os
-import re
 import stat
-import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from sharpzo.data import jpeg, pixels
+from sharpzo.data.pixels import quiet
 from sharpzo.errors import PhotoError
 from sharpzo.memory import MB
 from sharpzo.types import Array
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
-    from PIL.JpegImagePlugin import JpegImageFile
 
 # An allow-list: Pillow reads some forty formats, and each parser may have holes.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
@@ -42,8 +39,6 @@ MAX_PIXELS = 89_478_485  # Pillow's own limit: 256 MiB of RGB
 # four times what the largest towers see (518). Telephones make up to 200 megapixels.
 MAX_JPEG_PIXELS = 4 * MAX_PIXELS
 REDUCED_SIDE = 4 * 518
-# Each scan of a JPEG goes through all of its pixels again, in about 3 ns each; usual are 10.
-MAX_SCANS = 500
 MAX_SCANNED = 12 * MAX_PIXELS
 # Before the picture, where hundreds are usual in photos with depth maps and the like.
 MAX_SEGMENTS, MAX_JUNK = 5000, 100_000
@@ -51,23 +46,8 @@ MANY_BITS = "has 32 bits per pixel; convert it to 8 bits per channel"
 
 _HEVC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
 _AV1 = (b"avif", b"avis")
-_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # in coded data 0xff is followed by 0 or RST
-_START_OF_SCAN, _END_OF_IMAGE, _END_OF_FILE = 0xDA, 0xD9, 0
 _CHUNK = 1 << 20
 _log, _SILENT = logging.getLogger("PIL"), logging.NullHandler()  # its errors name no file
-_FILTERS = threading.Lock()  # the warning filters of Python belong to the whole process
-_ORIENTATION = 0x0112  # the EXIF tag
-_UPRIGHT = {  # value of the tag -> the transposition that makes the photo upright
-    2: "FLIP_LEFT_RIGHT",
-    3: "ROTATE_180",
-    4: "FLIP_TOP_BOTTOM",
-    5: "TRANSPOSE",
-    6: "ROTATE_270",
-    7: "TRANSVERSE",
-    8: "ROTATE_90",
-}
-_PHOTOMETRIC = 262  # the TIFF tag
-_GREY_BITS = {"1": 1, "L;2": 2, "L;4": 4}  # Pillow's names of the rows of a PNG
 
 
 class _Refused(Exception):
@@ -86,20 +66,21 @@ def decode(path: str | os.PathLike[str]) -> Array:
     too large in pixels or bytes, or may not be read; sizes are checked before any pixel is decoded.
     """
     with opened(Path(path)) as image:
-        return to_rgb(image)
+        return np.asarray(pixels.to_rgb(image), dtype=np.uint8)
 
 
 @contextmanager
-def opened(path: Path, name: str | None = None, *, smallest: bool = False) -> Iterator[PILImage]:
+def opened(path: Path, name: str | None = None, least: int | None = None) -> Iterator[PILImage]:
     """Open a photo file whose size, kind and header are within bounds; no pixel is decoded yet.
 
-    With ``smallest`` a JPEG is decoded at 1/8, which reads all of the file in a third of the time.
+    With ``least`` a JPEG is decoded at the smallest of 1, 1/2, 1/4 and 1/8 that leaves its shorter
+    side at least so long.
 
     Raises `PhotoError` about ``name`` (None: the path), also for what the caller's decoding raises.
     """
     with _naming(name or path), _file(path) as file, _image(file) as image:
-        if image.format == "JPEG":
-            _bound_jpeg(image, _scans(image), smallest)
+        if pixels.is_jpeg(image):
+            _bound_jpeg(image, jpeg.count_scans(image), least)
         else:
             _check_pixels(image, MAX_PIXELS)
         if has_32_bits(image):
@@ -116,17 +97,22 @@ def digest(path: Path, name: str | None = None) -> str:
     return total.hexdigest()
 
 
-def bytes_to_decode(path: Path) -> int:
-    """Return about how much memory decoding takes at most; 0 where `opened` will refuse the file.
+def check(path: Path, name: str | None = None, least: int | None = None) -> None:
+    """Raise what `opened` and `to_rgb` would raise, in less time.
 
-    Pillow keeps 4 bytes of a pixel: the photo as read and upright. An array of it is made twice.
+    A JPEG that goes on to its end marker is not decoded: of what is damaged before it, decoders
+    make what they can.
     """
+    with opened(path, name, least) as image:
+        if not pixels.is_jpeg(image) or not jpeg.is_complete(image):
+            pixels.to_rgb(image, least)
+
+
+def bytes_to_decode(path: Path, least: int | None = None) -> int:
+    """Return how much memory decoding takes at most; 0 where `opened` will refuse the file."""
     try:
-        with opened(path) as image:
-            held = 2 * 4 + 2 * 3 + (8 if image.has_transparency_data else 0)
-            if image.format == "JPEG" and _scans(image) > 1:  # coefficients of all components
-                held += 2 * 3
-            return held * image.width * image.height
+        with opened(path, least=least) as image:
+            return pixels.memory(image, least, path.stat().st_size)
     except PhotoError:
         return 0
 
@@ -134,51 +120,6 @@ def bytes_to_decode(path: Path) -> int:
 def has_32_bits(image: PILImage) -> bool:
     """Whether the range of a greyscale image's values is unknown; a PNG's has 16 bits."""
     return image.mode == "F" or (image.mode == "I" and image.format != "PNG")
-
-
-def to_rgb(image: PILImage) -> Array:
-    """Return the pixels of an open image as `decode` does; raises what Pillow's readers raise."""
-    from PIL import Image
-
-    key = _transparent_colour(image)
-    image.load()
-    try:
-        with _quiet():
-            turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # damaged metadata do not make a photo unusable
-        turn = None
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        # Pillow would clip at 255 and show a white square.
-        values = np.asarray(image)
-        grey = np.where(values == key, 255.0, np.rint(values / 257.0))
-        if image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == 0:  # type: ignore[attr-defined]
-            grey = 255.0 - grey  # 0 is white, which Pillow respects at 8 bits only
-        image = Image.fromarray(grey.astype(np.uint8))
-    elif image.has_transparency_data:
-        if key is not None:
-            image = image.copy()
-            image.info = {**image.info, "transparency": key}
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    if image.mode != "RGB":
-        image = image.convert("RGB")
-    if turn is not None:
-        image = image.transpose(Image.Transpose[turn])
-    return np.asarray(image, dtype=np.uint8)
-
-
-def _transparent_colour(image: PILImage) -> int | tuple[int, ...] | bytes | None:
-    """The colour that a file calls transparent, if it does, as it will be among the pixels: Pillow
-    brings those of a PNG to 8 bits, and leaves this colour as it is in the file."""
-    key = image.info.get("transparency")
-    tiles = getattr(image, "tile", ()) if image.format == "PNG" else ()
-    raw = tiles[0].args if tiles else None  # a picture that was loaded has none left
-    if isinstance(key, int) and raw in _GREY_BITS:
-        top = 2 ** _GREY_BITS[raw] - 1
-        return (key & top) * (255 // top)
-    if isinstance(key, tuple) and raw == "RGB;16B":
-        return tuple(value >> 8 for value in key)
-    return key
 
 
 @contextmanager
@@ -252,18 +193,10 @@ def _image(file: BinaryIO) -> PILImage:
         )
     file.seek(0)
     _log.addHandler(_SILENT)
-    with _quiet():
+    with quiet():
         if kind == "JPEG":  # not Image.open: it refuses 200 megapixels, and takes MPO for an album
             return JpegImagePlugin.JpegImageFile(file)
         return Image.open(file, formats=FORMATS if kind is None else (kind,))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Pillow's warnings from the user: they name no file, and sizes are checked here."""
-    with _FILTERS, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="PIL")
-        yield
 
 
 def _kind(head: bytes) -> str | None:
@@ -297,23 +230,22 @@ def _check_pixels(image: PILImage, limit: int) -> None:
         )
 
 
-def _bound_jpeg(image: PILImage, scans: int, smallest: bool) -> None:
+def _bound_jpeg(image: PILImage, scans: int, least: int | None) -> None:
     """Bound the work and the memory of a JPEG, and choose the scale of what is large."""
     full = image.width * image.height
     _check_pixels(image, MAX_JPEG_PIXELS)
     if scans > 1:  # all coefficients are in memory, at whatever scale
         _check_pixels(image, MAX_PIXELS)
-    if scans > MAX_SCANS or scans * full > MAX_SCANNED:
+    if scans > jpeg.MAX_SCANS or scans * full > MAX_SCANNED:
         raise _Refused(
-            f"has {'more than ' if scans > MAX_SCANS else ''}{min(scans, MAX_SCANS)} scans of "
-            f"{image.width} x {image.height} pixels, which take too long; save it anew"
+            f"has {'more than ' if scans > jpeg.MAX_SCANS else ''}{min(scans, jpeg.MAX_SCANS)} "
+            f"scans of {image.width} x {image.height} pixels, which take too long; save it anew"
         )
     scale = 1
-    if full > MAX_PIXELS:
-        scale = max(by for by in (1, 2, 4, 8) if by == 1 or min(image.size) >= by * REDUCED_SIDE)
+    if full > MAX_PIXELS or least is not None:
+        side = min(image.size) / (least or REDUCED_SIDE)
+        scale = max(by for by in (1, 2, 4, 8) if by == 1 or side >= by)
         _check_pixels(image, MAX_PIXELS * scale**2)
-    if smallest:
-        scale = 8
     if scale > 1:
         image.draft(None, (max(image.width // scale, 1), max(image.height // scale, 1)))
 
@@ -322,41 +254,14 @@ def _check_segments(file: BinaryIO) -> None:
     """Bound what lies before the picture of a JPEG: Pillow reads it in Python, byte by byte where
     no segment begins."""
     junk = 0
-    for segments, (kind, skipped, _) in enumerate(_segments(file), start=1):
-        if kind == _END_OF_FILE and skipped > MAX_JUNK:
+    for segments, (kind, skipped, _) in enumerate(jpeg.segments(file), start=1):
+        if kind == jpeg.END_OF_FILE and skipped > MAX_JUNK:
             raise _Refused("has no picture; copy it again, or remove it")
         junk += skipped
         if segments > MAX_SEGMENTS or junk > MAX_JUNK:
             raise _Refused("has too much before its picture; save it anew")
-        if kind in (_START_OF_SCAN, _END_OF_IMAGE):
+        if kind in (jpeg.START_OF_SCAN, jpeg.END_OF_IMAGE):
             return
-
-
-def _scans(image: PILImage) -> int:
-    """How often decoding goes through the pixels: 1 where the first scan holds all components."""
-    jpeg: JpegImageFile = image  # type: ignore[assignment]
-    assert jpeg.fp is not None
-    scans = 0
-    for kind, _, head in _segments(jpeg.fp):
-        if kind == _END_OF_IMAGE or scans > MAX_SCANS:
-            break
-        if kind == _START_OF_SCAN:
-            scans += 1
-            if not jpeg.info.get("progressive") and int.from_bytes(head[2:], "big") >= jpeg.layers:
-                break
-    return max(scans, 1)
-
-
-def _segments(file: IO[bytes]) -> Iterator[tuple[int, int, bytes]]:
-    """Yield the kind of each segment of a JPEG, how many bytes lie between it and the one before,
-    and its first three bytes (length, and the components of a scan); then the end of the file."""
-    place = 2
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        while found := _MARKER.search(content, place):
-            head = content[found.end() : found.end() + 3]
-            yield content[found.start() + 1], found.start() - place, head
-            place = found.end() + int.from_bytes(head[:2], "big")
-        yield _END_OF_FILE, len(content) - place, b""
 
 
 def _check_chunks(file: BinaryIO) -> None:

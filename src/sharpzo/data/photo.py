@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sharpzo.data import decoding
+from sharpzo.data.pixels import to_rgb
 from sharpzo.errors import InputError
 from sharpzo.rng import generator
 from sharpzo.types import Array
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,39 +26,50 @@ class Photo:
     """One photo, either a file (``path``) or pixels in memory (uint8 (H, W, 3)).
 
     ``name`` is what messages and tables show; the file may lie elsewhere, as out of a zip file.
+    A file with ``least`` is decoded small: a JPEG at 1/2, 1/4 or 1/8, others made smaller by a
+    whole number once they are decoded, as long as the shorter side has at least so many pixels.
     Make one with `as_photo`.
     """
 
     name: str
     path: Path | None = None
     pixels: Array | None = None
+    least: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.pixels is None):
             raise InputError(f"photo {self.name} needs either a path or pixels; give one of them")
 
-    def decode(self) -> Array:
-        """Return the pixels, uint8 (H, W, 3); a file is read anew at each call.
+    def sized(self, least: int | None) -> Photo:
+        """Return the same photo, decoded as small as ``least`` allows; None: whole."""
+        return replace(self, least=least)
+
+    def image(self) -> Array | PILImage:
+        """Return the pixels, uint8 (H, W, 3), or of a file an RGB image; it is read anew at each
+        call.
 
         Raises `PhotoError` as `sharpzo.data.decoding.decode` does.
         """
         if self.pixels is not None:
             return self.pixels
-        with decoding.opened(self._file, self.name) as image:
-            return decoding.to_rgb(image)
+        with decoding.opened(self._file, self.name, self.least) as image:
+            return to_rgb(image, self.least)
+
+    def decode(self) -> Array:
+        """Return what `image` does as pixels, uint8 (H, W, 3)."""
+        return np.asarray(self.image(), dtype=np.uint8)
 
     def check(self) -> None:
-        """Read the photo without keeping it, faster than `decode`; raises what that raises."""
+        """Raise what `decode` raises, in less time."""
         if self.pixels is None:
-            with decoding.opened(self._file, self.name, smallest=True) as image:
-                decoding.to_rgb(image)
+            decoding.check(self._file, self.name, self.least)
 
     def memory(self) -> int:
-        """Return about how many bytes decoding takes at most; of a file only the header is read,
-        0 if it is unreadable."""
+        """Return how many bytes `image` takes at most; of a file only the header is read, 0 if it
+        is unreadable."""
         if self.pixels is not None:
             return self.pixels.size
-        return decoding.bytes_to_decode(self._file)
+        return decoding.bytes_to_decode(self._file, self.least)
 
     def digest(self) -> str:
         """Return the SHA-256 of the content (file bytes, or shape and pixels), in hexadecimal."""
@@ -85,11 +100,25 @@ class View(Photo):
     side: int = 224
     scale: tuple[float, float] = (0.08, 1.0)
 
+    def sized(self, least: int | None) -> View:
+        """Return the same view; its smallest crop is as large as ``least`` wants a photo."""
+        if least is not None:
+            least = math.ceil(least / math.sqrt(self.scale[0]))
+        return replace(self, least=least)
+
+    def image(self) -> Array:
+        """Return the pixels of the view, as `decode`."""
+        return self.decode()
+
+    def memory(self) -> int:
+        """Return how many bytes `decode` takes at most: the photo is an array, and drawn from."""
+        return 3 * super().memory()
+
     def decode(self) -> Array:
         """Return the pixels of the view, uint8 (side, side, 3)."""
         from PIL import Image
 
-        pixels = super().decode()
+        pixels = np.asarray(super().image(), np.uint8)
         rng = generator(self.seed, "augment", step=self.row, direction=self.number)
         top, left, height, width = _crop(pixels.shape[0], pixels.shape[1], self.scale, rng)
         image = Image.fromarray(pixels[top : top + height, left : left + width])
@@ -129,7 +158,7 @@ def as_photo(source: Any, name: str = "photo") -> Photo:
     if isinstance(source, Image.Image):
         if decoding.has_32_bits(source):
             raise InputError(f"{name} {decoding.MANY_BITS}")
-        return Photo(name, pixels=decoding.to_rgb(source))
+        return Photo(name, pixels=np.asarray(to_rgb(source), np.uint8))
     raise InputError(
         f"{name} is a {type(source).__name__}; give a path, a PIL image or a uint8 array (H, W, 3)"
     )
