@@ -21,7 +21,7 @@ from sharpzo.record import Record
 from sharpzo.settings import changes
 from sharpzo.towers.features import Progress
 from sharpzo.towers.runtime import Arithmetic, Engine
-from sharpzo.types import Array, Head, Step
+from sharpzo.types import Array, Decoding, Head, Step
 
 if TYPE_CHECKING:
     from sharpzo.data.dataset import Dataset, LabelledPhotos
@@ -40,7 +40,10 @@ class PromptClassifier:
     and ``precision`` are the text tower's while it is tuned (see `Runtime`); image features are
     always float32. ``memory_limit``, such as "600MB", binds what this process and its children
     have in memory: towers are then computed block by block, photos in a process of its own, and
-    what cannot fit raises BudgetError before work begins.
+    what cannot fit raises BudgetError before work begins. ``decoding`` "reduced" decodes photos
+    that are much larger than the image tower's input at a smaller scale (see `Preprocessing`),
+    "exact" whole; None: "exact" with published settings (presets paper/…, published and release),
+    else "reduced".
 
     Photos are paths, PIL images, arrays (height, width, 3) of uint8 or of floats from 0 to 1, or
     an array (N, height, width, 3); a single photo counts as a list of one. Labels are class names,
@@ -77,6 +80,7 @@ class PromptClassifier:
     precision: Arithmetic = "float32"
     cache: str | Path | None = None
     memory_limit: str | int | None = None
+    decoding: Decoding | None = None
 
     classes_: Array = field(init=False)
     record_: Record = field(init=False)
@@ -259,6 +263,7 @@ class PromptClassifier:
             precision=cast(Arithmetic, record.get("precision", "float32")),
             cache=cache,
             memory_limit=memory_limit,
+            decoding=trained.towers.decoding,
         )
         classifier._adopt(trained)
         return classifier

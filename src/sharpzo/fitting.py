@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from sharpzo import __version__
 from sharpzo.budget import Budget
@@ -31,8 +31,9 @@ from sharpzo.towers.open import Towers
 from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.towers.runtime import Arithmetic, Engine, Runtime
 from sharpzo.trained import Trained, among, silent
-from sharpzo.types import Array, Features, Head, Step
+from sharpzo.types import Array, Decoding, Features, Head, Step
 
+_PUBLISHED = "paper", "published", "release"  # presets that begin so
 DEFAULT = "ladder+gda"  # docs/how-to-choose.md says why
 
 
@@ -132,6 +133,7 @@ class Fitter:
         precision: Arithmetic = "float32",
         cache: str | Path | None = None,
         memory_limit: str | int | None = None,
+        decoding: Decoding | None = None,
     ) -> None:
         if settings is not None and not (
             isinstance(settings, Mapping) and all(isinstance(name, str) for name in settings)
@@ -142,7 +144,8 @@ class Fitter:
         if not isinstance(budget, Budget | None):
             raise InputError(f"budget is {budget!r}; give sharpzo.Budget(forwards=…)")
         words = {"method": method, "engine": engine, "precision": precision, "template": template}
-        for name, value in (words | ({} if preset is None else {"preset": preset})).items():
+        words |= {n: v for n, v in (("preset", preset), ("decoding", decoding)) if v is not None}
+        for name, value in words.items():
             if not isinstance(value, str):
                 raise InputError(f"{name} is {value!r}; give a string")
         if any("\ud800" <= character <= "\udfff" for character in template):
@@ -161,7 +164,11 @@ class Fitter:
         self.budget = budget or Budget()
         self.runtime = Runtime(engine, precision, threads)
         self.cache = None if cache is None else Path(cache).absolute()
-        self.towers = Towers(model, self.runtime, self.memory_limit)
+        if decoding is None:  # a published figure is that of a published preprocessing
+            decoding = "exact" if (preset or "").startswith(_PUBLISHED) else "reduced"
+        elif decoding not in get_args(Decoding):
+            raise InputError(f"decoding is {decoding!r}; choose {' or '.join(get_args(Decoding))}")
+        self.towers = Towers(model, self.runtime, self.memory_limit, decoding=decoding)
 
     @property
     def planned(self) -> Budget:
@@ -230,9 +237,7 @@ class Fitter:
                 budget=self.budget,
                 listen=keep,
                 views=features.get("views"),
-                images=Images(splits["training"], dataset.val, towers.image, splits.get("views"))
-                if method.images
-                else None,
+                images=self._images(splits) if method.images else None,
                 milestones=tuple(milestones),
                 # The text tower is compiled at its first forward.
                 begin=time.perf_counter() - (0.0 if journal is None else journal.seconds),
@@ -296,6 +301,12 @@ class Fitter:
             "memory limit": self.memory_limit,
         }
 
+    def _images(self, splits: Mapping[str, LabelledPhotos]) -> Images:
+        sized = {name: self.towers.sized(split) for name, split in splits.items()}
+        return Images(
+            sized["training"], sized.get("validation"), self.towers.image, sized.get("views")
+        )
+
     def _inputs(self, dataset: Dataset, training: Features, text_fingerprint: str) -> Inputs:
         checkpoint = self.towers.checkpoint
         return {
@@ -307,7 +318,7 @@ class Fitter:
             },
             "class_names": list(dataset.class_names),
             "template": self.template,
-            "preprocessing": as_dict(Preprocessing.open(checkpoint)),
+            "preprocessing": as_dict(Preprocessing.open(checkpoint, self.towers.decoding)),
             "method": self.method.name,
             "preset": self.preset,
             "settings": as_dict(self.settings),

@@ -21,6 +21,7 @@ from sharpzo.fitting import DEFAULT, Fitter
 from sharpzo.methods import load_plugin
 from sharpzo.towers.feature_store import FeatureStore
 from sharpzo.towers.runtime import Arithmetic, Engine, cores
+from sharpzo.types import Decoding
 from sharpzo.wording import utf8
 
 
@@ -57,6 +58,7 @@ class Job:
     precision: Arithmetic = "float32"
     cache: str | None = None
     memory_limit: str | int | None = None
+    decoding: Decoding | None = None
 
     def document(self) -> bytes:
         """As JSON."""
@@ -83,7 +85,7 @@ class Job:
             self.method, preset=self.preset, settings=self.settings, model=self.model,
             template=self.template, seed=self.seed, budget=self.budget, threads=self.threads,
             engine=self.engine, precision=self.precision, cache=self.cache,
-            memory_limit=self.memory_limit,
+            memory_limit=self.memory_limit, decoding=self.decoding,
         )  # fmt: skip
 
     def photos(self) -> tuple[Dataset, Dataset | None]:
@@ -105,7 +107,8 @@ class Job:
         Notes list them, and which photos are there twice. Raises `PhotosError` if there are some
         and they may not.
         """
-        splits = _splits(photos, shifted)
+        sized = fitter.towers.sized
+        splits = {name: sized(split) for name, split in _splits(photos, shifted).items()}
         known = FeatureStore(fitter.cache).known if fitter.cache else _none
         threads = 1 if fitter.memory_limit else fitter.runtime.threads or cores()
         found = check(splits, known, threads, progress)

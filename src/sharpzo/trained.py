@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from sharpzo.settings import check_path
 from sharpzo.towers.features import Progress
 from sharpzo.towers.open import Towers
 from sharpzo.towers.runtime import Runtime
-from sharpzo.types import Array, Features, Head, Step
+from sharpzo.types import Array, Decoding, Features, Head, Step
 
 _ORIGIN = "trained/"  # before the names of arrays that a renamed run was made from
 
@@ -242,7 +242,13 @@ def load(
     trained = Trained(
         method,
         # Reading a run never goes online, unless the caller names a hub id.
-        Towers(where, Runtime(threads=record.get("threads")), limit, fetch=model is not None),
+        Towers(
+            where,
+            Runtime(threads=record.get("threads")),
+            limit,
+            fetch=model is not None,
+            decoding=decoding_of(record, run),
+        ),
         None if cache is None else Path(cache).absolute(),
         names,
         head,
@@ -257,6 +263,14 @@ def load(
     trained.verified  # noqa: B018
     _check(trained, run)
     return trained
+
+
+def decoding_of(record: Record, run: str | Path) -> Decoding:
+    """How a run's photos are decoded; earlier versions did not say, and decoded them whole."""
+    found = record["preprocessing"].get("decoding", "exact")
+    if found not in get_args(Decoding):
+        raise ArtifactError(f"{run} was made with decoding {found!r}; update sharpzo")
+    return found
 
 
 def _check(trained: Trained, run: str | Path) -> None:

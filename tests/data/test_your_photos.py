@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from sharpzo.data import decoding
+from sharpzo.data import decoding, jpeg
 from sharpzo.data.archive import MOST_BYTES, MOST_GROWTH
 from sharpzo.data.dataset import REMARKS
 from sharpzo.data.entries import passed_over, split_name
@@ -51,6 +51,6 @@ def test_the_bounds_of_files_are_the_readers():
     assert f"files above {decoding.MAX_BYTES // MB} MB" in PAGE
     assert f"more than {decoding.MAX_PIXELS:,} pixels (a JPEG may have four times" in PAGE
     assert decoding.MAX_JPEG_PIXELS == 4 * decoding.MAX_PIXELS
-    assert f"more than {decoding.MAX_SCANS} scans" in PAGE
+    assert f"more than {jpeg.MAX_SCANS} scans" in PAGE
     assert all(name in PAGE for name in re.findall("[A-Za-z]{3,}", decoding.READ))
     assert f"the first {REMARKS:,}" in PAGE

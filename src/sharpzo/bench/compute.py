@@ -69,6 +69,7 @@ def fit(cell: Cell, cache: Path, listen: Listen = lambda done: None) -> Result:
         threads=cell.threads,
         precision=cell.precision or "float32",  # type: ignore[arg-type]  (checked by expand)
         cache=cache,
+        decoding="exact",  # as published figures, and those of earlier versions, were measured
     )
     points = tuple(sorted({*cell.budgets, *cell.milestones}))
     fitted = fitter.fit(

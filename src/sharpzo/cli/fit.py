@@ -74,6 +74,7 @@ def fit(
     threads: options.Threads = None,
     engine: options.Engine = "onnxruntime",
     precision: options.Precision = "float32",
+    decoding: options.Decoding = None,
     memory_limit: options.MemoryLimit = None,
     cache: options.Cache = None,
     no_cache: options.NoCache = False,
@@ -102,6 +103,7 @@ def fit(
         budget_forwards=budget_forwards, budget_seconds=budget_seconds, budget_steps=budget_steps,
         threads=threads, engine=engine, precision=precision,  # type: ignore[arg-type]
         memory_limit=memory_limit, cache=_absolute(options.feature_cache(cache, no_cache)),
+        decoding=decoding,  # type: ignore[arg-type]
     )  # fmt: skip
     if resume is not None:
         if out is not None:

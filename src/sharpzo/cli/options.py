@@ -74,6 +74,14 @@ MemoryLimit = Annotated[
         metavar="SIZE",
     ),
 ]
+Decoding = Annotated[
+    str | None,
+    Option(
+        help="Of photos that are much larger than the image tower's input: reduced (JPEG at 1/2, "
+        "1/4 or 1/8) or exact.",
+        show_default="reduced; exact with published settings",
+    ),
+]
 Cache = Annotated[
     Path | None,
     Option(

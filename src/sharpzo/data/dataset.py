@@ -60,6 +60,10 @@ class LabelledPhotos:
         """Yield the pixels of each photo, uint8 (H, W, 3), one in memory at a time."""
         return (photo.decode() for photo in self.photos)
 
+    def sized(self, least: int | None) -> LabelledPhotos:
+        """Return the same photos, decoded small (see `Photo.sized`)."""
+        return replace(self, photos=tuple(photo.sized(least) for photo in self.photos))
+
     def counts(self) -> Array:
         """Return the number of photos of each class, int64 (K,)."""
         return np.bincount(self.labels, minlength=len(self.class_names))

@@ -118,8 +118,9 @@ def memory(image: Image, least: int | None, size: int) -> int:
         if jpeg.count_scans(image) > 1:
             decoder = jpeg.coefficients(image) * pixels * scale**2
     elif image.format in _DECODERS and image.info.get("compression") != "raw":
-        decoder, kept, files = _DECODERS[image.format]
-        decoder = decoder * pixels + files * size
+        most, later_on, files = _DECODERS[image.format]
+        decoder = most * pixels + files * size
+        kept = later_on * pixels + (files * size if later_on else 0)
     converted = 0 if image.mode == "RGB" else 4 * pixels
     if image.mode.startswith("I"):
         converted = 7 * pixels
@@ -127,7 +128,7 @@ def memory(image: Image, least: int | None, size: int) -> int:
         converted = (0 if image.mode == "RGBA" else 8) * pixels + max(4 * pixels, 8 * later)
     if image.format == "PNG" or _turn(image):  # a PNG's may stand behind the picture
         converted = max(converted, (0 if image.mode == "RGB" else 4) * later + 4 * later)
-    held = _STORED.get(image.mode, 4) * pixels + max(decoder, kept * pixels + converted)
+    held = _STORED.get(image.mode, 4) * pixels + max(decoder, kept + converted)
     return round(held + pixels / 2 + min(_BUFFERS, held))
 
 

@@ -17,9 +17,11 @@ from sharpzo.towers.checkpoint import Checkpoint, check_finite
 from sharpzo.towers.feature_store import FeatureStore
 from sharpzo.towers.image import image_fingerprint, read_projection
 from sharpzo.towers.preprocess import Preprocessing
-from sharpzo.types import Array, Features, Views
+from sharpzo.types import Array, Decoding, Features, Views
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from sharpzo.towers.tower import OnnxImageTower
 
 T = TypeVar("T")
@@ -32,7 +34,7 @@ class States(Protocol):
     """What makes states of photos: a tower in this process, or one in a process of its own."""
 
     def states(
-        self, photos: Iterable[Array], progress: Callable[[int], object] | None = None
+        self, photos: Iterable[Array | Image], progress: Callable[[int], object] | None = None
     ) -> Array: ...
 
     def close(self) -> None: ...
@@ -47,6 +49,7 @@ def encode(
     cache: Path | None = None,
     detours: Sequence[Detour] = (),
     open_tower: Callable[[], States] | None = None,
+    decoding: Decoding = "exact",
 ) -> dict[str, Features]:
     """Encode every split; the image tower is opened if it is needed and gone before returning.
 
@@ -54,7 +57,7 @@ def encode(
     the preprocessing. With a ``cache`` folder, photos that were encoded once are read from there,
     each on its own. With ``detours`` every photo takes each of them, too, in this process.
     ``open_tower`` gives a tower in place of one in this process; as it rounds otherwise, its
-    states are kept apart.
+    states are kept apart. ``decoding`` is of photos much larger than the tower's input.
 
     Raises `PhotosError` with all photos of all splits that cannot be read, after the others have
     been encoded and kept.
@@ -62,11 +65,12 @@ def encode(
     if not splits:  # the fingerprint alone reads the whole tower
         return {}
     projection = read_projection(checkpoint)
-    work = _Encoding(
-        checkpoint, projection.shape[1], threads, cache and FeatureStore(cache), detours, open_tower
-    )
+    store, least = cache and FeatureStore(cache), Preprocessing.open(checkpoint, decoding).least
+    work = _Encoding(checkpoint, decoding, projection.shape[1], threads, store, detours, open_tower)
     try:
-        passed = {name: work.states(name, split, progress) for name, split in splits.items()}
+        passed = {
+            name: work.states(name, split.sized(least), progress) for name, split in splits.items()
+        }
     finally:
         work.close()
     if work.errors:
@@ -91,6 +95,7 @@ class _Encoding:
     def __init__(
         self,
         checkpoint: Checkpoint,
+        decoding: Decoding,
         width: int,
         threads: int | None,
         store: FeatureStore | None,
@@ -98,7 +103,7 @@ class _Encoding:
         open_tower: Callable[[], States] | None,
     ) -> None:
         self.errors: list[PhotoError] = []
-        self.identity = image_fingerprint(checkpoint)
+        self.identity = image_fingerprint(checkpoint, decoding)
         self._checkpoint, self._width, self._threads = checkpoint, width, threads
         self._store, self._detours, self._open = store, detours, open_tower
         marks = {"": "elsewhere" if open_tower else ""} | {d.digest: d.digest for d in detours}
@@ -154,12 +159,13 @@ class _Encoding:
         """Which rows could be read, and their states by way; ``known`` has some rows' already."""
         took: list[int] = []
 
-        def decoded() -> Iterator[Array]:
+        def decoded() -> Iterator[Array | Image]:
             for row in known:
-                pixels = self._try(split.photos[row].decode)
-                if pixels is not None:
+                photo = self._try(split.photos[row].image)
+                if photo is not None:
                     took.append(row)
-                    yield pixels
+                    yield photo
+                    del photo  # before the next one is decoded
 
         if not self._detours:
             self._elsewhere = self._elsewhere or (self._open and self._open())

@@ -17,8 +17,8 @@ from sharpzo.towers import blocks
 from sharpzo.towers.blocks import Block, Pair
 from sharpzo.towers.checkpoint import CLIP_LAYERS, Checkpoint, block_shapes
 from sharpzo.towers.config import ImageConfig
-from sharpzo.towers.preprocess import Preprocessing
-from sharpzo.types import Array, LastBlock
+from sharpzo.towers.preprocess import REDUCED, Preprocessing
+from sharpzo.types import Array, Decoding, LastBlock
 
 if TYPE_CHECKING:
     from sharpzo.towers.graph import Builder, Graph
@@ -127,11 +127,12 @@ def read_embedding(checkpoint: Checkpoint, height: int, width: int) -> tuple[Pai
     return (kernel.reshape(m, -1), bias), added
 
 
-def image_fingerprint(checkpoint: Checkpoint) -> str:
+def image_fingerprint(checkpoint: Checkpoint, decoding: Decoding = "exact") -> str:
     """sha256 over image weights and preprocessing; no tower is opened for it."""
     prefixes = ("vision_model.", "visual_projection.")
     preprocessing = Preprocessing.open(checkpoint)
-    return checkpoint.digest(prefixes, repr(checkpoint.image), repr(preprocessing))
+    small = () if decoding == "exact" else (f"{decoding} {REDUCED}",)
+    return checkpoint.digest(prefixes, repr(checkpoint.image), repr(preprocessing), *small)
 
 
 def read_projection(checkpoint: Checkpoint) -> Array:

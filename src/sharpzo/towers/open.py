@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,9 @@ from sharpzo.detour import Detour
 from sharpzo.memory import Need
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.features import Progress, States, encode
+from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.towers.runtime import Runtime
-from sharpzo.types import Features
+from sharpzo.types import Decoding, Features
 
 if TYPE_CHECKING:
     from sharpzo.towers.lowmem.plan import MemoryLimit, Plan
@@ -25,8 +27,8 @@ class Towers:
 
     With a ``limit``, bytes of this process and its children, both towers are computed block by
     block, photos in a process of its own, as many at a time as `plan` finds room for
-    (`lowmem/plan.py`). The checkpoint is opened on first use; pickles hold where it is, not what is
-    in it.
+    (`lowmem/plan.py`). ``decoding`` is that of the photos (see `Preprocessing`). The checkpoint is
+    opened on first use; pickles hold where it is, not what is in it.
     """
 
     def __init__(
@@ -36,8 +38,10 @@ class Towers:
         limit: int | None = None,
         *,
         fetch: bool = True,
+        decoding: Decoding = "exact",
     ) -> None:
         self.model, self.fetch = model, fetch
+        self.decoding: Decoding = decoding
         self._runtime = runtime
         self._threads = runtime.threads
         self._bytes = limit
@@ -50,7 +54,9 @@ class Towers:
 
     def plain(self) -> Towers:
         """The same model in float32 by the default engine: no search reads its text tower."""
-        return Towers(self.model, Runtime(threads=self._threads), self._bytes, fetch=self.fetch)
+        other = copy(self)
+        other._runtime, other._plan = Runtime(threads=self._threads), None
+        return other
 
     def __getstate__(self) -> dict[str, Any]:
         here = {name: value for name, value in vars(self).items() if name != "checkpoint"}
@@ -86,9 +92,17 @@ class Towers:
             return
         if self._plan is None:
             self._plan = self._limit().plan(
-                tower.prompts, self._runtime.weights, need, largest(before), largest(after)
+                tower.prompts,
+                self._runtime.weights,
+                need,
+                largest(map(self.sized, before)),
+                largest(map(self.sized, after)),
             )
         tower.batch = self._plan.batch
+
+    def sized(self, split: LabelledPhotos) -> LabelledPhotos:
+        """Return the photos as they are decoded for the image tower."""
+        return split.sized(Preprocessing.open(self.checkpoint, self.decoding).least)
 
     def image(self) -> OnnxImageTower:
         """Return the image tower in this process, for methods that need it in their search."""
@@ -106,7 +120,8 @@ class Towers:
         """Return the features of photos; see `features.encode`."""
 
         def open_tower() -> States:
-            return self._limit().open(largest(splits.values()), self._plan and self._plan.chunk)
+            most = largest(map(self.sized, splits.values()))
+            return self._limit().open(most, self._plan and self._plan.chunk)
 
         return encode(
             self.checkpoint,
@@ -116,6 +131,7 @@ class Towers:
             cache=cache,
             detours=detours,
             open_tower=None if self._bytes is None else open_tower,
+            decoding=self.decoding,
         )
 
     def _limit(self) -> MemoryLimit:
