@@ -44,11 +44,6 @@ class Landscape:
         near = np.hypot(axis[:, None], axis[None]) <= 0.5
         return float(self.losses[near].mean() - self.centre)
 
-    @property
-    def lowest(self) -> float:
-        """Lowest loss of the grid."""
-        return float(self.losses.min())
-
 
 def directions(point: Array, seed: int) -> tuple[Array, Array]:
     """Two random directions (R, W), each row as long as that row of ``point`` (R, W)."""

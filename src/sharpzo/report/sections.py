@@ -42,19 +42,13 @@ def opening(record: Mapping[str, Any], evidence: Evidence | None) -> dict[str, A
 
 def accuracy_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One row per method: untuned, what it was compared with, and the run itself last."""
-    rows = record.get("methods")
-    if rows:
-        return [{"shifted": None, **row} for row in rows]
-    shared = {"shifted": None, "forwards": None, "seconds": None}
-    validation, test = record["validation"], record["test"]
-    zero = {
-        "method": "zero-shot",
-        "test": test.get("zero_shot_accuracy"),
-        "validation": validation.get("zero_shot_accuracy"),
-    }
-    own = {"method": record["method"], "test": test["accuracy"], **shared}
-    own |= {"validation": validation["accuracy"], "forwards": record["forwards"]}
-    return [shared | zero, own | {"seconds": record["seconds"]}]
+    splits = {split: record[split] for split in ("test", "validation")}
+    untuned = {split: found.get("zero_shot_accuracy") for split, found in splits.items()}
+    own = {split: found["accuracy"] for split, found in splits.items()}
+    own |= {name: record[name] for name in ("method", "forwards", "seconds")}
+    blank = dict.fromkeys(("shifted", "forwards", "seconds"))
+    rows = record.get("methods") or ({"method": "zero-shot", **untuned}, own)
+    return [{**blank, **row} for row in rows]
 
 
 def better(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
@@ -166,7 +160,7 @@ def landscapes(found: Mapping[str, Landscape]) -> dict[str, Any]:
     """Surfaces over one range of losses, and their figures."""
     low, high = shared_range([one.losses for one in found.values()])
     rows = [
-        {"place": PLACES[name], "centre": one.centre, "lowest": one.lowest, "rise": one.rise}
+        {"place": PLACES[name], "centre": one.centre, "lowest": one.losses.min(), "rise": one.rise}
         for name, one in found.items()
     ]
     drawn = [

@@ -87,7 +87,8 @@ class _Tangent:
 
 
 class TangentBuilder(Builder):
-    """A builder that follows every value which depends on ``moving`` inputs by its tangent.
+    """A builder that follows every value which depends on ``moving`` inputs by its tangent, in
+    ``tangents``.
 
     ``moving`` names inputs and the inputs that are their tangents, the first of which has p as an
     axis of its own. The rules ask of the graph that batches are the first axis, and the primal's is
@@ -97,7 +98,7 @@ class TangentBuilder(Builder):
     def __init__(self, moving: Mapping[str, str], precision: Precision = "float32") -> None:
         super().__init__(precision)
         self._directions = next(iter(moving.values()))
-        self._tangents = {value: _Tangent(tangent) for value, tangent in moving.items()}
+        self.tangents = {value: _Tangent(tangent) for value, tangent in moving.items()}
 
     def ops(
         self, kind: str, *inputs: str, names: Sequence[str], **attributes: Any
@@ -106,7 +107,7 @@ class TangentBuilder(Builder):
 
         Raises `EngineError` for a kind of node without a rule.
         """
-        moving = kind != "Shape" and any(x in self._tangents for x in inputs)
+        moving = kind != "Shape" and any(x in self.tangents for x in inputs)
         if moving and kind == "LayerNormalization":
             names = (names[0], "", "")  # mean and 1 / deviation: the rule needs them
         outputs = super().ops(kind, *inputs, names=names, **attributes)
@@ -114,7 +115,7 @@ class TangentBuilder(Builder):
             if kind not in _RULES:
                 raise EngineError(f"there is no rule for the derivative of {kind}")
             node = _Node(kind, inputs, outputs, attributes)
-            self._tangents[outputs[0]] = _RULES[kind](self, node)
+            self.tangents[outputs[0]] = _RULES[kind](self, node)
         return outputs
 
     def settle(self, value: str) -> str:
@@ -127,7 +128,7 @@ class TangentBuilder(Builder):
         nothing = self.node("Shape", tangent, start=0, end=0)
         shape = self.node("Concat", nothing, self.node("Shape", value), axis=0)
         settled = self.node("Reshape", value, shape)
-        self._tangents[settled] = self._tangents[value]
+        self.tangents[settled] = self.tangents[value]
         return settled
 
     def name_tangent(self, value: str, name: str) -> None:
@@ -138,25 +139,17 @@ class TangentBuilder(Builder):
         """Add a node that is no part of the primal and is followed by nothing."""
         return super().ops(kind, *inputs, names=(name,), **attributes)[0]
 
-    def moves(self, value: str) -> bool:
-        """Whether a value has a tangent."""
-        return value in self._tangents
-
-    def lazy(self, value: str) -> _Tangent:
-        """Return the tangent of a value as it is kept."""
-        return self._tangents[value]
-
     def tangent(self, value: str) -> str:
         """Return the tangent of a value, multiplied out."""
-        kept = self._tangents[value]
+        kept = self.tangents[value]
         if kept.factor:
             product = self.node("Mul", self.spread(kept.base, value), kept.factor)
-            self._tangents[value] = kept = _Tangent(self.gather(product, value))
+            self.tangents[value] = kept = _Tangent(self.gather(product, value))
         return kept.base
 
     def scaled(self, value: str, slope: str) -> _Tangent:
         """Return the tangent of a value times a slope of the primal's shape, not multiplied out."""
-        kept = self._tangents[value]
+        kept = self.tangents[value]
         return _Tangent(kept.base, self.node("Mul", kept.factor, slope) if kept.factor else slope)
 
     def sum(self, terms: Sequence[str]) -> str:
@@ -197,20 +190,20 @@ def _gemm(build: TangentBuilder, node: _Node) -> _Tangent:
 
 
 def _add(build: TangentBuilder, node: _Node) -> _Tangent:
-    return _Tangent(build.sum([build.tangent(x) for x in node.inputs if build.moves(x)]))
+    return _Tangent(build.sum([build.tangent(x) for x in node.inputs if x in build.tangents]))
 
 
 def _concat(build: TangentBuilder, node: _Node) -> _Tangent:
-    parts = [build.tangent(x) if build.moves(x) else build.zeros(x) for x in node.inputs]
+    parts = [build.tangent(x) if x in build.tangents else build.zeros(x) for x in node.inputs]
     return _Tangent(build.node("Concat", *parts, **node.attributes))
 
 
 def _matmul(build: TangentBuilder, node: _Node) -> _Tangent:
     left, right = node.inputs
     parts = []
-    if build.moves(left):
+    if left in build.tangents:
         parts.append(build.node("MatMul", build.tangent(left), right))
-    if build.moves(right):
+    if right in build.tangents:
         parts.append(build.node("MatMul", left, build.tangent(right)))
     return _Tangent(build.sum(parts))
 
@@ -262,8 +255,8 @@ def _mul(build: TangentBuilder, node: _Node) -> _Tangent:
     """The product rule for factors whose tangents have one base, as in x * sigmoid(c x)."""
     base, terms = "", []
     for x, other in (node.inputs, tuple(reversed(node.inputs))):
-        if build.moves(x):
-            kept = build.lazy(x)
+        if x in build.tangents:
+            kept = build.tangents[x]
             if base not in ("", kept.base):
                 raise EngineError("there is no rule for a product of two independent tangents")
             base = kept.base
