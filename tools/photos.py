@@ -13,7 +13,9 @@ from PIL import Image
 
 import dinov2
 import make_demo
-from sharpzo.data import LabelledPhotos, draw, read_coop
+from sharpzo.data.coop_layout import read_coop
+from sharpzo.data.dataset import LabelledPhotos
+from sharpzo.data.few_shot import draw
 
 SEED = 1  # of the draws of evaluation
 CHUNK = 1024  # photos per cache file: an interrupted run loses at most half a minute
