@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -24,7 +23,9 @@ from sharpzo.towers.runtime import Arithmetic, Engine
 from sharpzo.types import Array, Decoding, Head, Step
 
 if TYPE_CHECKING:
+    from sharpzo.claim import Claim
     from sharpzo.data.dataset import Dataset, LabelledPhotos
+    from sharpzo.fitting import Fitter
     from sharpzo.methods import Fit
     from sharpzo.trained import Trained
 
@@ -129,6 +130,7 @@ class PromptClassifier:
         labels: Any = None,
         *,
         shots: int | None = None,
+        run: str | Path | None = None,
         listen: Callable[[Step], None] = lambda step: None,
         progress: Progress = lambda what, done, total: None,
     ) -> PromptClassifier:
@@ -138,25 +140,90 @@ class PromptClassifier:
         are set aside for validation, which alone chooses. A data set is taken as it is. The test
         split of either is never read here. ``listen`` is called with every validated step,
         ``progress`` with the number of photos encoded; Python's warnings say if the method can
-        hardly help. A fit that fails leaves the classifier as it was.
+        hardly help. A fit that fails leaves the classifier as it was. With ``run``, a folder, a
+        search keeps its state there, so that `resume` can go on with it, and leaves the run.
 
-        Raises InputError for parameters, photos or labels that cannot be used.
+        Raises InputError for parameters, photos or labels that cannot be used, ArtifactError for a
+        folder that exists already.
         """
+        from sharpzo.claim import claim
+        from sharpzo.data import arguments
         from sharpzo.fitting import Fitter
+        from sharpzo.job import Job
 
-        ours = _parameters(PromptClassifier)  # a subclass may have more
-        fitter = Fitter(**{name: getattr(self, name) for name in ours})
-        dataset, classes = _dataset(photos, labels, shots, fitter.seed)
+        ours = {name: getattr(self, name) for name in _parameters(PromptClassifier)}
+        fitter = Fitter(**ours)  # a subclass may have more
+        given = arguments.dataset(photos, labels, shots, fitter.seed)
+        if run is None:
+            return self._tune(fitter, *given, None, listen, progress)
+        job = Job.of_parameters(ours, arguments.path(photos), shots)
+        with claim(run, job.document()) as claimed:
+            return self._tune(fitter, *given, claimed, listen, progress)
 
+    @classmethod
+    def resume(
+        cls,
+        run: str | Path,
+        photos: Any = None,
+        labels: Any = None,
+        *,
+        model: str | Path | None = None,
+        cache: str | Path | None = None,
+        listen: Callable[[Step], None] = lambda step: None,
+        progress: Progress = lambda what, done, total: None,
+    ) -> PromptClassifier:
+        """Go on with a fit that was stopped, in its folder ``run``, and return the classifier.
+
+        It was begun by ``sharpzo fit`` or by `fit` with a ``run``, and leaves what it would have
+        left without a stop, to the bit. ``photos`` (with ``labels``) are needed where they came
+        from memory, and may say where a folder lies now; so may ``model`` and ``cache``.
+
+        Raises ArtifactError if there is nothing to go on with, if another process is at it, or if
+        photos, model or settings are not those that it began with.
+        """
+        from sharpzo.artifact import as_folder
+        from sharpzo.claim import take_up
+        from sharpzo.data import arguments
+        from sharpzo.fitting import Fitter
+        from sharpzo.job import Job
+
+        job = Job.of(as_folder(run))
+        places = {"model": model, "cache": cache}
+        found: dict[str, Any] = job.parameters()
+        found |= {name: path for name, path in places.items() if path is not None}
+        classifier, fitter = cls(**found), Fitter(**found)
+        if photos is not None:
+            given = arguments.dataset(photos, labels, job.shots, job.seed)
+        elif job.data is not None:
+            given = job.usable(*job.photos(), fitter)[0], None
+        else:
+            raise InputError(f"the fit in {run} began with photos in memory; give them again")
+        with take_up(run) as claimed:
+            return classifier._tune(fitter, *given, claimed, listen, progress)
+
+    def _tune(
+        self,
+        fitter: Fitter,
+        dataset: Dataset,
+        classes: Array | None,
+        claimed: Claim | None,
+        listen: Callable[[Step], None],
+        progress: Progress,
+    ) -> PromptClassifier:
         def warn(sentence: str) -> None:
-            warnings.warn(sentence, stacklevel=5)  # at the caller of this method
+            warnings.warn(sentence, stacklevel=6)  # at the caller of `fit`
 
-        fitted = fitter.fit(dataset, listen=listen, progress=progress, warn=warn)
+        journal = None if claimed is None else claimed.journal
+        fitted = fitter.fit(dataset, journal=journal, listen=listen, progress=progress, warn=warn)
         if classes is not None and classes.tolist() != list(dataset.class_names):
             fitted.record["labels"] = classes.tolist()
         fitted.measure()
         self._adopt(fitted)
         self.fit_, self.zero_shot_ = fitted.fit, fitted.zero_shot
+        if claimed is not None:
+            claimed.write(fitted.arrays, fitted.record)
+            if claimed.elsewhere:
+                warnings.warn(claimed.elsewhere, stacklevel=3)
         return self
 
     def _adopt(self, trained: Trained) -> None:
@@ -289,37 +356,6 @@ def _parameters(cls: type) -> dict[str, Any]:
     return {parameter.name: parameter.default for parameter in found}
 
 
-def _dataset(
-    photos: Any, labels: Any, shots: int | None, seed: int
-) -> tuple[Dataset, Array | None]:
-    """What to fit, and the labels (K,) that stand for its class names, if labels were given."""
-    from sharpzo.data import arguments
-    from sharpzo.data.dataset import Dataset, LabelledPhotos
-    from sharpzo.data.few_shot import draw
-    from sharpzo.data.loading import load
-
-    folder = _path(photos)
-    if folder is not None or isinstance(photos, Dataset | LabelledPhotos):
-        what = "a data set" if folder is None else f"the folder {folder}"
-        if labels is not None:
-            raise InputError(f"there are labels beside {what}, which has its own; leave them out")
-        if isinstance(photos, LabelledPhotos):
-            whole = Dataset(photos.class_names, photos, None, None, source="photos in memory")
-            return draw(whole, shots, seed), None
-        if folder is not None:
-            return load(folder, shots=shots, seed=seed), None
-        if shots is not None:
-            raise InputError(f"shots is {shots}, but {what} is taken as it is; draw from it before")
-        return photos, None
-    whole, classes = arguments.labelled(arguments.photos(photos), labels)
-    return draw(whole, shots, seed), classes
-
-
-def _path(photos: Any) -> str | None:
-    """The path that was given, if it is one."""
-    return os.fspath(photos) if isinstance(photos, str | os.PathLike) else None
-
-
 def _split(trained: Trained, photos: Any, labels: Any) -> LabelledPhotos:
     from sharpzo.data import arguments
     from sharpzo.data.dataset import LabelledPhotos
@@ -329,7 +365,7 @@ def _split(trained: Trained, photos: Any, labels: Any) -> LabelledPhotos:
         if labels is not None:
             raise InputError("there are labels beside labelled photos; leave them out")
         return photos
-    folder = _path(photos)
+    folder = arguments.path(photos)
     if labels is None and folder is not None and Path(folder).is_dir():
         found = read(folder)
         whole = found.train if found.val is None else None

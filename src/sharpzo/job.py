@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -62,7 +63,7 @@ class Job:
 
     def document(self) -> bytes:
         """As JSON."""
-        return utf8(json.dumps(asdict(self), ensure_ascii=False))
+        return utf8(json.dumps(asdict(self), ensure_ascii=False, default=_plain))
 
     @classmethod
     def of(cls, folder: Path) -> Job:
@@ -72,21 +73,30 @@ class Job:
         except (ValueError, RecursionError) as error:
             raise ArtifactError(f"{folder / STARTED} is damaged ({error}); fit again") from None
 
-    @property
-    def budget(self) -> Budget:
-        """What the search may spend."""
-        return Budget(self.budget_forwards, self.budget_seconds, self.budget_steps)
+    @classmethod
+    def of_parameters(
+        cls, parameters: Mapping[str, Any], data: str | None, shots: int | None
+    ) -> Job:
+        """What `PromptClassifier` was asked for."""
+        budget = parameters["budget"] or Budget()
+        limits = {f"budget_{name}": value for name, value in vars(budget).items()}
+        rest = {name: value for name, value in parameters.items() if name != "budget"}
+        for name in ("model", "cache"):
+            rest[name] = absolute(rest[name])
+        return cls(data=absolute(data), shots=shots, **rest, **limits)
 
-    def fitter(self) -> Fitter:
-        """What fits; raises InputError as it does."""
+    def parameters(self) -> dict[str, Any]:
+        """Those of a `Fitter` and of a `PromptClassifier`; plugins are loaded."""
         for file in self.plugin:
             load_plugin(file)
-        return Fitter(
-            self.method, preset=self.preset, settings=self.settings, model=self.model,
-            template=self.template, seed=self.seed, budget=self.budget, threads=self.threads,
-            engine=self.engine, precision=self.precision, cache=self.cache,
-            memory_limit=self.memory_limit, decoding=self.decoding,
-        )  # fmt: skip
+        budget = Budget(self.budget_forwards, self.budget_seconds, self.budget_steps)
+        return {
+            "method": self.method, "preset": self.preset, "settings": self.settings,
+            "model": self.model, "template": self.template, "seed": self.seed,
+            "budget": None if budget == Budget() else budget, "threads": self.threads,
+            "engine": self.engine, "precision": self.precision, "cache": self.cache,
+            "memory_limit": self.memory_limit, "decoding": self.decoding,
+        }  # fmt: skip
 
     def photos(self) -> tuple[Dataset, Dataset | None]:
         """What to fit, and the second test set if there is one."""
@@ -122,6 +132,18 @@ class Job:
         shifted = shifted and without(shifted, found.errors)
         notes = duplicates(_splits(photos, shifted), found.digests)
         return replace(photos, notes=photos.notes + notes), shifted
+
+
+def absolute(path: str | os.PathLike[str] | None) -> str | None:
+    """A path as it is found from any folder; what is no path, such as a hub id, stays."""
+    if path is None or not os.path.exists(path):
+        return path if path is None else os.fspath(path)
+    return os.path.abspath(path)
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of NumPy and paths, as JSON has them."""
+    return value.item() if hasattr(value, "item") else str(value)
 
 
 def _none(digests: Iterable[str]) -> set[str]:

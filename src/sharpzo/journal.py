@@ -104,8 +104,7 @@ class Journal:
         """Called after every event of the search, ``seconds`` since its begin: takes a snapshot if
         it is time for one. Where a `stop` was asked for, KeyboardInterrupt ends the search."""
         now = time.monotonic()
-        if not self.searching:
-            self.searching, self._next = True, now + self.every
+        self._next = self._next or now + self.every
         if now >= self._next or self.stop:
             self._take(state(), seconds)
             took = time.monotonic() - now

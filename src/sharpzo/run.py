@@ -79,6 +79,8 @@ def run(
             **so_far.state(),
         }
 
+    if journal is not None:
+        journal.searching = True
     if journal is not None and journal.state is not None:
         assert isinstance(objective, Kept)
         search.restore(_of("search", journal.state))

@@ -82,7 +82,6 @@ def test_the_second_is_told_who_holds_a_folder_and_a_dead_holder_is_forgotten(tm
 
 def _hold_often(folder, inside, ends):
     """Whoever is inside makes a file that must not be there."""
-    granted = 0
     while time.monotonic() < ends:
         try:
             hold = Hold(folder, "it")
@@ -91,8 +90,6 @@ def _hold_often(folder, inside, ends):
         os.close(os.open(inside, os.O_CREAT | os.O_EXCL))
         os.unlink(inside)
         hold.release()
-        granted += 1
-    assert granted
 
 
 def test_two_are_never_inside(tmp_path):

@@ -18,7 +18,7 @@ from sharpzo.bench.results import About, Results
 from sharpzo.bench.summary import Section, as_markdown, summarise
 from sharpzo.bench.table import Row, tabulate, write_curves, write_parquet, write_table
 from sharpzo.errors import EngineError
-from sharpzo.files import write_atomically
+from sharpzo.files import Hold, write_atomically
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.tower import OnnxTextTower
 from sharpzo.wording import utf8
@@ -55,13 +55,15 @@ def run_bench(
 ) -> Outcome:
     """Compute the missing cells, then write table, summary and curves into the results' folder.
 
-    An interrupt stops the engine and still leaves tables of what is done.
+    An interrupt stops the engine and still leaves tables of what is done. Raises ArtifactError if
+    another process is writing the results.
     """
     failed: list[tuple[Cell, str]] = []
     results.make()
-    results.write_about(about)
+    hold = Hold(results.folder, f"the bench {results.folder}")
     todo = missing(about.cells, results)
     try:
+        results.write_about(about)
         for cell, answer in engine.run(todo, features, listen) if todo else ():
             error = answer.get("error")
             if error is None:
@@ -70,7 +72,10 @@ def run_bench(
                 failed.append((cell, error))
             ended(cell, error)
     finally:
-        outcome = write_outcome(about, results)
+        try:
+            outcome = write_outcome(about, results)
+        finally:
+            hold.release()
     return replace(outcome, computed=len(todo) - len(failed), failed=failed)
 
 

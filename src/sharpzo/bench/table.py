@@ -141,6 +141,6 @@ def write_parquet(rows: list[Row], path: Path) -> None:
         [(field.name, kinds[str(field.type).split(" ", 1)[0]]) for field in fields(Row)]
     )
     table = arrow.Table.from_pylist([asdict(row) for row in rows], schema=schema)
-    unfinished = path.with_suffix(".tmp")
-    parquet.write_table(table, unfinished)
-    unfinished.replace(path)
+    whole = io.BytesIO()
+    parquet.write_table(table, whole)
+    write_atomically(path, whole.getvalue())

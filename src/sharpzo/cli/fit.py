@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -92,17 +91,18 @@ def fit(
     from sharpzo.cli.progress import Display
     from sharpzo.cli.screen import Screen
     from sharpzo.errors import InputError
-    from sharpzo.job import Job
+    from sharpzo.fitting import Fitter
+    from sharpzo.job import Job, absolute
     from sharpzo.settings import parse_assignments
 
     job = Job(
-        data=_absolute(data), dataset=dataset, shots=shots, labels=_absolute(labels), half=half,
-        test_on=_absolute(test_on), test_on_dataset=test_on_dataset, skip_damaged=skip_damaged,
+        data=absolute(data), dataset=dataset, shots=shots, labels=absolute(labels), half=half,
+        test_on=absolute(test_on), test_on_dataset=test_on_dataset, skip_damaged=skip_damaged,
         plugin=tuple(map(str, map(Path.absolute, plugin))), method=method, preset=preset,
-        settings=parse_assignments(change), model=_absolute(model), template=template, seed=seed,
+        settings=parse_assignments(change), model=absolute(model), template=template, seed=seed,
         budget_forwards=budget_forwards, budget_seconds=budget_seconds, budget_steps=budget_steps,
         threads=threads, engine=engine, precision=precision,  # type: ignore[arg-type]
-        memory_limit=memory_limit, cache=_absolute(options.feature_cache(cache, no_cache)),
+        memory_limit=memory_limit, cache=absolute(options.feature_cache(cache, no_cache)),
         decoding=decoding,  # type: ignore[arg-type]
     )  # fmt: skip
     if resume is not None:
@@ -113,7 +113,7 @@ def fit(
         raise InputError(
             "there is no DATA or no --out; give both, or --resume RUN for a fit that was stopped"
         )
-    fitter = job.fitter()
+    fitter = Fitter(**job.parameters())
     photos, shifted = job.photos()
     holding = take_up(resume) if resume is not None else claim(str(out), job.document())
     with holding as claimed, Display(silent=as_json) as display, _stoppable(claimed, display):
@@ -175,13 +175,6 @@ def _as_begun(job: Job, begun: Job, run: Path, ctx: Context) -> Job:
 def _is_given(ctx: Context, name: str) -> bool:
     source = ctx.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
-
-
-def _absolute(path: str | Path | None) -> str | None:
-    """A path as it is found from any folder; a hub id stays what it is."""
-    if path is None or (isinstance(path, str) and not os.path.isdir(path)):
-        return path
-    return os.path.abspath(path)
 
 
 @contextmanager

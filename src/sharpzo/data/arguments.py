@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from sharpzo.data.dataset import Dataset, LabelledPhotos, class_name
+from sharpzo.data.few_shot import draw
+from sharpzo.data.loading import load
 from sharpzo.data.photo import Photo, as_photo
 from sharpzo.errors import InputError
 from sharpzo.types import Array
@@ -19,6 +21,30 @@ _PHOTOS = (
     "(N, height, width, 3)"
 )
 _LABELS = "give one class name, a string or an integer, for each photo"
+
+
+def dataset(source: Any, labels: Any, shots: int | None, seed: int) -> tuple[Dataset, Array | None]:
+    """What to fit, and the labels (K,) that stand for its class names, if labels were given."""
+    folder = path(source)
+    if folder is not None or isinstance(source, Dataset | LabelledPhotos):
+        what = "a data set" if folder is None else f"the folder {folder}"
+        if labels is not None:
+            raise InputError(f"there are labels beside {what}, which has its own; leave them out")
+        if isinstance(source, LabelledPhotos):
+            whole = Dataset(source.class_names, source, None, None, source="photos in memory")
+            return draw(whole, shots, seed), None
+        if folder is not None:
+            return load(folder, shots=shots, seed=seed), None
+        if shots is not None:
+            raise InputError(f"shots is {shots}, but {what} is taken as it is; draw from it before")
+        return source, None
+    whole, classes = labelled(photos(source), labels)
+    return draw(whole, shots, seed), classes
+
+
+def path(source: Any) -> str | None:
+    """The path that was given, if it is one."""
+    return os.fspath(source) if isinstance(source, str | os.PathLike) else None
 
 
 def photos(source: Any) -> tuple[Photo, ...]:
