@@ -81,7 +81,10 @@ TOWERS: dict[str, dict[str, Any]] = {
     "limit-csc": {"method": "fgn-csc", "memory_limit": "600MB"},
     "openvino": {"method": "sharpzo", "engine": "openvino"},
 }
-VOLATILE = {"seconds", "peak_memory_mb", "created", "sharpzo_version", "sharpzo", "arrays_sha256"}
+VOLATILE = {
+    "seconds", "peak_memory_mb", "created", "sharpzo_version", "sharpzo", "arrays_sha256",
+    "record_sha256",
+}  # fmt: skip
 
 Fields = dict[str, str]
 
