@@ -91,9 +91,8 @@ def calibration_error(probabilities: Array, labels: Array, bins: int = 15) -> fl
 
 def confusion(predicted: Array, labels: Array, n_classes: int) -> Array:
     """Counts (K, K): row = true class, column = predicted class."""
-    counts = np.zeros((n_classes, n_classes), dtype=np.int64)
-    np.add.at(counts, (labels, predicted), 1)
-    return counts
+    places = labels * n_classes + predicted
+    return np.bincount(places, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
 def through_norm(slope: Array, unit: Array, length: Array) -> Array:

@@ -57,7 +57,7 @@ class Channel:
         """Wait for a message; EOFError if the other end is gone."""
         line = self._source.readline()
         if not line.endswith(b"\n"):
-            raise EOFError
+            raise self._gone()
         return json.loads(line)
 
     def fill(self, content: memoryview) -> None:
@@ -66,8 +66,12 @@ class Channel:
         while len(place):
             got = self._source.readinto(place)  # type: ignore[attr-defined]
             if not got:
-                raise EOFError
+                raise self._gone()
             place = place[got:]
+
+    def _gone(self) -> Exception:
+        """What to raise if the other end is gone."""
+        return EOFError()
 
     def end_with_parent(self) -> None:
         """End this process as soon as the other end is gone; nothing more can be received."""
@@ -133,20 +137,10 @@ class Child(Channel):
     def receive(self) -> dict[str, Any]:
         """Wait for a message; raises the `SharpzoError` that the process raised, or
         `ProcessDied`."""
-        try:
-            message = super().receive()
-        except EOFError:
-            raise self._death() from None
+        message = super().receive()
         if "error" in message and "message" in message:
             raise getattr(errors, message["error"], EngineError)(message["message"])
         return message
-
-    def fill(self, content: memoryview) -> None:
-        """Read bytes into an array's ``data``; raises `ProcessDied`."""
-        try:
-            super().fill(content)
-        except EOFError:
-            raise self._death() from None
 
     def kill(self) -> None:
         """End the process at once, from any thread: a thread that waits for it gets
@@ -167,7 +161,7 @@ class Child(Channel):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _death(self) -> ProcessDied:
+    def _gone(self) -> ProcessDied:
         code = self._process.wait()
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()

@@ -66,14 +66,6 @@ class Features:
         return replace(self, vectors=vectors, labels=labels, states=states, detours=detours)
 
 
-@dataclass(frozen=True)
-class Views:
-    """Augmented views to make of each photo: how ``many``, crops of a share of ``scale``."""
-
-    many: int
-    scale: tuple[float, float] = (0.08, 1.0)
-
-
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]  # checked where a journal is read
 
 

@@ -37,7 +37,6 @@ from sharpzo.types import (
     Reason,
     Result,
     TextTower,
-    Views,
 )
 
 S = TypeVar("S", bound=Settings)
@@ -118,11 +117,9 @@ class Fit:
         )
 
 
-def own_views(settings: Settings) -> Views | None:
+def own_views(settings: Settings) -> ViewSettings | None:
     """`Method.views` by default: as many as `ViewSettings` say, else none."""
-    if not isinstance(settings, ViewSettings) or not settings.views:
-        return None
-    return Views(settings.views, settings.view_scale)
+    return settings if isinstance(settings, ViewSettings) and settings.views else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +151,7 @@ class Method(Generic[S]):
     load: Callable[[Mapping[str, Array]], Head] = LinearHead.from_arrays
     rename: Callable[[Mapping[str, Array], TextTower], Head] | None = None
     milestones: bool = False
-    views: Callable[[S], Views | None] = own_views
+    views: Callable[[S], ViewSettings | None] = own_views
     images: bool = False
     need: Callable[[S, TextTower], Need] | None = lambda settings, tower: Need()
     validation: Callable[[S], bool] = lambda settings: True

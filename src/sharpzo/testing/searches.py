@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,9 +134,8 @@ def global_randomness_is_untouched(make: Make) -> None:
     """Neither Python's nor NumPy's global generator is read or moved."""
     ends = []
     for seed in (5, 6):
-        before = seed_global_randomness(seed)
-        ends.append(_driven(make(4, 1), 10))
-        demand(before == global_randomness(), "a global generator was used")
+        with untouched_randomness(seed):
+            ends.append(_driven(make(4, 1), 10))
     demand(np.array_equal(*ends), "a global seed changes the search")
 
 
@@ -240,17 +240,19 @@ def through_files(state: State) -> State:
     return {**load(save(arrays)), **json.loads(json.dumps(plain, allow_nan=False))}
 
 
-def global_randomness() -> tuple[Any, ...]:
-    """The states of Python's and NumPy's global generators."""
-    numpy: Any = np.random.get_state(legacy=False)  # noqa: NPY002
-    return random.getstate(), numpy["state"]["key"].tobytes(), numpy["state"]["pos"]
+@contextmanager
+def untouched_randomness(seed: int) -> Iterator[None]:
+    """Seed Python's and NumPy's global generators; AssertionError if one is used meanwhile."""
 
+    def states() -> tuple[Any, ...]:
+        numpy: Any = np.random.get_state(legacy=False)  # noqa: NPY002
+        return random.getstate(), numpy["state"]["key"].tobytes(), numpy["state"]["pos"]
 
-def seed_global_randomness(seed: int) -> tuple[Any, ...]:
-    """Seed both and return their states."""
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002
-    return global_randomness()
+    before = states()
+    yield
+    demand(before == states(), "a global generator was used")
 
 
 def demand(condition: bool, sentence: str) -> None:

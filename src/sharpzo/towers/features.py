@@ -13,11 +13,12 @@ from sharpzo.data.dataset import LabelledPhotos, combined
 from sharpzo.detour import Detour, PhotoBatch
 from sharpzo.errors import PhotoError, PhotosError
 from sharpzo.metrics import normalise
+from sharpzo.settings import ViewSettings
 from sharpzo.towers.checkpoint import Checkpoint, check_finite
 from sharpzo.towers.feature_store import FeatureStore
 from sharpzo.towers.image import image_fingerprint, read_projection
 from sharpzo.towers.preprocess import Preprocessing
-from sharpzo.types import Array, Decoding, Features, Views
+from sharpzo.types import Array, Decoding, Features
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -205,11 +206,11 @@ class _Encoding:
 
 
 def wanted_views(
-    checkpoint: Checkpoint, photos: LabelledPhotos, views: Views | None, seed: int
+    checkpoint: Checkpoint, photos: LabelledPhotos, views: ViewSettings | None, seed: int
 ) -> dict[str, LabelledPhotos]:
     """Return augmented views of photos, as large as the image tower sees these, as a split called
     ``views``; nothing if none are wanted."""
     if views is None:
         return {}
     side = max(Preprocessing.open(checkpoint).size)
-    return {"views": photos.views(views.many, side, seed, views.scale)}
+    return {"views": photos.views(views.views, side, seed, views.view_scale)}
