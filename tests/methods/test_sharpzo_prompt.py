@@ -69,7 +69,7 @@ def test_wrong_settings_are_refused():
     for wrong in ({"dim": 0}, {"std": -1.0}, {"views": -1}, {"tangent_cost": 0.0}):
         with pytest.raises(InputError, match=next(iter(wrong))):
             fit(FAST, FAST.configure(None, wrong), make_task())
-    with pytest.raises(InputError, match="encode them too"):
+    with pytest.raises(InputError, match="needs augmented views"):
         fit(FAST, FAST.configure(None, {"views": 1}), make_task())
 
 
