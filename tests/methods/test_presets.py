@@ -91,7 +91,7 @@ def listened(name, settings, budget, seed=1):
     """The journal of a search without validation photos."""
     received, method = [], METHODS[name]
     tower = tower_for(name, settings)
-    task = toy_task(method, lambda _: (settings, tower), seed=seed)
+    task = toy_task(replace(method, settings=settings), tower, seed=seed)
     fit(method, settings, replace(task, validation=None, budget=budget, listen=received.append))
     return received
 
