@@ -165,7 +165,7 @@ def beginning(name, settings, task):
 @pytest.mark.parametrize(("name", "settings"), cases(heads))
 def test_a_head_explains_its_photos_better_than_what_it_begins_with(name, settings):
     method = METHODS[name]
-    task = toy_task(method, lambda _: (settings, ToyTower()))
+    task = toy_task(replace(method, settings=settings))
     alone = replace(task, validation=None)
     start, head = beginning(name, settings, task), fit(method, settings, alone).head
     loss = squared_error if name == "proker" else error
