@@ -1,5 +1,8 @@
 """Every method here passes the suite that is shipped for others'."""
 
+import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -70,3 +73,42 @@ def careless(fault):
 def test_the_suite_finds_faults(fault, sentence):
     with pytest.raises(AssertionError, match=sentence):
         check_method(careless(fault))
+
+
+def test_a_run_imports_its_own_method_alone():
+    code = """
+import json, sys
+from sharpzo.methods import find
+FIRST = "sharpzo.methods.", "sharpzo.optim", "PIL"
+find("ladder+gda")
+print(json.dumps([m for m in sys.modules if m.startswith(FIRST)]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    own = ("registry", "cached", "choose", "gda", "ladder")
+    assert {*json.loads(done.stdout)} == {f"sharpzo.methods.{name}" for name in own}
+
+
+def test_the_table_of_modules_is_what_they_register():
+    code = """
+import json
+from importlib import import_module
+from pkgutil import iter_modules
+from sharpzo import methods
+for module in iter_modules(methods.__path__):
+    import_module(f"sharpzo.methods.{module.name}")
+print(json.dumps([sorted(methods.METHODS._known), sorted(methods.registry.HOMES)]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    registered, listed = json.loads(done.stdout)
+    assert registered == listed
+
+
+def test_a_name_of_ours_is_taken_before_its_module_is_imported():
+    code = """
+from dataclasses import dataclass
+from sharpzo.methods import Method, register
+from sharpzo.settings import Settings
+register(Method("gda", "", Settings(), lambda settings, task: None))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "a method called 'gda' exists already" in done.stderr

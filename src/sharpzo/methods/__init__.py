@@ -1,10 +1,7 @@
-"""Every method under its name; the modules here register theirs.
+"""Every method under its name; the modules here register theirs when they are needed.
 
 A method of your own is one file with a ``register(Method(...))``, see docs/methods.md.
 """
-
-from importlib import import_module
-from pkgutil import iter_modules
 
 from sharpzo.methods.registry import (
     METHODS,
@@ -29,6 +26,3 @@ __all__ = [
     "load_plugin",
     "register",
 ]
-
-for _module in iter_modules(__path__):
-    import_module(f"{__name__}.{_module.name}")

@@ -10,14 +10,15 @@ arrays worth keeping, and what it cost. None of them sees a file or the test spl
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from sharpzo.budget import Budget
 from sharpzo.data.dataset import LabelledPhotos
@@ -26,7 +27,6 @@ from sharpzo.journal import Journal
 from sharpzo.linear import LinearHead
 from sharpzo.memory import Need
 from sharpzo.metrics import accuracy
-from sharpzo.run import Listener, Load
 from sharpzo.settings import Settings, ViewSettings, as_dict, override
 from sharpzo.types import (
     Array,
@@ -38,6 +38,9 @@ from sharpzo.types import (
     Result,
     TextTower,
 )
+
+if TYPE_CHECKING:  # a closed form needs no search
+    from sharpzo.run import Listener, Load
 
 S = TypeVar("S", bound=Settings)
 
@@ -167,7 +170,52 @@ class Method(Generic[S]):
         return override(self.presets[preset] if preset else self.settings, changes or {})
 
 
-METHODS: dict[str, Method[Any]] = {}
+# The modules of this package by the names of their methods: a run needs one of them.
+HOMES = {
+    "zero-shot": "zero_shot", "blackvip": "blackvip", "clap": "clap",
+    "sharp-cma-es": "sharpzo_prompt", "sharpzo": "sharpzo_prompt", "sharpzo-fast": "sharpzo_prompt",
+    "cma-es": "cma_es", "sep-cma-es": "cma_es", "lm-ma-es": "cma_es", "coop": "coop",
+    "coop-csc": "coop", "fgn": "fgn", "fgn-csc": "fgn", "gda": "gda", "ladder": "ladder",
+    "ladder+gda": "ladder", "ladder+image": "image_ladder", "linear-probe": "linear_probe",
+    "lp++": "lp_plus_plus", "projection": "projection", "proker": "proker", "prolip": "prolip",
+    "tip-adapter": "tip_adapter", "tip-adapter-f": "tip_adapter", "zip": "zip", "zo-sgd": "zo_sgd",
+}  # fmt: skip
+
+
+class Methods(MutableMapping[str, Method[Any]]):
+    """Methods by name. The module of one of ours is imported when the method is looked up."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Method[Any]] = {}
+
+    def __getitem__(self, name: str) -> Method[Any]:
+        if name not in self._known and name in HOMES:
+            importlib.import_module(f"sharpzo.methods.{HOMES[name]}")
+        return self._known[name]
+
+    def __setitem__(self, name: str, method: Method[Any]) -> None:
+        self._known[name] = method
+
+    def __delitem__(self, name: str) -> None:
+        del self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys([*HOMES, *self._known]))
+
+    def __len__(self) -> int:
+        return len(HOMES.keys() | self._known.keys())
+
+    def __contains__(self, name: object) -> bool:
+        return name in HOMES or name in self._known
+
+    def is_free(self, name: str) -> bool:
+        """Whether a method may register: a name is new, or its own module is being imported."""
+        if name in HOMES and f"sharpzo.methods.{HOMES[name]}" not in sys.modules:
+            return False
+        return name not in self._known
+
+
+METHODS = Methods()
 
 
 def register(method: Method[S]) -> Method[S]:
@@ -179,7 +227,7 @@ def register(method: Method[S]) -> Method[S]:
                 f"the settings of method '{method.name}' are of type {type(settings).__name__}; "
                 "derive it from sharpzo.Settings"
             )
-    if method.name in METHODS:
+    if not METHODS.is_free(method.name):
         raise InputError(f"a method called '{method.name}' exists already")
     METHODS[method.name] = method
     return method
