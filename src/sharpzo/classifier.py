@@ -68,7 +68,7 @@ class PromptClassifier:
 
     _estimator_type = "classifier"
 
-    method: str = "ladder+gda"
+    method: str = "ladder+tokens"
     _: KW_ONLY
     preset: str | None = None
     settings: Mapping[str, Any] | None = None

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
+import numpy as np
+
 from sharpzo.errors import InputError
 from sharpzo.types import Array, Features, Head, ImageTower
 
@@ -20,7 +22,8 @@ from sharpzo.types import Array, Features, Head, ImageTower
 class PhotoBatch:
     """A batch of photos before the image tower, which it passes at most once, when needed.
 
-    ``pixels`` (B, 3, h, w) are preprocessed; ``known`` are their states (B, S) if these are known.
+    ``pixels`` (B, 3, h, w) are preprocessed; ``known`` are their summaries (B, 3, S) if these are
+    known.
     """
 
     tower: ImageTower
@@ -39,7 +42,15 @@ class PhotoBatch:
     @property
     def states(self) -> Array:
         """States (B, S) of the untouched photos and tower."""
-        return self._passed[1] if self.known is None else self.known
+        return self._passed[1] if self.known is None else self.known[:, 0]
+
+    @property
+    def summaries(self) -> Array:
+        """States, class tokens before the last block and means of the other tokens (B, 3, S)."""
+        if self.known is not None:
+            return self.known
+        tokens, states = self._passed
+        return np.stack([states, tokens[:, 0], tokens[:, 1:].mean(axis=1)], axis=1)
 
 
 class Detour(Protocol):

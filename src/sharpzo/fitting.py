@@ -34,7 +34,7 @@ from sharpzo.trained import Trained, among, silent
 from sharpzo.types import Array, Decoding, Features, Head, Step
 
 _PUBLISHED = "paper", "published", "release"  # presets that begin so
-DEFAULT = "ladder+gda"  # docs/how-to-choose.md says why
+DEFAULT = "ladder+tokens"  # docs/how-to-choose.md says why
 
 
 @dataclass(frozen=True, eq=False)

@@ -280,6 +280,7 @@ def _check(trained: Trained, run: str | Path) -> None:
     photo = Features(
         vectors, np.zeros(1, np.int64), trained.class_names,
         states=np.ones((1, image.width), np.float32),
+        tokens=np.ones((1, 2, image.width), np.float32),
         detours={way.digest: vectors for way in detours([trained.head])},
     )  # fmt: skip
     try:

@@ -46,6 +46,8 @@ class Features:
     ``fingerprint`` the content hash of photos + image tower + preprocessing. ``states`` float32
     (N, S) are what the image tower's projection made the vectors of, for methods that tune it.
     ``detours`` are vectors (N, D) of the same photos by way of a `Detour`, under its digest.
+    ``tokens`` float32 (N, 2, S) are what enters the image tower's last block: the class token, and
+    the mean of the others.
     """
 
     vectors: Array
@@ -54,6 +56,7 @@ class Features:
     fingerprint: str = ""
     states: Array | None = None
     detours: Mapping[str, Array] = field(default_factory=dict[str, Array])
+    tokens: Array | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -61,9 +64,13 @@ class Features:
     def take(self, rows: Array) -> Features:
         """The photos of ``rows`` (indices or booleans), in that order."""
         vectors, labels = self.vectors[rows], self.labels[rows]
-        states = None if self.states is None else self.states[rows]
+        states, tokens = (
+            None if kept is None else kept[rows] for kept in (self.states, self.tokens)
+        )
         detours = {digest: by_detour[rows] for digest, by_detour in self.detours.items()}
-        return replace(self, vectors=vectors, labels=labels, states=states, detours=detours)
+        return replace(
+            self, vectors=vectors, labels=labels, states=states, detours=detours, tokens=tokens
+        )
 
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]  # checked where a journal is read

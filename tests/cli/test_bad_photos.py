@@ -35,7 +35,7 @@ def test_fit_names_all_bad_photos_before_any_work(bad, tmp_path, capsys, monkeyp
     def refuse(*arguments):
         raise AssertionError("a photo was encoded")
 
-    monkeypatch.setattr(OnnxImageTower, "forward", refuse)
+    monkeypatch.setattr(OnnxImageTower, "summarise", refuse)
     said = answer(capsys, 2, "fit", bad, "--out", tmp_path / "run", *FAST, "--no-cache").err
     lines = said[said.index("sharpzo: ") :].splitlines()
     assert lines[0] == "sharpzo: 3 of 33 photos cannot be used:"

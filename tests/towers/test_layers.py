@@ -24,10 +24,14 @@ def check(folder: Path, height: int, width: int, count: int = 3) -> None:
     checkpoint = Checkpoint.open(folder)
     tower = LayeredImage(checkpoint, height, width)
     with closing(Session(build_image(checkpoint, height, width), threads=1)) as whole:
-        (wanted,) = whole.run(["states"], {"pixels": pixels})
+        states, tokens, wanted = whole.run(["states", "tokens", "summary"], {"pixels": pixels})
+    assert np.array_equal(wanted[:, 0], tokens[:, 0])
+    assert relative(wanted[:, 1], tokens[:, 1:].mean(axis=1)) <= LIMIT
+    wanted = np.concatenate([states[:, None], wanted], axis=1)
     for _ in range(2):  # the second time the layers are read again
-        assert relative(tower.states(pixels), wanted) <= LIMIT
-    assert relative(tower.states(pixels[1:2]), wanted[1:2]) <= LIMIT
+        found = tower.summaries(pixels)
+        assert all(relative(found[:, i], wanted[:, i]) <= LIMIT for i in range(3))
+    assert relative(tower.summaries(pixels[1:2]), wanted[1:2]) <= LIMIT
 
 
 @pytest.mark.parametrize("name", ["clip-quick", "clip-gelu", "clip-legacy"])

@@ -50,10 +50,10 @@ def split(count: int, side: int = 40) -> LabelledPhotos:
 def test_states_equal_those_of_the_tower_here(checkpoint):
     photos, received = split(5), []
     process = ImageProcess(checkpoint, threads=1, chunk=2)
-    found = process.states(photos.decoded(), received.append)
-    again = process.states(photos.take([3]).decoded())
+    found = process.summaries(photos.decoded(), received.append)
+    again = process.summaries(photos.take([3]).decoded())
     process.close()
-    wanted = OnnxImageTower(checkpoint, threads=1).states(photos.decoded())
+    wanted = OnnxImageTower(checkpoint, threads=1).summaries(photos.decoded())
     assert relative(found, wanted) <= 1e-5
     assert relative(again, wanted[3:4]) <= 1e-5
     assert received == [2, 4, 5]
@@ -94,7 +94,7 @@ def test_stopping_ends_the_process(checkpoint):
 
     process = ImageProcess(checkpoint, threads=1, chunk=1)
     with pytest.raises(KeyboardInterrupt):
-        process.states(split(3).decoded(), stop)
+        process.summaries(split(3).decoded(), stop)
     assert not process.running
 
 
@@ -107,7 +107,7 @@ def test_errors_of_the_process_keep_their_kind_and_sentence(tmp_path):
     checkpoint = Checkpoint.open(tmp_path)
     process = ImageProcess(checkpoint, threads=1)
     with pytest.raises(CheckpointError, match=re.escape(name)):
-        process.states(split(1).decoded())
+        process.summaries(split(1).decoded())
     assert not process.running
 
 
@@ -116,7 +116,7 @@ def test_a_process_that_was_killed_is_told(checkpoint):
     process._child.kill()
     process._child._process.wait()
     with pytest.raises(EngineError, match=r"killed by signal 9"):
-        process.states(split(1).decoded())
+        process.summaries(split(1).decoded())
 
 
 @linux

@@ -15,7 +15,7 @@ from sharpzo.data.layouts import LAYOUTS
 DATASETS = f"{', '.join(LAYOUTS)}."
 
 # What `PromptClassifier` does by default, too; docs/how-to-choose.md says why.
-DEFAULT = "ladder+gda"
+DEFAULT = "ladder+tokens"
 
 Model = Annotated[
     str | None, Option(help="Checkpoint folder or hub id.", show_default="the embedded model")

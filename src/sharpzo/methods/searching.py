@@ -252,6 +252,6 @@ def hopeless(method: Method[Any], untuned: Head, photos: Sequence[Features]) -> 
     return (
         f"the untuned model is right on {right:,} of {many:,} training and validation photos, and "
         f"guessing on about {guessing * many:,.0f}; one prompt for all classes, which is what "
-        f"{method.name} tunes, can hardly help: take ladder+gda or fgn-csc, which learn each class "
-        "from its photos"
+        f"{method.name} tunes, can hardly help: take ladder+tokens or fgn-csc, which learn each "
+        "class from its photos"
     )

@@ -233,7 +233,7 @@ def _shown(head: Head, task: Task, split: str = "train") -> Features:
     assert task.images is not None
     tower = task.images.open_tower()
     pixels = tower.pixels(getattr(task.images, split).decoded())
-    vectors = normalise(detour(PhotoBatch(tower, pixels, photos.states)) @ tower.projection.T)
+    vectors = normalise(detour(PhotoBatch(tower, pixels)) @ tower.projection.T)
     return replace(photos, detours={detour.digest: vectors})
 
 
@@ -255,9 +255,12 @@ def _photos(
 
 
 def _encoded(photos: LabelledPhotos, tower: ToyImageTower) -> Features:
-    states = tower.forward(tower.pixels(photos.decoded()))
+    found = PhotoBatch(tower, tower.pixels(photos.decoded())).summaries
+    states, tokens = found[:, 0], found[:, 1:]
     vectors = normalise(states @ tower.projection.T)
-    return Features(vectors, photos.labels, photos.class_names, photos.digest(), states)
+    return Features(
+        vectors, photos.labels, photos.class_names, photos.digest(), states, tokens=tokens
+    )
 
 
 def _task_of(task: Task, rows: Array) -> Task:

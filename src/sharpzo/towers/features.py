@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -31,10 +32,10 @@ _TAKEN = 16  # photos that are in memory before a detour
 Progress = Callable[[str, int, int], None]  # split, photos done, photos in all
 
 
-class States(Protocol):
-    """What makes states of photos: a tower in this process, or one in a process of its own."""
+class Summaries(Protocol):
+    """What makes summaries of photos: a tower in this process, or one in a process of its own."""
 
-    def states(
+    def summaries(
         self, photos: Iterable[Array | Image], progress: Callable[[int], object] | None = None
     ) -> Array: ...
 
@@ -49,7 +50,7 @@ def encode(
     progress: Progress = lambda what, done, total: None,
     cache: Path | None = None,
     detours: Sequence[Detour] = (),
-    open_tower: Callable[[], States] | None = None,
+    open_tower: Callable[[], Summaries] | None = None,
     decoding: Decoding = "exact",
 ) -> dict[str, Features]:
     """Encode every split; the image tower is opened if it is needed and gone before returning.
@@ -57,8 +58,8 @@ def encode(
     The fingerprint of a split's features is the hash of its photos' contents, the image tower and
     the preprocessing. With a ``cache`` folder, photos that were encoded once are read from there,
     each on its own. With ``detours`` every photo takes each of them, too, in this process.
-    ``open_tower`` gives a tower in place of one in this process; as it rounds otherwise, its
-    states are kept apart. ``decoding`` is of photos much larger than the tower's input.
+    ``open_tower`` gives a tower in place of one in this process; as it rounds otherwise, what it
+    makes is kept apart. ``decoding`` is of photos much larger than the tower's input.
 
     Raises `PhotosError` with all photos of all splits that cannot be read, after the others have
     been encoded and kept.
@@ -79,19 +80,21 @@ def encode(
         raise PhotosError(list(once.values()), sum(map(len, splits.values())))
     return {
         name: Features(
-            normalise(by[""] @ projection.T),
+            normalise(by[""][:, 0] @ projection.T),
             splits[name].labels,
             splits[name].class_names,
             hashlib.sha256((combined(digests) + work.identity).encode()).hexdigest(),
-            by[""],
+            by[""][:, 0],
             {one.digest: normalise(by[one.digest] @ projection.T) for one in detours},
+            by[""][:, 1:],
         )
         for name, (digests, by) in passed.items()
     }
 
 
 class _Encoding:
-    """Splits to states by way ("" is straight through the tower, the others are detours)."""
+    """Splits to rows by way: "" is straight through the tower to summaries, the others are
+    detours to states."""
 
     def __init__(
         self,
@@ -101,30 +104,31 @@ class _Encoding:
         threads: int | None,
         store: FeatureStore | None,
         detours: Sequence[Detour],
-        open_tower: Callable[[], States] | None,
+        open_tower: Callable[[], Summaries] | None,
     ) -> None:
         self.errors: list[PhotoError] = []
         self.identity = image_fingerprint(checkpoint, decoding)
         self._checkpoint, self._width, self._threads = checkpoint, width, threads
         self._store, self._detours, self._open = store, detours, open_tower
-        marks = {"": "elsewhere" if open_tower else ""} | {d.digest: d.digest for d in detours}
+        where = "summaries elsewhere" if open_tower else "summaries"
+        marks = {"": where} | {one.digest: one.digest for one in detours}
         self._keys = {
             way: hashlib.sha256((self.identity + mark).encode()).hexdigest()
             for way, mark in marks.items()
         }
-        self._elsewhere: States | None = None
+        self._elsewhere: Summaries | None = None
         self._here: OnnxImageTower | None = None
 
     def states(
         self, name: str, split: LabelledPhotos, progress: Progress
     ) -> tuple[list[str], dict[str, Array]]:
-        """Return digests of the photos, and states (N, S) by way; photos that cannot be read are
-        missing in both and stand in ``errors``."""
+        """Return digests of the photos, and rows (N, 3, S) or (N, S) by way; photos that cannot be
+        read are missing in both and stand in ``errors``."""
         tried = {row: self._try(photo.digest) for row, photo in enumerate(split.photos)}
         photos = {row: digest for row, digest in tried.items() if digest is not None}
         wanted = set(photos.values())
         found = {
-            way: self._store.read(key, wanted, self._width) if self._store else {}
+            way: self._kept(key, wanted, way) if self._store else {}
             for way, key in self._keys.items()
         }
         missing = [row for row, digest in photos.items()
@@ -145,11 +149,19 @@ class _Encoding:
                 if self._store:
                     self._store.write(self._keys[way], fresh)
         read = [digest for digest in photos.values() if digest in found[""]]
-        empty = np.zeros((0, self._width), np.float32)
         return read, {
-            way: np.stack([by[digest] for digest in read]) if read else empty
+            way: np.array([by[digest] for digest in read], np.float32).reshape(self._shape(way))
             for way, by in found.items()
         }
+
+    def _kept(self, key: str, photos: set[str], way: str) -> dict[str, Array]:
+        assert self._store is not None
+        shape = self._shape(way)[1:]
+        rows = self._store.read(key, photos, math.prod(shape))
+        return {photo: row.reshape(shape) for photo, row in rows.items()}
+
+    def _shape(self, way: str) -> tuple[int, ...]:
+        return (-1, self._width) if way else (-1, 3, self._width)
 
     def _pass(
         self,
@@ -171,17 +183,17 @@ class _Encoding:
         if not self._detours:
             self._elsewhere = self._elsewhere or (self._open and self._open())
             tower = self._elsewhere or self._tower()
-            return took, {"": tower.states(decoded(), progress=report)}
+            return took, {"": tower.summaries(decoded(), progress=report)}
         tower = self._tower()
         pixels = tower.pixels(decoded())
         if not took:
             return took, {way: np.zeros((0, self._width), np.float32) for way in self._keys}
-        there = [state for row in took if (state := known[row]) is not None]
+        there = [summary for row in took if (summary := known[row]) is not None]
         batch = PhotoBatch(tower, pixels, np.stack(there) if len(there) == len(took) else None)
-        # Detours first: the pass of the tower that they need also gives the states.
+        # Detours first: the pass of the tower that they need also gives the summaries.
         by = {one.digest: one(batch) for one in self._detours}
         report(len(known))
-        return took, {"": batch.states, **by}
+        return took, {"": batch.summaries, **by}
 
     def _try(self, read: Callable[[], T]) -> T | None:
         try:

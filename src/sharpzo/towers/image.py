@@ -34,7 +34,8 @@ _DINO_SCALES = {"out": "layer_scale1", "fc2": "layer_scale2"}
 
 def build_image(checkpoint: Checkpoint, height: int, width: int) -> Graph:
     """Return the graph for pixels of one size: input ``pixels``, outputs ``tokens`` (B, T, H)
-    before the last block, and ``states`` (B, H), what the projection reads."""
+    before the last block, ``summary`` (B, 2, H) of these (the class token, and the mean of the
+    others), and ``states`` (B, H), what the projection reads."""
     from sharpzo.towers.graph import Builder
 
     config, m = checkpoint.image, checkpoint.image.width
@@ -45,13 +46,16 @@ def build_image(checkpoint: Checkpoint, height: int, width: int) -> Graph:
         last = layer == config.layers - 1
         if last:
             build.reshape(x, [-1, tokens, m], name="tokens")
+            mean = np.full((2, tokens), 1 / max(tokens - 1, 1))
+            mean[0], mean[1, 0] = np.eye(tokens)[0], 0
+            build.op("MatMul", build.constant(mean, "image.mean"), "tokens", name="summary")
         x = _write_block(build, config, x, f"image.{layer}", block, tokens, last)
     pair = read_norm(checkpoint, "post")
     states = blocks.norm(build, x, "image.post", pair, config.norm_eps)
     build.op("Identity", states, name="states")
     return build.finish(
         {"pixels": ("B", 3, height, width)},
-        {"tokens": ("B", tokens, m), "states": ("B", m)},
+        {"tokens": ("B", tokens, m), "summary": ("B", 2, m), "states": ("B", m)},
         "image",
     )
 

@@ -12,7 +12,7 @@ from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.detour import Detour
 from sharpzo.memory import Need
 from sharpzo.towers.checkpoint import Checkpoint, resolve
-from sharpzo.towers.features import Progress, States, encode
+from sharpzo.towers.features import Progress, Summaries, encode
 from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.towers.runtime import Runtime
 from sharpzo.types import Decoding, Features
@@ -91,12 +91,15 @@ class Towers:
         if self._bytes is None:
             return
         if self._plan is None:
+            before = list(before)
+            rows = sum(map(len, before)) + len(tower.class_names)
             self._plan = self._limit().plan(
                 tower.prompts,
                 self._runtime.weights,
                 need,
                 largest(map(self.sized, before)),
                 largest(map(self.sized, after)),
+                rows,
             )
         tower.batch = self._plan.batch
 
@@ -119,7 +122,7 @@ class Towers:
     ) -> dict[str, Features]:
         """Return the features of photos; see `features.encode`."""
 
-        def open_tower() -> States:
+        def open_tower() -> Summaries:
             most = largest(map(self.sized, splits.values()))
             return self._limit().open(most, self._plan and self._plan.chunk)
 

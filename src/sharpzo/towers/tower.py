@@ -226,6 +226,12 @@ class OnnxImageTower:
     def forward(self, pixels: Array) -> Array:
         return self._run(["states"], pixels)[0]
 
+    def summarise(self, pixels: Array) -> Array:
+        """Return float32 (N, 3, S) of at least one preprocessed photo (N, 3, h, w); see
+        `summaries`."""
+        states, tokens = self._run(["states", "summary"], pixels)
+        return np.concatenate([states[:, None], tokens], axis=1)
+
     def trace(self, pixels: Array) -> tuple[Array, Array]:
         tokens, states = self._run(["tokens", "states"], pixels)
         return tokens, states
@@ -235,14 +241,24 @@ class OnnxImageTower:
         photos: Iterable[Array | Image],
         progress: Callable[[int], object] | None = None,
     ) -> Array:
-        """Return float32 (N, S), what the projection reads, of photos of any size.
+        """Return float32 (N, S), what the projection reads, of photos of any size; see
+        `summaries`."""
+        return self.summaries(photos, progress)[:, 0]
+
+    def summaries(
+        self,
+        photos: Iterable[Array | Image],
+        progress: Callable[[int], object] | None = None,
+    ) -> Array:
+        """Return float32 (N, 3, S) of photos of any size: the state, what the projection reads, and
+        of the tokens before the last block the class token and the mean of the others.
 
         The iterable is consumed lazily, one batch ahead: the next photos are decoded while these
         pass the tower (benchmarks/decoding.py). ``progress`` is called with how many are done after
         each batch.
         """
         source, done = iter(photos), 0
-        rows = [np.zeros((0, self._checkpoint.image.width), np.float32)]
+        rows = [np.zeros((0, 3, self._checkpoint.image.width), np.float32)]
 
         def decode() -> Array:
             return self.pixels(islice(source, self._batch))
@@ -251,7 +267,7 @@ class OnnxImageTower:
             ahead = decoder.submit(decode)
             while len(pixels := ahead.result()):
                 ahead = decoder.submit(decode)
-                rows.append(self.forward(pixels))
+                rows.append(self.summarise(pixels))
                 done += len(pixels)
                 if progress is not None:
                     progress(done)

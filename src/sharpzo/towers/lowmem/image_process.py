@@ -30,7 +30,7 @@ _THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class ImageProcess:
-    """Photos to states, computed elsewhere; fulfils what `features.encode` asks of a tower.
+    """Photos to summaries, computed elsewhere; fulfils what `features.encode` asks of a tower.
 
     ``threads``: cores, None for all that may be used; ``chunk``: photos at a time. Raises what
     the process raises, with the same sentence, and has then ended it.
@@ -51,22 +51,22 @@ class ImageProcess:
         """Whether the process has not ended."""
         return self._child.running
 
-    def states(
+    def summaries(
         self,
         photos: Iterable[Array | Image],
         progress: Callable[[int], object] | None = None,
     ) -> Array:
-        """Return states float32 (N, S) of photos of any size; see `OnnxImageTower.states`."""
+        """Return float32 (N, 3, S) of photos of any size; see `OnnxImageTower.summaries`."""
         try:
-            return self._states(photos, progress)
+            return self._summaries(photos, progress)
         except BaseException:
             self._child.close()
             raise
 
-    def _states(
+    def _summaries(
         self, photos: Iterable[Array | Image], progress: Callable[[int], object] | None
     ) -> Array:
-        source, rows, done = iter(photos), [np.zeros((0, self._width), np.float32)], 0
+        source, rows, done = iter(photos), [np.zeros((0, 3, self._width), np.float32)], 0
         pixels = stack(self._preprocessing, islice(source, self._chunk))
         while many := len(pixels):
             self._child.send({"photos": many}, pixels.data)
@@ -74,9 +74,9 @@ class ImageProcess:
             # Decoded while the other process computes, before its answer is waited for.
             pixels = stack(self._preprocessing, islice(source, self._chunk))
             self._child.receive()
-            states = np.empty((many, self._width), np.float32)
-            self._child.fill(states.data)
-            rows.append(states)
+            found = np.empty((many, 3, self._width), np.float32)
+            self._child.fill(found.data)
+            rows.append(found)
             done += many
             if progress is not None:
                 progress(done)
@@ -91,8 +91,8 @@ class ImageProcess:
 
 
 def _work(parent: Channel) -> None:
-    """What the process does: ``photos`` (N, 3, h, w) in, states (N, S) out; after none the peak of
-    its memory."""
+    """What the process does: ``photos`` (N, 3, h, w) in, summaries (N, 3, S) out; after none the
+    peak of its memory."""
     checkpoint = Checkpoint.open(parent.receive()["folder"])
     height, width = Preprocessing.open(checkpoint).size
     tower = LayeredImage(checkpoint, height, width)
@@ -100,9 +100,9 @@ def _work(parent: Channel) -> None:
     while many := parent.receive()["photos"]:
         pixels = np.empty((many, 3, height, width), np.float32)
         parent.fill(pixels.data)
-        states = tower.states(pixels)
+        found = tower.summaries(pixels)
         del pixels
-        parent.send({}, np.ascontiguousarray(states).data)
+        parent.send({}, found.data)
     parent.send({"peak": memory.peak()})
 
 

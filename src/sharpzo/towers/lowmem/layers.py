@@ -29,10 +29,12 @@ class LayeredImage:
         self._checkpoint = checkpoint
         self._patch, self._added = image.read_embedding(checkpoint, height, width)
 
-    def states(self, pixels: Array) -> Array:
-        """Return states float32 (N, S) of one chunk of preprocessed photos (N, 3, h, w)."""
+    def summaries(self, pixels: Array) -> Array:
+        """Return float32 (N, 3, S) of one chunk of preprocessed photos (N, 3, h, w), as
+        `OnnxImageTower.summaries` does."""
         config, many, tokens = self._checkpoint.image, len(pixels), len(self._added)
         x = self._embed(pixels)
+        found = np.empty((many, 3, config.width), np.float32)
         h = np.empty_like(x)
         wide = np.empty(len(x) * max(3 * config.width, config.mlp_width), np.float32)
         for layer in range(config.layers):
@@ -41,6 +43,8 @@ class LayeredImage:
             self._linear(h, layer, "key", key)
             self._linear(h, layer, "value", value)
             if layer == config.layers - 1:  # nothing but the class tokens is read of this one
+                found[:, 1] = x[::tokens]
+                found[:, 2] = x.reshape(many, tokens, -1)[:, 1:].mean(axis=1)
                 x, h, query = x[::tokens].copy(), h[::tokens].copy(), query[:many]
             self._linear(h, layer, "query", query)
             attend(query, key, value, many, config.heads)
@@ -49,7 +53,8 @@ class LayeredImage:
             hidden = wide[: len(x) * config.mlp_width].reshape(len(x), -1)
             activate(self._linear(h, layer, "fc1", hidden), config.activation)
             x += self._linear(hidden, layer, "fc2", h)
-        return norm(x, image.read_norm(self._checkpoint, "post"), config.norm_eps, x)
+        found[:, 0] = norm(x, image.read_norm(self._checkpoint, "post"), config.norm_eps, x)
+        return found
 
     def _embed(self, pixels: Array) -> Array:
         """Return the rows (N * tokens, H) that enter the first block."""

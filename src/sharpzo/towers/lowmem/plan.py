@@ -66,13 +66,20 @@ class MemoryLimit:
             )
 
     def plan(
-        self, prompts: Prompts, precision: Precision, need: Need, before: int = 0, after: int = 0
+        self,
+        prompts: Prompts,
+        precision: Precision,
+        need: Need,
+        before: int = 0,
+        after: int = 0,
+        rows: int = 0,
     ) -> Plan:
         """Return what fits; two processes are started to measure what modules take, and end.
 
         ``precision`` is the text tower's; ``need`` is a method's, which closed forms of all that
         `fit` compares it with may exceed; ``before`` and ``after`` are the bytes that decoding the
-        largest photo takes, of photos that are encoded before and after it (0: there are none).
+        largest photo takes, of photos that are encoded before and after it (0: there are none),
+        and ``rows`` photos and names are what closed forms read.
         """
         now, (worker, most) = self._now(), _measure(_WORKER)
         loading = 0
@@ -80,7 +87,9 @@ class MemoryLimit:
             both, most = _measure(f"{_WORKER}, {_ENGINE}")
             loading = both - worker
         text = TextMemory(self._checkpoint, prompts, need, precision)
-        search = _SEARCH + max(need.bytes, matrices(self._checkpoint.text.projection))
+        wide = self._checkpoint.text.projection + 2 * self._checkpoint.image.width
+        closed = matrices(max(self._checkpoint.text.projection, min(rows, wide)))
+        search = _SEARCH + max(need.bytes, closed)
 
         def needed(chunk: int, batch: int) -> int:
             encoding = _BESIDE + worker + image_bytes(self._checkpoint, chunk)
