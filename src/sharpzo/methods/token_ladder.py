@@ -119,7 +119,6 @@ def fit_tokens(
     """Fit the ladder to z of the photos; ``text`` (K, D) has unit rows."""
     reading = Reading.of(train, settings.tokens)
     shown, names = reading(train).astype(np.float64), reading.text(text.astype(np.float64))
-    held = None if validation is None else reading(validation).astype(np.float64)
     basis = np.eye(shown.shape[1])
     if len(shown) + len(names) < len(basis):
         basis = np.linalg.qr(np.concatenate([shown, names]).T)[0]  # (D + 2 S, N + K)
@@ -128,7 +127,7 @@ def fit_tokens(
     ladder = fit_ladder(
         replace(train, vectors=shown @ basis),
         names @ basis,
-        None if validation is None else replace(validation, vectors=held @ basis),
+        validation and replace(validation, vectors=reading(validation) @ basis),
         replace(settings, gaussian=weight),
     )
     average, *line = ladder.unseen
