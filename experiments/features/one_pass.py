@@ -71,7 +71,7 @@ def draws(args: Any, name: str) -> tuple[LabelledPhotos, dict[tuple[int, int, st
 
 
 def development(held: dict[tuple[int, int, str], Array], shots: int, seed: int, many: int) -> Array:
-    """Photos of other draws that neither this draw nor its sixteen shots hold."""
+    """Rows of the photos that neither this draw nor its sixteen shots hold."""
     own = [held[some, seed, part] for some in (shots, 16) for part in ("train", "val")]
     return np.setdiff1d(np.arange(many), np.concatenate(own))
 

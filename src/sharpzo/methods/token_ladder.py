@@ -87,28 +87,20 @@ class TokenHead:
     linear: LinearHead
     reading: Reading
 
-    @property
-    def n_classes(self) -> int:
-        """Number of classes K."""
-        return self.linear.n_classes
-
     def scores(self, photos: Features) -> Array:
-        """N photos -> logits (N, K); InputError for features without tokens."""
-        parts = [np.zeros((0, self.n_classes), np.float32)]
+        parts = [np.zeros((0, len(self.linear.bias)), np.float32)]
         for first in range(0, len(photos), _ROWS):
             some = photos.take(np.arange(first, min(first + _ROWS, len(photos))))
             parts.append(self.linear.scores(replace(some, vectors=self.reading(some))))
         return np.concatenate(parts)
 
     def arrays(self) -> dict[str, Array]:
-        """What the artefact keeps."""
         return {
             **self.linear.arrays(), **keep(centre=self.reading.centre, share=self.reading.share)
         }  # fmt: skip
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> TokenHead:
-        """Rebuild from an artefact; ArtifactError if an array is missing or misshapen."""
         centre, share = take(arrays, centre=(2, "S"), share=(1,))
         return cls(LinearHead.from_arrays(arrays), Reading(centre, float(share[0])))
 
