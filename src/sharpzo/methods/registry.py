@@ -176,7 +176,8 @@ HOMES = {
     "sharp-cma-es": "sharpzo_prompt", "sharpzo": "sharpzo_prompt", "sharpzo-fast": "sharpzo_prompt",
     "cma-es": "cma_es", "sep-cma-es": "cma_es", "lm-ma-es": "cma_es", "coop": "coop",
     "coop-csc": "coop", "fgn": "fgn", "fgn-csc": "fgn", "gda": "gda", "ladder": "ladder",
-    "ladder+gda": "ladder", "ladder+image": "image_ladder", "linear-probe": "linear_probe",
+    "ladder+gda": "ladder", "ladder+image": "image_ladder", "ladder+tokens": "token_ladder",
+    "linear-probe": "linear_probe",
     "lp++": "lp_plus_plus", "projection": "projection", "proker": "proker", "prolip": "prolip",
     "tip-adapter": "tip_adapter", "tip-adapter-f": "tip_adapter", "zip": "zip", "zo-sgd": "zo_sgd",
 }  # fmt: skip
