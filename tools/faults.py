@@ -173,6 +173,10 @@ def kill_and_resume(
         folder = place / "run"
         shutil.rmtree(folder, ignore_errors=True)
         for attempt in range(1000):
+            if artifact.is_finished(folder):  # killed between its last write and its end
+                found["finished"] += 1
+                found["equal"] += equal(folder, straight)
+                break
             enough = found["kills"] >= many or attempt > 25
             delay = 3600.0 if enough else random_.uniform(0, most)
             ended = killed(forked(lambda folder=folder: work(folder)), delay)
@@ -422,8 +426,8 @@ def claims(rounds: int, processes: int = 10) -> dict[str, Any]:
             )
             codes = together(processes, table)
             content = (folder / "table.csv").read_bytes()
-            found["whole_table"] += not any(codes) and len(content) == 50_000 and (
-                len(set(content)) == 1
+            found["whole_table"] += (
+                not any(codes) and len(content) == 50_000 and (len(set(content)) == 1)
             )
             found["rounds"] += 1
     sound = all(value == rounds for value in found.values())
@@ -446,9 +450,12 @@ def small_disk(place: Path, size: int):
         subprocess.run(["umount", str(place)], check=True)
 
 
-def disk(names: list[str] | None = None) -> dict[str, Any]:
-    """Fill the disk of a running search to the last page but so many, at every step of it: the
-    search ends, its run is elsewhere or in its place, and the last snapshot can be read."""
+def disk(names: list[str] | None = None, every: int = 1) -> dict[str, Any]:
+    """Fill the disk of a running search, all but 0, 1 or 3 pages, at (every so many) of its steps.
+
+    The search ends as if nothing had been, its run is in its place or elsewhere, and the last
+    snapshot is whole: on another disk the search goes on from it.
+    """
     journal.SHARE = float("inf")
     names = names or ["sharpzo", "cma-es", "fgn"]
     found = dict.fromkeys(
@@ -461,7 +468,7 @@ def disk(names: list[str] | None = None) -> dict[str, Any]:
         for name in names:
             search(place / f"straight {name}", name)
             events = len(read_journal(place / f"straight {name}" / HISTORY))
-            for event in range(1, events, max(1, events // 12)):
+            for event in range(1, events, every):
                 for pages in (0, 1, 3):
                     with small_disk(place / "disk", 4 << 20) as small:
                         found["cases"] += 1
@@ -479,6 +486,7 @@ def full_during(small: Path, place: Path, name: str, event: int, left: int) -> d
     """A search whose disk gets full at an event, all but ``left`` bytes."""
     straight, out, ballast = place / f"straight {name}", small / "run", small / "ballast"
     append, seen, kept = Journal.append, [0], place / "kept"
+    had: list[bool] = []
 
     def appended(self: Journal, step: Step) -> None:
         seen[0] += 1
@@ -488,6 +496,7 @@ def full_during(small: Path, place: Path, name: str, event: int, left: int) -> d
                     pass
             room = max(0, ballast.stat().st_size - left)
             os.truncate(ballast, room)
+            had.append((out / SNAPSHOT).exists())
         append(self, step)
 
     Journal.append = appended  # type: ignore[method-assign]
@@ -504,7 +513,7 @@ def full_during(small: Path, place: Path, name: str, event: int, left: int) -> d
     }  # fmt: skip
     if elsewhere:
         snapshot = read_snapshot(out)
-        found["snapshots_read"] = event == 1 or snapshot is not None
+        found["snapshots_read"] = snapshot is not None or not had[0]
         shutil.rmtree(kept, ignore_errors=True)
         shutil.copytree(out, kept)  # the disk is full: on another one the search goes on
         (kept / "lock").unlink(missing_ok=True)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sharpzo.towers.tower import OnnxImageTower
 
 T = TypeVar("T")
-_KEPT = 512  # photos that are encoded before they are kept: what an interruption costs
+_KEPT = 128  # photos that are encoded before they are kept: what an interruption costs
 _TAKEN = 16  # photos that are in memory before a detour
 Progress = Callable[[str, int, int], None]  # split, photos done, photos in all
 
