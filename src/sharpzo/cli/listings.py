@@ -79,10 +79,11 @@ def _short(presets: Iterable[str]) -> str:
 
 def cache(
     cache: options.Cache = None,
-    clear: Annotated[bool, Option("--clear", help="Remove all features.")] = False,
+    clear: Annotated[bool, Option("--clear", help="Remove all features and graphs.")] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Show or clear the image features that are kept, so that no photo is encoded twice.
+    """Show or clear the image features that are kept, so that no photo is encoded twice, and the
+    graphs of image towers, which open faster than the models that they were made of.
 
     Beyond the limit, 1 GB or what the environment variable SHARPZO_CACHE_SIZE says, those go that
     were not used for longest.
@@ -90,25 +91,29 @@ def cache(
     from sharpzo.cli.screen import Screen
     from sharpzo.memory import MB
     from sharpzo.towers.feature_store import FeatureStore
+    from sharpzo.towers.graph_store import GraphStore
 
     chosen = options.feature_cache(cache)
     assert chosen is not None  # it is not off
     store = FeatureStore(chosen)
+    graphs = GraphStore(chosen, store.limit)
     before = store.usage()
     if clear:
         store.clear()
+        graphs.clear()
     found = store.usage()
     if as_json:
         print(json.dumps({
             "folder": str(chosen), "photos": found.photos, "bytes": found.bytes,
-            "limit": found.limit, "removed": before.photos - found.photos,
+            "graph_bytes": graphs.bytes(), "limit": found.limit,
+            "removed": before.photos - found.photos,
         }))  # fmt: skip
         return
     if clear:
         Screen().print(f"Removed the features of {before.photos:,} photos.")
     Screen().print(
         f"{chosen}: features of {found.photos:,} photos, {found.bytes / MB:,.1f} MB of "
-        f"{found.limit / MB:,.0f} MB allowed"
+        f"{found.limit / MB:,.0f} MB allowed; graphs of {graphs.bytes() / MB:,.1f} MB"
     )
 
 

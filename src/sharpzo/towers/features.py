@@ -17,7 +17,7 @@ from sharpzo.metrics import normalise
 from sharpzo.settings import ViewSettings
 from sharpzo.towers.checkpoint import Checkpoint, check_finite
 from sharpzo.towers.feature_store import FeatureStore
-from sharpzo.towers.image import image_fingerprint, read_projection
+from sharpzo.towers.image import image_fingerprint, read_projection, with_decoding
 from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.types import Array, Decoding, Features
 
@@ -107,7 +107,8 @@ class _Encoding:
         open_tower: Callable[[], Summaries] | None,
     ) -> None:
         self.errors: list[PhotoError] = []
-        self.identity = image_fingerprint(checkpoint, decoding)
+        self._tower_is = image_fingerprint(checkpoint)
+        self.identity = with_decoding(self._tower_is, decoding)
         self._checkpoint, self._width, self._threads = checkpoint, width, threads
         self._store, self._detours, self._open = store, detours, open_tower
         where = "summaries elsewhere" if open_tower else "summaries"
@@ -204,9 +205,14 @@ class _Encoding:
 
     def _tower(self) -> OnnxImageTower:
         if self._here is None:
+            from sharpzo.towers.graph_store import GraphStore
             from sharpzo.towers.tower import OnnxImageTower
 
-            self._here = OnnxImageTower(self._checkpoint, threads=self._threads)
+            store = self._store
+            graphs = GraphStore(store.folder, store.limit) if store else GraphStore(None)
+            self._here = OnnxImageTower(
+                self._checkpoint, threads=self._threads, graphs=graphs, fingerprint=self._tower_is
+            )
         return self._here
 
     def close(self) -> None:

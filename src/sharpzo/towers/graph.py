@@ -39,6 +39,11 @@ class Graph:
     model: onnx.ModelProto
     weights: dict[str, Array]
 
+    @property
+    def bytes(self) -> int:
+        """Size of the weights."""
+        return sum(array.nbytes for array in self.weights.values())
+
     def unbound(self) -> Graph:
         """Return the graph with its big weights as inputs, to be given with every call.
 

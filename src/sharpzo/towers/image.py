@@ -7,6 +7,7 @@ the same from the same weights without a graph.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,8 @@ def build_image(checkpoint: Checkpoint, height: int, width: int) -> Graph:
     x, tokens = _write_embedding(build, checkpoint, height, width)
     for layer in range(config.layers):
         block = read_block(checkpoint, layer)
+        if checkpoint.weights.converted:  # into memory of its own
+            checkpoint.weights.release()
         last = layer == config.layers - 1
         if last:
             build.reshape(x, [-1, tokens, m], name="tokens")
@@ -135,8 +138,15 @@ def image_fingerprint(checkpoint: Checkpoint, decoding: Decoding = "exact") -> s
     """sha256 over image weights and preprocessing; no tower is opened for it."""
     prefixes = ("vision_model.", "visual_projection.")
     preprocessing = Preprocessing.open(checkpoint)
-    small = () if decoding == "exact" else (f"{decoding} {REDUCED}",)
-    return checkpoint.digest(prefixes, repr(checkpoint.image), repr(preprocessing), *small)
+    whole = checkpoint.digest(prefixes, repr(checkpoint.image), repr(preprocessing))
+    return with_decoding(whole, decoding)
+
+
+def with_decoding(fingerprint: str, decoding: Decoding) -> str:
+    """Return the fingerprint of an image tower with another decoding than the exact one."""
+    if decoding == "exact":
+        return fingerprint
+    return hashlib.sha256(f"{fingerprint} {decoding} {REDUCED}".encode()).hexdigest()
 
 
 def read_projection(checkpoint: Checkpoint) -> Array:

@@ -107,7 +107,8 @@ class Runtime(Settings):
 
 
 class Session:
-    """One compiled graph; ``run`` maps named float32 arrays to the wanted outputs.
+    """One compiled graph, built or in a file; ``run`` maps named float32 arrays to the wanted
+    outputs.
 
     ``cuda``: on the graphics processor, in true float32. ``shared``: one arena for all sessions
     that say so, which stays when they are closed. Raises `EngineError` if the runtime refuses the
@@ -115,7 +116,11 @@ class Session:
     """
 
     def __init__(
-        self, graph: Graph, threads: int | None = None, cuda: bool = False, shared: bool = False
+        self,
+        graph: Graph | Path,
+        threads: int | None = None,
+        cuda: bool = False,
+        shared: bool = False,
     ) -> None:
         ort = _onnx_runtime()
         providers: list[Any] = ["CPUExecutionProvider"]
@@ -136,18 +141,28 @@ class Session:
         # Spinning threads take the cores from each other and from others: two threads on two busy
         # cores, 6.9 instead of 9.6 ms per forward without spinning.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # The runtime may read these arrays in place, so they are kept as long as the session. (1.32
-        # copies them, packed or not: `Graph.unbound` is the way to hold weights once.)
-        self._kept = [ort.OrtValue.ortvalue_from_numpy(a) for a in graph.weights.values()]
-        options.add_external_initializers(list(graph.weights), self._kept)
+        self._kept: list[Any] = []
+        if isinstance(graph, Path):  # its weights are mapped from the file beside it
+            model: str | bytes = str(graph)
+        else:
+            model = graph.model.SerializeToString()
+            self._keep(graph, options)
         try:
-            self._session: Any = ort.InferenceSession(
-                graph.model.SerializeToString(), options, providers=providers
-            )
+            self._session: Any = ort.InferenceSession(model, options, providers=providers)
         except Exception as error:  # the runtime's exceptions share no base of their own
             raise EngineError(
                 f"ONNX Runtime {ort.__version__} refused the graph: {error}"
             ) from error
+
+    def _keep(self, graph: Graph, options: Any) -> None:
+        """Hand a graph's weights over.
+
+        The runtime may read these arrays in place, so they are kept as long as the session. (1.32
+        copies them, packed or not: `Graph.unbound` is the way to hold weights once.)
+        """
+        ort = _onnx_runtime()
+        self._kept = [ort.OrtValue.ortvalue_from_numpy(a) for a in graph.weights.values()]
+        options.add_external_initializers(list(graph.weights), self._kept)
 
     def run(self, outputs: Sequence[str], inputs: Mapping[str, Array]) -> list[Array]:
         if self._session is None:

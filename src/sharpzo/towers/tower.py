@@ -11,6 +11,7 @@ import numpy as np
 
 from sharpzo.errors import EngineError, InputError
 from sharpzo.towers.checkpoint import TOKENIZER_FILES, Checkpoint, check_finite
+from sharpzo.towers.graph_store import GraphStore
 from sharpzo.towers.image import image_fingerprint, read_last_block, read_projection
 from sharpzo.towers.preprocess import Preprocessing, stack
 from sharpzo.towers.prompts import layout, start, token_moments
@@ -20,6 +21,7 @@ from sharpzo.types import Array, LastBlock
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from sharpzo.towers.graph import Graph
     from sharpzo.towers.lowmem.streaming import Kept
 
 # Tokens of one call. Measured at width 256: below 500 the matrix products are too flat, above 2,000
@@ -199,11 +201,21 @@ class OnnxTextTower:
 class OnnxImageTower:
     """Photos to features; fulfils `types.ImageTower`. Memory is bounded by ``batch``.
 
-    The graph is compiled on first use, so that the fingerprint alone costs no session.
+    The graph is compiled on first use, so that the fingerprint alone costs no session; it is kept
+    in ``graphs``. ``fingerprint`` is given where it is known.
     """
 
-    def __init__(self, checkpoint: Checkpoint, batch: int = 16, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        batch: int = 16,
+        threads: int | None = None,
+        graphs: GraphStore | None = None,
+        fingerprint: str | None = None,
+    ) -> None:
         self._batch, self._threads = _positive("batch", batch), threads
+        self._graphs = graphs or GraphStore(None)
+        self._fingerprint = fingerprint
         self._checkpoint = checkpoint
         self._preprocessing = Preprocessing.open(checkpoint)
         self._session: Running | None = None
@@ -213,7 +225,8 @@ class OnnxImageTower:
     @property
     def fingerprint(self) -> str:
         """sha256 over image weights and preprocessing."""
-        return image_fingerprint(self._checkpoint)
+        self._fingerprint = self._fingerprint or image_fingerprint(self._checkpoint)
+        return self._fingerprint
 
     @property
     def last_block(self) -> LastBlock:
@@ -282,12 +295,15 @@ class OnnxImageTower:
 
     def _run(self, outputs: Sequence[str], pixels: Array) -> list[Array]:
         if self._session is None:
-            from sharpzo.towers.image import build_image
-
-            graph = build_image(self._checkpoint, *self._preprocessing.size)
-            self._session = Session(graph, self._threads)
-            self._checkpoint.weights.release()
+            self._session = self._graphs.open(
+                self.fingerprint, self._build, lambda file: Session(file, self._threads)
+            )
         return _joined(_in_chunks(self._session, outputs, "pixels", pixels, self._batch))
+
+    def _build(self) -> Graph:
+        from sharpzo.towers.image import build_image
+
+        return build_image(self._checkpoint, *self._preprocessing.size)
 
 
 def _in_chunks(

@@ -1,0 +1,130 @@
+"""Graphs of image towers on disk: written once for a checkpoint, and mapped by the runtime.
+
+Building a graph takes longer than reading it, and its weights are then in memory twice. A graph is
+a folder under the hash of what it was made of, for any engine and machine; it is complete once its
+stamp says what the files were when they were written. What is otherwise is written anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
+from typing import TYPE_CHECKING, TypeVar
+
+from sharpzo import __version__
+from sharpzo.errors import EngineError
+from sharpzo.memory import trim
+
+if TYPE_CHECKING:
+    from sharpzo.towers.graph import Graph
+
+MODEL, STAMP = "model.onnx", "stamp.json"
+T = TypeVar("T")
+
+
+class GraphStore:
+    """Graphs in ``folder``, which is made when it is needed; None: in temporary folders.
+
+    Beyond ``limit`` bytes those go that were not used for longest.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] | None, limit: int = 10**9) -> None:
+        self.folder = None if folder is None else Path(folder)
+        self.limit = limit
+
+    def open(self, made_of: str, build: Callable[[], Graph], start: Callable[[Path], T]) -> T:
+        """Return what ``start`` makes of the file of a graph, which ``build`` makes if need be.
+
+        Raises what these two raise.
+        """
+        with suppress(OSError, EngineError):  # written anew
+            if (kept := self._kept(made_of)) is not None:
+                return start(kept / MODEL)
+        trim()  # for the weights of the graph; later for those of the runtime
+        graph = build()
+        if self.folder is not None and graph.bytes <= self.limit:
+            with suppress(OSError, EngineError):  # a cache that cannot be written to
+                place = self._write(made_of, graph)
+                del graph
+                trim()
+                return start(place / MODEL)
+            graph = build()
+        with TemporaryDirectory(prefix="sharpzo-", ignore_cleanup_errors=True) as folder:
+            path = graph.save(folder)
+            del graph
+            trim()
+            return start(path)
+
+    def bytes(self) -> int:
+        """Return the size of all graphs."""
+        return sum(map(_size, self._all()))
+
+    def clear(self) -> None:
+        """Remove all graphs; OSError where that is not allowed."""
+        for one in self._all():
+            shutil.rmtree(one)
+
+    def _place(self, made_of: str) -> Path:
+        assert self.folder is not None
+        key = hashlib.sha256(f"{__version__} {made_of}".encode()).hexdigest()
+        return self.folder / f"graph-{key[:32]}"
+
+    def _kept(self, made_of: str) -> Path | None:
+        """The folder of a graph that is as it was written."""
+        if self.folder is None:
+            return None
+        place = self._place(made_of)
+        try:
+            if json.loads((place / STAMP).read_text("utf-8")) != _stamp(place):
+                return None
+        except (OSError, ValueError):
+            return None
+        with suppress(OSError):
+            os.utime(place / STAMP)  # used now
+        return place
+
+    def _write(self, made_of: str, graph: Graph) -> Path:
+        assert self.folder is not None
+        self.folder.mkdir(parents=True, exist_ok=True)
+        place, fresh = self._place(made_of), Path(mkdtemp(prefix=".graph-", dir=self.folder))
+        try:
+            graph.save(fresh)
+            (fresh / STAMP).write_text(json.dumps(_stamp(fresh)), "utf-8")
+            if place.is_dir():
+                shutil.rmtree(place)
+            os.rename(fresh, place)
+        except BaseException:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
+        others = sorted((one for one in self._all() if one != place), key=_used)
+        while others and sum(map(_size, [*others, place])) > self.limit:
+            shutil.rmtree(others.pop(0), ignore_errors=True)
+        return place
+
+    def _all(self) -> list[Path]:
+        found = [] if self.folder is None else self.folder.glob("graph-*")
+        return [one for one in found if one.is_dir()]
+
+
+def _stamp(folder: Path) -> dict[str, list[int]]:
+    """What changes when a file is changed: its size and time, by name."""
+    found = {file.name: file.stat() for file in folder.iterdir() if file.name != STAMP}
+    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in found.items()}
+
+
+def _size(folder: Path) -> int:
+    with suppress(OSError):
+        return sum(file.stat().st_size for file in folder.iterdir())
+    return 0
+
+
+def _used(folder: Path) -> float:
+    with suppress(OSError):
+        return (folder / STAMP).stat().st_mtime
+    return 0.0

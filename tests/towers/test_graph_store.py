@@ -1,0 +1,128 @@
+"""Graphs of image towers on disk: kept, checked, written anew, and evicted."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from random_models import TEXT, VISION, save_clip
+
+from sharpzo.errors import EngineError
+from sharpzo.towers.checkpoint import Checkpoint
+from sharpzo.towers.graph_store import GraphStore
+from sharpzo.towers.image import build_image
+from sharpzo.towers.tower import OnnxImageTower
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    vision = {**VISION, "intermediate_size": 64, "image_size": 32, "patch_size": 8}
+    save_clip(folder, TEXT, vision)
+    return Checkpoint.open(folder)
+
+
+def photo() -> list[np.ndarray]:
+    return [np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)]
+
+
+def states(checkpoint, store) -> np.ndarray:
+    tower = OnnxImageTower(checkpoint, threads=1, graphs=store)
+    found = tower.states(photo())
+    tower.close()
+    return found
+
+
+@pytest.fixture
+def builds(monkeypatch):
+    made = []
+
+    def build(*arguments):
+        made.append(arguments)
+        return build_image(*arguments)
+
+    monkeypatch.setattr("sharpzo.towers.image.build_image", build)
+    return made
+
+
+def test_a_graph_is_built_once(checkpoint, tmp_path, builds):
+    store = GraphStore(tmp_path)
+    wanted = states(checkpoint, GraphStore(None))
+    np.testing.assert_array_equal(states(checkpoint, store), wanted)
+    np.testing.assert_array_equal(states(checkpoint, store), wanted)
+    assert len(builds) == 2  # one was not kept
+    assert store.bytes() > 10_000
+    store.clear()
+    assert store.bytes() == 0
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.onnx.data", "stamp.json"])
+@pytest.mark.parametrize("how", ["cut", "changed", "missing"])
+def test_a_damaged_graph_is_written_anew(checkpoint, tmp_path, builds, name, how):
+    store = GraphStore(tmp_path)
+    wanted = states(checkpoint, store)
+    file = next(tmp_path.glob(f"graph-*/{name}"))
+    content = file.read_bytes()
+    if how == "cut":
+        file.write_bytes(content[: len(content) // 2])
+    elif how == "changed":
+        file.write_bytes(content[:-20] + bytes(20))
+    else:
+        file.unlink()
+    np.testing.assert_array_equal(states(checkpoint, store), wanted)
+    np.testing.assert_array_equal(states(checkpoint, store), wanted)
+    assert len(builds) == 2
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_graph_that_the_runtime_refuses_is_written_anew(checkpoint, tmp_path, builds):
+    store = GraphStore(tmp_path)
+    wanted = states(checkpoint, store)
+    folder = next(tmp_path.glob("graph-*"))
+    (folder / "model.onnx").write_bytes(b"no graph")
+    stat = (folder / "model.onnx").stat()
+    stamp = json.loads((folder / "stamp.json").read_text())
+    stamp["model.onnx"] = [stat.st_size, stat.st_mtime_ns]
+    (folder / "stamp.json").write_text(json.dumps(stamp))
+    np.testing.assert_array_equal(states(checkpoint, store), wanted)
+    assert len(builds) == 2
+
+
+def test_other_weights_have_another_graph(checkpoint, tmp_path, builds):
+    store, made = GraphStore(tmp_path), []
+    for made_of in ("one", "other", "one"):
+        store.open(made_of, lambda: build_image(checkpoint, 32, 32), made.append)
+    assert made[0] == made[2] != made[1]
+
+
+def test_the_graph_that_was_not_used_for_longest_goes(checkpoint, tmp_path):
+    def build():
+        return build_image(checkpoint, 32, 32)
+
+    made = []
+    GraphStore(tmp_path).open("first", build, made.append)
+    size = GraphStore(tmp_path).bytes()
+    store = GraphStore(tmp_path, limit=round(2.5 * size))
+    store.open("second", build, made.append)
+    store.open("first", build, made.append)  # used again
+    store.open("third", build, made.append)
+    assert [path.is_file() for path in made] == [True, False, True, True]
+    small = GraphStore(tmp_path / "small", limit=size // 2)
+    small.open("first", build, made.append)
+    assert small.bytes() == 0
+
+
+def test_a_cache_that_cannot_be_written_to_stops_nothing(checkpoint, tmp_path, builds):
+    (tmp_path / "file").touch()
+    wanted = states(checkpoint, GraphStore(None))
+    np.testing.assert_array_equal(states(checkpoint, GraphStore(tmp_path / "file")), wanted)
+
+
+def test_what_starting_raises_is_raised(checkpoint, tmp_path):
+    def refuse(path):
+        raise EngineError("no")
+
+    with pytest.raises(EngineError):
+        GraphStore(tmp_path).open("one", lambda: build_image(checkpoint, 32, 32), refuse)
