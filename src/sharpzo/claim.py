@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from sharpzo import artifact
-from sharpzo.artifact import ARRAYS, RECORD, as_folder, is_finished
+from sharpzo.artifact import ARRAYS, LARGEST_RECORD, RECORD, as_folder, is_finished
 from sharpzo.errors import ArtifactError
 from sharpzo.files import LOCK, Hold, check_room, write_atomically
 from sharpzo.journal import HISTORY, SNAPSHOT, Journal, read_snapshot, write_history
@@ -136,12 +136,18 @@ def read_started(folder: Path) -> bytes:
     """What the fit was asked for that was stopped in a folder; ArtifactError if none was."""
     if is_finished(folder):
         raise ArtifactError(f"the run in {folder} is finished; there is nothing to go on with")
-    try:
-        return (folder / STARTED).read_bytes()
-    except OSError:
+    file = folder / STARTED
+    if not file.is_file():
         raise ArtifactError(
             f"{folder} has no fit that was stopped (no {STARTED}); 'sharpzo fit' begins one"
-        ) from None
+        )
+    try:
+        if file.stat().st_size <= LARGEST_RECORD:
+            return file.read_bytes()
+        why = "it is larger than any fit's"
+    except OSError as error:
+        why = error.strerror
+    raise ArtifactError(f"{file} cannot be read ({why}); fit again")
 
 
 @contextmanager

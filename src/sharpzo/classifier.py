@@ -192,6 +192,7 @@ class PromptClassifier:
         found: dict[str, Any] = job.parameters()
         found |= {name: path for name, path in places.items() if path is not None}
         classifier, fitter = cls(**found), Fitter(**found)
+        fitter.towers.fetch = model is not None
         if photos is not None:
             given = arguments.dataset(photos, labels, job.shots, job.seed)
         elif job.data is not None:

@@ -19,7 +19,6 @@ from sharpzo.data.loading import load, read
 from sharpzo.data.photo_check import check, duplicates, without
 from sharpzo.errors import ArtifactError, PhotosError
 from sharpzo.fitting import DEFAULT, Fitter
-from sharpzo.methods import load_plugin
 from sharpzo.towers.feature_store import FeatureStore
 from sharpzo.towers.runtime import Arithmetic, Engine, cores
 from sharpzo.types import Decoding
@@ -30,7 +29,8 @@ from sharpzo.wording import utf8
 class Job:
     """The options of ``sharpzo fit``, which `PromptClassifier` shares; paths are absolute.
 
-    ``data`` None: photos that only the program knows that began the fit.
+    ``data`` None: photos that only the program knows that began the fit. ``plugin`` is not loaded:
+    the document of a stranger may name any code.
 
     >>> Job("/photos", shots=4).document()[:19]
     b'{"data": "/photos",'
@@ -86,9 +86,7 @@ class Job:
         return cls(data=absolute(data), shots=shots, **rest, **limits)
 
     def parameters(self) -> dict[str, Any]:
-        """Those of a `Fitter` and of a `PromptClassifier`; plugins are loaded."""
-        for file in self.plugin:
-            load_plugin(file)
+        """Those of a `Fitter` and of a `PromptClassifier`."""
         budget = Budget(self.budget_forwards, self.budget_seconds, self.budget_steps)
         return {
             "method": self.method, "preset": self.preset, "settings": self.settings,

@@ -172,6 +172,8 @@ def _first_steps(path: Path, many: int) -> tuple[list[Step], int]:
 
 def _lines(path: Path) -> list[bytes]:
     try:
+        if not path.is_file():
+            raise OSError("no regular file")
         return path.read_bytes().split(b"\n")
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read ({error}); remove it") from None

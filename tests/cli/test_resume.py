@@ -229,3 +229,44 @@ def test_a_fit_of_the_command_line_goes_on_in_python(photos, straight, tmp_path,
     ).read_bytes()
     assert found.get_params()["method"] == "sharpzo"
     assert found.fit_.forwards == json.loads((straight / "run.json").read_text())["forwards"]
+
+
+# --- folders of strangers -------------------------------------------------------------------------
+
+
+def test_no_code_runs_that_a_document_names(photos, tmp_path, capsys, stopped):
+    mark, plugin = tmp_path / "mark", tmp_path / "plugin.py"
+    plugin.write_text(f"from pathlib import Path\nPath({str(mark)!r}).touch()\n")
+    out = tmp_path / "run"
+    stopped(3)
+    stop(capsys, "fit", photos, "--out", out, *SEARCH)
+    begun = json.loads((out / "started.json").read_text())
+    (out / "started.json").write_text(json.dumps(begun | {"plugin": [str(plugin)]}))
+    sentence = refused(capsys, "fit", "--resume", out)
+    assert f"was begun with a plugin, which is code; go on with --plugin {plugin}" in sentence
+    assert not mark.exists()
+    assert call("fit", "--resume", out, "--plugin", plugin) == 0
+    assert mark.exists()
+
+
+@pytest.mark.parametrize("name", ["started.json", "history.jsonl", "search.snapshot"])
+def test_a_pipe_in_place_of_a_file_does_not_hang(photos, tmp_path, capsys, stopped, name):
+    out = tmp_path / "run"
+    stopped(3)
+    stop(capsys, "fit", photos, "--out", out, *SEARCH)
+    (out / name).unlink()
+    os.mkfifo(out / name)
+    if name == "search.snapshot":  # none: the search begins anew
+        assert call("fit", "--resume", out) == 0
+    else:
+        refused(capsys, "fit", "--resume", out)
+
+
+def test_a_user_without_a_home(photos, tmp_path, capsys, monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr("pathlib.Path.home", homeless)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert call("fit", photos, "--out", tmp_path / "run", "--method", "projection") == 0
+    assert "--cache" in refused(capsys, "cache")

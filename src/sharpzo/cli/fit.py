@@ -114,6 +114,7 @@ def fit(
             "there is no DATA or no --out; give both, or --resume RUN for a fit that was stopped"
         )
     fitter = Fitter(**job.parameters())
+    fitter.towers.fetch = resume is None or model is not None  # a document may name any hub id
     photos, shifted = job.photos()
     holding = take_up(resume) if resume is not None else claim(str(out), job.document())
     with holding as claimed, Display(silent=as_json) as display, _stoppable(claimed, display):
@@ -150,6 +151,7 @@ _PLACES = {"data": "data", "labels": "labels", "test_on": "test_on", "model": "m
 def _as_begun(job: Job, begun: Job, run: Path, ctx: Context) -> Job:
     """The job that was begun; InputError for an option that asks for something else."""
     from sharpzo.errors import InputError
+    from sharpzo.wording import quoted
 
     given = [name for name in ctx.params if _is_given(ctx, name)]
     moved = {_PLACES[name] for name in given if name in _PLACES}
@@ -158,6 +160,12 @@ def _as_begun(job: Job, begun: Job, run: Path, ctx: Context) -> Job:
         raise InputError(
             f"the fit in {run} was begun with photos in memory; go on with it in Python: "
             "PromptClassifier.resume(RUN, photos, labels)"
+        )
+    if begun.plugin and "plugin" not in given:
+        files = " ".join(f"--plugin {quoted(file)}" for file in begun.plugin)
+        raise InputError(
+            f"the fit in {run} was begun with a plugin, which is code; go on with {files}, if it "
+            "is yours"
         )
     for option in given:
         name = {"change": "settings"}.get(option, option)

@@ -89,12 +89,14 @@ def cache(
     were not used for longest.
     """
     from sharpzo.cli.screen import Screen
+    from sharpzo.errors import InputError
     from sharpzo.memory import MB
     from sharpzo.towers.feature_store import FeatureStore
     from sharpzo.towers.graph_store import GraphStore
 
     chosen = options.feature_cache(cache)
-    assert chosen is not None  # it is not off
+    if chosen is None:
+        raise InputError("there is no home folder that could hold a cache; name one by --cache")
     store = FeatureStore(chosen)
     graphs = GraphStore(chosen, store.limit)
     before = store.usage()

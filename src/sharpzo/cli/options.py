@@ -161,7 +161,10 @@ def feature_cache(folder: Path | None, off: bool = False) -> Path | None:
             raise InputError(f"--cache {folder} and --no-cache contradict each other; give one")
         return None
     if folder is None:
-        return _user_cache() / "sharpzo" / "features"
+        try:
+            return _user_cache() / "sharpzo" / "features"
+        except RuntimeError:  # a user without a home
+            return None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         usable = os.access(folder, os.W_OK) or (folder / FILE).is_file()
