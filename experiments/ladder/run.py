@@ -16,6 +16,7 @@ that are there already are skipped. The test split is read after each fit and ch
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,17 @@ from sharpzo.types import Features
 KEY = ("protocol", "dataset", "shots", "seed", "method", "validated")
 LINES = Lines(__file__, "results.jsonl", *KEY)
 DATASETS = ("fashion-mnist", "eurosat", "caltech101")
-HEADS = ("zero-shot", "linear-probe", "projection", "clap", "gda", "proker", "ladder", "ladder+gda")
-NAMING = ("zero-shot", "projection", "ladder", "ladder+gda")
+HEADS = (
+    "zero-shot", "linear-probe", "projection", "clap", "gda", "proker", "ladder", "ladder+gda",
+    "ladder+tokens",
+)  # fmt: skip
+NAMING = ("zero-shot", "projection", "ladder", "ladder+gda", "ladder+tokens")
 
 
 def half(split: Features, classes: range) -> Features:
-    rows = np.isin(split.labels, list(classes))
+    some = split.take(np.isin(split.labels, list(classes)))
     names = split.class_names[classes.start : classes.stop]
-    return Features(split.vectors[rows], split.labels[rows] - classes.start, names)
+    return replace(some, labels=some.labels - classes.start, class_names=names)
 
 
 def measure_all(method: str, splits: dict[str, Features], tower: Any, seed: int) -> dict[str, Any]:

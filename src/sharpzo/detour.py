@@ -71,6 +71,11 @@ def digest_of(arrays: Mapping[str, Array]) -> str:
     return hashlib.sha256(b"".join(arrays[name].tobytes() for name in sorted(arrays))).hexdigest()
 
 
+def fixed_views(heads: Iterable[Head | None]) -> list[str]:
+    """The fixed views that these heads read photos through, each once."""
+    return list(dict.fromkeys(view for head in heads for view in getattr(head, "fixed_views", ())))
+
+
 def detours(heads: Iterable[Head | None]) -> list[Detour]:
     """The detours whose vectors these heads read, each once."""
     found = (getattr(head, "detour", None) for head in heads)

@@ -58,9 +58,9 @@ class Fitted(Trained):
         here and nowhere else; a test set of some of the classes is classified among these, as is
         the custom for ImageNet-A.
         """
-        ways = detours([one.head for one in (self, *beside)])
+        heads = [one.head for one in (self, *beside)]
         return self._record_rows({
-            name: self.encode(photos, progress=progress, ways=ways)
+            name: self.encode(photos, progress=progress, heads=heads)
             for name, photos in (tests or {}).items()
             if photos is not None
         }, beside)  # fmt: skip
@@ -207,12 +207,15 @@ class Fitter:
         splits |= {"validation": dataset.val} if dataset.val else {}
         views = method.views(self.settings)
         splits |= wanted_views(towers.checkpoint, splits["training"], views, self.seed)
+        looks = method.fixed_views(self.settings)
         # The text tower comes first: its complaints about class names come before the work.
         tower = towers.text(dataset.class_names, self.template)
         if self.memory_limit is not None:
             need = method.need(self.settings, tower) if method.need else Need()
             after = [dataset.test] if dataset.test else []
-            towers.plan(tower, need, before=splits.values(), after=after)
+            before = [*splits.values(), *(s.seen(v) for v in looks for s in splits.values())]
+            after += [photos.seen(view) for view in looks for photos in after]
+            towers.plan(tower, need, before=before, after=after)
         history = [] if journal is None else journal.steps
 
         def keep(step: Step) -> None:
@@ -224,8 +227,12 @@ class Fitter:
 
         try:
             features = {n: v for n, v in (encoded or {}).items() if n != "views"}
-            missing = {name: split for name, split in splits.items() if name not in features}
-            features |= towers.encode(missing, progress, self.cache, ())
+            missing = {
+                name: split
+                for name, split in splits.items()
+                if name not in features or not looks <= features[name].by_view.keys()
+            }
+            features |= towers.encode(missing, progress, self.cache, (), sorted(looks))
             inputs = self._inputs(dataset, features["training"], tower.fingerprint)
             if journal is not None:
                 journal.begin(self._made_of(inputs, features))
@@ -248,7 +255,9 @@ class Fitter:
             fitted = fit(method, self.settings, task)
             ways = detours([fitted.head])
             if dataset.val and ways:  # what is evaluated on it needs them taken
-                features |= towers.encode({"validation": dataset.val}, progress, self.cache, ways)
+                features |= towers.encode(
+                    {"validation": dataset.val}, progress, self.cache, ways, sorted(looks)
+                )
         finally:
             tower.close()
         record: Record = {

@@ -15,7 +15,7 @@ from sharpzo.claim import claim
 from sharpzo.data.arguments import as_array
 from sharpzo.data.dataset import LabelledPhotos, class_name
 from sharpzo.data.photo import Photo
-from sharpzo.detour import Detour, detours
+from sharpzo.detour import detours, fixed_views
 from sharpzo.errors import ArtifactError, InputError
 from sharpzo.evaluate import Evaluation, evaluate
 from sharpzo.journal import HISTORY, read_journal, write_history
@@ -77,16 +77,16 @@ class Trained:
         split: LabelledPhotos,
         *,
         progress: Progress = silent,
-        ways: Sequence[Detour] | None = None,
+        heads: Sequence[Head] | None = None,
     ) -> tuple[Features, Array]:
         """Return features of labelled photos, and which class of this one each of their names is.
 
         Names are matched by their letters, an underscore for a space; one that is not among
-        ``class_names`` raises InputError. ``ways`` are the detours that the photos take, those of
-        this head if not given.
+        ``class_names`` raises InputError. The photos take the detours and are seen through the
+        fixed views of ``heads``, this one's if not given.
         """
         places = self.places(split.class_names)
-        return self._encode({"test": split}, progress, ways)["test"], places
+        return self._encode({"test": split}, progress, heads)["test"], places
 
     def places(self, names: Iterable[str]) -> Array:
         """Which class each name is, int64; InputError for one that is none."""
@@ -122,11 +122,11 @@ class Trained:
         self,
         splits: Mapping[str, LabelledPhotos],
         progress: Progress = silent,
-        ways: Sequence[Detour] | None = None,
+        heads: Sequence[Head] | None = None,
     ) -> dict[str, Features]:
         self.verified  # noqa: B018  (raises)
-        ways = detours([self.head]) if ways is None else ways  # nearly always none
-        return self.towers.encode(splits, progress, self.cache, ways)
+        heads = [self.head] if heads is None else heads
+        return self.towers.encode(splits, progress, self.cache, detours(heads), fixed_views(heads))
 
     @cached_property
     def verified(self) -> bool:
@@ -283,6 +283,7 @@ def _check(trained: Trained, run: str | Path) -> None:
         tokens=np.ones((1, 2, image.width), np.float32),
         detours={way.digest: vectors for way in detours([trained.head])},
     )  # fmt: skip
+    photo = replace(photo, by_view=dict.fromkeys(fixed_views([trained.head]), photo))
     try:
         scores = trained.head.scores(photo)
         sound = scores.shape == (1, len(trained.class_names)) and np.isfinite(scores).all()

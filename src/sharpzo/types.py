@@ -47,7 +47,7 @@ class Features:
     (N, S) are what the image tower's projection made the vectors of, for methods that tune it.
     ``detours`` are vectors (N, D) of the same photos by way of a `Detour`, under its digest.
     ``tokens`` float32 (N, 2, S) are what enters the image tower's last block: the class token, and
-    the mean of the others.
+    the mean of the others. ``by_view`` are features of the same photos through fixed views.
     """
 
     vectors: Array
@@ -57,6 +57,7 @@ class Features:
     states: Array | None = None
     detours: Mapping[str, Array] = field(default_factory=dict[str, Array])
     tokens: Array | None = None
+    by_view: Mapping[str, Features] = field(default_factory=dict[str, "Features"])
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -68,9 +69,11 @@ class Features:
             None if kept is None else kept[rows] for kept in (self.states, self.tokens)
         )
         detours = {digest: by_detour[rows] for digest, by_detour in self.detours.items()}
+        by_view = {view: one.take(rows) for view, one in self.by_view.items()}
         return replace(
-            self, vectors=vectors, labels=labels, states=states, detours=detours, tokens=tokens
-        )
+            self, vectors=vectors, labels=labels, states=states, detours=detours, tokens=tokens,
+            by_view=by_view,
+        )  # fmt: skip
 
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]  # checked where a journal is read

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from sharpzo.data.decoding import MAX_PIXELS, decode
-from sharpzo.data.photo import Photo, as_photo
+from sharpzo.data.photo import FIXED_VIEWS, FixedView, Photo, as_photo
 from sharpzo.errors import InputError
 
 from .trees import photo
@@ -279,3 +279,15 @@ def test_no_image_library_before_a_photo_is_decoded():
         "import sys, sharpzo.data; sys.exit('PIL' in sys.modules or 'safetensors' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_fixed_views_are_mirrored_or_cut_to_the_middle():
+    pixels = RNG.integers(0, 256, (10, 20, 3), dtype=np.uint8)
+    views = {name: FixedView("a", pixels=pixels, view=name) for name in FIXED_VIEWS}
+    np.testing.assert_array_equal(views["mirror"].decode(), pixels[:, ::-1])
+    np.testing.assert_array_equal(views["middle"].decode(), pixels[1:9, 2:18])
+    np.testing.assert_array_equal(views["mirrored middle"].decode(), pixels[1:9, 2:18][:, ::-1])
+    digests = {view.digest() for view in (as_photo(pixels), *views.values())}
+    assert len(digests) == 4
+    assert FixedView("a", pixels=pixels[:1, :1], view="middle").decode().shape == (1, 1, 3)
+    assert views["middle"].sized(80).least == 100

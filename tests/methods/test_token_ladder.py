@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from sharpzo.data.demo import CLASS_NAMES
+from sharpzo.data.photo import FIXED_VIEWS
 from sharpzo.errors import InputError
 from sharpzo.methods.gda import gaussian
-from sharpzo.methods.ladder import LadderSettings, fit_ladder, other_names
+from sharpzo.methods.ladder import LadderSettings, fit_ladder, line, other_names
 from sharpzo.methods.token_ladder import Reading, TokenHead, TokenLadderSettings, fit_tokens
 from sharpzo.metrics import normalise
 from sharpzo.types import Features
@@ -29,6 +30,16 @@ def photos(shots, seed=1, classes=range(K)):
     return Features(
         vectors.astype(np.float32), labels, NAMES, tokens=own.astype(np.float32)
     )  # fmt: skip
+
+
+def through_views(photos, seed=4, noise=0.3):
+    """The same photos through every fixed view."""
+    rng, by_view = np.random.default_rng(seed), {}
+    for view in FIXED_VIEWS:
+        moved = photos.vectors + noise * rng.normal(size=photos.vectors.shape)
+        tokens = photos.tokens + 7 * noise * rng.normal(size=photos.tokens.shape)
+        by_view[view] = replace(photos, vectors=normalise(moved), tokens=tokens)
+    return replace(photos, by_view=by_view)
 
 
 def fitted(train, validation=None, settings=ONE):
@@ -108,3 +119,66 @@ def test_features_without_tokens_are_told():
     train = replace(photos(2), tokens=None)
     with pytest.raises(InputError, match="without tokens; encode the photos again"):
         fit_tokens(train, TEXT, None, ONE)
+
+
+def test_a_photo_is_left_out_with_all_of_its_views():
+    """The error that chooses views is that of fits without the photo, each view of it."""
+    train, settings = through_views(photos(3)), replace(ONE, views=4)
+    ladder, reading = fit_tokens(train, TEXT, None, _Only(**vars(settings)))
+    names, rows = reading.text(TEXT), reading.rows(train).astype(float)
+    one_hot = np.eye(K)[train.labels]
+    factor, shift = line(rows.reshape(-1, names.shape[1]) @ names.T, np.repeat(one_hot, 4, axis=0))
+    left = one_hot[:, None] - factor * rows @ names.T - shift
+    total = 0.0
+    for i in range(len(train)):
+        rest = np.arange(len(train)) != i
+        z, y = (part[rest].reshape(-1, part.shape[2]) for part in (rows, left))
+        offsets = np.linalg.solve(z.T @ z + 4 * 0.7 * np.eye(z.shape[1]), z.T @ y)
+        total += ((left[i] - rows[i] @ offsets).mean(axis=0) ** 2).sum()
+    assert reading.views == tuple(FIXED_VIEWS)
+    assert ladder.left_out == pytest.approx(total / len(train), rel=1e-5)
+    assert fit_tokens(train, TEXT, None, settings)[0].left_out <= ladder.left_out
+
+
+class _Only(TokenLadderSettings):
+    """No choice: all views."""
+
+    @property
+    def choices(self):
+        return [tuple(FIXED_VIEWS)]
+
+
+def test_views_that_mislead_are_not_chosen_and_good_ones_are():
+    settings, train = TokenLadderSettings(views=4), photos(8)
+    nonsense = through_views(train, noise=20.0)
+    assert fit_tokens(nonsense, TEXT, None, settings)[1].views == ()
+    _, reading = fit_tokens(through_views(train, noise=0.5), TEXT, None, settings)
+    assert reading.views == tuple(FIXED_VIEWS)
+    lonely = through_views(photos(1))  # nothing can be left out
+    assert fit_tokens(lonely, TEXT, None, settings)[1].views == tuple(FIXED_VIEWS)
+
+
+def test_a_photo_is_scored_by_the_mean_over_its_views():
+    train, shown = through_views(photos(4)), through_views(photos(3, 5), seed=6)
+    ladder, reading = fit_tokens(train, TEXT, None, replace(ONE, views=4))
+    head = TokenHead(ladder.head, reading)
+    alone = replace(reading, views=())
+    each = [TokenHead(ladder.head, alone).scores(v) for v in (shown, *shown.by_view.values())]
+    assert head.fixed_views == tuple(FIXED_VIEWS)
+    np.testing.assert_allclose(head.scores(shown), np.mean(each, axis=0), rtol=1e-4, atol=1e-4)
+    again = TokenHead.from_arrays(head.arrays())
+    np.testing.assert_allclose(again.scores(shown), head.scores(shown), rtol=1e-5, atol=1e-5)
+    with pytest.raises(InputError, match="without the view 'mirror'"):
+        head.scores(photos(2))
+
+
+def test_equal_views_are_one_view():
+    """A view that shows the photo again changes nothing in the least squares."""
+    train, shown, plain = photos(5), photos(6, 5), replace(ONE, gaussian=0.0)
+    same = replace(train, by_view=dict.fromkeys(FIXED_VIEWS, train))
+    again = replace(shown, by_view=dict.fromkeys(FIXED_VIEWS, shown))
+    ladder, reading = fit_tokens(same, TEXT, None, _Only(**vars(replace(plain, views=4))))
+    wanted = fitted(train, settings=plain)[1].scores(shown)
+    np.testing.assert_allclose(
+        TokenHead(ladder.head, reading).scores(again), wanted, rtol=1e-4, atol=1e-3
+    )

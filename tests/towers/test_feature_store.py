@@ -307,3 +307,24 @@ def test_the_command_shows_and_clears(store, capsys, monkeypatch):
     assert "Removed the features of 2 photos" in call("--clear")
     assert json.loads(call("--json"))["photos"] == 0
     assert not list(store.folder.iterdir())
+
+
+def test_every_view_is_encoded_once(checkpoint, tmp_path, passes):
+    views = ["mirror", "middle"]
+    plain = encoded(checkpoint, tmp_path, split(1, 2))
+    found = encoded(checkpoint, tmp_path, split(1, 2), fixed_views=views)
+    again = encoded(checkpoint, tmp_path, split(2, 1), fixed_views=views)
+    assert sum(passes) == 2 * 3
+    np.testing.assert_array_equal(found.vectors, plain.vectors)
+    assert list(found.by_view) == views
+    mirrored = LabelledPhotos(
+        tuple(as_photo(photo.decode()[:, ::-1]) for photo in split(1, 2).photos),
+        np.zeros(2, np.int64), ("cat",),
+    )  # fmt: skip
+    wanted = encoded(checkpoint, None, mirrored)
+    for name in ("vectors", "tokens"):
+        seen = getattr(found.by_view["mirror"], name)
+        np.testing.assert_allclose(seen, getattr(wanted, name), atol=1e-5)
+        np.testing.assert_array_equal(
+            getattr(again.take(np.array([1, 0])).by_view["mirror"], name), seen
+        )

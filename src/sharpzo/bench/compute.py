@@ -19,7 +19,6 @@ from sharpzo.bench.recipe import Sources
 from sharpzo.bench.results import Accuracy, Point, Result, Test, Validated
 from sharpzo.budget import Budget
 from sharpzo.data.dataset import Dataset, LabelledPhotos
-from sharpzo.detour import detours
 from sharpzo.errors import SharpzoError
 from sharpzo.evaluate import evaluate
 from sharpzo.fitting import Fitted, Fitter
@@ -171,7 +170,7 @@ def _test(classifier: Fitted, split: LabelledPhotos, heads: list[Head]) -> Test:
 
     Where it has some of the classes only, the choice is among these, as in CoOp's protocol.
     """
-    photos, rows = classifier.encode(split, ways=detours(heads))
+    photos, rows = classifier.encode(split, heads=heads)
     found = [evaluate(head, photos, rows) for head in (classifier.zero_shot, *heads)]
     points = [Accuracy(one.accuracy, one.calibration_error, one.per_class) for one in found[1:]]
     return Test(len(photos), found[0].accuracy, points)

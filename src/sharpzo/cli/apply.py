@@ -49,6 +49,8 @@ def predict(
     if classes is not None:
         classifier = classifier.rename(options.names(classes))
     photos = gather(images, getattr(sys.stdin, "buffer", None))
+    if not as_json and (seen := options.seen_through(classifier.record_)):
+        print(seen, file=sys.stderr)
     errors: tuple[PhotoError, ...] = ()
     try:
         probabilities = classifier.predict_proba(photos)

@@ -54,6 +54,7 @@ def fit(
     method: options.Method = options.DEFAULT,
     preset: options.Preset = None,
     change: options.Settings = [],  # noqa: B006  (Typer copies it)
+    views: options.Views = None,
     budget_forwards: options.Forwards = None,
     budget_seconds: options.Seconds = None,
     budget_steps: options.Steps = None,
@@ -99,7 +100,8 @@ def fit(
         data=absolute(data), dataset=dataset, shots=shots, labels=absolute(labels), half=half,
         test_on=absolute(test_on), test_on_dataset=test_on_dataset, skip_damaged=skip_damaged,
         plugin=tuple(map(str, map(Path.absolute, plugin))), method=method, preset=preset,
-        settings=parse_assignments(change), model=absolute(model), template=template, seed=seed,
+        settings=parse_assignments(change) | options.passes(views), model=absolute(model),
+        template=template, seed=seed,
         budget_forwards=budget_forwards, budget_seconds=budget_seconds, budget_steps=budget_steps,
         threads=threads, engine=engine, precision=precision,  # type: ignore[arg-type]
         memory_limit=memory_limit, cache=absolute(options.feature_cache(cache, no_cache)),
@@ -115,6 +117,10 @@ def fit(
         )
     fitter = Fitter(**job.parameters())
     fitter.towers.fetch = resume is None or model is not None  # a document may name any hub id
+    if views not in (None, "1") and not fitter.method.fixed_views(fitter.settings):
+        raise InputError(
+            f"--views is for ladder+tokens, not for {fitter.method.name}; leave it out"
+        )
     photos, shifted = job.photos()
     holding = take_up(resume) if resume is not None else claim(str(out), job.document())
     with holding as claimed, Display(silent=as_json) as display, _stoppable(claimed, display):
@@ -261,6 +267,8 @@ def _show(
     show_rows(screen, f"Accuracy, {photos.source}", rows, accuracies)
     if fitted.fit.reason is not Reason.CLOSED_FORM:
         screen.say(f"Stopped because {fitted.fit.reason.value}.")
+    if seen := options.seen_through(fitted.record):
+        screen.say(seen)
     screen.say(peak_of(fitted.record["peak_memory_mb"], memory_limit))
     best = max(rows, key=lambda row: row["validation"] or 0)
     if (best["validation"] or 0) > (rows[-1]["validation"] or 0):

@@ -6,11 +6,14 @@ import csv
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
 from sharpzo.data.layouts import LAYOUTS
+
+if TYPE_CHECKING:
+    from sharpzo.record import Record
 
 DATASETS = f"{', '.join(LAYOUTS)}."
 
@@ -82,6 +85,14 @@ Decoding = Annotated[
         show_default="reduced; exact with published settings",
     ),
 ]
+Views = Annotated[
+    str | None,
+    Option(
+        help="How often each photo may pass the image tower, mirrored or cut to its middle: 1, 2, "
+        "4, or auto for 4. Which views is chosen by leaving training photos out.",
+        show_default="1",
+    ),
+]
 Cache = Annotated[
     Path | None,
     Option(
@@ -119,6 +130,29 @@ Classes = Annotated[
         metavar="NAMES",
     ),
 ]
+
+
+def passes(views: str | None) -> dict[str, int]:
+    """What ``--views`` sets; InputError for what is no number.
+
+    >>> passes("auto"), passes("2"), passes(None)
+    ({'views': 4}, {'views': 2}, {})
+    """
+    from sharpzo.errors import InputError
+
+    if views is None:
+        return {}
+    if views != "auto" and not (views.isascii() and views.isdigit() and int(views) > 0):
+        raise InputError(f"--views is {views!r}; give auto, or a number of at least 1")
+    return {"views": 4 if views == "auto" else int(views)}
+
+
+def seen_through(record: Record) -> str:
+    """A sentence about a run that reads photos through several views; nothing for one."""
+    many = record.get("notes", {}).get("views")
+    if not isinstance(many, int | float) or many <= 1:
+        return ""
+    return f"Each photo passes the image tower {many:.0f} times."
 
 
 def names(classes: str) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from sharpzo.data.entries import HIDDEN
 from sharpzo.data.layouts import TEMPLATE as TEMPLATE
-from sharpzo.data.photo import Photo, View
+from sharpzo.data.photo import FixedView, Photo, View
 from sharpzo.errors import InputError
 from sharpzo.types import Array
 from sharpzo.wording import some
@@ -90,6 +90,11 @@ class LabelledPhotos:
             for i, photo in enumerate(self.photos)
         )
         return LabelledPhotos(made, np.tile(self.labels, many), self.class_names)
+
+    def seen(self, view: str) -> LabelledPhotos:
+        """Return the photos through one of `FIXED_VIEWS`."""
+        photos = (FixedView(p.name, p.path, p.pixels, view, least=p.least) for p in self.photos)
+        return replace(self, photos=tuple(photos))
 
     def digest(self) -> str:
         """Return the SHA-256 of the photos' contents in order; names and labels do not count."""

@@ -132,6 +132,40 @@ class View(Photo):
         return hashlib.sha256(f"{super().digest()} {draw}".encode()).hexdigest()
 
 
+# Which share of each side a view shows, and whether it is mirrored.
+FIXED_VIEWS = {"mirror": (1.0, True), "middle": (0.8, False), "mirrored middle": (0.8, True)}
+
+
+@dataclass(frozen=True, eq=False)
+class FixedView(Photo):
+    """A photo mirrored, or its middle; ``view`` is one of `FIXED_VIEWS`."""
+
+    view: str = "mirror"
+
+    def sized(self, least: int | None) -> FixedView:
+        """Return the same view; what it shows is as large as ``least`` wants a photo."""
+        if least is not None:
+            least = math.ceil(least / FIXED_VIEWS[self.view][0])
+        return replace(self, least=least)
+
+    def image(self) -> Array:
+        """Return the pixels of the view, uint8 (H, W, 3)."""
+        pixels = np.asarray(super().image(), np.uint8)
+        (height, width), (share, mirrored) = pixels.shape[:2], FIXED_VIEWS[self.view]
+        rows, columns = (max(round(share * side), 1) for side in (height, width))
+        top, left = (height - rows) // 2, (width - columns) // 2
+        seen = pixels[top : top + rows, left : left + columns]
+        return np.ascontiguousarray(seen[:, ::-1] if mirrored else seen)
+
+    def memory(self) -> int:
+        """Return how many bytes `image` takes at most: the photo is an array, and cut."""
+        return 3 * super().memory()
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the photo's content and the view."""
+        return hashlib.sha256(f"{super().digest()} {self.view}".encode()).hexdigest()
+
+
 def as_photo(source: Any, name: str = "photo") -> Photo:
     """Return ``source`` as a `Photo`; a path is not opened before it is decoded.
 

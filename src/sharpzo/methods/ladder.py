@@ -84,6 +84,7 @@ class Ladder:
     unseen: tuple[Array, float, float]
     penalty: float
     temperature: float
+    left_out: float
 
     @property
     def notes(self) -> dict[str, float]:
@@ -96,10 +97,19 @@ class Ladder:
 
 
 def fit_ladder(
-    train: Features, text: Array, validation: Features | None, settings: LadderSettings
+    train: Features,
+    text: Array,
+    validation: Features | None,
+    settings: LadderSettings,
+    views: int = 1,
 ) -> Ladder:
-    """Fit equations 1 and 2 to the photos; ``text`` (K, D) has unit rows."""
+    """Fit equations 1 and 2 to the photos; ``text`` (K, D) has unit rows.
+
+    Of several ``views`` of each photo, which follow each other in ``train``, each is a row of the
+    least squares that counts 1 / views, and a photo is left out with all of its views.
+    """
     vectors, text = train.vectors.astype(np.float64), text.astype(np.float64)
+    labels, many = train.labels[::views], len(train) // views
     one_hot = np.eye(len(text))[train.labels]
     cosines = vectors @ text.T
     factor, shift = line(cosines, one_hot)
@@ -110,21 +120,21 @@ def fit_ladder(
         residual = np.eye(len(text))[validation.labels]
         residual -= factor * (validation.vectors @ text.T) + shift
         held = validation.vectors, residual
-    penalty, offsets, hat = _offsets(vectors, left, train.labels, held, settings)
+    penalty, offsets, hat = _offsets(vectors, left, labels, held, settings)
 
-    rarity = len(np.unique(train.labels)) / len(train)  # K / N
+    rarity = len(np.unique(labels)) / many  # K / N
     share = settings.gaussian * (1 - rarity)
     # The row after the last class has no photo: it is the average class.
-    weight, bias = gaussian(vectors, train.labels, len(text) + 1, len(vectors))
+    weight, bias = gaussian(vectors, train.labels, len(text) + 1, many)
     rows = settings.sharpness * (factor * text + offsets) + share * weight[:-1]
     biases = settings.sharpness * shift + share * bias[:-1]
 
-    scores = factor * cosines + shift + vectors @ offsets.T
-    left_out = scores - (left - vectors @ offsets.T) * (hat / (1 - hat))[:, None]
+    scores = _mean(factor * cosines + shift + vectors @ offsets.T, views)
+    left_out = scores - _gained(hat, left - vectors @ offsets.T)
     as_new = spread(left_out) / max(spread(scores), 1e-12)
-    middle = centre(as_new * spread(vectors @ rows.T + biases), 1 / rarity)
-    own = left_out[np.arange(len(left_out)), train.labels]
-    biases = biases + settings.sharpness * balance(own, train.labels, len(text))
+    middle = centre(as_new * spread(_mean(vectors @ rows.T + biases, views)), 1 / rarity)
+    own = left_out[np.arange(many), labels]
+    biases = biases + settings.sharpness * balance(own, labels, len(text))
     held_out = None
     if validation is not None:
         held_out = validation.vectors @ rows.T + biases, validation.labels
@@ -135,7 +145,8 @@ def fit_ladder(
     average = share * weight[-1] / temperature
     level = (settings.sharpness * shift + share * bias[-1]) / temperature
     unseen = average, float(level), settings.sharpness * factor / temperature
-    return Ladder(head, unseen, penalty, temperature)
+    error = float(((left_out - one_hot[::views]) ** 2).sum() / many)
+    return Ladder(head, unseen, penalty, temperature, error)
 
 
 def other_names(arrays: Mapping[str, Array], text: Array, rows: Array) -> LinearHead:
@@ -184,8 +195,10 @@ def _offsets(
     validation: tuple[Array, Array] | None,
     settings: LadderSettings,
 ) -> tuple[float, Array, Array]:
-    """Penalty, offsets (K, D), and the diagonal (N,) of H. One decomposition of X'X serves every
-    penalty."""
+    """Penalty, offsets (K, D), and what of H a photo's own views share (N, V, V). One decomposition
+    of X'X serves every penalty."""
+    views = len(vectors) // len(labels)
+    vectors, left = vectors / np.sqrt(views), left / np.sqrt(views)
     latent, basis = np.linalg.eigh(vectors.T @ vectors)
     latent, turned = np.maximum(latent, 0), vectors @ basis
     along = turned.T @ left
@@ -194,20 +207,45 @@ def _offsets(
         return (basis @ (along / (latent[:, None] + penalty))).T
 
     def hat(penalty: float) -> Array:
-        return (turned**2 / (latent + penalty)).sum(axis=1)
+        if views == 1:
+            return (turned**2 / (latent + penalty)).sum(axis=1)[:, None, None]
+        of_photo = turned.reshape(len(labels), views, -1)
+        return of_photo / (latent + penalty) @ of_photo.swapaxes(1, 2)
 
     def error(penalty: float) -> float:
         if validation is not None:
             residual = validation[1] - validation[0] @ offsets(penalty).T
         else:
             residual = left - turned @ (along / (latent[:, None] + penalty))
-            residual /= (1 - hat(penalty))[:, None]
+            residual = _left_out(hat(penalty), residual)
         return float((residual**2).sum())
 
     penalty = settings.penalty
     if validation is not None or np.bincount(labels).max() > 1:
         penalty = min(settings.penalties, key=error)
     return penalty, offsets(penalty), hat(penalty)
+
+
+def _mean(rows: Array, views: int) -> Array:
+    """Rows (N V, K) averaged over the views of each photo (N, K)."""
+    return rows if views == 1 else rows.reshape(-1, views, rows.shape[1]).mean(axis=1)
+
+
+def _left_out(hat: Array, residual: Array) -> Array:
+    """What residuals (N V, K) of a photo's views are on average where all of these are left out
+    (N, K): (1 - H)^-1 of them, H (V, V) what its own views share."""
+    views = hat.shape[1]
+    if views == 1:
+        return residual / (1 - hat[:, 0])
+    residual = residual.reshape(len(hat), views, -1)
+    return np.linalg.solve(np.eye(views) - hat, residual).mean(axis=1)
+
+
+def _gained(hat: Array, residual: Array) -> Array:
+    """What a photo's own views add to its scores, on average over these (N, K)."""
+    if hat.shape[1] == 1:
+        return residual * (hat / (1 - hat))[:, 0]
+    return _left_out(hat, residual) - _mean(residual, hat.shape[1])
 
 
 def fit(settings: LadderSettings, task: Task) -> Fit:

@@ -12,6 +12,11 @@ photos' and scales again. With the text (t / sqrt(1 - share), 0, 0) a cosine wit
 was, so equations 1 and 2 of `ladder.py` hold with z in place of x, and so does what names without
 photos get. No second image pass is needed: all three come of one.
 
+With ``views`` photos are also seen mirrored, and their middle; every view is a row of the fit, and
+a photo is scored by the mean over its views. Which views is chosen by leaving photos out, each with
+all of its views. With one photo per class nothing can be left out, and all that are allowed are
+taken.
+
 Where photos and names are fewer than the numbers of z, the fit is done in the space that they span,
 in which the solution lies.
 """
@@ -36,7 +41,7 @@ from sharpzo.methods.ladder import (
 )
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.metrics import normalise
-from sharpzo.settings import Decay, NotNegative
+from sharpzo.settings import Count, Decay, NotNegative
 from sharpzo.types import Array, Features, TextTower
 
 _ROWS = 1024  # photos at a time: z is wider than what is kept of a photo
@@ -44,33 +49,61 @@ _ROWS = 1024  # photos at a time: z is wider than what is kept of a photo
 
 @dataclass(frozen=True)
 class TokenLadderSettings(LadderSettings):
-    """``tokens`` is the share of equation 1; with 0 it is the ladder on x alone."""
+    """``tokens`` is the share of equation 1; with 0 it is the ladder on x alone. ``views`` is how
+    often each photo may pass the image tower; with 1 no photo passes it twice."""
 
     gaussian: NotNegative = 0.25
     tokens: Decay = 1 / 3
+    views: Count = 1
+
+    @property
+    def choices(self) -> list[tuple[str, ...]]:
+        """The fixed views to choose from, the most last."""
+        found = (), ("mirror",), ("middle",), ("mirror", "middle", "mirrored middle")
+        return [views for views in found if len(views) < self.views]
 
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What makes z of photos: the mean (2, S) of the training photos' tokens, and the share."""
+    """What makes z of photos: the mean (2, S) of the training photos' tokens, the share, and the
+    fixed views beside the photo as it is."""
 
     centre: Array
     share: float
+    views: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, train: Features, share: float) -> Reading:
+    def of(cls, train: Features, share: float, views: tuple[str, ...] = ()) -> Reading:
         """That of training photos."""
-        return cls(_own(train).mean(axis=0), share)
+        own = np.mean([_own(seen) for seen in _seen(train, views)], axis=0)
+        return cls(own.mean(axis=0), share, views)
+
+    def rows(self, photos: Features) -> Array:
+        """z (N, 1 + views, D + 2 S) of each view, of length 1."""
+        found = []
+        for seen in _seen(photos, self.views):
+            tokens = np.sqrt(self.share / 2) * normalise(_own(seen) - self.centre)
+            vectors = np.sqrt(1 - self.share) * seen.vectors
+            found.append(np.concatenate([vectors, tokens.reshape(len(photos), -1)], axis=1))
+        return np.stack(found, axis=1)
 
     def __call__(self, photos: Features) -> Array:
-        """z (N, D + 2 S), rows of length 1."""
-        tokens = np.sqrt(self.share / 2) * normalise(_own(photos) - self.centre)
-        vectors = np.sqrt(1 - self.share) * photos.vectors
-        return np.concatenate([vectors, tokens.reshape(len(photos), -1)], axis=1)
+        """The mean of z over the views (N, D + 2 S)."""
+        return self.rows(photos).mean(axis=1)
 
     def text(self, text: Array) -> Array:
         """Unit text features (K, D) so that their products with z are cosines (K, D + 2 S)."""
         return np.pad(text / np.sqrt(1 - self.share), ((0, 0), (0, self.centre.size)))
+
+
+def _seen(photos: Features, views: tuple[str, ...]) -> list[Features]:
+    missing = [view for view in views if view not in photos.by_view]
+    if missing:
+        raise InputError(
+            f"the photos were encoded without the view '{missing[0]}'; encode them with "
+            "towers.features.encode(..., fixed_views=head.fixed_views)"
+        )
+    return [photos, *(photos.by_view[view] for view in views)]
 
 
 def _own(photos: Features) -> Array:
@@ -87,6 +120,11 @@ class TokenHead:
     linear: LinearHead
     reading: Reading
 
+    @property
+    def fixed_views(self) -> tuple[str, ...]:
+        """Which views photos have to be encoded through."""
+        return self.reading.views
+
     def scores(self, photos: Features) -> Array:
         parts = [np.zeros((0, len(self.linear.bias)), np.float32)]
         for first in range(0, len(photos), _ROWS):
@@ -95,32 +133,54 @@ class TokenHead:
         return np.concatenate(parts)
 
     def arrays(self) -> dict[str, Array]:
-        return {
-            **self.linear.arrays(), **keep(centre=self.reading.centre, share=self.reading.share)
-        }  # fmt: skip
+        views = {} if not self.fixed_views else keep(views=_text("\0".join(self.fixed_views)))
+        own = keep(centre=self.reading.centre, share=self.reading.share)
+        return {**self.linear.arrays(), **own, **views}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> TokenHead:
         centre, share = take(arrays, centre=(2, "S"), share=(1,))
-        return cls(LinearHead.from_arrays(arrays), Reading(centre, float(share[0])))
+        views = arrays["views"].tobytes().decode().split("\0") if "views" in arrays else ()
+        return cls(LinearHead.from_arrays(arrays), Reading(centre, float(share[0]), tuple(views)))
+
+
+def _text(words: str) -> Array:
+    return np.frombuffer(words.encode(), np.uint8)
 
 
 def fit_tokens(
     train: Features, text: Array, validation: Features | None, settings: TokenLadderSettings
 ) -> tuple[Ladder, Reading]:
-    """Fit the ladder to z of the photos; ``text`` (K, D) has unit rows."""
-    reading = Reading.of(train, settings.tokens)
-    shown, names = reading(train).astype(np.float64), reading.text(text.astype(np.float64))
+    """Fit the ladder to z of the photos, through the views that leave the least error of photos
+    that are left out; ``text`` (K, D) has unit rows."""
+    choices = settings.choices
+    if np.bincount(train.labels).max() < 2:
+        choices = choices[-1:]
+    fitted = (_fit(train, text, validation, settings, views) for views in choices)
+    return min(fitted, key=lambda found: found[0].left_out)
+
+
+def _fit(
+    train: Features,
+    text: Array,
+    validation: Features | None,
+    settings: TokenLadderSettings,
+    views: tuple[str, ...],
+) -> tuple[Ladder, Reading]:
+    reading, many = Reading.of(train, settings.tokens, views), 1 + len(views)
+    names = reading.text(text.astype(np.float64))
+    shown = reading.rows(train).astype(np.float64).reshape(many * len(train), -1)
     basis = np.eye(shown.shape[1])
     if len(shown) + len(names) < len(basis):
         basis = np.linalg.qr(np.concatenate([shown, names]).T)[0]  # (D + 2 S, N + K)
     # gda.py multiplies by the width of what it is given.
     weight = settings.gaussian * len(basis) / basis.shape[1]
     ladder = fit_ladder(
-        replace(train, vectors=shown @ basis),
+        replace(train, vectors=shown @ basis, labels=np.repeat(train.labels, many)),
         names @ basis,
         validation and replace(validation, vectors=reading(validation) @ basis),
         replace(settings, gaussian=weight),
+        many,
     )
     average, *line = ladder.unseen
     rows = (ladder.head.weight @ basis.T).astype(np.float32)
@@ -134,7 +194,15 @@ def fit(settings: TokenLadderSettings, task: Task) -> Fit:
     text = read_text(task.tower)
     ladder, reading = fit_tokens(task.train, text.features, task.validation, settings)
     arrays = {**ladder.arrays(), "names": record_names(task)}
-    return cached_fit(TokenHead(ladder.head, reading), task, text, ladder.notes, arrays=arrays)
+    notes = {**ladder.notes, "views": 1 + len(reading.views)}
+    found = cached_fit(TokenHead(ladder.head, reading), task, text, notes, arrays=arrays)
+    photos = len(task.train) + len(task.validation or ())
+    return replace(found, image_passes=photos * len(_views(settings)))
+
+
+def _views(settings: TokenLadderSettings) -> frozenset[str]:
+    """All views that may be chosen."""
+    return frozenset(view for views in settings.choices for view in views)
 
 
 def rename(arrays: Mapping[str, Array], tower: TextTower) -> TokenHead:
@@ -152,5 +220,6 @@ register(
         fit,
         load=TokenHead.from_arrays,
         rename=rename,
+        fixed_views=_views,
     )
 )

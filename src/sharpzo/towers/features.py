@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -52,6 +53,7 @@ def encode(
     detours: Sequence[Detour] = (),
     open_tower: Callable[[], Summaries] | None = None,
     decoding: Decoding = "exact",
+    fixed_views: Sequence[str] = (),
 ) -> dict[str, Features]:
     """Encode every split; the image tower is opened if it is needed and gone before returning.
 
@@ -60,6 +62,7 @@ def encode(
     each on its own. With ``detours`` every photo takes each of them, too, in this process.
     ``open_tower`` gives a tower in place of one in this process; as it rounds otherwise, what it
     makes is kept apart. ``decoding`` is of photos much larger than the tower's input.
+    Through each of ``fixed_views`` every photo passes the tower once more: `Features.by_view`.
 
     Raises `PhotosError` with all photos of all splits that cannot be read, after the others have
     been encoded and kept.
@@ -71,15 +74,21 @@ def encode(
     work = _Encoding(checkpoint, decoding, projection.shape[1], threads, store, detours, open_tower)
     try:
         passed = {
-            name: work.states(name, split.sized(least), progress) for name, split in splits.items()
+            (name, view): work.states(
+                f"{name}, {view}" if view else name,
+                (split.seen(view) if view else split).sized(least),
+                progress,
+            )
+            for name, split in splits.items()
+            for view in ("", *fixed_views)
         }
     finally:
         work.close()
     if work.errors:
         once = {error.photo: error for error in work.errors}  # views are of the same photos
         raise PhotosError(list(once.values()), sum(map(len, splits.values())))
-    return {
-        name: Features(
+    found = {
+        (name, view): Features(
             normalise(by[""][:, 0] @ projection.T),
             splits[name].labels,
             splits[name].class_names,
@@ -88,7 +97,11 @@ def encode(
             {one.digest: normalise(by[one.digest] @ projection.T) for one in detours},
             by[""][:, 1:],
         )
-        for name, (digests, by) in passed.items()
+        for (name, view), (digests, by) in passed.items()
+    }
+    return {
+        name: replace(found[name, ""], by_view={view: found[name, view] for view in fixed_views})
+        for name in splits
     }
 
 

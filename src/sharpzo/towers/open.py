@@ -119,11 +119,13 @@ class Towers:
         progress: Progress,
         cache: Path | None,
         detours: Sequence[Detour],
+        fixed_views: Sequence[str] = (),
     ) -> dict[str, Features]:
         """Return the features of photos; see `features.encode`."""
 
         def open_tower() -> Summaries:
-            most = largest(map(self.sized, splits.values()))
+            seen = (one.seen(view) for one in splits.values() for view in fixed_views)
+            most = largest(map(self.sized, [*splits.values(), *seen]))
             return self._limit().open(most, self._plan and self._plan.chunk)
 
         return encode(
@@ -133,6 +135,7 @@ class Towers:
             progress=progress,
             cache=cache,
             detours=detours,
+            fixed_views=fixed_views,
             open_tower=None if self._bytes is None else open_tower,
             decoding=self.decoding,
         )
