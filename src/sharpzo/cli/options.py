@@ -133,7 +133,7 @@ Classes = Annotated[
 
 
 def passes(views: str | None) -> dict[str, int]:
-    """What ``--views`` sets; InputError for what is no number.
+    """What ``--views`` sets; InputError for anything else.
 
     >>> passes("auto"), passes("2"), passes(None)
     ({'views': 4}, {'views': 2}, {})
