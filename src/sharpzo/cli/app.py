@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from sharpzo import __version__
 from sharpzo.cli.apply import evaluate, predict
 from sharpzo.cli.bench import bench
+from sharpzo.cli.check import check
 from sharpzo.cli.demo_run import demo
 from sharpzo.cli.fit import fit
 from sharpzo.cli.listings import cache, data, methods
@@ -58,6 +59,6 @@ def _root(
     pass
 
 
-for command in (demo, fit, predict, evaluate, report, bench, methods, cache):
+for command in (demo, check, fit, predict, evaluate, report, bench, methods, cache):
     app.command()(command)
 app.add_typer(data, name="data")
