@@ -138,7 +138,6 @@ def search(folder: Path, name: str, forwards: int = FORWARDS) -> None:
     settings = override(method.settings, changes | {"validate_every": 10})
     begun = (folder / STARTED).exists()
     with take_up(folder) if begun else claim(folder, json.dumps({"toy": name}).encode()) as claimed:
-        claimed.journal.every = 0.0
         claimed.journal.begin({"toy": name})
         task = replace(
             toy_task(method),
@@ -147,6 +146,11 @@ def search(folder: Path, name: str, forwards: int = FORWARDS) -> None:
         )  # fmt: skip
         fitted = fit(method, settings, task)
         claimed.write({**fitted.arrays, **fitted.head.arrays()}, record(method.name))
+
+
+def snapshots_after_every_event() -> None:
+    """In place of one every second at most: half of a search's time is then spent in them."""
+    journal.EVERY, journal.SHARE, journal.PRICE = 0.0, float("inf"), -1.0
 
 
 def steps(folder: Path) -> list[Step]:
@@ -196,7 +200,7 @@ def kill_and_resume(
 
 def kills(many: int, seed: int = 1, names: list[str] | None = None) -> dict[str, Any]:
     """Kill searches of every method on toys, in turn."""
-    journal.SHARE = float("inf")  # a snapshot after every event: half of the time is spent in them
+    snapshots_after_every_event()
     random_, found = random.Random(seed), {}
     names = names or list(TOYS)
     with tempfile.TemporaryDirectory() as place:
@@ -285,7 +289,7 @@ def fits(many: int, seed: int = 1, names: list[str] | None = None) -> dict[str, 
 
             seconds = timed(lambda mine=mine, work=work: work(mine / "straight"))
             shutil.rmtree(mine / "cache")
-            journal.EVERY = 0.1
+            journal.EVERY, journal.SHARE = 0.1, 0.5
             found[name] = kill_and_resume(work, mine, mine / "straight", seconds, share, random_)
             say(name, found[name])
     return total("fits", found)
@@ -456,7 +460,7 @@ def disk(names: list[str] | None = None, every: int = 1) -> dict[str, Any]:
     The search ends as if nothing had been, its run is in its place or elsewhere, and the last
     snapshot is whole: on another disk the search goes on from it.
     """
-    journal.SHARE = float("inf")
+    snapshots_after_every_event()
     names = names or ["sharpzo", "cma-es", "fgn"]
     found = dict.fromkeys(
         ("cases", "equal", "in_place", "elsewhere", "snapshots_read", "resumed_equal"), 0
@@ -532,6 +536,7 @@ def cost(seconds: float = 20.0) -> dict[str, Any]:
     from sharpzo.fitting import Fitter
 
     found: dict[str, Any] = {}
+    kept = tempfile.mkdtemp()
     for method in ("sharpzo", "cma-es", "sep-cma-es", "fgn", "fgn-csc", "zo-sgd", "zip"):
         spent = [0.0, 0]
 
@@ -544,12 +549,12 @@ def cost(seconds: float = 20.0) -> dict[str, Any]:
                 spent[0] += time.perf_counter() - begin
 
             def after(self, state: Any, seconds: float, spent: list[Any] = spent) -> None:
-                begin, before = time.perf_counter(), self._next
+                begin, before = time.perf_counter(), self._last
                 super().after(state, seconds)
                 spent[0] += time.perf_counter() - begin
-                spent[1] += self._next != before and before > 0
+                spent[1] += self._last != before and before > 0
 
-        fitter = Fitter(method, budget=Budget(seconds=seconds), threads=1)
+        fitter = Fitter(method, budget=Budget(seconds=seconds), threads=1, cache=kept)
         with tempfile.TemporaryDirectory() as folder:
             one = Measured(Path(folder))
             fitted = fitter.fit(load_demo(1), journal=one, warn=lambda sentence: None)
@@ -561,6 +566,7 @@ def cost(seconds: float = 20.0) -> dict[str, Any]:
             "snapshots": spent[1], "snapshot_kb": round(size / 1000), "share": round(share, 5),
         }  # fmt: skip
         say(method, found[method])
+    shutil.rmtree(kept)
     largest = max(one["share"] for one in found.values())
     return {"what": "cost", "largest_share": largest, "sound": largest <= 0.01}
 

@@ -25,8 +25,9 @@ from sharpzo.files import write_atomically
 from sharpzo.types import State, Step
 
 HISTORY, SNAPSHOT = "history.jsonl", "search.snapshot"
-EVERY = 1.0  # seconds between two snapshots at least,
-SHARE = 0.01  # and no more of the search's time than this
+EVERY = 1.0  # seconds between two snapshots at least
+SHARE = 0.01  # of the search's time is the most for journal and snapshots
+PRICE = 0.02  # seconds that a first snapshot may take
 _DIGEST = 32  # bytes of SHA-256 before the snapshot's own
 _log = logging.getLogger("sharpzo")
 
@@ -41,15 +42,16 @@ class Journal:
     for a damaged line or snapshot.
     """
 
-    def __init__(self, folder: Path, every: float = EVERY) -> None:
-        self.folder, self.every = folder, every
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.stop = False  # to be set by others: the search ends after its next event
         self.searching = self.over = False
         self.state: State | None = None
         self.seconds = 0.0  # that the search had taken at the snapshot
         self.steps: list[Step] = []
         self._made_of: Mapping[str, Any] = {}
-        self._next = 0.0
+        self._begun = self._last = self._spent = 0.0  # this process's search, snapshot, seconds
+        self._price = PRICE
         self._warned = False
         self._unwritten: list[bytes] = []
         self.path, keep = folder / HISTORY, 0
@@ -85,6 +87,7 @@ class Journal:
 
     def append(self, step: Step) -> None:
         """Add a validated step; it is written at once, so it survives this process."""
+        now = self._now()
         self.steps.append(step)
         self._unwritten.append(line_of(step))
         try:
@@ -96,21 +99,28 @@ class Journal:
             self._warn(error)
             with suppress(OSError):
                 os.ftruncate(self._file, self._end)
-            return
-        self._end += len(blob)
-        self._unwritten.clear()
+        else:
+            self._end += len(blob)
+            self._unwritten.clear()
+        self._spent += time.monotonic() - now
 
     def after(self, state: Callable[[], State], seconds: float) -> None:
         """Called after every event of the search, ``seconds`` since its begin: takes a snapshot if
         it is time for one. Where a `stop` was asked for, KeyboardInterrupt ends the search."""
-        now = time.monotonic()
-        self._next = self._next or now + self.every
-        if now >= self._next or self.stop:
+        now = self._now()
+        within = self._spent + self._price <= SHARE * (now - self._begun)
+        if (within and now - self._last >= EVERY) or self.stop:
             self._take(state(), seconds)
-            took = time.monotonic() - now
-            self._next = now + max(self.every, took / SHARE)
+            self._last, self._price = now, time.monotonic() - now
+            self._spent += self._price
         if self.stop:
             raise KeyboardInterrupt
+
+    def _now(self) -> float:
+        now = time.monotonic()
+        if not self._begun:
+            self._begun = self._last = now
+        return now
 
     def end(self) -> None:
         """The search is over; another one of the same fit begins anew when the fit is resumed."""

@@ -19,8 +19,9 @@ def faults(monkeypatch):
     spec = importlib.util.spec_from_file_location("faults", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    for owner, name in ((journal, "SHARE"), (journal, "EVERY"), (tempfile, "tempdir")):
-        monkeypatch.setattr(owner, name, getattr(owner, name))  # undone afterwards
+    for name in ("EVERY", "SHARE", "PRICE"):  # what the harness sets is undone afterwards
+        monkeypatch.setattr(journal, name, getattr(journal, name))
+    monkeypatch.setattr(tempfile, "tempdir", tempfile.tempdir)
     monkeypatch.setenv("TMPDIR", os.environ.get("TMPDIR", ""))
     return module
 

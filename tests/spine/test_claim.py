@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from test_artifact import ARRAYS, RECORD
 
-from sharpzo import artifact, claim, files
+from sharpzo import artifact, claim, files, journal
 from sharpzo.claim import Claim, take_up
 from sharpzo.errors import ArtifactError
 from sharpzo.journal import Journal, read_journal
@@ -18,6 +18,13 @@ from sharpzo.wording import quoted
 JOB = b'{"data": "/photos"}'
 
 
+@pytest.fixture(autouse=True)
+def always(monkeypatch):
+    """A snapshot after every event."""
+    monkeypatch.setattr(journal, "EVERY", 0.0)
+    monkeypatch.setattr(journal, "PRICE", -1.0)
+
+
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
@@ -25,7 +32,6 @@ def names(folder):
 def work(folder, job, forwards=80, then=lambda claimed: None):
     """A search of one step and a snapshot."""
     with claim.claim(folder, job) as claimed:
-        claimed.journal.every = 0.0
         claimed.journal.append(Step(1, "cma", forwards, 0.1, 1.5))
         claimed.journal.after(lambda: {"objective.forwards": forwards, "a": np.ones(3)}, 1.0)
         then(claimed)

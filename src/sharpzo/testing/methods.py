@@ -176,10 +176,10 @@ def interrupted_searches_go_on(method: Method, tower: TextTower | None = None) -
 
 
 class _Stopping(Journal):
-    """Takes a snapshot after every event, and stops after some."""
+    """Stops after some events."""
 
     def __init__(self, folder: Path, events: int) -> None:
-        super().__init__(folder, every=0.0)
+        super().__init__(folder)
         self._left = events
 
     def after(self, state: Callable[[], State], seconds: float) -> None:
