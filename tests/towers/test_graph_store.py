@@ -90,6 +90,13 @@ def test_a_graph_that_the_runtime_refuses_is_written_anew(checkpoint, tmp_path, 
     assert len(builds) == 2
 
 
+def test_other_code_has_another_graph(checkpoint, tmp_path, builds, monkeypatch):
+    states(checkpoint, GraphStore(tmp_path))
+    monkeypatch.setattr("sharpzo.towers.graph_store._code", lambda: "other")
+    states(checkpoint, GraphStore(tmp_path))
+    assert len(builds) == 2
+
+
 def test_other_weights_have_another_graph(checkpoint, tmp_path, builds):
     store, made = GraphStore(tmp_path), []
     for made_of in ("one", "other", "one"):

@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import TYPE_CHECKING, TypeVar
@@ -24,6 +25,7 @@ from sharpzo.memory import trim
 if TYPE_CHECKING:
     from sharpzo.towers.graph import Graph
 
+_WRITERS = "image.py", "blocks.py", "graph.py"
 MODEL, STAMP = "model.onnx", "stamp.json"
 T = TypeVar("T")
 
@@ -72,7 +74,7 @@ class GraphStore:
 
     def _place(self, made_of: str) -> Path:
         assert self.folder is not None
-        key = hashlib.sha256(f"{__version__} {made_of}".encode()).hexdigest()
+        key = hashlib.sha256(f"{__version__} {_code()} {made_of}".encode()).hexdigest()
         return self.folder / f"graph-{key[:32]}"
 
     def _kept(self, made_of: str) -> Path | None:
@@ -110,6 +112,15 @@ class GraphStore:
     def _all(self) -> list[Path]:
         found = [] if self.folder is None else self.folder.glob("graph-*")
         return [one for one in found if one.is_dir()]
+
+
+@cache
+def _code() -> str:
+    """The hash of what writes graphs: another code may write others, with the same version."""
+    total = hashlib.sha256()
+    for name in _WRITERS:
+        total.update((Path(__file__).parent / name).read_bytes())
+    return total.hexdigest()
 
 
 def _stamp(folder: Path) -> dict[str, list[int]]:

@@ -33,6 +33,7 @@ _ARENA = 1.5  # times what is in use: the holes of the runtime's arena
 _PRODUCTS = 14 * MB
 _BESIDE = 20 * MB  # what encoding takes in this process, beside pixels: 13 to 16 MB
 _SEARCH = 6 * MB  # what any search takes beside its arrays
+_VARIES = 3 * MB  # from run to run, of all of it
 _LEFT = 16 * MB  # what a search leaves behind in this process, beside the arena: 13 MB
 _BYTES = {"float16": 2, "int8": 1}  # of a number of a matrix that is kept
 _BATCH = 32  # candidates per call at most: more do not make it faster
@@ -96,7 +97,7 @@ class MemoryLimit:
             needs = [most, loading + search + text.bytes(batch)]
             needs += [encoding + before] if before else []
             needs += [loading + _LEFT + text.arena(batch) + encoding + after] if after else []
-            return now + max(needs)
+            return now + _VARIES + max(needs)
 
         return self._choose(needed)
 
@@ -105,7 +106,7 @@ class MemoryLimit:
         as many as fit, if decoding the ``largest`` takes so many bytes."""
         now = self._now()
         if chunk is None:
-            base = now + _BESIDE + largest + _measure(_WORKER)[0]
+            base = now + _VARIES + _BESIDE + largest + _measure(_WORKER)[0]
             chunk = self._choose(lambda c, _: base + image_bytes(self._checkpoint, c)).chunk
         return ImageProcess(self._checkpoint, self._threads, chunk)
 
@@ -118,10 +119,10 @@ class MemoryLimit:
     def _choose(self, needed: Callable[[int, int], int]) -> Plan:
         """The largest chunk, then the largest batch, that fit."""
         if needed(1, 1) > self.bytes:
+            least = math.ceil((needed(1, 1) + _VARIES) / MB)  # the next run may need more
             raise BudgetError(
                 f"a memory limit of {self.bytes / MB:,.0f} MB cannot be met: this model and these "
-                f"classes need at least {math.ceil(needed(1, 1) / MB):,} MB; give that, or a "
-                "smaller model"
+                f"classes need at least {least:,} MB; give that, or a smaller model"
             )
         sizes = [2**i for i in range(6)]
         chunk = max(c for c in sizes if c <= CHUNK and needed(c, 1) <= self.bytes)
