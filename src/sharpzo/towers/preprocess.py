@@ -157,7 +157,7 @@ class Preprocessing:
 
 def stack(preprocessing: Preprocessing, photos: Iterable[Array | Image]) -> Array:
     """Return uint8 (height, width, 3) or PIL photos as float32 (N, 3, h, w)."""
-    rows = [preprocessing.apply(photo) for photo in photos]
+    rows = list(map(preprocessing.apply, photos))  # no photo is kept while the next is decoded
     return np.stack(rows) if rows else np.zeros((0, 3, *preprocessing.size), np.float32)
 
 
