@@ -111,13 +111,13 @@ def spread(logits: Array) -> float:
     return float(logits.std(axis=1).mean())
 
 
-def centre(spread: float, shots: float) -> float:
+def centre(spread: float, shots: float, calibrated: float = CALIBRATED) -> float:
     """Equation 1, the temperature to expect with ``shots`` photos per class.
 
     >>> round(centre(10.0, 1), 3), round(centre(10.0, 15), 3)
     (10.0, 4.4)
     """
-    return CALIBRATED * (1 + FEW / shots) * spread
+    return calibrated * (1 + FEW / shots) * spread
 
 
 def choose_temperature(

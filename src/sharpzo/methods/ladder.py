@@ -41,12 +41,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from sharpzo.linear import LinearHead, keep, take
 from sharpzo.methods.cached import Penalty, PenaltyGrid, Text, cached_fit, logspace, read_text
-from sharpzo.methods.choose import centre, choose_temperature, spread
+from sharpzo.methods.choose import CALIBRATED, centre, choose_temperature, spread
 from sharpzo.methods.gda import gaussian
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.settings import NotNegative, Positive, Settings
@@ -71,6 +72,7 @@ class LadderSettings(Settings):
     penalty: Penalty = 0.5
     temperatures: PenaltyGrid = logspace(-0.6, 1.4, 21)
     prior: Penalty = 0.2
+    calibrated: ClassVar[float] = CALIBRATED  # of equation 1 in choose.py
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +134,9 @@ def fit_ladder(
     scores = _mean(factor * cosines + shift + vectors @ offsets.T, views)
     left_out = scores - _gained(hat, left - vectors @ offsets.T)
     as_new = spread(left_out) / max(spread(scores), 1e-12)
-    middle = centre(as_new * spread(_mean(vectors @ rows.T + biases, views)), 1 / rarity)
+    middle = centre(
+        as_new * spread(_mean(vectors @ rows.T + biases, views)), 1 / rarity, settings.calibrated
+    )
     own = left_out[np.arange(many), labels]
     biases = biases + settings.sharpness * balance(own, labels, len(text))
     held_out = None

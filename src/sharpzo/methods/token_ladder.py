@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -55,6 +56,7 @@ class TokenLadderSettings(LadderSettings):
     gaussian: NotNegative = 0.25
     tokens: Decay = 1 / 3
     views: Count = 1
+    calibrated: ClassVar[float] = 0.32  # z is wider, and training logits lie further apart
 
     @property
     def choices(self) -> list[tuple[str, ...]]:
