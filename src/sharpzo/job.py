@@ -98,10 +98,10 @@ class Job:
 
     def photos(self) -> tuple[Dataset, Dataset | None]:
         """What to fit, and the second test set if there is one."""
-        assert self.data is not None
-        found = load(self.data, self.dataset, self.shots, self.seed, self.labels)
-        found = half_of(found, self.half)
-        return found, None if self.test_on is None else read(self.test_on, self.test_on_dataset)
+        data, labels, test_on = map(_from_here, (self.data, self.labels, self.test_on))
+        assert data is not None
+        found = half_of(load(data, self.dataset, self.shots, self.seed, labels), self.half)
+        return found, None if test_on is None else read(test_on, self.test_on_dataset)
 
     def usable(
         self,
@@ -137,6 +137,13 @@ def absolute(path: str | os.PathLike[str] | None) -> str | None:
     if path is None or not os.path.exists(path):
         return path if path is None else os.fspath(path)
     return os.path.abspath(path)
+
+
+def _from_here(path: str | None) -> str | None:
+    """A path below the current folder as people write it, and as messages name it."""
+    if path is None or not Path(path).is_relative_to(Path.cwd()):
+        return path
+    return os.path.relpath(path)
 
 
 def _plain(value: Any) -> Any:

@@ -270,3 +270,12 @@ def test_a_user_without_a_home(photos, tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert call("fit", photos, "--out", tmp_path / "run", "--method", "projection") == 0
     assert "--cache" in refused(capsys, "cache")
+
+
+def test_a_folder_is_named_as_people_write_it(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(photos.parent)
+    out = tmp_path / "run"
+    said = answer(capsys, 0, "fit", photos.name, "--out", out, "--method", "zero-shot").err
+    assert said.startswith(f"folder {photos.name}: ")
+    record = json.loads((out / "run.json").read_text())
+    assert record["data"]["source"] == f"folder {photos.name}"
