@@ -20,7 +20,7 @@ from sharpzo.files import write_atomically
 from sharpzo.journal import HISTORY
 from sharpzo.record import Record, as_record
 from sharpzo.types import Array
-from sharpzo.wording import utf8
+from sharpzo.wording import quoted, utf8
 
 FORMAT = 2
 ARRAYS, RECORD = "arrays.safetensors", "run.json"
@@ -83,9 +83,9 @@ def read(run: str | Path) -> Artifact:
         raise ArtifactError(f"there is no run folder {folder}; 'sharpzo fit' makes one")
     if not is_finished(folder):
         unfinished = (folder / HISTORY).exists()
-        why = "its fit did not finish; fit again" if unfinished else (
-            "'sharpzo fit' makes run folders"
-        )  # fmt: skip
+        why = "'sharpzo fit' makes run folders"
+        if unfinished:
+            why = f"its fit did not finish; go on with:  sharpzo fit --resume {quoted(folder)}"
         raise ArtifactError(f"{folder} is not a finished run (it has no {RECORD}): {why}")
     if (folder / RECORD).stat().st_size > LARGEST_RECORD:
         raise ArtifactError(f"{folder / RECORD} is larger than any run's record; it is refused")
