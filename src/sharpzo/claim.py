@@ -82,8 +82,8 @@ class Claim:
     def way_on(self) -> str:
         """What there is, and the command that goes on with it."""
         forwards = _forwards(self.folder)
-        done = "encoded photos" if forwards is None else f"{forwards:,} forwards"
-        return f"{done} are kept; go on with:  sharpzo fit --resume {quoted(self.folder)}"
+        done = "" if forwards is None else f"{forwards:,} forwards are kept; "
+        return f"{done}go on with:  sharpzo fit --resume {quoted(self.folder)}"
 
 
 @contextmanager

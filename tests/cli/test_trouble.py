@@ -183,7 +183,7 @@ def test_an_interrupt_says_what_there_is(photos, tmp_path, capsys, monkeypatch, 
     if place == "photos":
         assert {path.name for path in out.iterdir()} == {"history.jsonl", "started.json"}
     assert sentence.startswith("sharpzo: stopped: ")
-    assert sentence.endswith(f" are kept; go on with:  sharpzo fit --resume {out}")
+    assert sentence.endswith(f" go on with:  sharpzo fit --resume {out}")
     monkeypatch.undo()
     assert call("fit", photos, "--out", out, *FAST) == 0
 
