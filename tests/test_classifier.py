@@ -326,6 +326,7 @@ def test_a_loaded_run_is_fitted_again_to_the_same(demo, cache, tmp_path):
     made = make(
         cache, "fgn", settings={"search.directions": 4, "validate_every": 20}, seed=3,
         budget=Budget(forwards=60), precision="int8", template="a picture of a {}.",
+        decoding="reduced",
     ).fit(*demo)  # fmt: skip
     loaded = PromptClassifier.load(made.save(tmp_path / "run"), cache=cache)
     assert loaded.get_params() == made.get_params()
