@@ -23,11 +23,11 @@ LAYERS = [
     {"bench", "testing"},
     {"classifier"},
     {"job", "audit"},
-    {"fitting"},
-    {"trained"},
+    {"fitting", "growth"},
+    {"trained", "forecast"},
     {"methods"},
     {"run"},
-    {"evaluate", "objective"},
+    {"evaluate", "objective", "kept", "strangers"},
     {"contexts", "optim", "linear"},
     {"towers"},
     {"data"},
@@ -69,7 +69,7 @@ def test_the_house_is_small():
     lines = {name: path.read_text("utf-8").count("\n") for name, path in MODULES.items()}
     assert not {name: many for name, many in lines.items() if many > 400}
     assert median(lines.values()) <= 160
-    assert len(MODULES) <= 148
+    assert len(MODULES) <= 150
 
 
 def test_a_file_name_means_one_thing():

@@ -24,6 +24,7 @@ from sharpzo.wording import quoted, utf8
 
 FORMAT = 2
 ARRAYS, RECORD = "arrays.safetensors", "run.json"
+NEXT = "arrays-next.safetensors"  # of a run that is being written again
 FORMER_ARRAYS = "prompt.safetensors"  # in format 1
 LARGEST_ARRAYS = 1 << 30  # bytes: a cache of ImageNet's 16 photos per class takes 25 MB
 LARGEST_RECORD = 64 << 20  # bytes: a class list of ImageNet takes about 100 kB
@@ -54,12 +55,22 @@ def is_finished(folder: Path) -> bool:
 
 def write(folder: Path, arrays: Mapping[str, Array], record: Record) -> None:
     """Write arrays, then the record that carries their hash."""
+    _write(folder, ARRAYS, arrays, record)
+
+
+def rewrite(folder: Path, arrays: Mapping[str, Array], record: Record) -> None:
+    """Write a finished run again; at any time it can be read, as it was or as it will be."""
+    _write(folder, NEXT, arrays, record)
+    os.replace(folder / NEXT, folder / ARRAYS)
+
+
+def _write(folder: Path, name: str, arrays: Mapping[str, Array], record: Record) -> None:
     import numpy as np
     from safetensors.numpy import save
 
     # safetensors writes memory as it lies: a view of another array would come back scrambled.
     blob = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
-    write_atomically(folder / ARRAYS, blob)
+    write_atomically(folder / name, blob)
     whole = {"format": FORMAT, **record, "arrays_sha256": hashlib.sha256(blob).hexdigest()}
     text = json.dumps(whole | {"record_sha256": digest_values(whole)}, indent=1, ensure_ascii=False)
     write_atomically(folder / RECORD, utf8(text))
@@ -119,7 +130,10 @@ def read(run: str | Path) -> Artifact:
         blob = arrays.read_bytes()
     except OSError as error:
         raise ArtifactError(f"cannot read {arrays}: {error.strerror}") from None
-    if hashlib.sha256(blob).hexdigest() != record.get("arrays_sha256"):
+    expected, other = record.get("arrays_sha256"), folder / NEXT
+    if hashlib.sha256(blob).hexdigest() != expected and other.is_file():  # stopped in between
+        blob = other.read_bytes() if other.stat().st_size <= LARGEST_ARRAYS else b""
+    if hashlib.sha256(blob).hexdigest() != expected:
         raise ArtifactError(
             f"{arrays} is not the file that {RECORD} was written with; fit the run again"
         )

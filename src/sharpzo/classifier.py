@@ -17,7 +17,6 @@ from sharpzo.data.dataset import TEMPLATE
 from sharpzo.errors import InputError, NotFittedError
 from sharpzo.evaluate import Evaluation
 from sharpzo.record import Record
-from sharpzo.settings import changes
 from sharpzo.towers.features import Progress
 from sharpzo.towers.runtime import Arithmetic, Engine
 from sharpzo.types import Array, Decoding, Head, Step
@@ -142,9 +141,7 @@ class PromptClassifier:
         ``progress`` with the number of photos encoded; Python's warnings say if the method can
         hardly help. A fit that fails leaves the classifier as it was. With ``run``, a folder, a
         search keeps its state there, so that `resume` can go on with it, and leaves the run.
-
-        Raises InputError for parameters, photos or labels that cannot be used, ArtifactError for a
-        folder that exists already.
+        Raises InputError for what cannot be used, ArtifactError for a folder that exists already.
         """
         from sharpzo.claim import claim
         from sharpzo.data import arguments
@@ -233,7 +230,9 @@ class PromptClassifier:
         self.record_ = trained.record
         self.history_ = list(trained.history)
 
-    def _fitted(self) -> Trained:
+    @property
+    def trained(self) -> Trained:
+        """What was fitted or loaded; NotFittedError before."""
         if "_trained" not in vars(self):
             raise not_fitted("this classifier has not been fitted; call fit, or load a run")
         return self._trained
@@ -246,8 +245,7 @@ class PromptClassifier:
         """
         from sharpzo.data.arguments import label_list
 
-        given = label_list(names, "class name", "give strings")
-        trained = self._fitted().rename(given)
+        trained = self.trained.rename(label_list(names, "class name", "give strings"))
         other = copy(self)
         for name in ("fit_", "zero_shot_"):  # they belong to the fitted names
             vars(other).pop(name, None)
@@ -260,12 +258,35 @@ class PromptClassifier:
         """Class probabilities (N, K), columns in the order of ``classes_``."""
         from sharpzo.data import arguments
 
-        return self._fitted().probabilities(arguments.photos(photos))
+        return self.trained.probabilities(arguments.photos(photos))
 
     def predict(self, photos: Any) -> Array:
         """Most probable labels (N,)."""
         rows = self.predict_proba(photos).argmax(axis=1)
         return self.classes_[rows]
+
+    def is_known(self, photos: Any, lost: float = 0.05) -> Array:
+        """Whether photos are of any class (N,), losing a share of those that are."""
+        from sharpzo.data import arguments
+
+        return self.trained.is_known(arguments.photos(photos), lost)
+
+    def add(self, photos: Any, labels: Any) -> PromptClassifier:
+        """Fit to these photos, too; labels may name new classes, and "none" counter-examples."""
+        from sharpzo import growth
+        from sharpzo.data import arguments
+
+        words = [str(label) for label in arguments.label_list(labels)]
+        self._adopt(growth.add(self.trained, arguments.photos(photos), words).trained)
+        return self
+
+    def forget(self, photos: Any) -> PromptClassifier:
+        """Fit without these photos, which are known by their content."""
+        from sharpzo import growth
+        from sharpzo.data import arguments
+
+        self._adopt(growth.forget(self.trained, arguments.photos(photos)).trained)
+        return self
 
     def score(self, photos: Any, labels: Any = None) -> float:
         """Accuracy on labelled photos, as `evaluate` has it."""
@@ -285,7 +306,7 @@ class PromptClassifier:
         know raises InputError. Evaluated on the test split of what it was fitted on, the
         classifier keeps the accuracy in its record.
         """
-        trained = self._fitted()
+        trained = self.trained
         split = _split(trained, photos, labels)
         if not len(split):
             raise InputError("there are no photos to evaluate on; give at least one")
@@ -295,7 +316,7 @@ class PromptClassifier:
 
     def save(self, run: str | Path) -> Path:
         """Write a run folder (kilobytes, no pickle); raises ArtifactError if it exists."""
-        return self._fitted().save(run)
+        return self.trained.save(run)
 
     @classmethod
     def load(
@@ -316,8 +337,7 @@ class PromptClassifier:
         trained = load(run, model=model, cache=cache, memory_limit=memory_limit)
         record, method = trained.record, trained.method
         preset, budget = record["preset"], Budget(**record.get("budget", {}))
-        base = method.settings if preset is None else method.presets.get(preset, method.settings)
-        settings = changes(base, record["settings"], method.key(base))
+        settings = method.changed(preset, record["settings"])
         classifier = cls(
             method.name,
             preset=preset,

@@ -16,21 +16,23 @@ from typing import Any, cast, get_args
 from sharpzo import __version__
 from sharpzo.budget import Budget
 from sharpzo.data.dataset import TEMPLATE, Dataset, LabelledPhotos
-from sharpzo.detour import detours
+from sharpzo.detour import detours, fixed_views
 from sharpzo.errors import InputError
 from sharpzo.evaluate import Evaluation, evaluate
+from sharpzo.forecast import forecast
 from sharpzo.journal import Journal
+from sharpzo.kept import Split, keep_splits
 from sharpzo.memory import Need, parse_size, peak_memory_mb
 from sharpzo.methods import Fit, Images, Task, find, fit
 from sharpzo.methods.searching import cautions
 from sharpzo.methods.zero_shot import zero_shot_head
-from sharpzo.record import Inputs, Limits, Record, Row
+from sharpzo.record import Inputs, Limits, More, Record, Row
 from sharpzo.settings import as_dict, check_path, flat, integer
 from sharpzo.towers.features import Progress, wanted_views
 from sharpzo.towers.open import Towers
 from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.towers.runtime import Arithmetic, Engine, Runtime
-from sharpzo.trained import Trained, among, silent
+from sharpzo.trained import Trained, among, silent, strange_record
 from sharpzo.types import Array, Decoding, Features, Head, Step
 
 _PUBLISHED = "paper", "published", "release"  # presets that begin so
@@ -64,6 +66,26 @@ class Fitted(Trained):
             for name, photos in (tests or {}).items()
             if photos is not None
         }, beside)  # fmt: skip
+
+    def forecast(self) -> dict[str, Any] | None:
+        """What twice the photos would bring, by `forecast`, which the record learns; None where
+        there is no forecast."""
+        if not self.method.grows or fixed_views([self.head]):
+            return None
+        tower = self.towers.text(self.class_names, self.template)
+        try:
+            settings = self.method.configure(
+                self.record["preset"],
+                self.method.changed(self.record["preset"], self.record["settings"]),
+            )
+            found = forecast(
+                self.method, settings, self.features["training"], tower, self.record["seed"]
+            )
+        finally:
+            tower.close()
+        if found is not None:
+            self.record["more_photos"] = cast(More, found)
+        return found
 
     def evaluate(self, split: LabelledPhotos, *, progress: Progress = silent) -> Evaluation:
         """Evaluate on labelled photos; the record learns the accuracy if it is the test split."""
@@ -205,6 +227,7 @@ class Fitter:
         method, towers = self.method, self.towers
         splits = {"training": dataset.training()}
         splits |= {"validation": dataset.val} if dataset.val else {}
+        splits |= {"none": dataset.none} if dataset.none and method.grows else {}
         views = method.views(self.settings)
         splits |= wanted_views(towers.checkpoint, splits["training"], views, self.seed)
         looks = method.fixed_views(self.settings)
@@ -278,9 +301,18 @@ class Fitter:
             "image_passes": fitted.image_passes,
             "warnings": warnings,
         }
+        kept: dict[str, Split] = {}
+        if method.grows and not looks:  # else a photo has features of each view
+            names = ("training", "validation", "none")
+            kept = {
+                name: Split(features[name], tuple(photo.digest() for photo in splits[name].photos))
+                for name in names
+                if name in splits
+            }
+            record = cast(Record, {**record, **strange_record(kept)})
         found = Fitted(
             method, towers, self.cache, dataset.class_names, fitted.head,
-            {**fitted.arrays, **fitted.head.arrays()}, record, history,
+            {**fitted.arrays, **fitted.head.arrays(), **keep_splits(kept)}, record, history,
             fit=fitted, zero_shot=untuned, features=features, test=dataset.test,
         )  # fmt: skip
         vars(found)["verified"] = True  # it was made with this very model

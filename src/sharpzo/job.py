@@ -13,9 +13,9 @@ import msgspec
 
 from sharpzo.budget import Budget
 from sharpzo.claim import STARTED, read_started
-from sharpzo.data.dataset import TEMPLATE, Dataset, LabelledPhotos
+from sharpzo.data.dataset import TEMPLATE, Dataset, LabelledPhotos, strange
 from sharpzo.data.few_shot import half_of
-from sharpzo.data.loading import load, read
+from sharpzo.data.loading import gather, load, read
 from sharpzo.data.photo_check import check, duplicates, without
 from sharpzo.errors import ArtifactError, PhotosError
 from sharpzo.fitting import DEFAULT, Fitter
@@ -41,6 +41,7 @@ class Job:
     shots: int | None = None
     labels: str | None = None
     half: Literal["base", "new"] | None = None
+    none: str | None = None
     test_on: str | None = None
     test_on_dataset: str | None = None
     skip_damaged: bool = False
@@ -99,8 +100,12 @@ class Job:
     def photos(self) -> tuple[Dataset, Dataset | None]:
         """What to fit, and the second test set if there is one."""
         data, labels, test_on = map(_from_here, (self.data, self.labels, self.test_on))
+        none = _from_here(self.none)
         assert data is not None
         found = half_of(load(data, self.dataset, self.shots, self.seed, labels), self.half)
+        if none is not None:
+            counter = (*(found.none.photos if found.none else ()), *gather([none]))
+            found = replace(found, none=strange(counter))
         return found, None if test_on is None else read(test_on, self.test_on_dataset)
 
     def usable(

@@ -69,6 +69,24 @@ class Limits(TypedDict, total=False):
     steps: Annotated[int, Meta(gt=0)] | None
 
 
+class Strange(TypedDict, total=False):
+    """The rule for photos of no class: counter-examples, the share of known photos that the
+    threshold loses, and the share of photos of a class left out that it recognises."""
+
+    counter_examples: int
+    lost: Finite
+    threshold: Finite
+    recognised: Finite | None
+
+
+class More(TypedDict, total=False):
+    """What twice the photos would bring: see `forecast`."""
+
+    photos_per_class: Finite
+    gain: Finite
+    classes: list[str]
+
+
 class Row(TypedDict):
     """A method's cost, and its accuracies by split."""
 
@@ -125,6 +143,8 @@ class Record(Inputs, Outcome, total=False):
     warnings: list[str]
     methods: list[Row]
     shifted: Accuracies
+    none: Strange
+    more_photos: More
 
 
 def as_record(found: Any) -> Record:

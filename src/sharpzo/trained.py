@@ -13,22 +13,27 @@ import numpy as np
 from sharpzo import artifact
 from sharpzo.claim import claim
 from sharpzo.data.arguments import as_array
-from sharpzo.data.dataset import LabelledPhotos, class_name
+from sharpzo.data.dataset import LabelledPhotos, class_name, strange
 from sharpzo.data.photo import Photo
 from sharpzo.detour import detours, fixed_views
 from sharpzo.errors import ArtifactError, InputError
 from sharpzo.evaluate import Evaluation, evaluate
 from sharpzo.journal import HISTORY, read_journal, write_history
+from sharpzo.kept import NONE, PREFIX, TRAINING, Split, kept_splits
 from sharpzo.memory import Need, parse_size
 from sharpzo.methods import METHODS, Method, find
 from sharpzo.metrics import normalise, softmax
 from sharpzo.record import Record
 from sharpzo.settings import check_path
+from sharpzo.strangers import LOST, Strangers, find_strangers, unseen_scores
 from sharpzo.towers.features import Progress
+from sharpzo.towers.image import read_projection
 from sharpzo.towers.open import Towers
 from sharpzo.towers.runtime import Runtime
 from sharpzo.types import Array, Decoding, Features, Head, Step
 
+# What a record says of the photos and names of a fit alone.
+OF_THE_FIT = ("labels", "methods", "shifted", "none", "more_photos")
 _ORIGIN = "trained/"  # before the names of arrays that a renamed run was made from
 
 
@@ -68,9 +73,7 @@ class Trained:
         """Class probabilities (N, K) of N photos."""
         if not photos:
             return np.zeros((0, len(self.class_names)))
-        split = LabelledPhotos(tuple(photos), np.zeros(len(photos), np.int64), self.class_names)
-        features = self._encode({"photos": split})["photos"]
-        return softmax(self.head.scores(features).astype(np.float64))
+        return softmax(self.head.scores(self.encoded(strange(photos))).astype(np.float64))
 
     def encode(
         self,
@@ -140,6 +143,47 @@ class Trained:
             )
         return True
 
+    # --- photos of no class -----------------------------------------------------------------------
+
+    @cached_property
+    def splits(self) -> dict[str, Split]:
+        """What is kept of the photos of the fit, by split; nothing for most methods, and of other
+        names than those that were trained."""
+        kept = any(name.startswith(PREFIX) for name in self.arrays)
+        if not kept or "trained_class_names" in self.record:
+            return {}
+        return kept_splits(self.arrays, self.class_names, read_projection(self.towers.checkpoint))
+
+    @cached_property
+    def strangers(self) -> Strangers | None:
+        """What tells photos of no class, where it can be told."""
+        return _strangers(self.splits)
+
+    def answer(self, photos: Sequence[Photo], lost: float) -> tuple[Array, list[bool | None]]:
+        """Class probabilities (N, K) of N photos, and whether each is of any class, losing a share
+        of the known ones; None where there is no rule."""
+        if not photos:
+            return np.zeros((0, len(self.class_names))), []
+        features = self.encoded(strange(photos))
+        probabilities = softmax(self.head.scores(features).astype(np.float64))
+        if self.strangers is None:
+            return probabilities, [None] * len(photos)
+        known = self.strangers.scores(features) >= self.strangers.threshold(lost)
+        return probabilities, known.tolist()
+
+    def is_known(self, photos: Sequence[Photo], lost: float) -> Array:
+        """Whether each of N photos is of any class, booleans (N,); InputError without a rule."""
+        if self.strangers is None:
+            raise InputError(
+                "this classifier cannot tell photos of no class: that takes the default method, "
+                "the class names of the fit, and two photos of a class"
+            )
+        return np.array(self.answer(photos, lost)[1], bool)
+
+    def encoded(self, split: LabelledPhotos, progress: Progress = silent) -> Features:
+        """Features of photos, whatever their class names."""
+        return self._encode({"photos": split}, progress)["photos"]
+
     # --- other names ------------------------------------------------------------------------------
 
     def rename(self, names: Sequence[Any]) -> Trained:
@@ -177,7 +221,7 @@ class Trained:
         kept = {name: array for name, array in origin.items() if name not in own}
         kept |= {_ORIGIN + name: array for name, array in origin.items() if name in own}
         record = cast(Record, {
-            **{n: v for n, v in self.record.items() if n not in ("labels", "methods", "shifted")},
+            **{name: value for name, value in self.record.items() if name not in OF_THE_FIT},
             "class_names": list(class_names),
             "trained_class_names": self.record.get("trained_class_names", list(self.class_names)),
             "validation": {"accuracy": None, "zero_shot_accuracy": None},
@@ -203,11 +247,36 @@ class Trained:
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**vars(self), "method": self.method.name}
-        state.pop("verified", None)  # the model may change meanwhile
+        for made_again in ("verified", "splits", "strangers"):  # the model may change meanwhile
+            state.pop(made_again, None)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, method=find(state["method"]))
+
+
+def _strangers(splits: Mapping[str, Split]) -> Strangers | None:
+    if TRAINING not in splits:
+        return None
+    none = splits[NONE].features if NONE in splits else None
+    return find_strangers(splits[TRAINING].features, none)
+
+
+def strange_record(splits: Mapping[str, Split]) -> dict[str, Any]:
+    """What a record says about photos of no class; nothing where there is no rule."""
+    rule = _strangers(splits)
+    if rule is None:
+        return {}
+    none = splits[NONE].features if NONE in splits else None
+    unseen = unseen_scores(splits[TRAINING].features, none)
+    return {
+        "none": {
+            "counter_examples": 0 if none is None else len(none),
+            "lost": LOST,
+            "threshold": rule.threshold(),
+            "recognised": None if unseen is None else float((unseen < rule.threshold()).mean()),
+        }
+    }
 
 
 def among(photos: Features, places: Array, class_names: tuple[str, ...]) -> Features:

@@ -16,6 +16,7 @@ from sharpzo.cli.demo_run import demo
 from sharpzo.cli.fit import fit
 from sharpzo.cli.listings import cache, data, methods
 from sharpzo.cli.report import report
+from sharpzo.cli.update import add, forget
 from sharpzo.wording import printable
 
 
@@ -60,6 +61,8 @@ def _root(
     pass
 
 
-for command in (demo, check, fit, predict, evaluate, report, bench, methods, cache):
+for command in (
+    demo, check, fit, predict, evaluate, add, forget, report, bench, methods, cache,
+):  # fmt: skip
     app.command()(command)
 app.add_typer(data, name="data")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,6 +14,8 @@ from typer import Argument, Option
 from sharpzo.cli import options
 
 if TYPE_CHECKING:
+    from sharpzo.classifier import PromptClassifier
+    from sharpzo.data.dataset import LabelledPhotos
     from sharpzo.errors import PhotoError
     from sharpzo.evaluate import Evaluation
 
@@ -27,6 +30,7 @@ def predict(
         ),
     ],
     top: Annotated[int, Option(help="Classes to show for each photo.", min=1)] = 5,
+    lost: options.Lost = 0.05,
     classes: options.Classes = None,
     model: options.Model = None,
     memory_limit: options.MemoryLimit = None,
@@ -35,7 +39,7 @@ def predict(
     plugin: options.Plugin = [],  # noqa: B006
     as_json: options.Json = False,
 ) -> None:
-    """Name the most probable classes of each photo.
+    """Name the most probable classes of each photo, or none of these where it fits no class.
 
     A photo that cannot be used has an error in place of classes, and the exit code is then 1.
     """
@@ -53,22 +57,22 @@ def predict(
         print(seen, file=sys.stderr)
     errors: tuple[PhotoError, ...] = ()
     try:
-        probabilities = classifier.predict_proba(photos)
+        answered = classifier.trained.answer(photos, lost)
     except PhotosError as found:  # the others are answered
         errors = found.errors
         bad = {error.photo for error in errors}
-        probabilities = classifier.predict_proba([p for p in photos if p.name not in bad])
+        answered = classifier.trained.answer([p for p in photos if p.name not in bad], lost)
     reasons = {error.photo: error.reason for error in errors}
-    answers = iter(probabilities)
+    answers = zip(*answered, strict=True)
     rows: list[dict[str, Any]] = []
     for photo in photos:
         if photo.name in reasons:
             rows.append({"path": photo.name, "error": reasons[photo.name]})
             continue
-        row = next(answers)
+        row, known = next(answers)
         order = row.argsort()[::-1][:top]
         best = [{"label": str(classifier.classes_[k]), "probability": float(row[k])} for k in order]
-        rows.append({"path": photo.name, **best[0], "top": best})
+        rows.append({"path": photo.name, **best[0], "none": known is False, "top": best})
     if as_json:
         print(json.dumps(rows))
     else:
@@ -78,7 +82,8 @@ def predict(
                 print(printable(said), file=sys.stderr)
                 continue
             guesses = (f"{g['label']} {100 * g['probability']:.1f} %" for g in found["top"])
-            print(printable(f"{found['path']}: {', '.join(guesses)}"))
+            none = "none of these; nearest " if found["none"] else ""
+            print(printable(f"{found['path']}: {none}{', '.join(guesses)}"))
     if errors:
         raise typer.Exit(1)
 
@@ -97,6 +102,7 @@ def evaluate(
             help="Choose among DATA's class names; training need not have seen them.",
         ),
     ] = False,
+    lost: options.Lost = 0.05,
     model: options.Model = None,
     memory_limit: options.MemoryLimit = None,
     cache: options.Cache = None,
@@ -106,8 +112,8 @@ def evaluate(
 ) -> None:
     """Measure accuracy, per class and with the confusion matrix, on labelled photos.
 
-    A folder without splits is evaluated whole. Photos that cannot be used are left out and named,
-    and the exit code is then 1.
+    A folder without splits is evaluated whole. Photos of a class called none are of no class.
+    Photos that cannot be used are left out and named, and the exit code is then 1.
     """
     from sharpzo.classifier import PromptClassifier
     from sharpzo.cli.progress import Display
@@ -123,6 +129,7 @@ def evaluate(
     photos = given.train if whole else getattr(given, split)
     if not photos:
         raise InputError(f"{data} has no {split} split; choose another one with --split")
+    photos, strangers = apart(photos)
     if own_classes:
         classifier = classifier.rename(photos.class_names)
     errors: tuple[PhotoError, ...] = ()
@@ -135,6 +142,7 @@ def evaluate(
             if not photos:
                 raise
             result = classifier.evaluate(photos, progress=display.encoding)
+        found = rejection(classifier, photos, strangers, lost)
     if as_json:
         print(json.dumps({
             "run": str(run),
@@ -146,6 +154,7 @@ def evaluate(
             "per_class": result.per_class,
             "classes": [str(name) for name in result.per_class],
             "confusion": result.confusion.tolist(),
+            "none": found,
             "errors": [{"path": error.photo, "error": error.reason} for error in errors],
             **given.remarks(),
         }))  # fmt: skip
@@ -153,12 +162,61 @@ def evaluate(
         for error in errors:
             print(printable(f"sharpzo: {error}"), file=sys.stderr)
         what = "all photos (no splits)" if whole else f"{split} split"
-        _show(f"{run} on {data}, {what}", result, given.notes, len(errors))
+        _show(f"{run} on {data}, {what}", result, given.notes, len(errors), found)
     if errors:
         raise typer.Exit(1)
 
 
-def _show(title: str, result: Evaluation, notes: tuple[str, ...], errors: int) -> None:
+def apart(photos: LabelledPhotos) -> tuple[LabelledPhotos, LabelledPhotos | None]:
+    """Photos of the classes, and those of the class "none"; InputError if there are no others."""
+    from sharpzo.data.dataset import NONE, LabelledPhotos, strange
+    from sharpzo.errors import InputError
+
+    if NONE not in photos.class_names:
+        return photos, None
+    last = photos.class_names.index(NONE)
+    known = photos.take(row for row, label in enumerate(photos.labels) if label != last)
+    if not known:
+        raise InputError(f"all photos are of class {NONE!r}; add photos of the run's classes")
+    names = tuple(name for name in photos.class_names if name != NONE)
+    labels = known.labels - (known.labels > last)
+    others = (photo for photo, label in zip(photos.photos, photos.labels, strict=True)
+              if label == last)  # fmt: skip
+    return LabelledPhotos(known.photos, labels, names), strange(others)
+
+
+def rejection(
+    classifier: PromptClassifier,
+    photos: LabelledPhotos,
+    strangers: LabelledPhotos | None,
+    lost: float,
+) -> dict[str, Any] | None:
+    """How many known photos are taken for none of the classes, and how many strangers are; None
+    for a classifier without a rule."""
+    from sharpzo.metrics import separation
+
+    trained = classifier.trained
+    if trained.strangers is None:
+        return None
+    threshold = trained.strangers.threshold(lost)
+    known = trained.strangers.scores(trained.encoded(photos))
+    found: dict[str, Any] = {
+        "threshold": threshold, "wanted": lost, "lost": float((known < threshold).mean()),
+    }  # fmt: skip
+    if strangers is not None and len(strangers):
+        others = trained.strangers.scores(trained.encoded(strangers))
+        found |= {
+            "strangers": len(strangers),
+            "recognised": float((others < threshold).mean()),
+            "auroc": separation(known, others),
+        }
+    return found
+
+
+def _show(
+    title: str, result: Evaluation, notes: tuple[str, ...], errors: int,
+    none: Mapping[str, Any] | None,
+) -> None:  # fmt: skip
     """A row per class: its photos, how many are right, and what the others are taken for."""
     from sharpzo.cli.screen import Column, Screen, percent
 
@@ -187,5 +245,13 @@ def _show(title: str, result: Evaluation, notes: tuple[str, ...], errors: int) -
         f"{percent(result.balanced_accuracy)}; probabilities are off by "
         f"{percent(result.calibration_error)} on average (calibration error)"
     )
+    if none is not None:
+        said = f"{percent(none['lost'])} of these photos are taken for none of the classes"
+        if "auroc" in none:
+            said += (
+                f", and {percent(none['recognised'])} of {none['strangers']:,} photos of class "
+                f"none (area under the ROC curve {none['auroc']:.3f})"
+            )
+        screen.say(f"{said}; threshold {none['threshold']:.2f}")
     if errors:
         screen.say(f"{errors:,} photos cannot be used and were left out")

@@ -61,6 +61,13 @@ def fit(
     labels: options.Labels = None,
     dataset: options.Dataset = None,
     half: options.Half = None,
+    none: Annotated[
+        Path | None,
+        Option(
+            help="Photos of no class, counter-examples, as are those of a class folder 'none'.",
+            metavar="FOLDER",
+        ),
+    ] = None,
     test_on: Annotated[
         Path | None,
         Option(
@@ -98,6 +105,7 @@ def fit(
 
     job = Job(
         data=absolute(data), dataset=dataset, shots=shots, labels=absolute(labels), half=half,
+        none=absolute(none),
         test_on=absolute(test_on), test_on_dataset=test_on_dataset, skip_damaged=skip_damaged,
         plugin=tuple(map(str, map(Path.absolute, plugin))), method=method, preset=preset,
         settings=parse_assignments(change) | options.passes(views), model=absolute(model),
@@ -140,6 +148,7 @@ def fit(
             baselines = [fitter.by(options.DEFAULT).fit(photos, encoded=fitted.features)]
         tests = {"test": photos.test, "shifted": shifted and (shifted.test or shifted.train)}
         rows = fitted.measure(tests, baselines, display.encoding)
+        fitted.forecast()
         folder = claimed.write(fitted.arrays, fitted.record)
         report = report_of(fitted, fitter.memory_limit, folder, rows) | photos.remarks()
     if as_json:
@@ -150,8 +159,8 @@ def fit(
 
 
 # What a fit that goes on may be given anew: where things are now. Contents are compared.
-_PLACES = {"data": "data", "labels": "labels", "test_on": "test_on", "model": "model",
-           "cache": "cache", "no_cache": "cache"}  # fmt: skip
+_PLACES = {"data": "data", "labels": "labels", "test_on": "test_on", "none": "none",
+           "model": "model", "cache": "cache", "no_cache": "cache"}  # fmt: skip
 
 
 def _as_begun(job: Job, begun: Job, run: Path, ctx: Context) -> Job:
@@ -249,6 +258,8 @@ def report_of(
         "shifted_accuracy": record.get("shifted", {}).get("accuracy"),
         "stopped": fitted.fit.reason.value,
         "warnings": record.get("warnings", []),
+        "none": record.get("none"),
+        "more_photos": record.get("more_photos"),
         "methods": rows,
     }
 
@@ -276,8 +287,42 @@ def _show(
             f"On the validation photos {best['method']} did better "
             f"({percent(best['validation'])}): try  --method {best['method']}"
         )
+    for sentence in (
+        on_strangers(fitted.record.get("none", {})), on_more(fitted.record.get("more_photos", {}))
+    ):  # fmt: skip
+        if sentence:
+            screen.say(sentence)
     run = quoted(folder)
     screen.say(f"The run is in {run}. Classify photos with it:  sharpzo predict {run} PHOTO.jpg")
+
+
+def on_more(more: Mapping[str, Any]) -> str:
+    """What twice the photos would bring, as a run's record has it; "" without a forecast."""
+    from sharpzo.cli.screen import percent
+
+    if not more:
+        return ""
+    return (
+        f"Twice as many photos per class would bring about {percent(more['gain'])} more accuracy; "
+        f"lowest recall by halves of the training photos: {', '.join(more['classes'])}."
+    )
+
+
+def on_strangers(none: Mapping[str, Any]) -> str:
+    """What is to be expected of photos of no class, as a run's record has it; "" without a rule."""
+    from sharpzo.cli.screen import percent
+
+    if not none:
+        return ""
+    said = f"Photos that fit no class are named so, and {percent(none['lost'])} of those that do."
+    if none.get("recognised") is not None:
+        said += (
+            f" With each class left out in turn, {percent(none['recognised'])} of its photos were "
+            "told to fit none"
+        )
+        examples = none.get("counter_examples", 0)
+        said += "; photos in a folder none raise that." if not examples else "."
+    return said
 
 
 def show_rows(

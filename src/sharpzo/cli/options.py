@@ -101,6 +101,14 @@ Cache = Annotated[
     ),
 ]
 NoCache = Annotated[bool, Option("--no-cache", help="Encode photos anew, keep no features.")]
+Lost = Annotated[
+    float,
+    Option(
+        help="Share of photos of known classes that may be taken for none of these; 0: none is.",
+        min=0.0,
+        max=0.5,
+    ),
+]
 Json = Annotated[bool, Option("--json", help="Print one JSON document and nothing else.")]
 Template = Annotated[str, Option(help="Prompt; {} stands for the class name.")]
 Dataset = Annotated[str | None, Option(help=f"DATA has CoOp's layout of this data set: {DATASETS}")]

@@ -18,6 +18,7 @@ from sharpzo.errors import InputError
 from sharpzo.types import Array
 from sharpzo.wording import some
 
+NONE = "none"  # the class of photos that are of no class
 REMARKS = 1000  # files that were left out are recorded: a run's record stays small
 Rows = list[tuple[Photo, str]]  # a photo and the name of its class
 
@@ -101,6 +102,12 @@ class LabelledPhotos:
         return combined(photo.digest() for photo in self.photos)
 
 
+def strange(photos: Iterable[Photo]) -> LabelledPhotos:
+    """Photos of no class, which have one name, `NONE`."""
+    found = tuple(photos)
+    return LabelledPhotos(found, np.zeros(len(found), np.int64), (NONE,))
+
+
 def combined(digests: Iterable[str]) -> str:
     """Return the SHA-256 of photos with these digests, in this order."""
     return hashlib.sha256(b"".join(map(bytes.fromhex, digests))).hexdigest()
@@ -123,6 +130,7 @@ class Dataset:
     photos come from, ``template`` is the hand-made prompt, ``skipped`` lists the files that were
     left out and ``notes`` are sentences that the user should see.
     ``shots`` is how many photos per class a draw was asked for (None: all of them).
+    ``none`` are photos of no class, counter-examples, if there are any.
     """
 
     class_names: tuple[str, ...]
@@ -134,6 +142,7 @@ class Dataset:
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
     shots: int | None = None
+    none: LabelledPhotos | None = None
 
     def __post_init__(self) -> None:
         for split in (self.train, self.val, self.test):
@@ -195,6 +204,37 @@ class Dataset:
             split = getattr(self, name)
             fields[name] = split if split is None else change(split)
         return replace(self, **fields)
+
+    def without_none(self) -> Dataset:
+        """Return the data set without its class `NONE`, whose training and validation photos are
+        then counter-examples; InputError if one class is left."""
+        if NONE not in self.class_names:
+            return self
+        last = self.class_names.index(NONE)
+        names = tuple(name for name in self.class_names if name != NONE)
+        if len(names) < 2:
+            raise InputError(
+                f"{self.source} has only one class beside {NONE!r}, which stands for photos of no "
+                "class; add photos of a second"
+            )
+
+        def kept(split: LabelledPhotos) -> LabelledPhotos:
+            part = split.take(np.flatnonzero(split.labels != last))
+            return LabelledPhotos(part.photos, part.labels - (part.labels > last), names)
+
+        aside = [
+            photo
+            for split in (self.train, self.val)
+            if split is not None
+            for photo in split.take(np.flatnonzero(split.labels == last)).photos
+        ]
+        rest = self.each(kept, class_names=names, none=strange(aside) if aside else None)
+        return replace(
+            rest,
+            val=rest.val or None,
+            test=rest.test or None,
+            notes=(*self.notes, f"{len(aside):,} photos of class {NONE!r} are counter-examples"),
+        )
 
     def remarks(self) -> dict[str, Any]:
         """Return what run.json keeps of notes and of what was left out."""

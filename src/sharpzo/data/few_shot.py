@@ -32,6 +32,8 @@ def draw(dataset: Dataset, shots: int | None, seed: int) -> Dataset:
     ``shots=None`` takes all photos of ``train`` (less the carved ones) and of ``val``. The test
     split is handed on untouched; Python's global generator is never used.
 
+    Photos of a class called "none" are counter-examples, all of them (`Dataset.without_none`).
+
     Raises `InputError` if ``shots`` is below 1, ``seed`` is not an integer, or there are no
     training photos.
     """
@@ -40,6 +42,7 @@ def draw(dataset: Dataset, shots: int | None, seed: int) -> Dataset:
         if shots < 1:
             raise InputError(f"shots is {shots}; give 1 or more photos per class")
     rng = random.Random(integer("seed", seed))
+    dataset = dataset.without_none()
     whole = dataset.training()
     train, val = whole, dataset.val
     if val is None:

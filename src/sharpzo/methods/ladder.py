@@ -30,8 +30,10 @@ photos say that are left out of (1): s_i is the score of photo i for its own cla
 
     s_i = alpha + beta r(n_i - 1),  r(n) = n / (n + 16)                               (3)
 
-by least squares. Class k of n_k photos then gets sharpness beta (mean r - r(n_k)) more, beta being
-at least 0. Where all classes have as many photos there is no slope, and nothing is added.
+by least squares, beta being at least 0. Class k of n_k photos then gets beta (mean r - r(n_k))
+more, times 3/4 of the geometric mean of the sharpness and of how many times farther (2) spreads the
+logits of a photo than (1) does: the expert lacks photos, too. Where all classes have as many photos
+there is no slope, and nothing is added.
 
 A class without a photo has d_k = 0, and for the expert it is the average class (the mean of the
 means): where no class has a photo, (2) orders the classes exactly as their texts do.
@@ -53,7 +55,7 @@ from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.settings import NotNegative, Positive, Settings
 from sharpzo.types import Array, Features, TextTower
 
-ENOUGH = 16.0  # photos per class, of equation 3
+ENOUGH, BALANCE = 16.0, 0.75  # photos per class, and its part, of equation 3
 
 
 @dataclass(frozen=True)
@@ -134,11 +136,11 @@ def fit_ladder(
     scores = _mean(factor * cosines + shift + vectors @ offsets.T, views)
     left_out = scores - _gained(hat, left - vectors @ offsets.T)
     as_new = spread(left_out) / max(spread(scores), 1e-12)
-    middle = centre(
-        as_new * spread(_mean(vectors @ rows.T + biases, views)), 1 / rarity, settings.calibrated
-    )
+    reach = spread(_mean(vectors @ rows.T + biases, views))
+    middle = centre(as_new * reach, 1 / rarity, settings.calibrated)
     own = left_out[np.arange(many), labels]
-    biases = biases + settings.sharpness * balance(own, labels, len(text))
+    unit = BALANCE * np.sqrt(settings.sharpness * reach / max(spread(scores), 1e-12))
+    biases = biases + unit * balance(own, labels, len(text))
     held_out = None
     if validation is not None:
         held_out = validation.vectors @ rows.T + biases, validation.labels
@@ -292,6 +294,7 @@ register(
         LadderSettings(),
         fit,
         rename=rename,
+        grows=True,
     )
 )
 register(
@@ -301,5 +304,6 @@ register(
         LadderSettings(gaussian=0.25),
         fit,
         rename=rename,
+        grows=True,
     )
 )

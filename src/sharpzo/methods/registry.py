@@ -27,7 +27,7 @@ from sharpzo.journal import Journal
 from sharpzo.linear import LinearHead
 from sharpzo.memory import Need
 from sharpzo.metrics import accuracy
-from sharpzo.settings import Settings, ViewSettings, as_dict, override
+from sharpzo.settings import Settings, ViewSettings, as_dict, changes, override
 from sharpzo.types import (
     Array,
     Chosen,
@@ -142,6 +142,9 @@ class Method(Generic[S]):
     the validation photos choose anything. ``plan``: what a search spends without a budget of the
     caller's.
 
+    ``grows``: it is fitted in closed form to features alone, which a run keeps, so that photos can
+    be added to it and forgotten.
+
     ``shared_context``: what it tunes is one context for all class names, which cannot help a model
     that knows none of them. ``key``: the settings by which a bench names results, where they were
     others in earlier versions.
@@ -161,8 +164,14 @@ class Method(Generic[S]):
     need: Callable[[S, TextTower], Need] | None = lambda settings, tower: Need()
     validation: Callable[[S], bool] = lambda settings: True
     plan: Callable[[S], Budget] = lambda settings: Budget()
+    grows: bool = False
     shared_context: bool = False
     key: Callable[[S], Mapping[str, Any]] = as_dict
+
+    def changed(self, preset: str | None, recorded: Mapping[str, Any]) -> dict[str, Any]:
+        """What ``configure`` has to change to make the settings that a run recorded."""
+        base = self.settings if preset is None else self.presets.get(preset, self.settings)
+        return changes(base, recorded, self.key(base))
 
     def configure(self, preset: str | None = None, changes: Mapping[str, Any] | None = None) -> S:
         """Settings of a preset (None: the defaults) with dotted names changed."""

@@ -223,5 +223,6 @@ register(
         load=TokenHead.from_arrays,
         rename=rename,
         fixed_views=_views,
+        grows=True,
     )
 )

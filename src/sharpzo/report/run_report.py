@@ -113,6 +113,7 @@ def report_run(
             "rows": (rows := sections.accuracy_rows(record)),
             "better": sections.better(rows),
             **(sections.search(record, steps) if steps else {}),
+            **sections.strangers(trained),
             "array_bytes": found.bytes,
             "settings": sections.settings(record, trained.method),
             "left_out": left_out,

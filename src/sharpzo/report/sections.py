@@ -13,9 +13,12 @@ from sharpzo.report.evidence import Evidence, reliability_bins, worst_mistakes
 from sharpzo.report.landscape import RADIUS, Landscape, shared_range
 from sharpzo.report.page import percent
 from sharpzo.settings import as_dict, flat
+from sharpzo.strangers import unseen_scores
+from sharpzo.trained import Trained
 from sharpzo.types import Array, Reason, Step
 
 SHOWN = 40  # classes of bars and matrix; of more, those that moved most, and no matrix
+DIAL = (0.01, 0.02, 0.05, 0.1, 0.2)  # shares of known photos that may be lost
 LISTED = 30  # pairs of classes in the list of confusions
 PLACES = {"before": "before tuning", "stage1": "at the end of stage 1", "after": "after tuning"}
 
@@ -154,6 +157,22 @@ def _diagram(
         kind=when,
         words=f"{when}: off by {off}",
     )
+
+
+def strangers(trained: Trained) -> dict[str, Any]:
+    """Rows of the dial for photos of no class: the share of known photos lost, the threshold, and
+    the share of photos recognised whose class is left out of training."""
+    splits = trained.splits
+    if trained.strangers is None:
+        return {}
+    none = splits["none"].features if "none" in splits else None
+    unseen = unseen_scores(splits["training"].features, none)
+    rows = []
+    for lost in DIAL:
+        threshold = trained.strangers.threshold(lost)
+        told = None if unseen is None else float((unseen < threshold).mean())
+        rows.append({"lost": lost, "threshold": threshold, "told": told})
+    return {"strange_rows": rows, "counter_examples": 0 if none is None else len(none)}
 
 
 def landscapes(found: Mapping[str, Landscape]) -> dict[str, Any]:

@@ -1,0 +1,177 @@
+"""Add photos and classes to a trained classifier, or forget photos, without the other photos.
+
+The method is fitted again to the features that the run keeps (`kept.py`), with the run's settings:
+what comes out is what a fit to all of these photos gives, whatever way they came.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+
+from sharpzo.data.dataset import LabelledPhotos, class_name
+from sharpzo.data.photo import Photo
+from sharpzo.errors import ArtifactError, InputError
+from sharpzo.kept import NONE, PREFIX, TRAINING, VALIDATION, Split, keep_splits, without
+from sharpzo.methods import Task, fit
+from sharpzo.record import Record
+from sharpzo.towers.features import Progress
+from sharpzo.trained import OF_THE_FIT, Trained, silent, strange_record
+from sharpzo.wording import some
+
+
+@dataclass(frozen=True, eq=False)
+class Grown:
+    """The classifier after a change, how many photos changed it, and sentences about the rest."""
+
+    trained: Trained
+    photos: int
+    notes: tuple[str, ...]
+
+
+def add(
+    trained: Trained,
+    photos: Sequence[Photo],
+    labels: Sequence[str],
+    *,
+    progress: Progress = silent,
+) -> Grown:
+    """Fit to these photos, too; their labels may name new classes, and "none" counter-examples.
+
+    Photos that the run has already are passed over. Raises ArtifactError for a run that keeps
+    nothing of its photos, and what encoding raises.
+    """
+    splits = _splits(trained)
+    if len(photos) != len(labels):
+        raise InputError(f"there are {len(photos)} photos and {len(labels)} labels; give one each")
+    there = {digest for split in splits.values() for digest in split.digests}
+    digests = [photo.digest() for photo in photos]
+    first = {digest: i for i, digest in reversed([*enumerate(digests)]) if digest not in there}
+    rows = sorted(first.values())
+    old = [photos[i].name for i in range(len(photos)) if i not in set(rows)]
+    notes = [f"{len(old):,} photos are in the run already: {some(old)}"] if old else []
+    if not rows:
+        return Grown(trained, 0, tuple(notes))
+    words = [class_name(label, f"the class {label!r}") for label in labels]
+    given = dict.fromkeys(words[i] for i in rows)
+    new = [word for word in given if word not in (*trained.class_names, NONE)]
+    if new and any(not isinstance(label, str) for label in trained.record.get("labels", [])):
+        raise InputError(
+            f"{new[0]!r} is a new class, and this run's labels are numbers, of which none "
+            "stands for it; add photos of its own classes, or fit again"
+        )
+    names = (*trained.class_names, *new)
+    split = LabelledPhotos(
+        tuple(photos[i] for i in rows),
+        np.array([(*names, NONE).index(words[i]) for i in rows], np.int64),
+        (*names, NONE),
+    )
+    features = trained.encoded(split, progress)
+    found = Split(features, tuple(digests[i] for i in rows))
+    strange = split.labels == len(names)
+    same = np.arange(len(trained.class_names))
+    splits = {n: s if n == NONE else s.relabelled(same, names) for n, s in splits.items()}
+    if not strange.all():
+        known = found.take(~strange).relabelled(np.arange(len(names) + 1), names)
+        splits[TRAINING] = splits[TRAINING].plus(known)
+    if strange.any():
+        other = found.take(strange).relabelled(np.zeros(len(names) + 1, np.int64), (NONE,))
+        splits[NONE] = splits[NONE].plus(other) if NONE in splits else other
+    return Grown(_fitted(trained, splits, names), len(rows), tuple(notes))
+
+
+def forget(trained: Trained, photos: Iterable[Photo]) -> Grown:
+    """Fit without these photos, which the run knows by their content; a class that is left without
+    any is gone.
+
+    Raises InputError for a photo that the run does not have, and if fewer than two classes are
+    left; ArtifactError as `add`.
+    """
+    splits = _splits(trained)
+    gone = {photo.digest(): photo.name for photo in photos}
+    there = {digest for split in splits.values() for digest in split.digests}
+    unknown = [name for digest, name in gone.items() if digest not in there]
+    if unknown:
+        raise InputError(
+            f"the run was not fitted to {some(unknown)}; nothing was forgotten. It knows photos by "
+            "the content of their files"
+        )
+    left = without(splits, gone)
+    counts = np.bincount(left[TRAINING].features.labels, minlength=len(trained.class_names))
+    before = np.bincount(splits[TRAINING].features.labels, minlength=len(counts))
+    lost = (counts == 0) & (before > 0)
+    names = tuple(name for name, out in zip(trained.class_names, lost, strict=True) if not out)
+    if len(names) < 2:
+        raise InputError("fewer than two classes would have photos; remove the run instead")
+    places = np.cumsum(~lost) - 1
+    for name in (TRAINING, VALIDATION):
+        if name in left:
+            stays = left[name].take(~lost[left[name].features.labels])
+            left[name] = stays.relabelled(places, names)
+    dropped = [name for name, out in zip(trained.class_names, lost, strict=True) if out]
+    notes = [f"{some(dropped)} has no training photo left and is gone"] if dropped else []
+    return Grown(_fitted(trained, left, names), len(gone), tuple(notes))
+
+
+def _splits(trained: Trained) -> dict[str, Split]:
+    if TRAINING not in trained.splits:
+        raise ArtifactError(
+            f"the run keeps nothing of its photos (method {trained.method.name}, sharpzo "
+            f"{trained.record['sharpzo_version']}), so none can be added or forgotten; fit again "
+            "with the default method"
+        )
+    return dict(trained.splits)
+
+
+def _fitted(trained: Trained, splits: Mapping[str, Split], names: tuple[str, ...]) -> Trained:
+    """The method of a classifier fitted to other features, with what its record says of it."""
+    splits = {name: split for name, split in splits.items() if len(split.digests)}
+    method, record = trained.method, trained.record
+    settings = method.configure(
+        record["preset"], method.changed(record["preset"], record["settings"])
+    )
+    tower = trained.towers.text(names, trained.template)
+    begin = time.perf_counter()
+    validation = splits[VALIDATION].features if VALIDATION in splits else None
+    try:
+        task = Task(splits[TRAINING].features, validation, tower, record["seed"])
+        fitted = fit(method, settings, task)
+        text_sha256 = tower.fingerprint
+    finally:
+        tower.close()
+    others = {name: value for name, value in record.items() if name not in OF_THE_FIT}
+    if "labels" in record:
+        shown = dict(zip(trained.class_names, record["labels"], strict=True))
+        others["labels"] = [shown.get(name, name) for name in names]
+    updated = {
+        **others,
+        **strange_record(splits),
+        "model": {**record["model"], "text_sha256": text_sha256},
+        "class_names": list(names),
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "seconds": round(time.perf_counter() - begin, 3),
+        "notes": dict(fitted.notes),
+        "validation": {"accuracy": fitted.validation_accuracy},
+        "test": {"accuracy": None},
+        "data": {
+            **{n: value for n, value in record["data"].items() if n != "training_sha256"},
+            "training_photos": len(splits[TRAINING].digests),
+            "validation_photos": 0 if validation is None else len(validation),
+        },
+    }
+    arrays = {
+        **{name: array for name, array in trained.arrays.items() if not name.startswith(PREFIX)},
+        **fitted.arrays,
+        **fitted.head.arrays(),
+        **keep_splits(splits),
+    }
+    found = Trained(
+        method, trained.towers, trained.cache, names, fitted.head, arrays, cast(Record, updated),
+        trained.history,
+    )  # fmt: skip
+    vars(found)["verified"] = True
+    return found

@@ -1,0 +1,107 @@
+"""What a run keeps of the photos that it was fitted to, so that others can be added or forgotten.
+
+Not the photos: of each its features (a few kilobytes), its class, and the SHA-256 of its content.
+A method in closed form that is fitted again to these is exactly what a fit to the photos gives, all
+its choices included. No smaller statistics do that: a covariance of 1,024 features is larger than
+the features of a thousand photos, and the choices need each photo left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from sharpzo.errors import ArtifactError
+from sharpzo.metrics import normalise
+from sharpzo.types import Array, Features
+
+PREFIX = "kept/"  # before the names of its arrays
+TRAINING, VALIDATION, NONE = "training", "validation", "none"
+_FIELDS = ("states", "tokens")  # of features, what the others are made of
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Features of N photos and the digests of their contents, in hexadecimal."""
+
+    features: Features
+    digests: tuple[str, ...]
+
+    def take(self, rows: Array) -> Split:
+        """The photos of ``rows`` (indices or booleans)."""
+        places = np.arange(len(self.digests))[rows]
+        return Split(self.features.take(places), tuple(self.digests[i] for i in places))
+
+    def plus(self, other: Split) -> Split:
+        """Both, one after the other; their features name the same classes."""
+        one, two = self.features, other.features
+        fields = ("vectors", "labels", *_present(one))
+        joined = {n: np.concatenate([getattr(one, n), getattr(two, n)]) for n in fields}
+        return Split(replace(one, **joined), self.digests + other.digests)
+
+    def relabelled(self, places: Array, class_names: tuple[str, ...]) -> Split:
+        """The same photos, class k of them now being ``places[k]`` of ``class_names``."""
+        labels = places[self.features.labels]
+        return replace(
+            self, features=replace(self.features, labels=labels, class_names=class_names)
+        )
+
+
+def keep_splits(splits: Mapping[str, Split]) -> dict[str, Array]:
+    """Arrays of an artefact; nothing where features come without states."""
+    if any(split.features.states is None for split in splits.values()):
+        return {}
+    arrays: dict[str, Array] = {}
+    for name, split in splits.items():
+        digests = b"".join(map(bytes.fromhex, split.digests))
+        arrays[f"{PREFIX}{name}/digests"] = np.frombuffer(digests, np.uint8).reshape(-1, 32)
+        arrays[f"{PREFIX}{name}/labels"] = split.features.labels
+        for field in _present(split.features):
+            arrays[f"{PREFIX}{name}/{field}"] = getattr(split.features, field)
+    return arrays
+
+
+def kept_splits(
+    arrays: Mapping[str, Array], class_names: tuple[str, ...], projection: Array
+) -> dict[str, Split]:
+    """What `keep_splits` kept, an empty dictionary if nothing; ``projection`` (D, S) makes features
+    of states. Raises ArtifactError for arrays that do not belong together."""
+    names = sorted({name.split("/")[1] for name in arrays if name.startswith(PREFIX)})
+    found = {}
+    for name in names:
+        own = {
+            field: arrays[f"{PREFIX}{name}/{field}"]
+            for field in ("digests", "labels", *_FIELDS)
+            if f"{PREFIX}{name}/{field}" in arrays
+        }
+        many = {len(array) for array in own.values()}
+        classes = class_names if name != NONE else (NONE,)
+        damaged = f"the artefact's kept {name} photos are damaged; fit the run again"
+        try:
+            labels = own["labels"].astype(np.int64)
+            digests = tuple(bytes(row).hex() for row in own["digests"])
+            vectors = normalise(own["states"] @ projection.T)
+            sound = len(many) == 1 and bool(((labels >= 0) & (labels < len(classes))).all())
+        except (KeyError, ValueError, TypeError):
+            raise ArtifactError(damaged) from None
+        if not sound:
+            raise ArtifactError(damaged)
+        fields: dict[str, Any] = {field: own[field] for field in _FIELDS if field in own}
+        found[name] = Split(Features(vectors, labels, classes, **fields), digests)
+    return found
+
+
+def without(splits: Mapping[str, Split], digests: Iterable[str]) -> dict[str, Split]:
+    """The splits less the photos of these digests."""
+    gone = set(digests)
+    return {
+        name: split.take(np.array([one not in gone for one in split.digests], bool))
+        for name, split in splits.items()
+    }
+
+
+def _present(features: Features) -> list[str]:
+    return [field for field in _FIELDS if getattr(features, field, None) is not None]

@@ -1,0 +1,174 @@
+"""None of these: whether a photo is of any class that training saw (closed form, ours).
+
+Photos are their states as unit vectors x (N, S). With R the training photos less the means m_k of
+their classes, and X the same less the mean m of all, a photo is the nearer the smaller
+
+    d(x) = min_k  (x - m_k)' (R'R + a I)^-1 (x - m_k) / (1 + 1 / n_k)                   (1)
+
+and the farther from everything the larger t(x), which is (1) with X in place of R, m of m_k, N of
+n_k. a is 10 times the trace of R'R over S. Both are standardised over the training
+photos, each left out of its own distances:
+
+    familiar(x) = -d(x) + t(x) / 2                                                      (2)
+
+Counter-examples add half of a third, standardised term: the largest score of a class less that of
+the counter-examples, by ridge regression, both sides weighing the same. Where the scores of the
+training photos, left out, are below a threshold is how many known photos it loses.
+
+All that is left out is exact: the inverse changes by one outer product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from sharpzo.errors import InputError
+from sharpzo.metrics import normalise
+from sharpzo.types import Array, Features
+
+LOST = 0.05  # of the known photos, by default
+SHRINKAGE, ALL, COUNTER, RIDGE = 10.0, 0.5, 0.5, 0.3
+GROUPS = 5  # of classes that are left out in turn
+Term = tuple[Callable[[Array], Array], float, float]  # of photos (N, S); its mean and deviation
+
+
+@dataclass(frozen=True, eq=False)
+class Strangers:
+    """How familiar photos are: ``terms`` of equation 2 with their weights, and the ascending scores
+    ``left_out`` (N,) of the training photos, each without itself."""
+
+    terms: tuple[tuple[float, Term], ...]
+    left_out: Array
+
+    def scores(self, photos: Features) -> Array:
+        """N photos -> how familiar they are (N,), float64."""
+        x = _rows(photos)
+        found = np.zeros(len(x))
+        for weight, (measure, middle, deviation) in self.terms:
+            found += weight * (measure(x) - middle) / deviation
+        return found
+
+    def threshold(self, lost: float = LOST) -> float:
+        """The score below which a photo is of no class, so that ``lost`` of the known photos are
+        taken for strangers; with 0 no photo is. The lowest score where photos are few."""
+        if not 0 <= lost <= 0.5:
+            raise InputError(f"the share of known photos to lose is {lost}; give 0 to 0.5")
+        place = max(int(lost * (len(self.left_out) + 1)), 1)
+        return float(self.left_out[place - 1]) if lost > 0 else -np.inf
+
+
+def find_strangers(train: Features, none: Features | None = None) -> Strangers | None:
+    """The rule of training photos, and of counter-examples ``none`` if there are any; None where no
+    class has two different photos, or photos come without states."""
+    if train.states is None or not len(train):
+        return None
+    x = _rows(train)
+    classes, labels, counts = np.unique(train.labels, return_inverse=True, return_counts=True)
+    means = np.array([x[labels == k].mean(axis=0) for k in range(len(classes))])
+    rest = x - means[labels]
+    known = counts[labels] > 1  # of the others nothing is left
+    if not (rest**2).sum() > 1e-9:
+        return None
+    near, far = _Distance(rest, means, counts), _Distance(
+        x - x.mean(axis=0), x.mean(axis=0)[None], np.array([len(x)])
+    )  # fmt: skip
+    terms: list[tuple[float, Callable[[Array], Array], Array]] = [
+        (-1.0, near.nearest, near.left_out(x[known], labels[known])),
+        (ALL, far.nearest, far.left_out(x[known], np.zeros(known.sum(), np.int64))),
+    ]
+    if none is not None and len(none):
+        margin, held = _margin(x, labels, _rows(none))
+        terms.append((COUNTER, margin, held[known]))
+    left_out = np.zeros(known.sum())
+    standardised: list[tuple[float, Term]] = []
+    for weight, measure, held in terms:
+        middle, deviation = float(held.mean()), max(float(held.std()), 1e-12)
+        left_out += weight * (held - middle) / deviation
+        standardised.append((weight, (measure, middle, deviation)))
+    return Strangers(tuple(standardised), np.sort(left_out))
+
+
+def unseen_scores(train: Features, none: Features | None = None) -> Array | None:
+    """How familiar the training photos (N,) are where their class, or group of classes, is left out
+    of training, each in turn: what strangers score that resemble the classes. None for fewer than
+    three classes."""
+    classes = np.unique(train.labels)
+    found = []
+    for group in np.array_split(classes, min(len(classes), GROUPS)) if len(classes) > 2 else []:
+        away = np.isin(train.labels, group)
+        rule = find_strangers(train.take(~away), none)
+        if rule is not None:
+            found.append(rule.scores(train.take(away)))
+    return np.concatenate(found) if found else None
+
+
+class _Distance:
+    """Equation 1 of centred rows (N, S) and means (K, S) of so many photos (K,)."""
+
+    def __init__(self, rest: Array, means: Array, counts: Array) -> None:
+        if len(rest) < rest.shape[1]:
+            _, latent, self._axes = np.linalg.svd(rest, full_matrices=False)
+            latent **= 2
+        else:
+            latent, axes = np.linalg.eigh(rest.T @ rest)
+            latent, self._axes = np.maximum(latent, 0), axes.T
+        self._ridge = SHRINKAGE * latent.sum() / rest.shape[1]
+        self._off = latent / (self._ridge * (latent + self._ridge))
+        self._means, self._counts = means, counts
+
+    def _solve(self, x: Array) -> Array:
+        """(R'R + a I)^-1 of each row (N, S)."""
+        return x / self._ridge - ((x @ self._axes.T) * self._off) @ self._axes
+
+    def _squares(self, x: Array) -> Array:
+        """Distances (N, K) from the means, before they are divided."""
+        solved, mean = self._solve(x), self._solve(self._means)
+        own = (solved * x).sum(axis=1)[:, None] + (mean * self._means).sum(axis=1)
+        return own - 2 * solved @ self._means.T
+
+    def nearest(self, x: Array) -> Array:
+        """N photos -> d (N,)."""
+        return (self._squares(x) / (1 + 1 / self._counts)).min(axis=1)
+
+    def left_out(self, x: Array, labels: Array) -> Array:
+        """The same of training photos, each left out of the mean of its class and of R."""
+        own = x - self._means[labels]
+        solved = self._solve(own)
+        grown = self._counts[labels] / (self._counts[labels] - 1)
+        leverage = grown * (solved * own).sum(axis=1)
+        cross = (solved * x).sum(axis=1)[:, None] - solved @ self._means.T
+        found = self._squares(x) + (grown / (1 - leverage))[:, None] * cross**2
+        found /= 1 + 1 / self._counts
+        found[np.arange(len(x)), labels] = leverage / (1 - leverage)
+        return found.min(axis=1)
+
+
+def _margin(x: Array, labels: Array, none: Array) -> tuple[Callable[[Array], Array], Array]:
+    """The margin over counter-examples (M, S): of photos, and of the training photos left out."""
+    every, last = np.concatenate([x, none]), labels.max() + 1
+    one_hot = np.eye(last + 1)[np.r_[labels, np.full(len(none), last)]]
+    weights = np.r_[np.full(len(x), 0.5 / len(x)), np.full(len(none), 0.5 / len(none))]
+    weights *= len(every)
+    share = weights / weights.sum()
+    middle, level = share @ every, share @ one_hot
+    root = np.sqrt(weights)[:, None]
+    rows, targets = root * (every - middle), root * (one_hot - level)
+    inverse = np.linalg.inv(rows.T @ rows + RIDGE * np.eye(rows.shape[1]))
+    slopes = inverse @ (rows.T @ targets)
+    hat = ((rows @ inverse) * rows).sum(axis=1) + share
+    held = targets - (targets - rows @ slopes) / (1 - hat)[:, None]
+
+    def margin(scores: Array) -> Array:
+        scores = scores + level
+        return scores[:, :-1].max(axis=1) - scores[:, -1]
+
+    return lambda photos: margin((photos - middle) @ slopes), margin((held / root)[: len(x)])
+
+
+def _rows(photos: Features) -> Array:
+    if photos.states is None:
+        raise InputError("the photos' features come without states; encode the photos again")
+    return normalise(photos.states.astype(np.float64))

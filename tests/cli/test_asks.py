@@ -1,0 +1,183 @@
+"""None of these, add and forget, as a user types them."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from command import call, document, refused
+from sharpzo import PromptClassifier, artifact
+from sharpzo.errors import ArtifactError, InputError
+
+COLOURS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (50, 60, 200)}
+
+
+def paint(folder, colour, many, seed):
+    """Photos of one colour with stripes of another."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    for i in range(many):
+        pixels = np.full((32, 32, 3), colour) + rng.normal(0, 12, (32, 32, 3))
+        pixels[:: rng.integers(2, 9)] = rng.integers(0, 255, 3)
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{seed}-{i}.png")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    root = tmp_path_factory.mktemp("asks")
+    for k, (name, colour) in enumerate(COLOURS.items()):
+        paint(root / "photos" / name, colour, 6, k)
+    paint(root / "others" / "yellow", (230, 220, 30), 4, 7)
+    paint(root / "white", (245, 245, 245), 3, 8)
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(photos):
+    out = photos / "run"
+    assert call("fit", photos / "photos", "--out", out) == 0
+    return out
+
+
+@pytest.fixture
+def copy(run, tmp_path):
+    return shutil.copytree(run, tmp_path / "run")
+
+
+def arrays_of(run):
+    return artifact.read(run).arrays
+
+
+def same(one, other):
+    assert one.keys() == other.keys()
+    for name, array in one.items():
+        if name.startswith("kept/"):
+            continue
+        np.testing.assert_allclose(array, other[name], atol=1e-5)
+
+
+def test_predict_says_none(photos, run, capsys):
+    image = next((photos / "photos" / "red").glob("*.png"))
+    strange = sorted((photos / "white").glob("*.png"))
+    rows = document(capsys, "predict", run, image, *strange, "--lost", "0.5")
+    assert any(row["none"] for row in rows[1:])
+    assert all(row["label"] in COLOURS for row in rows)
+    off = document(capsys, "predict", run, image, *strange, "--lost", "0")
+    assert not any(row["none"] for row in off)
+    call("predict", run, *strange, "--lost", "0.5")
+    assert "none of these; nearest " in capsys.readouterr().out
+
+
+def test_a_folder_called_none_is_no_class(photos, tmp_path, capsys):
+    shutil.copytree(photos / "photos", tmp_path / "photos")
+    shutil.copytree(photos / "others" / "yellow", tmp_path / "photos" / "none")
+    out = tmp_path / "run"
+    report = document(capsys, "fit", tmp_path / "photos", "--out", out)
+    assert report["none"]["counter_examples"] == 4
+    assert artifact.read(out).record["class_names"] == sorted(COLOURS)
+    other = tmp_path / "other"
+    report = document(capsys, "fit", photos / "photos", "--none", photos / "others", "--out", other)
+    assert report["none"]["counter_examples"] == 4
+    same(arrays_of(out), arrays_of(other))
+    result = document(capsys, "evaluate", out, tmp_path / "photos", "--split", "train")
+    assert set(result["classes"]) == set(COLOURS)
+    assert result["none"]["strangers"] == 4
+    assert 0 <= result["none"]["lost"] <= 0.3
+    assert result["none"]["auroc"] > 0.9
+
+
+def test_add_equals_a_fit_to_all(photos, copy, tmp_path, capsys):
+    """New photos of an old class and a new class; then back again."""
+    before = arrays_of(copy)
+    grown = tmp_path / "grown"
+    shutil.copytree(photos / "photos", grown)
+    paint(grown / "red", COLOURS["red"], 3, 20)
+    shutil.copytree(photos / "others" / "yellow", grown / "yellow")
+    new = [*(grown / "red").glob("20-*.png"), *(grown / "yellow").glob("*.png")]
+    result = document(capsys, "add", copy, grown)
+    assert result["photos"] == 7
+    assert result["classes"][-1] == "yellow"
+    assert "in the run already" in result["notes"][0]
+    assert document(capsys, "add", copy, grown)["photos"] == 0
+    one_by_one = PromptClassifier.load(photos / "run")
+    for file in new:
+        one_by_one.add([file], [file.parent.name])
+    held = artifact.read(copy)
+    names = held.record["class_names"]
+    order = [names.index(name) for name in one_by_one.classes_]
+    np.testing.assert_allclose(
+        one_by_one.predict_proba(new), PromptClassifier.load(copy).predict_proba(new)[:, order],
+        atol=1e-5,
+    )  # fmt: skip
+    given = [arg for file in new for arg in ("--photo", file)]
+    back = document(capsys, "forget", copy, *given)
+    assert back["classes"] == sorted(COLOURS)
+    same(before, arrays_of(copy))
+    assert "was not fitted to" in refused(capsys, "forget", copy, *given)
+
+
+def test_add_equals_a_fit_from_scratch(photos, tmp_path):
+    """With the penalty and the temperature chosen anew by both, without validation photos."""
+    from sharpzo.data.dataset import Dataset, LabelledPhotos
+    from sharpzo.data.loading import read
+    from sharpzo.fitting import Fitter
+    from sharpzo.growth import add, forget
+
+    whole = read(photos / "photos").train
+    order = np.random.default_rng(1).permutation(len(whole))
+    whole = whole.take(order)
+
+    def fitted(split: LabelledPhotos):
+        return Fitter().fit(Dataset(split.class_names, split, None, None, source="photos"))
+
+    part = fitted(whole.take(range(12)))
+    rest = whole.take(range(12, len(whole)))
+    grown = add(part, rest.photos, [rest.class_names[k] for k in rest.labels]).trained
+    at_once = fitted(whole)
+    same(at_once.arrays, grown.arrays)
+    assert grown.record["notes"] == pytest.approx(at_once.record["notes"])
+    assert grown.record["none"] == pytest.approx(at_once.record["none"])
+    same(part.arrays, forget(grown, rest.photos).trained.arrays)
+
+
+def test_what_cannot_be_added_to(photos, run, tmp_path, capsys):
+    out = tmp_path / "probe"
+    call("fit", photos / "photos", "--out", out, "--method", "linear-probe")
+    capsys.readouterr()
+    assert "keeps nothing of its photos" in refused(capsys, "add", out, photos / "others")
+    row = document(capsys, "predict", out, photos / "white")[0]
+    assert row["none"] is False
+    assert "--label" in refused(capsys, "add", run, photos / "white")
+    with pytest.raises(InputError, match="cannot tell"):
+        PromptClassifier.load(out).is_known([photos / "white" / "8-0.png"])
+    reds = [arg for file in (photos / "photos").glob("[rg]*/*.png") for arg in ("--photo", file)]
+    assert "fewer than two classes" in refused(capsys, "forget", run, *reds)
+
+
+def test_a_run_survives_a_stop_while_it_is_written_again(run, photos, copy, monkeypatch):
+    """Whichever of the two files was the last."""
+    before = arrays_of(copy)
+    classifier = PromptClassifier.load(copy).add([photos / "white" / "8-0.png"], ["white"])
+    trained = classifier.trained
+    replace = artifact.os.replace
+
+    def stop(source, target):
+        if target.name == artifact.ARRAYS:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(artifact.os, "replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        artifact.rewrite(copy, trained.arrays, trained.record)
+    monkeypatch.undo()
+    assert artifact.read(copy).arrays.keys() == trained.arrays.keys()
+    assert "white" in PromptClassifier.load(copy).classes_
+    other = shutil.copytree(run, copy.parent / "other")
+    (other / artifact.NEXT).write_bytes(b"half")
+    same(before, arrays_of(other))
+    (other / artifact.ARRAYS).write_bytes(b"half")
+    with pytest.raises(ArtifactError, match="not the file"):
+        artifact.read(other)
+    assert json.loads((other / "run.json").read_text("utf-8"))["none"]["lost"] == 0.05
