@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+import weakref
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from sharpzo.errors import CheckpointError, InputError
-from sharpzo.towers.preprocess import Preprocessing
+from sharpzo.towers.preprocess import Preprocessing, stack
 
 SETTINGS = {
     "clip": {},
@@ -92,6 +93,20 @@ def test_the_thinnest_photos_take_no_memory(shape):
     finally:
         tracemalloc.stop()
     assert pixels.shape == (3, 224, 224)
+
+
+def test_no_photo_is_kept_while_the_next_is_decoded():
+    seen = []
+
+    def photos():
+        for _ in range(3):
+            image = Image.new("RGB", (300, 200))
+            seen.append(weakref.ref(image))
+            yield image
+            del image
+            assert seen[-1]() is None
+
+    assert len(stack(Preprocessing(), photos())) == 3
 
 
 @pytest.mark.parametrize(
