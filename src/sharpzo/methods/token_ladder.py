@@ -76,9 +76,9 @@ class Reading:
 
     @classmethod
     def of(cls, train: Features, share: float, views: tuple[str, ...] = ()) -> Reading:
-        """That of training photos."""
+        """That of training photos, in the numbers that a run keeps."""
         own = np.mean([_own(seen) for seen in _seen(train, views)], axis=0)
-        return cls(own.mean(axis=0), share, views)
+        return cls(own.mean(axis=0).astype(np.float32), float(np.float32(share)), views)
 
     def rows(self, photos: Features) -> Array:
         """z (N, 1 + views, D + 2 S) of each view, of length 1."""
