@@ -276,8 +276,8 @@ class PromptClassifier:
         from sharpzo import growth
         from sharpzo.data import arguments
 
-        words = [str(label) for label in arguments.label_list(labels)]
-        self._adopt(growth.add(self.trained, arguments.photos(photos), words).trained)
+        given = arguments.label_list(labels)
+        self._adopt(growth.add(self.trained, arguments.photos(photos), given).trained)
         return self
 
     def forget(self, photos: Any) -> PromptClassifier:

@@ -36,30 +36,35 @@ class Grown:
 def add(
     trained: Trained,
     photos: Sequence[Photo],
-    labels: Sequence[str],
+    labels: Sequence[str | int],
     *,
     progress: Progress = silent,
 ) -> Grown:
     """Fit to these photos, too; their labels may name new classes, and "none" counter-examples.
 
-    Photos that the run has already are passed over. Raises ArtifactError for a run that keeps
-    nothing of its photos, and what encoding raises.
+    Photos that the run has already are passed over. Raises InputError for one that is of another
+    class there, ArtifactError for a run that keeps nothing of its photos, and what encoding raises.
     """
     splits = _splits(trained)
     if len(photos) != len(labels):
         raise InputError(f"there are {len(photos)} photos and {len(labels)} labels; give one each")
-    there = {digest for split in splits.values() for digest in split.digests}
+    words = _words(trained, labels)
     digests = [photo.digest() for photo in photos]
-    first = {digest: i for i, digest in reversed([*enumerate(digests)]) if digest not in there}
-    rows = sorted(first.values())
-    old = [photos[i].name for i in range(len(photos)) if i not in set(rows)]
-    notes = [f"{len(old):,} photos are in the run already: {some(old)}"] if old else []
+    rows = _new_rows(splits, photos, digests, words)
+    old = [photos[i].name for i in sorted({*range(len(photos))} - {*rows})]
+    notes = (
+        [
+            f"passed over {len(old):,} of {len(photos):,} photos, in the run already or given "
+            f"twice: {some(old)}"
+        ]
+        if old
+        else []
+    )
     if not rows:
         return Grown(trained, 0, tuple(notes))
-    words = [class_name(label, f"the class {label!r}") for label in labels]
     given = dict.fromkeys(words[i] for i in rows)
     new = [word for word in given if word not in (*trained.class_names, NONE)]
-    if new and any(not isinstance(label, str) for label in trained.record.get("labels", [])):
+    if new and not isinstance(trained.classes.tolist()[0], str):
         raise InputError(
             f"{new[0]!r} is a new class, and this run's labels are numbers, of which none "
             "stands for it; add photos of its own classes, or fit again"
@@ -113,8 +118,41 @@ def forget(trained: Trained, photos: Iterable[Photo]) -> Grown:
             stays = left[name].take(~lost[left[name].features.labels])
             left[name] = stays.relabelled(places, names)
     dropped = [name for name, out in zip(trained.class_names, lost, strict=True) if out]
-    notes = [f"{some(dropped)} has no training photo left and is gone"] if dropped else []
+    notes = [f"classes without a training photo are gone: {some(dropped)}"] if dropped else []
     return Grown(_fitted(trained, left, names), len(gone), tuple(notes))
+
+
+def _words(trained: Trained, labels: Sequence[str | int]) -> list[str]:
+    """The class name of each label; InputError for a number where labels are names."""
+    named = isinstance(trained.classes.tolist()[0], str)
+    number = next((label for label in labels if named and not isinstance(label, str)), None)
+    if number is not None:
+        raise InputError(f"the label {number!r} is a number, and this run's are names; give a name")
+    return [class_name(str(label), f"the class {label!r}") for label in labels]
+
+
+def _new_rows(
+    splits: Mapping[str, Split], photos: Sequence[Photo], digests: Sequence[str],
+    words: Sequence[str],
+) -> list[int]:  # fmt: skip
+    """Which photos no split has, each once; InputError for a photo of two classes."""
+    there: dict[str, set[str]] = {}
+    for split in splits.values():
+        for digest, label in zip(split.digests, split.features.labels, strict=True):
+            there.setdefault(digest, set()).add(split.features.class_names[label])
+    first: dict[str, int] = {}
+    for i, (photo, digest, word) in enumerate(zip(photos, digests, words, strict=True)):
+        if digest in there and word not in there[digest]:
+            raise InputError(
+                f"photo {photo.name} is in the run as {some(sorted(there[digest]))}, not as "
+                f"{word}; to change its class, forget it first. Nothing was added"
+            )
+        if digest not in there and words[first.setdefault(digest, i)] != word:
+            raise InputError(
+                f"photo {photo.name} is given as {words[first[digest]]} and as {word}; give it one "
+                "class. Nothing was added"
+            )
+    return list(first.values())
 
 
 def _splits(trained: Trained) -> dict[str, Split]:

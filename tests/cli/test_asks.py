@@ -156,6 +156,33 @@ def test_what_cannot_be_added_to(photos, run, tmp_path, capsys):
     assert "fewer than two classes" in refused(capsys, "forget", run, *reds)
 
 
+def test_add_refuses_a_folder_with_splits(run, photos, tmp_path, capsys):
+    """Else train and test would be new classes."""
+    root = tmp_path / "data"
+    shutil.copytree(photos / "others", root / "train")
+    shutil.copytree(photos / "others", root / "test")
+    assert f"give one of them: {root / 'test'}" in refused(capsys, "add", run, root)
+    (tmp_path / "photos").mkdir()
+    root.rename(tmp_path / "photos" / "data")
+    assert "classes deeper" in refused(capsys, "add", run, tmp_path / "photos")
+
+
+def test_a_photo_has_one_class(copy, photos, capsys):
+    red, white = photos / "photos" / "red" / "0-0.png", photos / "white" / "8-0.png"
+    said = refused(capsys, "add", copy, red, white, "--label", "green")
+    assert "0-0.png is in the run as red, not as green" in said
+    classifier = PromptClassifier.load(copy)
+    with pytest.raises(InputError, match="given as green and as none"):
+        classifier.add([white, white], ["green", "none"])
+    with pytest.raises(InputError, match="0 is a number"):
+        classifier.add([white], [0])
+    assert len(classifier.classes_) == 3
+    result = document(capsys, "add", copy, red, white, white, "--label", "red")
+    assert result["notes"] == [
+        f"passed over 2 of 3 photos, in the run already or given twice: {red}, {white}"
+    ]  # fmt: skip
+
+
 def test_a_run_survives_a_stop_while_it_is_written_again(run, photos, copy, monkeypatch):
     """Whichever of the two files was the last."""
     before = arrays_of(copy)

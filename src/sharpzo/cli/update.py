@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -87,21 +88,19 @@ def forget(
 
 
 def _by_folder(folders: list[Path]) -> tuple[list[Photo], list[str]]:
-    """Photos, and the name of the subfolder that each is in."""
+    """Photos, and the class that the subfolder of each is."""
     from sharpzo.data.entries import subfolders
-    from sharpzo.data.loading import gather
+    from sharpzo.data.folder import read_classes
     from sharpzo.errors import InputError
 
     photos: list[Photo] = []
     labels: list[str] = []
     for folder in folders:
-        classes = subfolders(folder) if folder.is_dir() else []
-        if not classes:
+        if os.path.exists(folder) and not (folder.is_dir() and subfolders(folder)):
             raise InputError(f"{folder} has no subfolder per class; say the class with --label")
-        for one in classes:
-            found = gather([one])
-            photos += found
-            labels += [one.name] * len(found)
+        found, names = read_classes(folder)
+        photos += found
+        labels += names
     return photos, labels
 
 

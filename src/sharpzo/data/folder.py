@@ -69,6 +69,27 @@ def read_folder(root: str | os.PathLike[str]) -> Dataset:
     )
 
 
+def read_classes(root: str | os.PathLike[str]) -> tuple[list[Photo], list[str]]:
+    """Read ``root/<class>/<photo>``, one class or more: the photos, and the class name of each.
+
+    Raises `InputError` for what `read_folder` refuses, and for a folder with splits: which of them
+    is meant is for the caller to say.
+    """
+    root = Path(root)
+    check_folder(root)
+    if splits := _split_folders(root):
+        given = [quoted(folder) for folder in splits.values()]
+        raise InputError(
+            f"folder {root} has splits, not classes; give "
+            f"{given[0] if len(given) == 1 else f'one of them: {some(given)}'}"
+        )
+    walk = _Walk(root)
+    found = walk.classes(root)
+    _check_training(found, root, walk.skipped)
+    rows = [(photo, name) for name, photos in found.items() for photo in photos]
+    return [photo for photo, _ in rows], [name for _, name in rows]
+
+
 def check_folder(root: Path) -> None:
     """Raise `InputError` if ``root`` is not a folder that could hold photos of the user."""
     if not os.path.isdir(root):
