@@ -21,7 +21,7 @@ from sharpzo.errors import InputError
 from sharpzo.evaluate import Evaluation, evaluate
 from sharpzo.forecast import forecast
 from sharpzo.journal import Journal
-from sharpzo.kept import Split, keep_splits
+from sharpzo.kept import keep_splits, splits_of
 from sharpzo.memory import Need, parse_size, peak_memory_mb
 from sharpzo.methods import Fit, Images, Task, find, fit
 from sharpzo.methods.searching import cautions
@@ -220,9 +220,8 @@ class Fitter:
         ``encoded`` may have the features of "training" and "validation", which are then not encoded
         again. A search keeps its choice at ``milestones`` of forwards. It keeps its steps and its
         state in ``journal`` and goes on from what is in it; ArtifactError if that search was made
-        of something else. ``listen`` is called with
-        every validated step, ``progress`` with the number of photos encoded, ``warn`` (None:
-        Python's warnings) with the reason why the method can hardly help.
+        of something else. ``listen`` is called with every validated step, ``progress`` with the
+        number of photos encoded, ``warn`` (None: Python's warnings) with reasons for less.
         """
         method, towers = self.method, self.towers
         splits = {"training": dataset.training()}
@@ -274,7 +273,11 @@ class Fitter:
                 journal=journal,
             )
             untuned = zero_shot_head(tower)
-            warnings = cautions(method, untuned, features, warn)
+            # With views a photo has features of each.
+            kept = splits_of(splits, features) if method.grows and not looks else {}
+            strange = strange_record(kept)
+            unused = dataset.none is not None and not strange
+            warnings = cautions(method, untuned, features, warn, unused)
             fitted = fit(method, self.settings, task)
             ways = detours([fitted.head])
             if dataset.val and ways:  # what is evaluated on it needs them taken
@@ -301,15 +304,7 @@ class Fitter:
             "image_passes": fitted.image_passes,
             "warnings": warnings,
         }
-        kept: dict[str, Split] = {}
-        if method.grows and not looks:  # else a photo has features of each view
-            names = ("training", "validation", "none")
-            kept = {
-                name: Split(features[name], tuple(photo.digest() for photo in splits[name].photos))
-                for name in names
-                if name in splits
-            }
-            record = cast(Record, {**record, **strange_record(kept)})
+        record = cast(Record, {**record, **strange})
         found = Fitted(
             method, towers, self.cache, dataset.class_names, fitted.head,
             {**fitted.arrays, **fitted.head.arrays(), **keep_splits(kept)}, record, history,

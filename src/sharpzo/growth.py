@@ -13,10 +13,10 @@ from typing import cast
 
 import numpy as np
 
-from sharpzo.data.dataset import LabelledPhotos, class_name
+from sharpzo.data.dataset import NONE, LabelledPhotos, class_name
 from sharpzo.data.photo import Photo
 from sharpzo.errors import ArtifactError, InputError
-from sharpzo.kept import NONE, PREFIX, TRAINING, VALIDATION, Split, keep_splits, without
+from sharpzo.kept import PREFIX, TRAINING, VALIDATION, Split, keep_splits, without
 from sharpzo.methods import Task, fit
 from sharpzo.record import Record
 from sharpzo.towers.features import Progress
@@ -159,8 +159,8 @@ def _splits(trained: Trained) -> dict[str, Split]:
     if TRAINING not in trained.splits:
         raise ArtifactError(
             f"the run keeps nothing of its photos (method {trained.method.name}, sharpzo "
-            f"{trained.record['sharpzo_version']}), so none can be added or forgotten; fit again "
-            "with the default method"
+            f"{trained.record['sharpzo_version']}), so none can be added or forgotten; the default "
+            "method keeps them, without views and under the class names of the fit: fit again"
         )
     return dict(trained.splits)
 

@@ -13,7 +13,7 @@ import msgspec
 
 from sharpzo.budget import Budget
 from sharpzo.claim import STARTED, read_started
-from sharpzo.data.dataset import TEMPLATE, Dataset, LabelledPhotos, strange
+from sharpzo.data.dataset import NONE, TEMPLATE, Dataset, LabelledPhotos, strange
 from sharpzo.data.few_shot import half_of
 from sharpzo.data.loading import gather, load, read
 from sharpzo.data.photo_check import check, duplicates, without
@@ -162,5 +162,6 @@ def _none(digests: Iterable[str]) -> set[str]:
 
 def _splits(photos: Dataset, shifted: Dataset | None) -> dict[str, LabelledPhotos]:
     splits = {"training": photos.train, "validation": photos.val, "test": photos.test}
+    splits[NONE] = photos.none
     splits["shifted test"] = shifted and (shifted.test or shifted.train)
     return {name: split for name, split in splits.items() if split}

@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from sharpzo.data.dataset import NONE, LabelledPhotos
 from sharpzo.errors import ArtifactError
 from sharpzo.metrics import normalise
 from sharpzo.types import Array, Features
 
 PREFIX = "kept/"  # before the names of its arrays
-TRAINING, VALIDATION, NONE = "training", "validation", "none"
+TRAINING, VALIDATION = "training", "validation"
 _FIELDS = ("states", "tokens")  # of features, what the others are made of
 
 
@@ -48,6 +49,17 @@ class Split:
         return replace(
             self, features=replace(self.features, labels=labels, class_names=class_names)
         )
+
+
+def splits_of(
+    photos: Mapping[str, LabelledPhotos], features: Mapping[str, Features]
+) -> dict[str, Split]:
+    """The splits that are kept, of photos and features by the names of theirs."""
+    return {
+        name: Split(features[name], tuple(photo.digest() for photo in photos[name].photos))
+        for name in (TRAINING, VALIDATION, NONE)
+        if name in photos
+    }
 
 
 def keep_splits(splits: Mapping[str, Split]) -> dict[str, Array]:

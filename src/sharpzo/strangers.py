@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 
@@ -54,8 +55,8 @@ class Strangers:
     def threshold(self, lost: float = LOST) -> float:
         """The score below which a photo is of no class, so that ``lost`` of the known photos are
         taken for strangers; with 0 no photo is. The lowest score where photos are few."""
-        if not 0 <= lost <= 0.5:
-            raise InputError(f"the share of known photos to lose is {lost}; give 0 to 0.5")
+        if not isinstance(lost, Real) or not 0 <= lost <= 0.5:
+            raise InputError(f"the share of known photos to lose is {lost!r}; give 0 to 0.5")
         place = max(int(lost * (len(self.left_out) + 1)), 1)
         return float(self.left_out[place - 1]) if lost > 0 else -np.inf
 

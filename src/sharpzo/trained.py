@@ -182,7 +182,7 @@ class Trained:
 
     def encoded(self, split: LabelledPhotos, progress: Progress = silent) -> Features:
         """Features of photos, whatever their class names."""
-        return self._encode({"photos": split}, progress)["photos"]
+        return self._encode({"new": split}, progress)["new"]
 
     # --- other names ------------------------------------------------------------------------------
 

@@ -150,10 +150,36 @@ def test_what_cannot_be_added_to(photos, run, tmp_path, capsys):
     row = document(capsys, "predict", out, photos / "white")[0]
     assert row["none"] is False
     assert "--label" in refused(capsys, "add", run, photos / "white")
+    with pytest.raises(InputError, match="share of known photos to lose is '5'"):
+        PromptClassifier.load(run).is_known([photos / "white" / "8-0.png"], "5")
     with pytest.raises(InputError, match="cannot tell"):
         PromptClassifier.load(out).is_known([photos / "white" / "8-0.png"])
     reds = [arg for file in (photos / "photos").glob("[rg]*/*.png") for arg in ("--photo", file)]
     assert "fewer than two classes" in refused(capsys, "forget", run, *reds)
+
+
+def test_counter_examples_that_nothing_uses_are_told(photos, tmp_path, capsys):
+    given = ("--none", photos / "others", "--out")
+    for name, options in {
+        "probe": ("--method", "linear-probe"), "views": ("--views", "2"), "run": ()
+    }.items():  # fmt: skip
+        found = document(capsys, "fit", photos / "photos", *given, tmp_path / name, *options)
+        assert any("not used" in one for one in found["warnings"]) == (name != "run")
+    said = refused(capsys, "add", tmp_path / "views", photos / "others")
+    assert "without views" in said
+
+
+def test_counter_examples_are_checked_as_other_photos_are(photos, tmp_path, capsys):
+    none = tmp_path / "none"
+    shutil.copytree(photos / "others" / "yellow", none)
+    (none / "x.png").write_bytes(b"no photo")
+    shutil.copy(photos / "photos" / "red" / "0-0.png", none / "y.png")
+    given = ("fit", photos / "photos", "--none", none, "--out", tmp_path / "run")
+    assert "x.png is not a readable" in refused(capsys, *given)
+    found = document(capsys, *given, "--skip-damaged")
+    assert found["none"]["counter_examples"] == 5
+    assert [one["path"] for one in found["skipped"]] == [str(none / "x.png")]
+    assert any("two classes" in one and "(none)" in one for one in found["notes"])
 
 
 def test_add_refuses_a_folder_with_splits(run, photos, tmp_path, capsys):

@@ -145,7 +145,9 @@ def fit(
         )
         baselines = []  # on the features that are there
         if fitter.method.name != options.DEFAULT:
-            baselines = [fitter.by(options.DEFAULT).fit(photos, encoded=fitted.features)]
+            default = fitter.by(options.DEFAULT)
+            quiet = default.fit(photos, encoded=fitted.features, warn=lambda sentence: None)
+            baselines = [quiet]
         tests = {"test": photos.test, "shifted": shifted and (shifted.test or shifted.train)}
         rows = fitted.measure(tests, baselines, display.encoding)
         fitted.forecast()

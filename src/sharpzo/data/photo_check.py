@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from sharpzo.data.dataset import Dataset, LabelledPhotos, Skipped
+from sharpzo.data.dataset import NONE, Dataset, LabelledPhotos, Skipped
 from sharpzo.errors import InputError, PhotoError
 from sharpzo.wording import some
 
@@ -56,11 +56,11 @@ def check(
 def without(dataset: Dataset, errors: Iterable[PhotoError]) -> Dataset:
     """Return ``dataset`` without the photos of these errors, which it then lists as skipped.
 
-    A validation or test split that loses all of its photos is None. Raises `InputError` if a class
+    A split that loses all of its photos is None, but for training. Raises `InputError` if a class
     loses all of its training photos.
     """
     reasons = {error.photo: error.reason for error in errors}
-    splits = dataset.train, dataset.val, dataset.test
+    splits = dataset.train, dataset.val, dataset.test, dataset.none
     held = [photo.name for split in splits if split for photo in split.photos]
     lost = [name for name in held if name in reasons]
     if not lost:
@@ -78,6 +78,7 @@ def without(dataset: Dataset, errors: Iterable[PhotoError]) -> Dataset:
         left,
         val=left.val or None,
         test=left.test or None,
+        none=(dataset.none and dataset.none.without(reasons)) or None,
         skipped=dataset.skipped + tuple(Skipped(name, reasons[name]) for name in lost),
         notes=(
             *dataset.notes,
@@ -104,7 +105,7 @@ def duplicates(splits: Splits, digests: Mapping[str, str]) -> tuple[str, ...]:
             other, same = first.setdefault(digest, (label_name, photo.name))
             if other != label_name:
                 pairs.append(f"{same} ({other}) and {photo.name} ({label_name})")
-            if digest in trained and split is not train:
+            if digest in trained and split is not train and name != NONE:
                 shared.append(photo.name)
         if shared:
             notes.append(

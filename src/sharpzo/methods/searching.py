@@ -216,20 +216,27 @@ def cautions(
     untuned: Head,
     encoded: Mapping[str, Features],
     warn: Callable[[str], None] | None = None,
+    unused: bool = False,
 ) -> list[str]:
     """Return why a method can hardly help, and say it by ``warn`` (None: `warnings.warn`).
 
-    Of ``encoded``, the training and the validation photos are looked at.
+    Of ``encoded``, the training and the validation photos are looked at. ``unused``: there are
+    counter-examples, and no rule that would use them.
     """
     photos = [encoded[name] for name in ("training", "validation") if name in encoded]
     sentence = hopeless(method, untuned, photos) if method.shared_context else None
-    if sentence is None:
-        return []
-    if warn is None:
-        warnings.warn(sentence, stacklevel=3)  # at the caller of `fit`
-    else:
-        warn(sentence)
-    return [sentence]
+    found = [] if sentence is None else [sentence]
+    if unused:
+        found.append(
+            "the counter-examples are not used: a rule for photos of no class takes the default "
+            "method, without views, and a class of two photos"
+        )
+    for one in found:
+        if warn is None:
+            warnings.warn(one, stacklevel=3)  # at the caller of `fit`
+        else:
+            warn(one)
+    return found
 
 
 def hopeless(method: Method[Any], untuned: Head, photos: Sequence[Features]) -> str | None:
