@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from sharpzo.cli import main
@@ -52,7 +53,7 @@ def document(capsys, *arguments):
     """The JSON document of a command that succeeds, which prints nothing else."""
     printed = answer(capsys, 0, *arguments, "--json")
     assert printed.err == ""
-    return json.loads(printed.out)
+    return json.loads(printed.out, parse_constant=pytest.fail)
 
 
 def sentence_of(capsys, code, *arguments) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from command import call, document, refused
+from command import answer, call, document, refused
 from sharpzo import PromptClassifier, artifact
 from sharpzo.errors import ArtifactError, InputError
 
@@ -86,6 +86,12 @@ def test_a_folder_called_none_is_no_class(photos, tmp_path, capsys):
     assert result["none"]["strangers"] == 4
     assert 0 <= result["none"]["lost"] <= 0.3
     assert result["none"]["auroc"] > 0.9
+    (tmp_path / "photos" / "none" / "x.png").write_bytes(b"no photo")
+    given = ("evaluate", out, tmp_path / "photos", "--split", "train", "--lost", "0", "--json")
+    found = json.loads(answer(capsys, 1, *given).out, parse_constant=pytest.fail)
+    assert found["none"]["threshold"] is None
+    assert found["none"]["strangers"] == 4
+    assert [one["path"][-5:] for one in found["errors"]] == ["x.png"]
 
 
 def test_add_equals_a_fit_to_all(photos, copy, tmp_path, capsys):

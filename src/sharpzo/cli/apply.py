@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 from typer import Argument, Option
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sharpzo.data.dataset import LabelledPhotos
     from sharpzo.errors import PhotoError
     from sharpzo.evaluate import Evaluation
+
+T = TypeVar("T")
 
 
 def predict(
@@ -119,7 +121,7 @@ def evaluate(
     from sharpzo.cli.progress import Display
     from sharpzo.data.few_shot import half_of
     from sharpzo.data.loading import read
-    from sharpzo.errors import InputError, PhotosError
+    from sharpzo.errors import InputError
     from sharpzo.wording import printable
 
     kept = options.feature_cache(cache, no_cache)
@@ -132,17 +134,12 @@ def evaluate(
     photos, strangers = apart(photos)
     if own_classes:
         classifier = classifier.rename(photos.class_names)
-    errors: tuple[PhotoError, ...] = ()
     with Display(silent=as_json) as display:
-        try:
-            result = classifier.evaluate(photos, progress=display.encoding)
-        except PhotosError as found:
-            errors = found.errors
-            photos = photos.without({error.photo for error in errors})
-            if not photos:
-                raise
-            result = classifier.evaluate(photos, progress=display.encoding)
-        found = rejection(classifier, photos, strangers, lost)
+        result, photos, errors = _readable(
+            photos, lambda split: classifier.evaluate(split, progress=display.encoding)
+        )
+        found, others = rejection(classifier, photos, strangers, lost)
+    errors += others
     if as_json:
         print(json.dumps({
             "run": str(run),
@@ -190,27 +187,47 @@ def rejection(
     photos: LabelledPhotos,
     strangers: LabelledPhotos | None,
     lost: float,
-) -> dict[str, Any] | None:
-    """How many known photos are taken for none of the classes, and how many strangers are; None
-    for a classifier without a rule."""
+) -> tuple[dict[str, Any] | None, tuple[PhotoError, ...]]:
+    """How many known photos are taken for none of the classes, and how many strangers are, None
+    for a classifier without a rule; and the strangers that cannot be read."""
     from sharpzo.metrics import separation
 
     trained = classifier.trained
     if trained.strangers is None:
-        return None
+        return None, ()
     threshold = trained.strangers.threshold(lost)
     known = trained.strangers.scores(trained.encoded(photos))
     found: dict[str, Any] = {
-        "threshold": threshold, "wanted": lost, "lost": float((known < threshold).mean()),
-    }  # fmt: skip
+        "threshold": threshold if lost else None,  # JSON has no infinity
+        "wanted": lost,
+        "lost": float((known < threshold).mean()),
+    }
+    errors: tuple[PhotoError, ...] = ()
     if strangers is not None and len(strangers):
-        others = trained.strangers.scores(trained.encoded(strangers))
+        features, strangers, errors = _readable(strangers, trained.encoded)
+        others = trained.strangers.scores(features)
         found |= {
             "strangers": len(strangers),
             "recognised": float((others < threshold).mean()),
             "auroc": separation(known, others),
         }
-    return found
+    return found, errors
+
+
+def _readable(
+    photos: LabelledPhotos, ask: Callable[[LabelledPhotos], T]
+) -> tuple[T, LabelledPhotos, tuple[PhotoError, ...]]:
+    """The answer about the photos that can be read, these, and the errors of the others; raises
+    PhotosError if there is none."""
+    from sharpzo.errors import PhotosError
+
+    try:
+        return ask(photos), photos, ()
+    except PhotosError as found:
+        left = photos.without({error.photo for error in found.errors})
+        if not left:
+            raise
+        return ask(left), left, found.errors
 
 
 def _show(
@@ -252,6 +269,7 @@ def _show(
                 f", and {percent(none['recognised'])} of {none['strangers']:,} photos of class "
                 f"none (area under the ROC curve {none['auroc']:.3f})"
             )
-        screen.say(f"{said}; threshold {none['threshold']:.2f}")
+        level = "none" if none["threshold"] is None else f"{none['threshold']:.2f}"
+        screen.say(f"{said}; threshold {level}")
     if errors:
         screen.say(f"{errors:,} photos cannot be used and were left out")

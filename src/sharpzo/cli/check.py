@@ -110,7 +110,7 @@ def _show(
         kind = "the same file" if group["exact"] else "the same picture"
         places = [f"{one['path']} ({one['class']}, {one['split']})" for one in group["photos"]]
         classes, splits = ({one[what] for one in group["photos"]} for what in ("class", "split"))
-        bad = "; of two classes, one is wrong" if len(classes) > 1 else (
+        bad = f"; of {len(classes)} classes, one at most is right" if len(classes) > 1 else (
             "; a test on it is no test" if len(splits) > 1 else ""
         )  # fmt: skip
         screen.say(f"{kind}: {', '.join(places)}{bad}")
@@ -124,8 +124,8 @@ def _show(
     most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
     if counts[most] >= 4 * max(counts[least], 1):
         screen.say(
-            f"classes differ much in size, from {counts[least]:,} photos ({least}) to "
-            f"{counts[most]:,} ({most}); photos of the small ones help most"
+            f"classes differ much in size, from {counts[least]:,} ({least}) to "
+            f"{counts[most]:,} photos ({most}); photos of the small ones help most"
         )
     hidden = max(len(suspects), len(answer["copies"])) > SHOWN
     if found.accuracy is None:
