@@ -79,7 +79,7 @@ def test_validation_photos_count_and_test_photos_do_not():
         assert bool(cautions(METHOD, Scripted(), encoded, received.append)) == warned
     assert len(received) == 3
     assert not cautions(find("fgn-csc"), Scripted(), {"training": bad}, received.append)
-    with pytest.warns(UserWarning, match=r"ladder\+gda or fgn-csc"):
+    with pytest.warns(UserWarning, match=r"ladder\+tokens or fgn-csc"):
         cautions(METHOD, Scripted(), {"training": bad})
 
 
