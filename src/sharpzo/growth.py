@@ -199,6 +199,8 @@ def _fitted(trained: Trained, splits: Mapping[str, Split], names: tuple[str, ...
             **{n: value for n, value in record["data"].items() if n != "training_sha256"},
             "training_photos": len(splits[TRAINING].digests),
             "validation_photos": 0 if validation is None else len(validation),
+            "notes": [],  # those of the fit name photos, which may be forgotten now
+            "skipped": [],
         },
     }
     arrays = {

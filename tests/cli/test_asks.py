@@ -199,6 +199,15 @@ def test_add_refuses_a_folder_with_splits(run, photos, tmp_path, capsys):
     assert "classes deeper" in refused(capsys, "add", run, tmp_path / "photos")
 
 
+def test_no_name_of_a_forgotten_photo_stays(photos, tmp_path, capsys):
+    data, run = shutil.copytree(photos / "photos", tmp_path / "data"), tmp_path / "run"
+    twin = shutil.copy(data / "red" / "0-0.png", data / "green" / "twin.png")
+    document(capsys, "fit", data, "--out", run)
+    assert "twin.png" in (run / "run.json").read_text()  # in two classes
+    document(capsys, "forget", run, "--photo", twin)
+    assert "twin.png" not in (run / "run.json").read_text()
+
+
 def test_a_photo_has_one_class(copy, photos, capsys):
     red, white = photos / "photos" / "red" / "0-0.png", photos / "white" / "8-0.png"
     said = refused(capsys, "add", copy, red, white, "--label", "green")
