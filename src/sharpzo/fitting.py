@@ -229,7 +229,7 @@ class Fitter:
         splits |= {"none": dataset.none} if dataset.none and method.grows else {}
         views = method.views(self.settings)
         splits |= wanted_views(towers.checkpoint, splits["training"], views, self.seed)
-        looks = method.fixed_views(self.settings)
+        looks = method.fixed_views(self.settings) if method.fixed_views else frozenset[str]()
         # The text tower comes first: its complaints about class names come before the work.
         tower = towers.text(dataset.class_names, self.template)
         if self.memory_limit is not None:

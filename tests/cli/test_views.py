@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from command import call, demo_folder, document, refused
+from sharpzo.claim import claim
+from sharpzo.job import Job
 from sharpzo.towers.tower import OnnxImageTower
 
 
@@ -72,5 +74,21 @@ def test_what_cannot_be_granted_is_told(photos, tmp_path, capsys):
     assert "give auto, or a number of at least 1" in refused(
         capsys, "fit", *where, "--views", "none"
     )
-    said = refused(capsys, "fit", *where, "--views", "4", "--method", "gda")
-    assert "--views is for ladder+tokens, not for gda" in said
+    for method in ("gda", "ladder+gda"):
+        said = refused(capsys, "fit", *where, "--views", "4", "--method", method)
+        assert f"--views is for ladder+tokens, not for {method}" in said
+
+
+@pytest.mark.parametrize("method", ["gda", "ladder+gda"])
+def test_one_view_is_what_other_methods_read_anyway(photos, tmp_path, method):
+    for run, views in (("with", ("--views", "1")), ("without", ())):
+        assert call("fit", photos, "--out", tmp_path / run, "--method", method, *views) == 0
+    found = [json.loads((tmp_path / run / "run.json").read_text()) for run in ("with", "without")]
+    assert found[0]["settings"] == found[1]["settings"]
+
+
+def test_a_fit_that_goes_on_reads_photos_as_it_began(photos, tmp_path, capsys):
+    run = tmp_path / "run"
+    with claim(run, Job(data=str(photos), method="gda").document()):
+        pass  # stopped at once
+    assert "was begun with settings" in refused(capsys, "fit", "--resume", run, "--views", "4")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,9 +88,58 @@ def test_a_graph_that_the_runtime_refuses_is_written_anew(checkpoint, tmp_path, 
     stat = (folder / "model.onnx").stat()
     stamp = json.loads((folder / "stamp.json").read_text())
     stamp["model.onnx"] = [stat.st_size, stat.st_mtime_ns]
-    (folder / "stamp.json").write_text(json.dumps(stamp))
+    (folder / "stamp.json").write_text(json.dumps(stamp, sort_keys=True))
     np.testing.assert_array_equal(states(checkpoint, store), wanted)
     assert len(builds) == 2
+
+
+def _nest(place: Path) -> None:
+    (place / "stamp.json").write_text("[" * 100_000)
+
+
+def _link(place: Path) -> None:
+    shutil.rmtree(place)
+    place.symlink_to(place.parent.parent / "precious")
+
+
+def _leave_a_file(place: Path) -> None:
+    shutil.rmtree(place)
+    place.touch()
+
+
+@pytest.mark.parametrize("spoil", [_nest, _link, _leave_a_file])
+def test_what_stands_in_the_place_of_a_graph_makes_room(checkpoint, tmp_path, builds, spoil):
+    precious = tmp_path / "precious" / "file"
+    precious.parent.mkdir()
+    precious.touch()
+    store = GraphStore(tmp_path / "cache")
+    wanted = states(checkpoint, store)
+    place = next((tmp_path / "cache").iterdir())
+    spoil(place)
+    np.testing.assert_array_equal(states(checkpoint, store), wanted)
+    np.testing.assert_array_equal(states(checkpoint, store), wanted)
+    assert len(builds) == 2
+    spoil(place)
+    store.clear()
+    assert not list((tmp_path / "cache").iterdir())
+    assert precious.exists()
+
+
+def test_what_a_killed_process_left_is_counted_and_goes(checkpoint, tmp_path):
+    def build():
+        return build_image(checkpoint, 32, 32)
+
+    GraphStore(tmp_path).open("one", build, lambda path: None)
+    size = GraphStore(tmp_path).bytes()
+    left = tmp_path / ".graph-left"
+    left.mkdir()
+    (left / "model.onnx.data").write_bytes(bytes(1000))
+    os.utime(left, (0, 0))
+    store = GraphStore(tmp_path, limit=2 * size + 500)
+    assert store.bytes() == size + 1000
+    store.open("other", build, lambda path: None)
+    assert not left.exists()
+    assert store.bytes() == 2 * size
 
 
 def test_other_code_has_another_graph(checkpoint, tmp_path, builds, monkeypatch):

@@ -101,6 +101,7 @@ def fit(
     from sharpzo.errors import InputError
     from sharpzo.fitting import Fitter
     from sharpzo.job import Job, absolute
+    from sharpzo.methods import find
     from sharpzo.settings import parse_assignments
 
     job = Job(
@@ -108,8 +109,8 @@ def fit(
         none=absolute(none),
         test_on=absolute(test_on), test_on_dataset=test_on_dataset, skip_damaged=skip_damaged,
         plugin=tuple(map(str, map(Path.absolute, plugin))), method=method, preset=preset,
-        settings=parse_assignments(change) | options.passes(views), model=absolute(model),
-        template=template, seed=seed,
+        settings=parse_assignments(change) | options.passes(views, find(method)),
+        model=absolute(model), template=template, seed=seed,
         budget_forwards=budget_forwards, budget_seconds=budget_seconds, budget_steps=budget_steps,
         threads=threads, engine=engine, precision=precision,  # type: ignore[arg-type]
         memory_limit=memory_limit, cache=absolute(options.feature_cache(cache, no_cache)),
@@ -125,10 +126,6 @@ def fit(
         )
     fitter = Fitter(**job.parameters())
     fitter.towers.fetch = resume is None or model is not None  # a document may name any hub id
-    if views not in (None, "1") and not fitter.method.fixed_views(fitter.settings):
-        raise InputError(
-            f"--views is for ladder+tokens, not for {fitter.method.name}; leave it out"
-        )
     photos, shifted = job.photos()
     holding = take_up(resume) if resume is not None else claim(str(out), job.document())
     with holding as claimed, Display(silent=as_json) as display, _stoppable(claimed, display):
@@ -185,7 +182,7 @@ def _as_begun(job: Job, begun: Job, run: Path, ctx: Context) -> Job:
             "is yours"
         )
     for option in given:
-        name = {"change": "settings"}.get(option, option)
+        name = {"change": "settings", "views": "settings"}.get(option, option)
         if name in _PLACES or not hasattr(begun, name):
             continue
         was, now = getattr(begun, name), getattr(job, name)

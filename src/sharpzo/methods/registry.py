@@ -136,7 +136,8 @@ class Method(Generic[S]):
 
     What it needs, by its settings: ``views`` of each training photo (by default those of
     `ViewSettings`; None: the photos alone), and the ``fixed_views`` (`data.photo.FIXED_VIEWS`)
-    through which photos are encoded as well: a head says by its own which of them it reads.
+    through which photos are encoded as well (None: never): a head says by its own which of them it
+    reads.
     ``images``: the photos themselves or their tower, in `Task.images`. ``need``: memory, with a
     text tower, so that a limit can be planned for; None where it cannot be. ``validation``: whether
     the validation photos choose anything. ``plan``: what a search spends without a budget of the
@@ -159,7 +160,7 @@ class Method(Generic[S]):
     rename: Callable[[Mapping[str, Array], TextTower], Head] | None = None
     milestones: bool = False
     views: Callable[[S], ViewSettings | None] = own_views
-    fixed_views: Callable[[S], frozenset[str]] = lambda settings: frozenset()
+    fixed_views: Callable[[S], frozenset[str]] | None = None
     images: bool = False
     need: Callable[[S, TextTower], Need] | None = lambda settings, tower: Need()
     validation: Callable[[S], bool] = lambda settings: True

@@ -64,13 +64,13 @@ class GraphStore:
             return start(path)
 
     def bytes(self) -> int:
-        """Return the size of all graphs."""
+        """Return the size of all graphs, of those that were never finished too."""
         return sum(map(_size, self._all()))
 
     def clear(self) -> None:
         """Remove all graphs; OSError where that is not allowed."""
         for one in self._all():
-            shutil.rmtree(one)
+            _remove(one)
 
     def _place(self, made_of: str) -> Path:
         assert self.folder is not None
@@ -83,9 +83,9 @@ class GraphStore:
             return None
         place = self._place(made_of)
         try:
-            if json.loads((place / STAMP).read_text("utf-8")) != _stamp(place):
+            if (place / STAMP).read_bytes() != _stamp(place):
                 return None
-        except (OSError, ValueError):
+        except OSError:
             return None
         with suppress(OSError):
             os.utime(place / STAMP)  # used now
@@ -97,21 +97,27 @@ class GraphStore:
         place, fresh = self._place(made_of), Path(mkdtemp(prefix=".graph-", dir=self.folder))
         try:
             graph.save(fresh)
-            (fresh / STAMP).write_text(json.dumps(_stamp(fresh)), "utf-8")
-            if place.is_dir():
-                shutil.rmtree(place)
+            for file in fresh.iterdir():  # or a power cut leaves zeros under a valid stamp
+                with file.open("rb+") as stream:
+                    os.fsync(stream.fileno())
+            (fresh / STAMP).write_bytes(_stamp(fresh))
+            with suppress(FileNotFoundError):
+                _remove(place)
             os.rename(fresh, place)
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
             raise
         others = sorted((one for one in self._all() if one != place), key=_used)
         while others and sum(map(_size, [*others, place])) > self.limit:
-            shutil.rmtree(others.pop(0), ignore_errors=True)
+            with suppress(OSError):
+                _remove(others.pop(0))
         return place
 
     def _all(self) -> list[Path]:
-        found = [] if self.folder is None else self.folder.glob("graph-*")
-        return [one for one in found if one.is_dir()]
+        """All graphs, and what a process that was killed left of one."""
+        if self.folder is None:
+            return []
+        return [*self.folder.glob("graph-*"), *self.folder.glob(".graph-*")]
 
 
 @cache
@@ -123,10 +129,19 @@ def _code() -> str:
     return total.hexdigest()
 
 
-def _stamp(folder: Path) -> dict[str, list[int]]:
+def _stamp(folder: Path) -> bytes:
     """What changes when a file is changed: its size and time, by name."""
     found = {file.name: file.stat() for file in folder.iterdir() if file.name != STAMP}
-    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in found.items()}
+    times = {name: [stat.st_size, stat.st_mtime_ns] for name, stat in found.items()}
+    return json.dumps(times, sort_keys=True).encode()
+
+
+def _remove(place: Path) -> None:
+    """Remove a graph, or whatever stands in its place; what a link leads to stays."""
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place)
+    else:
+        place.unlink()
 
 
 def _size(folder: Path) -> int:
@@ -136,6 +151,7 @@ def _size(folder: Path) -> int:
 
 
 def _used(folder: Path) -> float:
-    with suppress(OSError):
-        return (folder / STAMP).stat().st_mtime
+    for file in (folder / STAMP, folder):  # one that is being written has no stamp
+        with suppress(OSError):
+            return file.stat().st_mtime
     return 0.0
