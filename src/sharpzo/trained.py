@@ -173,12 +173,16 @@ class Trained:
 
     def is_known(self, photos: Sequence[Photo], lost: float) -> Array:
         """Whether each of N photos is of any class, booleans (N,); InputError without a rule."""
+        self.require_rule()
+        return np.array(self.answer(photos, lost)[1], bool)
+
+    def require_rule(self) -> None:
+        """Raise InputError if nothing tells photos of no class."""
         if self.strangers is None:
             raise InputError(
-                "this classifier cannot tell photos of no class: that takes the default method, "
-                "the class names of the fit, and two photos of a class"
+                "this classifier cannot tell photos of no class: that takes the default method "
+                "without views, the class names of the fit, and two photos of a class"
             )
-        return np.array(self.answer(photos, lost)[1], bool)
 
     def encoded(self, split: LabelledPhotos, progress: Progress = silent) -> Features:
         """Features of photos, whatever their class names."""

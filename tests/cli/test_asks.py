@@ -249,3 +249,12 @@ def test_a_run_survives_a_stop_while_it_is_written_again(run, photos, copy, monk
     with pytest.raises(ArtifactError, match="not the file"):
         artifact.read(other)
     assert json.loads((other / "run.json").read_text("utf-8"))["none"]["lost"] == 0.05
+
+
+def test_a_share_is_refused_where_nothing_tells_photos_of_no_class(photos, tmp_path, capsys):
+    out, photos = tmp_path / "run", photos / "photos"
+    assert call("fit", photos, "--out", out, "--method", "gda") == 0
+    image = min(photos.rglob("*.png"))
+    for command in (("predict", out, image), ("evaluate", out, photos)):
+        assert "cannot tell photos of no class" in refused(capsys, *command, "--lost", "0.1")
+        assert call(*command) == 0

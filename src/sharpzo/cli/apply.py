@@ -32,7 +32,7 @@ def predict(
         ),
     ],
     top: Annotated[int, Option(help="Classes to show for each photo.", min=1)] = 5,
-    lost: options.Lost = 0.05,
+    lost: options.Lost = None,
     classes: options.Classes = None,
     model: options.Model = None,
     memory_limit: options.MemoryLimit = None,
@@ -54,16 +54,17 @@ def predict(
     classifier = PromptClassifier.load(run, model=model, cache=kept, memory_limit=memory_limit)
     if classes is not None:
         classifier = classifier.rename(options.names(classes))
+    wanted = options.share(lost, classifier.trained)
     photos = gather(images, getattr(sys.stdin, "buffer", None))
     if not as_json and (seen := options.seen_through(classifier.record_)):
         print(seen, file=sys.stderr)
     errors: tuple[PhotoError, ...] = ()
     try:
-        answered = classifier.trained.answer(photos, lost)
+        answered = classifier.trained.answer(photos, wanted)
     except PhotosError as found:  # the others are answered
         errors = found.errors
         bad = {error.photo for error in errors}
-        answered = classifier.trained.answer([p for p in photos if p.name not in bad], lost)
+        answered = classifier.trained.answer([p for p in photos if p.name not in bad], wanted)
     reasons = {error.photo: error.reason for error in errors}
     answers = zip(*answered, strict=True)
     rows: list[dict[str, Any]] = []
@@ -104,7 +105,7 @@ def evaluate(
             help="Choose among DATA's class names; training need not have seen them.",
         ),
     ] = False,
-    lost: options.Lost = 0.05,
+    lost: options.Lost = None,
     model: options.Model = None,
     memory_limit: options.MemoryLimit = None,
     cache: options.Cache = None,
@@ -134,11 +135,12 @@ def evaluate(
     photos, strangers = apart(photos)
     if own_classes:
         classifier = classifier.rename(photos.class_names)
+    wanted = options.share(lost, classifier.trained)
     with Display(silent=as_json) as display:
         result, photos, errors = _readable(
             photos, lambda split: classifier.evaluate(split, progress=display.encoding)
         )
-        found, others = rejection(classifier, photos, strangers, lost)
+        found, others = rejection(classifier, photos, strangers, wanted)
     errors += others
     if as_json:
         print(json.dumps({

@@ -15,6 +15,7 @@ from sharpzo.data.layouts import LAYOUTS
 if TYPE_CHECKING:
     from sharpzo.methods import Method as Registered
     from sharpzo.record import Record
+    from sharpzo.trained import Trained
 
 DATASETS = f"{', '.join(LAYOUTS)}."
 
@@ -103,13 +104,27 @@ Cache = Annotated[
 ]
 NoCache = Annotated[bool, Option("--no-cache", help="Encode photos anew, keep no features.")]
 Lost = Annotated[
-    float,
+    float | None,
     Option(
         help="Share of photos of known classes that may be taken for none of these; 0: none is.",
+        show_default="0.05",
         min=0.0,
         max=0.5,
     ),
 ]
+
+
+def share(lost: float | None, trained: Trained) -> float:
+    """The share that was asked for, of a classifier that can keep to it; by default that of a
+    fit."""
+    from sharpzo.strangers import LOST
+
+    if lost is None:
+        return LOST
+    trained.require_rule()
+    return lost
+
+
 Json = Annotated[bool, Option("--json", help="Print one JSON document and nothing else.")]
 Template = Annotated[str, Option(help="Prompt; {} stands for the class name.")]
 Dataset = Annotated[str | None, Option(help=f"DATA has CoOp's layout of this data set: {DATASETS}")]
