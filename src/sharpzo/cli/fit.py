@@ -297,13 +297,11 @@ def _show(
 
 def on_more(more: Mapping[str, Any]) -> str:
     """What twice the photos would bring, as a run's record has it; "" without a forecast."""
-    from sharpzo.cli.screen import percent
-
     if not more:
         return ""
     return (
-        f"Twice as many photos per class would bring about {percent(more['gain'])} more accuracy; "
-        f"lowest recall by halves of the training photos: {', '.join(more['classes'])}."
+        f"Twice as many photos per class would bring about {100 * more['gain']:.1f} points of "
+        f"accuracy; the classes that need them most: {', '.join(more['classes'])}."
     )
 
 
@@ -313,14 +311,17 @@ def on_strangers(none: Mapping[str, Any]) -> str:
 
     if not none:
         return ""
-    said = f"Photos that fit no class are named so, and {percent(none['lost'])} of those that do."
+    said = (
+        "The answer is none for photos that fit no class, and wrongly for about "
+        f"{percent(none['lost'])} of the others."
+    )
     if none.get("recognised") is not None:
         said += (
             f" With each class left out in turn, {percent(none['recognised'])} of its photos were "
-            "told to fit none"
+            "recognised as none"
         )
         examples = none.get("counter_examples", 0)
-        said += "; photos in a folder none raise that." if not examples else "."
+        said += "; counter-examples in a folder none raise that." if not examples else "."
     return said
 
 
