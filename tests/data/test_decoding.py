@@ -292,7 +292,8 @@ print(json.dumps(found))
     done = subprocess.run(command, capture_output=True, check=True)
     found = json.loads(done.stdout)
     assert len(found) == 13
-    assert not {name: both for name, both in found.items() if both[1] > both[0]}
+    batches = 256 << 10  # bytes: the system counts pages in batches
+    assert not {name: both for name, both in found.items() if both[1] > both[0] + batches}
     assert not {name: both for name, both in found.items() if both[1] < both[0] / 3}
 
 
