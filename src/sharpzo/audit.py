@@ -102,8 +102,7 @@ def audit(
     encoding: Progress = lambda what, done, total: None,
 ) -> Audit:
     """Look through all photos of a data set; raises `InputError` if none can be read."""
-    named = {"training": dataset.train, "validation": dataset.val, "test": dataset.test}
-    splits = {name: towers.sized(split) for name, split in named.items() if split}
+    splits = {name: towers.sized(split) for name, split in dataset.splits.items()}
     known = FeatureStore(cache).known if cache else lambda digests: set[str]()
     found = check(splits, known, threads or cores(), checking)
     lost = {error.photo for error in found.errors}

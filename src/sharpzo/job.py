@@ -161,7 +161,5 @@ def _none(digests: Iterable[str]) -> set[str]:
 
 
 def _splits(photos: Dataset, shifted: Dataset | None) -> dict[str, LabelledPhotos]:
-    splits = {"training": photos.train, "validation": photos.val, "test": photos.test}
-    splits[NONE] = photos.none
-    splits["shifted test"] = shifted and (shifted.test or shifted.train)
-    return {name: split for name, split in splits.items() if split}
+    more = {NONE: photos.none, "shifted test": shifted and (shifted.test or shifted.train)}
+    return photos.splits | {name: split for name, split in more.items() if split}

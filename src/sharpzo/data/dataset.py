@@ -198,6 +198,12 @@ class Dataset:
             notes=(*notes, *_skip_notes(skipped)),
         )
 
+    @property
+    def splits(self) -> dict[str, LabelledPhotos]:
+        """The splits that have photos, by the names that messages use."""
+        named = {"training": self.train, "validation": self.val, "test": self.test}
+        return {name: split for name, split in named.items() if split}
+
     def each(self, change: Callable[[LabelledPhotos], LabelledPhotos], **fields: Any) -> Dataset:
         """Return the data set with every split that is there changed, and with other ``fields``."""
         for name in ("train", "val", "test"):

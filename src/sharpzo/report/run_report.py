@@ -125,11 +125,11 @@ def report_run(
 
 def _usable(photos: Dataset) -> tuple[Dataset, list[str]]:
     """The photos that can be read, and a sentence if there are others: the run skipped them."""
-    splits = {"training": photos.train, "validation": photos.val, "test": photos.test}
-    errors = check({name: split for name, split in splits.items() if split}).errors
+    splits = photos.splits
+    errors = check(splits).errors
     if not errors:
         return photos, []
-    lines = PhotosError(errors, sum(map(len, filter(None, splits.values())))).lines
+    lines = PhotosError(errors, sum(map(len, splits.values()))).lines
     return without(photos, errors), [" ".join(lines)]
 
 
