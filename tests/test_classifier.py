@@ -416,7 +416,7 @@ def test_a_save_that_fails_leaves_nothing_behind(fitted, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("sharpzo.artifact.os.replace", full)
+        patch.setattr("sharpzo.storage.artifact.os.replace", full)
         with pytest.raises((OSError, SharpzoError)):
             fitted.save(tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -34,14 +34,14 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 
-from sharpzo import artifact, journal
 from sharpzo.budget import Budget
-from sharpzo.claim import STARTED, claim, take_up
 from sharpzo.errors import ArtifactError
-from sharpzo.files import Hold
-from sharpzo.journal import HISTORY, SNAPSHOT, Journal, read_journal, read_snapshot
 from sharpzo.methods import METHODS, fit
 from sharpzo.settings import override
+from sharpzo.storage import artifact, journal
+from sharpzo.storage.claim import STARTED, claim, take_up
+from sharpzo.storage.files import Hold
+from sharpzo.storage.journal import HISTORY, SNAPSHOT, Journal, read_journal, read_snapshot
 from sharpzo.testing.methods import toy_task
 from sharpzo.towers.feature_store import FeatureStore
 from sharpzo.types import Step
@@ -404,7 +404,7 @@ def claims(rounds: int, processes: int = 10) -> dict[str, Any]:
                     store.write("ab", {f"{one:02x}{k:02x}": np.full(8, one + k, np.float32)})
 
             def table(one: int, folder: Path = folder) -> None:
-                from sharpzo.files import write_atomically
+                from sharpzo.storage.files import write_atomically
 
                 for _ in range(5):
                     write_atomically(folder / "table.csv", bytes([97 + one]) * 50_000)

@@ -16,16 +16,16 @@ from sharpzo.budget import Budget
 from sharpzo.data.dataset import TEMPLATE
 from sharpzo.errors import InputError, NotFittedError
 from sharpzo.evaluate import Evaluation
-from sharpzo.record import Record
+from sharpzo.storage.record import Record
 from sharpzo.towers.features import Progress
 from sharpzo.towers.runtime import Arithmetic, Engine
 from sharpzo.types import Array, Decoding, Head, Step
 
 if TYPE_CHECKING:
-    from sharpzo.claim import Claim
     from sharpzo.data.dataset import Dataset, LabelledPhotos
     from sharpzo.fitting import Fitter
     from sharpzo.methods import Fit
+    from sharpzo.storage.claim import Claim
     from sharpzo.trained import Trained
 
 
@@ -143,10 +143,10 @@ class PromptClassifier:
         search keeps its state there, so that `resume` can go on with it, and leaves the run.
         Raises InputError for what cannot be used, ArtifactError for a folder that exists already.
         """
-        from sharpzo.claim import claim
         from sharpzo.data import arguments
         from sharpzo.fitting import Fitter
         from sharpzo.job import Job
+        from sharpzo.storage.claim import claim
 
         ours = {name: getattr(self, name) for name in _parameters(PromptClassifier)}
         fitter = Fitter(**ours)  # a subclass may have more
@@ -178,11 +178,11 @@ class PromptClassifier:
         Raises ArtifactError if there is nothing to go on with, if another process is at it, or if
         photos, model or settings are not those that it began with.
         """
-        from sharpzo.artifact import as_folder
-        from sharpzo.claim import take_up
         from sharpzo.data import arguments
         from sharpzo.fitting import Fitter
         from sharpzo.job import Job
+        from sharpzo.storage.artifact import as_folder
+        from sharpzo.storage.claim import take_up
 
         job = Job.of(as_folder(run))
         places = {"model": model, "cache": cache}

@@ -20,14 +20,14 @@ from sharpzo.detour import detours, fixed_views
 from sharpzo.errors import InputError
 from sharpzo.evaluate import Evaluation, evaluate
 from sharpzo.forecast import forecast
-from sharpzo.journal import Journal
 from sharpzo.kept import keep_splits, splits_of
 from sharpzo.memory import Need, parse_size, peak_memory_mb
 from sharpzo.methods import Fit, Images, Task, find, fit
 from sharpzo.methods.searching import cautions
 from sharpzo.methods.zero_shot import zero_shot_head
-from sharpzo.record import Inputs, Limits, More, Record, Row
 from sharpzo.settings import as_dict, check_path, flat, integer
+from sharpzo.storage.journal import Journal
+from sharpzo.storage.record import Inputs, Limits, More, Record, Row
 from sharpzo.towers.features import Progress, wanted_views
 from sharpzo.towers.open import Towers
 from sharpzo.towers.preprocess import Preprocessing

@@ -18,7 +18,7 @@ from sharpzo.data.photo import Photo
 from sharpzo.errors import ArtifactError, InputError
 from sharpzo.kept import PREFIX, TRAINING, VALIDATION, Split, keep_splits, without
 from sharpzo.methods import Task, fit
-from sharpzo.record import Record
+from sharpzo.storage.record import Record
 from sharpzo.towers.features import Progress
 from sharpzo.trained import OF_THE_FIT, Trained, silent, strange_record
 from sharpzo.wording import some

@@ -12,13 +12,13 @@ from typing import Any, Literal
 import msgspec
 
 from sharpzo.budget import Budget
-from sharpzo.claim import STARTED, read_started
 from sharpzo.data.dataset import NONE, TEMPLATE, Dataset, LabelledPhotos, strange
 from sharpzo.data.few_shot import half_of
 from sharpzo.data.loading import gather, load, read
 from sharpzo.data.photo_check import check, duplicates, without
 from sharpzo.errors import ArtifactError, PhotosError
 from sharpzo.fitting import DEFAULT, Fitter
+from sharpzo.storage.claim import STARTED, read_started
 from sharpzo.towers.feature_store import FeatureStore
 from sharpzo.towers.runtime import Arithmetic, Engine, cores
 from sharpzo.types import Decoding

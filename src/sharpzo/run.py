@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sharpzo.budget import Budget
-from sharpzo.journal import Journal
 from sharpzo.linear import LinearHead
 from sharpzo.optim.search import Kept, Search
+from sharpzo.storage.journal import Journal
 from sharpzo.types import Array, Chosen, Evaluated, Head, Kind, Reason, Result, State, Step
 
 Listener = Callable[[Step], None]

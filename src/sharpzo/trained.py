@@ -10,21 +10,21 @@ from typing import Any, cast, get_args
 
 import numpy as np
 
-from sharpzo import artifact
-from sharpzo.claim import claim
 from sharpzo.data.arguments import as_array
 from sharpzo.data.dataset import LabelledPhotos, class_name, strange
 from sharpzo.data.photo import Photo
 from sharpzo.detour import detours, fixed_views
 from sharpzo.errors import ArtifactError, InputError
 from sharpzo.evaluate import Evaluation, evaluate
-from sharpzo.journal import HISTORY, read_journal, write_history
 from sharpzo.kept import NONE, PREFIX, TRAINING, Split, kept_splits
 from sharpzo.memory import Need, parse_size
 from sharpzo.methods import METHODS, Method, find
 from sharpzo.metrics import normalise, softmax
-from sharpzo.record import Record
 from sharpzo.settings import check_path
+from sharpzo.storage import artifact
+from sharpzo.storage.claim import claim
+from sharpzo.storage.journal import HISTORY, read_journal, write_history
+from sharpzo.storage.record import Record
 from sharpzo.strangers import LOST, Strangers, find_strangers, unseen_scores
 from sharpzo.towers.features import Progress
 from sharpzo.towers.image import read_projection

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from command import answer, call, document, refused
-from sharpzo import PromptClassifier, artifact
+from sharpzo import PromptClassifier
 from sharpzo.errors import ArtifactError, InputError
+from sharpzo.storage import artifact
 
 COLOURS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (50, 60, 200)}
 

@@ -15,7 +15,7 @@ import pytest
 from command import answer, call, demo_folder, document, refused
 from sharpzo import Budget, PromptClassifier
 from sharpzo.data.demo import load_demo
-from sharpzo.journal import Journal, read_journal
+from sharpzo.storage.journal import Journal, read_journal
 
 SEARCH = ("--method", "sharpzo", "--set", "validate_every=20", "--set",
           "search.switch.generation=4", "--budget-forwards", "260", "--threads", "1")  # fmt: skip

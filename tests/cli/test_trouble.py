@@ -12,9 +12,9 @@ import pytest
 from safetensors.numpy import load_file, save
 
 from command import FAST, answer, call, demo_folder, sentence_of
-from sharpzo import artifact
 from sharpzo.cli.progress import Display
-from sharpzo.journal import Journal
+from sharpzo.storage import artifact
+from sharpzo.storage.journal import Journal
 
 SEARCH = ("--method", "cma-es", "--budget-forwards", "120")
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from command import call, demo_folder, document, refused
-from sharpzo.claim import claim
 from sharpzo.job import Job
+from sharpzo.storage.claim import claim
 from sharpzo.towers.tower import OnnxImageTower
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sharpzo import journal
-from sharpzo.journal import Journal
+from sharpzo.storage import journal
+from sharpzo.storage.journal import Journal
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")
 

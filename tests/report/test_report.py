@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from command import answer, call, demo_folder, refused
-from sharpzo.artifact import read, write
 from sharpzo.data.demo import load_demo
 from sharpzo.report.run_report import demo_of, report_run
+from sharpzo.storage.artifact import read, write
 
 EVIL = '<b>bag & "shoe"'
 VOID = {"meta", "img", "br", "link"}

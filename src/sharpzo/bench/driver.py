@@ -18,7 +18,7 @@ from sharpzo.bench.results import About, Results
 from sharpzo.bench.summary import Section, as_markdown, summarise
 from sharpzo.bench.table import Row, tabulate, write_curves, write_parquet, write_table
 from sharpzo.errors import EngineError
-from sharpzo.files import Hold, write_atomically
+from sharpzo.storage.files import Hold, write_atomically
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.tower import OnnxTextTower
 from sharpzo.wording import utf8

@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
-from sharpzo.artifact import digest_values
 from sharpzo.bench.cell import FORMAT, Cell
 from sharpzo.errors import ArtifactError
-from sharpzo.files import write_atomically
+from sharpzo.storage.artifact import digest_values
+from sharpzo.storage.files import write_atomically
 from sharpzo.wording import utf8
 
 ABOUT = "bench.json"

@@ -13,7 +13,7 @@ from typing import Any
 from sharpzo.bench.cell import Cell
 from sharpzo.bench.results import Result, Results
 from sharpzo.errors import optional
-from sharpzo.files import write_atomically
+from sharpzo.storage.files import write_atomically
 from sharpzo.wording import utf8
 
 EMBEDDED = "embedded"

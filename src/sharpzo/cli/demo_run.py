@@ -51,12 +51,12 @@ def demo(
     validation photos.
     """
     from sharpzo.budget import Budget
-    from sharpzo.claim import claim
     from sharpzo.cli.fit import peak_of, report_of, show_rows
     from sharpzo.cli.progress import Display
     from sharpzo.cli.screen import Screen
     from sharpzo.data.demo import load_demo
     from sharpzo.fitting import Fitter
+    from sharpzo.storage.claim import claim
     from sharpzo.types import Reason
     from sharpzo.wording import quoted
 

@@ -16,12 +16,12 @@ from typer import Argument, Context, Option
 from sharpzo.cli import options
 
 if TYPE_CHECKING:
-    from sharpzo.claim import Claim
     from sharpzo.cli.progress import Display
     from sharpzo.cli.screen import Screen
     from sharpzo.data.dataset import Dataset
     from sharpzo.fitting import Fitted, Fitter, Row
     from sharpzo.job import Job
+    from sharpzo.storage.claim import Claim
 
 
 def fit(
@@ -95,7 +95,6 @@ def fit(
 
     Stopped by Ctrl-C, SIGTERM or a crash, it can be gone on with: --resume RUN.
     """
-    from sharpzo.claim import claim, take_up
     from sharpzo.cli.progress import Display
     from sharpzo.cli.screen import Screen
     from sharpzo.errors import InputError
@@ -103,6 +102,7 @@ def fit(
     from sharpzo.job import Job, absolute
     from sharpzo.methods import find
     from sharpzo.settings import parse_assignments
+    from sharpzo.storage.claim import claim, take_up
 
     job = Job(
         data=absolute(data), dataset=dataset, shots=shots, labels=absolute(labels), half=half,

@@ -14,7 +14,7 @@ from sharpzo.data.layouts import LAYOUTS
 
 if TYPE_CHECKING:
     from sharpzo.methods import Method as Registered
-    from sharpzo.record import Record
+    from sharpzo.storage.record import Record
     from sharpzo.trained import Trained
 
 DATASETS = f"{', '.join(LAYOUTS)}."

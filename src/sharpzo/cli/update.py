@@ -112,11 +112,11 @@ def _update(
     as_json: bool,
     change: Callable[[Trained, Display], Grown],
 ) -> None:
-    from sharpzo import artifact
     from sharpzo.cli.progress import Display
     from sharpzo.cli.screen import Screen
     from sharpzo.errors import ArtifactError
-    from sharpzo.files import Hold
+    from sharpzo.storage import artifact
+    from sharpzo.storage.files import Hold
     from sharpzo.trained import load
 
     folder = artifact.as_folder(run)

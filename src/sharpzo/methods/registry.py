@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from sharpzo.budget import Budget
 from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.errors import InputError
-from sharpzo.journal import Journal
 from sharpzo.linear import LinearHead
 from sharpzo.memory import Need
 from sharpzo.metrics import accuracy
 from sharpzo.settings import Settings, ViewSettings, as_dict, changes, override
+from sharpzo.storage.journal import Journal
 from sharpzo.types import (
     Array,
     Chosen,

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from sharpzo.artifact import RECORD
 from sharpzo.errors import ArtifactError, InputError, optional
-from sharpzo.files import write_atomically
-from sharpzo.journal import HISTORY
+from sharpzo.storage.artifact import RECORD
+from sharpzo.storage.files import write_atomically
+from sharpzo.storage.journal import HISTORY
 from sharpzo.wording import utf8
 
 

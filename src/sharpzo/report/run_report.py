@@ -10,13 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from sharpzo import artifact
 from sharpzo.data import loading
 from sharpzo.data.dataset import Dataset
 from sharpzo.data.demo import SEEDS, load_demo
 from sharpzo.data.photo_check import check, without
 from sharpzo.errors import ArtifactError, PhotosError
-from sharpzo.journal import HISTORY, read_journal
 from sharpzo.methods.zero_shot import zero_shot_head
 from sharpzo.report import sections
 from sharpzo.report.evidence import encoded, gather, of_run
@@ -27,6 +25,8 @@ from sharpzo.report.landscape import (
     projection_landscapes,
 )
 from sharpzo.report.page import check_packages, render
+from sharpzo.storage import artifact
+from sharpzo.storage.journal import HISTORY, read_journal
 from sharpzo.towers.tower import OnnxTextTower
 from sharpzo.trained import Trained, load
 from sharpzo.types import Features, TextTower

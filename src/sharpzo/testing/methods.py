@@ -21,9 +21,9 @@ from sharpzo.budget import Budget
 from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.data.photo import as_photo
 from sharpzo.detour import PhotoBatch
-from sharpzo.journal import Journal, read_journal
 from sharpzo.methods import Fit, Images, Method, Task, fit
 from sharpzo.metrics import normalise
+from sharpzo.storage.journal import Journal, read_journal
 from sharpzo.testing.searches import demand, untouched_randomness
 from sharpzo.testing.toys import ToyImageTower, ToyTower
 from sharpzo.types import Array, Features, Head, State, Step, TextTower

@@ -13,12 +13,12 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from sharpzo import artifact
-from sharpzo.artifact import ARRAYS, LARGEST_RECORD, RECORD, as_folder, is_finished
 from sharpzo.errors import ArtifactError
-from sharpzo.files import LOCK, Hold, check_room, write_atomically
-from sharpzo.journal import HISTORY, SNAPSHOT, Journal, read_snapshot, write_history
-from sharpzo.record import Record
+from sharpzo.storage import artifact
+from sharpzo.storage.artifact import ARRAYS, LARGEST_RECORD, RECORD, as_folder, is_finished
+from sharpzo.storage.files import LOCK, Hold, check_room, write_atomically
+from sharpzo.storage.journal import HISTORY, SNAPSHOT, Journal, read_snapshot, write_history
+from sharpzo.storage.record import Record
 from sharpzo.types import Array
 from sharpzo.wording import quoted
 

@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from sharpzo import artifact, files
 from sharpzo.errors import ArtifactError
-from sharpzo.record import as_record
+from sharpzo.storage import artifact, files
+from sharpzo.storage.record import as_record
 
 ARRAYS = {"weight": np.eye(2, dtype=np.float32)}
 RECORD = {

@@ -5,9 +5,16 @@ import os
 import numpy as np
 import pytest
 
-from sharpzo import files, journal
 from sharpzo.errors import ArtifactError
-from sharpzo.journal import HISTORY, SNAPSHOT, Journal, read_journal, read_snapshot, write_history
+from sharpzo.storage import files, journal
+from sharpzo.storage.journal import (
+    HISTORY,
+    SNAPSHOT,
+    Journal,
+    read_journal,
+    read_snapshot,
+    write_history,
+)
 from sharpzo.types import Step
 
 STEPS = [Step(i, "cma", 40 * i, 0.1, 1.5, 0.5, 1.2, {"sigma": 0.4}) for i in range(5)]

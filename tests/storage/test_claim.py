@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from test_artifact import ARRAYS, RECORD
 
-from sharpzo import artifact, claim, files, journal
-from sharpzo.claim import Claim, take_up
 from sharpzo.errors import ArtifactError
-from sharpzo.journal import Journal, read_journal
+from sharpzo.storage import artifact, claim, files, journal
+from sharpzo.storage.claim import Claim, take_up
+from sharpzo.storage.journal import Journal, read_journal
 from sharpzo.types import Step
 from sharpzo.wording import quoted
 

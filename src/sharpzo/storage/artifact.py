@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from sharpzo.errors import ArtifactError
-from sharpzo.files import write_atomically
-from sharpzo.journal import HISTORY
-from sharpzo.record import Record, as_record
+from sharpzo.storage.files import write_atomically
+from sharpzo.storage.journal import HISTORY
+from sharpzo.storage.record import Record, as_record
 from sharpzo.types import Array
 from sharpzo.wording import quoted, utf8
 

@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from sharpzo.errors import ArtifactError
-from sharpzo.files import write_atomically
+from sharpzo.storage.files import write_atomically
 from sharpzo.types import State, Step
 
 HISTORY, SNAPSHOT = "history.jsonl", "search.snapshot"

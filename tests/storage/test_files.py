@@ -10,14 +10,14 @@ import time
 
 import pytest
 
-from sharpzo import files
 from sharpzo.errors import ArtifactError
-from sharpzo.files import Hold, check_room, write_atomically
+from sharpzo.storage import files
+from sharpzo.storage.files import Hold, check_room, write_atomically
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from sharpzo.files import Hold
+from sharpzo.storage.files import Hold
 hold = Hold(Path(sys.argv[1]), "the run")
 print("held", flush=True)
 time.sleep(60)
