@@ -1,8 +1,8 @@
 """Token sequences of class names in a template; they share their beginning.
 
-A prompt is [SOS] [context: n vectors] [class name and the rest of the template] [EOS]. The context
-is what searches move; everything after it is fixed and differs from class to class. Words become
-token ids as the checkpoint was trained.
+A prompt is [SOS] [context: n vectors] [class name and the rest of the template] [EOS]; a tokenizer
+may also frame sentences otherwise. The context is what searches move; everything after it is fixed
+and differs from class to class. Words become token ids as the checkpoint was trained.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sharpzo.errors import CheckpointError, InputError
-from sharpzo.towers.checkpoint import Checkpoint
+from sharpzo.towers.checkpoint import Checkpoint, Weights
 from sharpzo.types import Array
 
 if TYPE_CHECKING:
@@ -32,20 +32,31 @@ _SOS, _EOS = "<|startoftext|>", "<|endoftext|>"
 class Prompts:
     """Token ids of the prompts of K classes.
 
-    ``prefix`` holds the template's words before the class name; ``suffixes`` one sequence per
-    class: the class name, the rest of the template and EOS. ``n_context`` vectors stand between SOS
-    and suffix; by default ``len(prefix)``. They are the same for all classes, or with
-    ``specific`` each class has its own, one class after the other.
+    ``before`` and ``after`` frame a sentence: SOS and EOS. ``prefix`` holds the template's words
+    before the class name; ``suffixes`` one sequence per class: the class name, the rest of the
+    template and ``after``. ``n_context`` vectors stand between ``before`` and suffix; by default
+    ``len(prefix)``. They are the same for all classes, or with ``specific`` each class has its
+    own, one class after the other.
     """
 
     class_names: tuple[str, ...]
     template: str
-    sos_id: int
-    eos_id: int
+    before: tuple[int, ...]
+    after: tuple[int, ...]
     prefix: tuple[int, ...]
     suffixes: tuple[tuple[int, ...], ...]
     n_context: int
     specific: bool = False
+
+    @property
+    def sos_id(self) -> int:
+        """The id that begins a sentence, of a tokenizer that has one."""
+        return self.before[0]
+
+    @property
+    def eos_id(self) -> int:
+        """The id that ends a sentence, of a tokenizer that has one."""
+        return self.after[0]
 
     @property
     def vectors(self) -> int:
@@ -71,21 +82,10 @@ def layout(
     an empty list, names that are equal once tokenised, unknown characters and names too long for
     the tower; `CheckpointError` if the tower would take its feature elsewhere than at EOS.
     """
-    if isinstance(class_names, str) or not len(class_names):
-        raise InputError(f"class names are {class_names!r}; give a list of at least one name")
-    if template.count("{}") != 1:
-        raise InputError(f"template {template!r} must hold exactly one {{}} for the class name")
-    if n_context is not None and n_context < 0:
-        raise InputError(f"n_context is {n_context}; give 0 or more")
-    tokenizer = Tokenizer.open(checkpoint)
-    # Byte-level encoders give the space before a word to that word, so it is not the prefix's.
-    prefix = tokenizer.tokenize(template.split("{}")[0].rstrip())
-    suffixes = [_suffix(tokenizer, prefix, template, str(name)) for name in class_names]
-    n = len(prefix) if n_context is None else n_context
-    names = tuple(str(name) for name in class_names)
-    _check(checkpoint, names, suffixes, n)
-    for suffix in suffixes:
-        ids = [tokenizer.sos_id, *prefix, *suffix]
+    tokenizer, limit = Tokenizer.open(checkpoint), checkpoint.text.context_length
+    prompts = lay_out(tokenizer, limit, class_names, template, n_context, specific)
+    for suffix in prompts.suffixes:
+        ids = [*prompts.before, *prompts.prefix, *suffix]
         position = pool_position(ids, checkpoint.text.eos_id)
         if position != len(ids) - 1:
             raise CheckpointError(
@@ -93,10 +93,32 @@ def layout(
                 f"token {position} of {ids}, not at EOS; set eos_token_id in config.json to "
                 f"{ids[-1]}"
             )
-    return Prompts(
-        names, template, tokenizer.sos_id, tokenizer.eos_id, tuple(prefix), tuple(suffixes), n,
-        specific,
-    )  # fmt: skip
+    return prompts
+
+
+def lay_out(
+    tokenizer: Tokenizer,
+    limit: int,
+    class_names: Sequence[str],
+    template: str,
+    n_context: int | None,
+    specific: bool,
+) -> Prompts:
+    """`layout` for any tokenizer and a text tower that holds ``limit`` tokens."""
+    if isinstance(class_names, str) or not len(class_names):
+        raise InputError(f"class names are {class_names!r}; give a list of at least one name")
+    if template.count("{}") != 1:
+        raise InputError(f"template {template!r} must hold exactly one {{}} for the class name")
+    if n_context is not None and n_context < 0:
+        raise InputError(f"n_context is {n_context}; give 0 or more")
+    # Byte-level encoders give the space before a word to that word, so it is not the prefix's.
+    prefix = tokenizer.tokenize(template.split("{}")[0].rstrip())
+    suffixes = [_suffix(tokenizer, prefix, template, str(name)) for name in class_names]
+    n = len(prefix) if n_context is None else n_context
+    names = tuple(str(name) for name in class_names)
+    _check(tokenizer, limit, names, suffixes, n)
+    before, after = tokenizer.before, tokenizer.after
+    return Prompts(names, template, before, after, tuple(prefix), tuple(suffixes), n, specific)
 
 
 def start(checkpoint: Checkpoint, prompts: Prompts) -> Array:
@@ -106,13 +128,17 @@ def start(checkpoint: Checkpoint, prompts: Prompts) -> Array:
     wanted, the words next to the class name are kept and missing vectors on the left are the mean
     of the token table: the average token.
     """
-    config, n = checkpoint.text, prompts.n_context
-    table = token_table(checkpoint)
-    context = np.empty((n, config.width), np.float32)
+    return start_in(checkpoint.weights, token_table(checkpoint), prompts)
+
+
+def start_in(weights: Weights, table: str, prompts: Prompts) -> Array:
+    """`start` of the token table called ``table``."""
+    n = prompts.n_context
+    context = np.empty((n, weights.shape(table)[1]), np.float32)
     kept = prompts.prefix[len(prompts.prefix) - min(n, len(prompts.prefix)) :]
-    context[n - len(kept) :] = checkpoint.weights.rows(table, np.array(kept, np.int64))
+    context[n - len(kept) :] = weights.rows(table, np.array(kept, np.int64))
     if len(kept) < n:
-        context[: n - len(kept)] = token_moments(checkpoint)[0]
+        context[: n - len(kept)] = moments_in(weights, table)[0]
     return np.tile(context, (len(prompts.suffixes), 1)) if prompts.specific else context
 
 
@@ -140,12 +166,17 @@ def token_moments(checkpoint: Checkpoint) -> tuple[Array, float]:
     For independent rows that is sqrt(2) times the RMS distance to the mean row. The table is read
     in slices: it can be the largest tensor of a text tower.
     """
-    name, rows = token_table(checkpoint), checkpoint.text.vocabulary
-    total = np.zeros(checkpoint.text.width, np.float64)
+    return moments_in(checkpoint.weights, token_table(checkpoint))
+
+
+def moments_in(weights: Weights, table: str) -> tuple[Array, float]:
+    """`token_moments` of the token table called ``table``."""
+    rows, width = weights.shape(table)
+    total = np.zeros(width, np.float64)
     squares = 0.0
     for begin in range(0, rows, 1024):
-        chunk = checkpoint.weights.rows(name, np.arange(begin, min(begin + 1024, rows)))
-        checkpoint.weights.release()
+        chunk = weights.rows(table, np.arange(begin, min(begin + 1024, rows)))
+        weights.release()
         total += chunk.sum(axis=0, dtype=np.float64)
         squares += float(np.square(chunk, dtype=np.float64).sum())
     mean = total / rows
@@ -164,22 +195,27 @@ def _suffix(tokenizer: Tokenizer, prefix: list[int], template: str, name: str) -
             "space before {}"
         )
     suffix = ids[len(prefix) :]
-    if not suffix or tokenizer.eos_id in suffix or tokenizer.sos_id in suffix:
+    if not suffix or not tokenizer.unknown.isdisjoint(suffix):
         raise InputError(f"class name {name!r} has characters that the tokenizer does not know")
-    return (*suffix, tokenizer.eos_id)
+    return (*suffix, *tokenizer.after)
 
 
 def _check(
-    checkpoint: Checkpoint, names: Sequence[str], suffixes: Sequence[tuple[int, ...]], n: int
+    tokenizer: Tokenizer,
+    limit: int,
+    names: Sequence[str],
+    suffixes: Sequence[tuple[int, ...]],
+    n: int,
 ) -> None:
-    limit, seen = checkpoint.text.context_length, dict[tuple[int, ...], str]()
+    frame, seen = len(tokenizer.before + tokenizer.after), dict[tuple[int, ...], str]()
     for name, suffix in zip(names, suffixes, strict=True):
-        if 1 + n + len(suffix) > limit:
+        own = len(suffix) - len(tokenizer.after)
+        if frame + n + own > limit:
             raise InputError(
-                f"class name {name!r} takes {len(suffix) - 1} tokens with the rest of the "
-                f"template; with {n} context tokens and 2 that frame the prompt the text tower "
-                f"holds {limit}, so at most {max(limit - n - 2, 0)} are left: shorten the name or "
-                "the template"
+                f"class name {name!r} takes {own} tokens with the rest of the template; with {n} "
+                f"context tokens and {frame} that frame the prompt the text tower holds {limit}, "
+                f"so at most {max(limit - n - frame, 0)} are left: shorten the name or the "
+                "template"
             )
         if suffix in seen:
             raise InputError(
@@ -190,21 +226,61 @@ def _check(
 
 
 class Tokenizer:
-    """A lower-case byte-pair encoder with the ids that begin and end a sentence.
+    """Words to ids, and the ids that begin and end a sentence.
 
-    ``tokenize`` returns ids without special tokens; ``sos_id`` and ``eos_id`` frame a sentence.
+    ``tokenize`` returns ids without special tokens; ``before`` and ``after`` frame a sentence.
+    ``unknown`` ids are in no class name that the tower can read.
     """
 
-    def __init__(self, core: tokenizers.Tokenizer, sos_id: int, eos_id: int) -> None:
+    def __init__(
+        self,
+        core: tokenizers.Tokenizer,
+        before: tuple[int, ...],
+        after: tuple[int, ...],
+        unknown: frozenset[int] = frozenset(),
+    ) -> None:
         self._core = core
-        self.sos_id = sos_id
-        self.eos_id = eos_id
+        self.before, self.after = before, after
+        self.unknown = unknown.union(before, after)
+
+    @property
+    def sos_id(self) -> int:
+        """The id that begins a sentence, of a tokenizer that has one."""
+        return self.before[0]
+
+    @property
+    def eos_id(self) -> int:
+        """The id that ends a sentence, of a tokenizer that has one."""
+        return self.after[0]
+
+    @classmethod
+    def read(cls, file: Path, vocabulary: int) -> Tokenizer:
+        """Read the file of any tokenizer, whose ids are below ``vocabulary``; what it puts around
+        a sentence is what it was trained with."""
+        core = _read(file)
+        core.no_padding()
+        core.no_truncation()
+        framed = core.encode("a")
+        inner = [place for place, special in enumerate(framed.special_tokens_mask) if not special]
+        first = inner[0] if inner else len(framed.ids)
+        last = inner[-1] + 1 if inner else len(framed.ids)
+        before, after = tuple(framed.ids[:first]), tuple(framed.ids[last:])
+        largest = max(core.get_vocab(with_added_tokens=True).values(), default=0)
+        if max(largest, *framed.ids, 0) >= vocabulary:
+            raise CheckpointError(
+                f"{file} has ids up to {largest}, the token table has {vocabulary} rows; they do "
+                "not belong together"
+            )
+        unknown = getattr(core.model, "unk_token", None)
+        found = None if unknown is None else core.token_to_id(unknown)
+        return cls(core, before, after, frozenset(() if found is None else (found,)))
 
     @classmethod
     def open(cls, checkpoint: Checkpoint) -> Tokenizer:
         """Read `tokenizer.json`, or build CLIP's encoder from `vocab.json` and `merges.txt`."""
         folder = checkpoint.folder
-        core = _read(folder) if (folder / "tokenizer.json").is_file() else _build(folder)
+        file = folder / "tokenizer.json"
+        core = _read(file) if file.is_file() else _build(folder)
         core.no_padding()
         core.no_truncation()
         # The post-processor knows the frame; old configurations have wrong ids in them
@@ -225,7 +301,7 @@ class Tokenizer:
                 f"{folder}: tokenizer ids {sos_id} and {eos_id} reach beyond the text tower's "
                 f"vocabulary of {limit}"
             )
-        return cls(core, sos_id, eos_id)
+        return cls(core, (sos_id,), (eos_id,))
 
     def tokenize(self, words: str) -> list[int]:
         """Return the ids of words, without the ids that begin and end a sentence.
@@ -237,13 +313,13 @@ class Tokenizer:
         return list(self._core.encode(words, add_special_tokens=False).ids)
 
 
-def _read(folder: Path) -> tokenizers.Tokenizer:
+def _read(file: Path) -> tokenizers.Tokenizer:
     import tokenizers
 
     try:
-        return tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+        return tokenizers.Tokenizer.from_file(str(file))
     except BaseException as error:
-        raise _unreadable(f"{folder / 'tokenizer.json'} is", error) from error
+        raise _unreadable(f"{file} is", error) from error
 
 
 def _build(folder: Path) -> tokenizers.Tokenizer:
