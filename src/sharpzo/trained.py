@@ -26,8 +26,8 @@ from sharpzo.storage.claim import claim
 from sharpzo.storage.journal import HISTORY, read_journal, write_history
 from sharpzo.storage.record import Record
 from sharpzo.strangers import LOST, Strangers, find_strangers, unseen_scores
+from sharpzo.towers.families import image_family
 from sharpzo.towers.features import Progress
-from sharpzo.towers.image import read_projection
 from sharpzo.towers.open import Towers
 from sharpzo.towers.runtime import Runtime
 from sharpzo.types import Array, Decoding, Features, Head, Step
@@ -152,7 +152,9 @@ class Trained:
         kept = any(name.startswith(PREFIX) for name in self.arrays)
         if not kept or "trained_class_names" in self.record:
             return {}
-        return kept_splits(self.arrays, self.class_names, read_projection(self.towers.checkpoint))
+        checkpoint = self.towers.checkpoint
+        projection = image_family(checkpoint).projection(checkpoint)
+        return kept_splits(self.arrays, self.class_names, projection)
 
     @cached_property
     def strangers(self) -> Strangers | None:

@@ -17,12 +17,13 @@ from sharpzo.classifier import PromptClassifier
 from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.data.photo import Photo
 from sharpzo.errors import CheckpointError, InputError
-from sharpzo.towers.checkpoint import EMBEDDED, Checkpoint, Weights, resolve
+from sharpzo.towers.checkpoint import EMBEDDED, Checkpoint, resolve
 from sharpzo.towers.config import TextConfig, convert, parse_image, parse_text
 from sharpzo.towers.features import encode
 from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.towers.prompts import Tokenizer
 from sharpzo.towers.tower import OnnxTextTower
+from sharpzo.towers.weights import Weights
 
 
 @pytest.fixture
@@ -283,17 +284,21 @@ def test_resolve(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
     with pytest.raises(CheckpointError, match=r"'openai/clip' could not.*no route to host\).*pass"):
         resolve("openai/clip")
-    asked = {}
+    asked = []
 
     def deliver(name, revision, allow_patterns, local_files_only):
-        asked.update(name=name, revision=revision, patterns=allow_patterns)
+        asked.append((name, revision, allow_patterns))
         return str(folder)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", deliver)
     assert resolve("openai/clip@refs-1") == folder
-    assert (asked["name"], asked["revision"]) == ("openai/clip", "refs-1")
-    assert "model.safetensors" in asked["patterns"]
-    assert not any(p.endswith(".bin") for p in asked["patterns"])
+    (name, revision, sides), (again, commit, weights) = asked
+    assert (name, revision) == ("openai/clip", "refs-1")
+    assert "config.json" in sides
+    assert (again, commit) == ("openai/clip", folder.name)  # what the first answer stands for
+    assert "model.safetensors" in weights
+    assert not any(p.endswith((".safetensors", ".bin")) for p in sides)
+    assert not any(p.endswith(".bin") for p in weights)
 
 
 def test_a_run_names_its_models_revision_and_never_downloads_by_itself(

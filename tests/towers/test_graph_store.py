@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from random_models import TEXT, VISION, save_clip
 
 from sharpzo.errors import EngineError
+from sharpzo.towers import families
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.graph_store import GraphStore
 from sharpzo.towers.image import build_image
@@ -45,7 +47,8 @@ def builds(monkeypatch):
         made.append(arguments)
         return build_image(*arguments)
 
-    monkeypatch.setattr("sharpzo.towers.image.build_image", build)
+    family = replace(families.IMAGES["dinov2"], build=build)
+    monkeypatch.setattr(families, "IMAGES", {"dinov2": family, "clip": family})
     return made
 
 

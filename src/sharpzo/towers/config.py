@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, field
@@ -32,6 +32,8 @@ class TextConfig(msgspec.Struct, frozen=True):
     OpenAI's own code); any other value pools at the first token equal to it. The defaults are those
     of CLIPTextConfig of transformers 5.23; older ones agree.
     """
+
+    family: ClassVar[str] = "clip"
 
     vocabulary: Count = field(name="vocab_size", default=49408)
     width: Count = field(name="hidden_size", default=512)

@@ -17,8 +17,9 @@ from sharpzo.errors import PhotoError, PhotosError
 from sharpzo.metrics import normalise
 from sharpzo.settings import ViewSettings
 from sharpzo.towers.checkpoint import Checkpoint, check_finite
+from sharpzo.towers.families import image_family
 from sharpzo.towers.feature_store import FeatureStore
-from sharpzo.towers.image import image_fingerprint, read_projection, with_decoding
+from sharpzo.towers.image import image_fingerprint, with_decoding
 from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.types import Array, Decoding, Features
 
@@ -69,7 +70,7 @@ def encode(
     """
     if not splits:  # the fingerprint alone reads the whole tower
         return {}
-    projection = read_projection(checkpoint)
+    projection = image_family(checkpoint).projection(checkpoint)
     store, least = cache and FeatureStore(cache), Preprocessing.open(checkpoint, decoding).least
     work = _Encoding(checkpoint, decoding, projection.shape[1], threads, store, detours, open_tower)
     try:

@@ -13,7 +13,8 @@ from msgspec import Meta
 from sharpzo.errors import CheckpointError, InputError
 from sharpzo.settings import Positive
 from sharpzo.towers.checkpoint import Checkpoint
-from sharpzo.towers.config import Side, convert, read_json
+from sharpzo.towers.config import Side, convert
+from sharpzo.towers.formats import PROCESSOR as FILE
 from sharpzo.types import Array, Decoding
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-FILE = "preprocessor_config.json"
 REDUCED = 4  # features then have a cosine of 0.9998 with exact ones; 2: 0.9992
 THIN = 8  # times the crop's area: what would be resized to more is cropped first
 _Size = Side | dict[str, Side]
@@ -65,12 +65,11 @@ class Preprocessing:
 
     @classmethod
     def open(cls, checkpoint: Checkpoint, decoding: Decoding = "exact") -> Preprocessing:
-        """Read `preprocessor_config.json`; without that file, CLIP's way at the tower's size."""
-        path = checkpoint.folder / FILE
-        if not path.is_file():
+        """Read the checkpoint's processor; if it says nothing, CLIP's way at the tower's size."""
+        if checkpoint.processor is None:
             side = checkpoint.image.image_size
             return cls(resize=side, crop=(side, side), decoding=decoding)
-        return replace(cls.parse(read_json(path)), decoding=decoding)
+        return replace(cls.parse(checkpoint.processor), decoding=decoding)
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> Preprocessing:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sharpzo.errors import CheckpointError, InputError
-from sharpzo.towers.checkpoint import Checkpoint, Weights
+from sharpzo.towers.checkpoint import Checkpoint
+from sharpzo.towers.weights import Weights
 from sharpzo.types import Array
 
 if TYPE_CHECKING:

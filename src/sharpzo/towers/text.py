@@ -22,7 +22,7 @@ import numpy as np
 from sharpzo.errors import CheckpointError
 from sharpzo.towers import blocks
 from sharpzo.towers.blocks import Block, Pair
-from sharpzo.towers.checkpoint import Checkpoint
+from sharpzo.towers.checkpoint import CLIP_LAYERS, Checkpoint, block_shapes
 from sharpzo.towers.packing import MASKED, Chunk, Group, Packing, pack
 from sharpzo.towers.prompts import Prompts, token_table
 from sharpzo.types import Array, Precision
@@ -69,6 +69,21 @@ def write_text(build: Builder, checkpoint: Checkpoint, prompts: Prompts) -> None
         block = read_block(checkpoint, layer)
         writer.add_block(f"text.{layer}", block, layer == 0, layer == config.layers - 1)
     writer.add_features()
+
+
+def check_text(checkpoint: Checkpoint) -> None:
+    """Raise `CheckpointError` for what is missing of the text tower; nothing is read."""
+    width = checkpoint.text.width
+    wanted = {
+        f"encoder.layers.{layer}.{CLIP_LAYERS[part]}": shape
+        for layer in range(checkpoint.text.layers)
+        for part, shape in block_shapes(width, checkpoint.text.mlp_width).items()
+    }
+    for name, shape in {"final_layer_norm": (width,), **wanted}.items():
+        checkpoint.find(f"text_model.{name}.weight", shape)
+        checkpoint.find(f"text_model.{name}.bias", shape[:1])
+    positions = (checkpoint.text.context_length, width)
+    checkpoint.find("text_model.embeddings.position_embedding.weight", positions)
 
 
 def read_block(checkpoint: Checkpoint, layer: int) -> Block:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sharpzo.errors import EngineError, InputError
-from sharpzo.towers.checkpoint import TOKENIZER_FILES, Checkpoint, check_finite
+from sharpzo.towers.checkpoint import Checkpoint, check_finite
+from sharpzo.towers.families import image_family, text_family
+from sharpzo.towers.formats import TOKENIZER_FILES
 from sharpzo.towers.graph_store import GraphStore
-from sharpzo.towers.image import image_fingerprint, read_last_block, read_projection
+from sharpzo.towers.image import image_fingerprint
 from sharpzo.towers.preprocess import Preprocessing, stack
 from sharpzo.towers.prompts import layout, start, token_moments
 from sharpzo.towers.runtime import Arithmetic, Engine, Running, Runtime, Session
@@ -66,7 +68,13 @@ class OnnxTextTower:
                 f"float32, float16 or int8, not by {engine} in {precision}; leave out one of them"
             )
         self._runtime.require()
-        checkpoint.check_text()
+        self._family = text_family(checkpoint)
+        if streamed and not self._family.streamed:
+            raise InputError(
+                f"a text tower of family {checkpoint.text.family!r} is not computed block by "
+                "block; leave out the memory limit"
+            )
+        self._family.check(checkpoint)
         self.checkpoint = checkpoint
         self.prompts = layout(checkpoint, class_names, template, n_context, specific)
         self.class_names, self.template = self.prompts.class_names, self.prompts.template
@@ -188,10 +196,7 @@ class OnnxTextTower:
                 self.checkpoint, self.prompts, self.threads, weights, tangents, self._matrices
             )
         else:
-            if tangents:
-                from sharpzo.towers.tangent import build_tangent as build
-            else:
-                from sharpzo.towers.text import build_text as build
+            build = self._family.tangent if tangents else self._family.build
             session = self._runtime.open(build(self.checkpoint, self.prompts, weights))
             self.checkpoint.weights.release()  # the runtime has copied what it needs
         self._sessions[tangents] = session
@@ -220,7 +225,7 @@ class OnnxImageTower:
         self._preprocessing = Preprocessing.open(checkpoint)
         self._session: Running | None = None
         self._last_block: LastBlock | None = None
-        self.projection = read_projection(checkpoint)
+        self.projection = image_family(checkpoint).projection(checkpoint)
 
     @property
     def fingerprint(self) -> str:
@@ -230,7 +235,8 @@ class OnnxImageTower:
 
     @property
     def last_block(self) -> LastBlock:
-        self._last_block = self._last_block or read_last_block(self._checkpoint)
+        if self._last_block is None:
+            self._last_block = image_family(self._checkpoint).last_block(self._checkpoint)
         return self._last_block
 
     def pixels(self, photos: Iterable[Array | Image]) -> Array:
@@ -301,9 +307,7 @@ class OnnxImageTower:
         return _joined(_in_chunks(self._session, outputs, "pixels", pixels, self._batch))
 
     def _build(self) -> Graph:
-        from sharpzo.towers.image import build_image
-
-        return build_image(self._checkpoint, *self._preprocessing.size)
+        return image_family(self._checkpoint).build(self._checkpoint, *self._preprocessing.size)
 
 
 def _in_chunks(

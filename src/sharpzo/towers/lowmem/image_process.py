@@ -16,7 +16,7 @@ import numpy as np
 from sharpzo import memory
 from sharpzo.process import Channel, Child, serve
 from sharpzo.towers.checkpoint import Checkpoint
-from sharpzo.towers.lowmem.layers import LayeredImage
+from sharpzo.towers.families import image_family
 from sharpzo.towers.preprocess import Preprocessing, stack
 from sharpzo.towers.runtime import cores
 from sharpzo.types import Array
@@ -95,7 +95,7 @@ def _work(parent: Channel) -> None:
     peak of its memory."""
     checkpoint = Checkpoint.open(parent.receive()["folder"])
     height, width = Preprocessing.open(checkpoint).size
-    tower = LayeredImage(checkpoint, height, width)
+    tower = image_family(checkpoint).layered(checkpoint, height, width)
     memory.trim()
     while many := parent.receive()["photos"]:
         pixels = np.empty((many, 3, height, width), np.float32)

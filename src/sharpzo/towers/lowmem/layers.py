@@ -83,6 +83,17 @@ class LayeredImage:
         return out
 
 
+def layered_bytes(checkpoint: Checkpoint, height: int, width: int, chunk: int) -> int:
+    """Return the bytes that `LayeredImage` takes with ``chunk`` photos at a time."""
+    config = checkpoint.image
+    tokens = 1 + (height // config.patch) * (width // config.patch)
+    rows = 4 * tokens * (2 * config.width + max(3 * config.width, config.mlp_width))
+    matrix = 4 * config.width * max(config.mlp_width, 3 * config.patch**2)
+    if checkpoint.weights.converted or config.family == "dinov2":  # scaled, or made float32
+        matrix *= 2
+    return matrix + 8 * tokens * tokens + chunk * rows
+
+
 def linear(x: Array, pair: Pair, out: Array) -> Array:
     """Write x @ weight.T + bias for rows x (R, in) into ``out`` (R, out) and return it."""
     np.matmul(x, pair[0].T, out=out)

@@ -17,6 +17,7 @@ from functools import cache
 from sharpzo.errors import BudgetError, InputError
 from sharpzo.memory import MB, Need, add_child, matrices, resident, trim, watch_anew
 from sharpzo.towers.checkpoint import Checkpoint
+from sharpzo.towers.families import image_family
 from sharpzo.towers.lowmem.image_process import CHUNK, ImageProcess
 from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.towers.prompts import Prompts
@@ -132,16 +133,10 @@ class MemoryLimit:
 
 def image_bytes(checkpoint: Checkpoint, chunk: int) -> int:
     """Bytes of the image tower layer by layer, beside its process, pixels on both sides."""
-    config = checkpoint.image
     height, width = Preprocessing.open(checkpoint).size
-    tokens = 1 + (height // config.patch) * (width // config.patch)
-    pixels = 4 * 3 * height * width
-    rows = 4 * tokens * (2 * config.width + max(3 * config.width, config.mlp_width))
-    matrix = 4 * config.width * max(config.mlp_width, 3 * config.patch**2)
-    if checkpoint.weights.converted or config.family == "dinov2":  # scaled, or made float32
-        matrix *= 2
+    own = image_family(checkpoint).layered_bytes(checkpoint, height, width, chunk)
     # Here: photos of a chunk, their stack, and the chunk before while it is sent.
-    return _PRODUCTS + matrix + 8 * tokens * tokens + chunk * (rows + pixels + 3 * pixels)
+    return _PRODUCTS + own + chunk * 4 * 4 * 3 * height * width
 
 
 @dataclass(frozen=True)
