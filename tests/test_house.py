@@ -90,11 +90,25 @@ def test_every_public_name_is_there():
     assert all(getattr(sharpzo, name) is not None for name in sharpzo.__all__)
 
 
+def loaded_by(*arguments: str) -> set[str]:
+    code = "import sys\nfrom sharpzo.cli import main\ntry:\n    main(sys.argv[1:])\nfinally:\n"
+    code += "    print(' '.join(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+    return set(done.stdout.splitlines()[-1].split())
+
+
 def test_the_commands_help_loads_no_runtime():
-    loaded = run(
-        "import sys\nfrom sharpzo.cli.app import app\nprint(' '.join(sys.modules))"
-    ).split()
-    assert not {"onnxruntime", "onnx", "torch"} & set(loaded)
+    loaded = loaded_by("--help")
+    assert "sharpzo.cli.apply" in loaded
+    assert not {"onnxruntime", "onnx", "torch", "pydantic"} & loaded
+
+
+def test_a_command_imports_its_own_file_alone():
+    loaded = loaded_by("predict", "no-such-run", "photo.jpg")
+    assert "sharpzo.cli.apply" in loaded
+    assert not {"sharpzo.cli.fit", "sharpzo.cli.bench", "sharpzo.cli.report", "pydantic"} & loaded
 
 
 def test_nothing_is_pickled_or_evaluated():

@@ -3,25 +3,53 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from sharpzo import __version__
-from sharpzo.cli.apply import evaluate, predict
-from sharpzo.cli.bench import bench
-from sharpzo.cli.check import check
-from sharpzo.cli.demo_run import demo
-from sharpzo.cli.fit import fit
-from sharpzo.cli.listings import cache, data, methods
-from sharpzo.cli.report import report
-from sharpzo.cli.update import add, forget
 from sharpzo.wording import printable
+
+# Every command, and the file of this folder that holds the function of its name.
+FILES = {
+    "demo": "demo_run",
+    "check": "check",
+    "fit": "fit",
+    "predict": "apply",
+    "evaluate": "apply",
+    "add": "update",
+    "forget": "update",
+    "report": "report",
+    "bench": "bench",
+    "methods": "listings",
+    "cache": "listings",
+    "data": "listings",
+}
 
 
 class Commands(TyperGroup):
-    """Ends every command in the same way: output is flushed, an interrupt gets one sentence."""
+    """Imports the file of the command that is run and no other, for their imports take time.
+
+    Every command ends in the same way: output is flushed, an interrupt gets one sentence.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = dict.fromkeys(FILES)  # for the help, and for "Did you mean"
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return the command of a name, or nothing."""
+        if cmd_name not in FILES:
+            return None
+        held = getattr(import_module(f"sharpzo.cli.{FILES[cmd_name]}"), cmd_name)
+        alone = _group()
+        if isinstance(held, typer.Typer):  # commands of its own
+            alone.add_typer(held, name=cmd_name)
+        else:
+            alone.command(cmd_name)(held)
+        return typer.main.get_group(alone).commands[cmd_name]
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that ``ctx`` names."""
@@ -35,14 +63,20 @@ class Commands(TyperGroup):
         return result
 
 
-app = typer.Typer(
+def _group(**settings: Any) -> typer.Typer:
+    return typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # its imports and boxes take 0.1 s of each --help
+        **settings,
+    )
+
+
+app = _group(
     cls=Commands,
     name="sharpzo",
     help="Adapt a frozen vision-language model to your own photos with forward passes only.",
     no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # its imports and boxes take 0.1 s of each --help
 )
 
 
@@ -59,10 +93,3 @@ def _root(
     ] = False,
 ) -> None:
     pass
-
-
-for command in (
-    demo, check, fit, predict, evaluate, add, forget, report, bench, methods, cache,
-):  # fmt: skip
-    app.command()(command)
-app.add_typer(data, name="data")
