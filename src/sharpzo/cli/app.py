@@ -25,6 +25,7 @@ FILES = {
     "bench": "bench",
     "methods": "listings",
     "cache": "listings",
+    "doctor": "doctor",
     "data": "listings",
 }
 
