@@ -533,7 +533,7 @@ def full_during(small: Path, place: Path, name: str, event: int, left: int) -> d
 def cost(seconds: float = 20.0) -> dict[str, Any]:
     """Share of a search's time that journal and snapshots take, with the embedded model."""
     from sharpzo.data.demo import load_demo
-    from sharpzo.fitting import Fitter
+    from sharpzo.fitting.fitter import Fitter
 
     found: dict[str, Any] = {}
     kept = tempfile.mkdtemp()

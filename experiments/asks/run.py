@@ -29,10 +29,10 @@ import numpy as np
 from harness import Lines, draw, show, table
 
 from sharpzo.evaluate import evaluate
-from sharpzo.fitting import DEFAULT
+from sharpzo.fitting.fitter import DEFAULT
+from sharpzo.fitting.strangers import find_strangers
 from sharpzo.methods import Task, find, fit, ladder
 from sharpzo.metrics import separation
-from sharpzo.strangers import find_strangers
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.features import encode
 from sharpzo.towers.tower import OnnxTextTower

@@ -23,10 +23,10 @@ from sharpzo.types import Array, Decoding, Head, Step
 
 if TYPE_CHECKING:
     from sharpzo.data.dataset import Dataset, LabelledPhotos
-    from sharpzo.fitting import Fitter
+    from sharpzo.fitting.fitter import Fitter
+    from sharpzo.fitting.trained import Trained
     from sharpzo.methods import Fit
     from sharpzo.storage.claim import Claim
-    from sharpzo.trained import Trained
 
 
 @dataclass(eq=False, repr=False)
@@ -144,8 +144,8 @@ class PromptClassifier:
         Raises InputError for what cannot be used, ArtifactError for a folder that exists already.
         """
         from sharpzo.data import arguments
-        from sharpzo.fitting import Fitter
-        from sharpzo.job import Job
+        from sharpzo.fitting.fitter import Fitter
+        from sharpzo.fitting.job import Job
         from sharpzo.storage.claim import claim
 
         ours = {name: getattr(self, name) for name in _parameters(PromptClassifier)}
@@ -179,8 +179,8 @@ class PromptClassifier:
         photos, model or settings are not those that it began with.
         """
         from sharpzo.data import arguments
-        from sharpzo.fitting import Fitter
-        from sharpzo.job import Job
+        from sharpzo.fitting.fitter import Fitter
+        from sharpzo.fitting.job import Job
         from sharpzo.storage.artifact import as_folder
         from sharpzo.storage.claim import take_up
 
@@ -273,8 +273,8 @@ class PromptClassifier:
 
     def add(self, photos: Any, labels: Any) -> PromptClassifier:
         """Fit to these photos, too; labels may name new classes, and "none" counter-examples."""
-        from sharpzo import growth
         from sharpzo.data import arguments
+        from sharpzo.fitting import growth
 
         given = arguments.label_list(labels)
         self._adopt(growth.add(self.trained, arguments.photos(photos), given).trained)
@@ -282,8 +282,8 @@ class PromptClassifier:
 
     def forget(self, photos: Any) -> PromptClassifier:
         """Fit without these photos, which are known by their content."""
-        from sharpzo import growth
         from sharpzo.data import arguments
+        from sharpzo.fitting import growth
 
         self._adopt(growth.forget(self.trained, arguments.photos(photos)).trained)
         return self
@@ -332,7 +332,7 @@ class PromptClassifier:
         The classifier has the parameters of the run, so that fitting it again to the same photos
         gives the same. Raises ArtifactError if the run is damaged or was made with another model.
         """
-        from sharpzo.trained import load
+        from sharpzo.fitting.trained import load
 
         trained = load(run, model=model, cache=cache, memory_limit=memory_limit)
         record, method = trained.record, trained.method

@@ -129,8 +129,8 @@ def test_add_equals_a_fit_from_scratch(photos, tmp_path):
     """With the penalty and the temperature chosen anew by both, without validation photos."""
     from sharpzo.data.dataset import Dataset, LabelledPhotos
     from sharpzo.data.loading import read
-    from sharpzo.fitting import Fitter
-    from sharpzo.growth import add, forget
+    from sharpzo.fitting.fitter import Fitter
+    from sharpzo.fitting.growth import add, forget
 
     whole = read(photos / "photos").train
     order = np.random.default_rng(1).permutation(len(whole))

@@ -11,9 +11,9 @@ from PIL import Image
 
 import sharpzo
 from command import CLASSES, call, demo_folder, document, refused
-from sharpzo import fitting
 from sharpzo.cli.options import DEFAULT
 from sharpzo.data.demo import load_demo
+from sharpzo.fitting.fitter import fitter as fitting
 
 KEYS = {
     "run", "method", "seed", "forwards", "seconds", "peak_memory_mb",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from command import call, demo_folder, document, refused
-from sharpzo.job import Job
+from sharpzo.fitting.job import Job
 from sharpzo.storage.claim import claim
 from sharpzo.towers.tower import OnnxImageTower
 

@@ -11,7 +11,7 @@ import pytest
 from sharpzo.classifier import PromptClassifier
 from sharpzo.detour import PhotoBatch
 from sharpzo.errors import ArtifactError, InputError
-from sharpzo.fitting import Fitter
+from sharpzo.fitting.fitter import Fitter
 from sharpzo.linear import LinearHead
 from sharpzo.methods import find, fit, image_ladder
 from sharpzo.methods.factors import Factors, error_slopes, tune

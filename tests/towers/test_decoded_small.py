@@ -13,7 +13,7 @@ from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.data.demo import load_demo
 from sharpzo.data.photo import as_photo
 from sharpzo.errors import ArtifactError, InputError
-from sharpzo.fitting import Fitter
+from sharpzo.fitting.fitter import Fitter
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.features import encode
 from sharpzo.towers.preprocess import Preprocessing

@@ -20,7 +20,7 @@ from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.data.demo import load_demo
 from sharpzo.data.photo import as_photo
 from sharpzo.errors import BudgetError, CheckpointError, EngineError, InputError
-from sharpzo.fitting import Fitter
+from sharpzo.fitting.fitter import Fitter
 from sharpzo.memory import MB, Need, resident
 from sharpzo.methods import find
 from sharpzo.towers.checkpoint import Checkpoint, resolve

@@ -21,7 +21,7 @@ from sharpzo.budget import Budget
 from sharpzo.data.dataset import Dataset, LabelledPhotos
 from sharpzo.errors import SharpzoError
 from sharpzo.evaluate import evaluate
-from sharpzo.fitting import Fitted, Fitter
+from sharpzo.fitting.fitter import Fitted, Fitter
 from sharpzo.memory import peak_memory_mb
 from sharpzo.methods import load_plugin
 from sharpzo.process import Channel, serve

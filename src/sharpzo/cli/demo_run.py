@@ -17,7 +17,7 @@ from sharpzo.cli import options
 if TYPE_CHECKING:
     from sharpzo.cli.progress import Display
     from sharpzo.data.dataset import Dataset
-    from sharpzo.fitting import Fitted, Fitter
+    from sharpzo.fitting.fitter import Fitted, Fitter
 
 SHOWN = ("sharpzo", "fgn-csc", options.DEFAULT)
 # Of each search: equal for all, and together below 90 seconds on a slow machine, too.
@@ -55,7 +55,7 @@ def demo(
     from sharpzo.cli.progress import Display
     from sharpzo.cli.screen import Screen
     from sharpzo.data.demo import load_demo
-    from sharpzo.fitting import Fitter
+    from sharpzo.fitting.fitter import Fitter
     from sharpzo.storage.claim import claim
     from sharpzo.types import Reason
     from sharpzo.wording import quoted

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from sharpzo.cli.progress import Display
     from sharpzo.cli.screen import Screen
     from sharpzo.data.dataset import Dataset
-    from sharpzo.fitting import Fitted, Fitter, Row
-    from sharpzo.job import Job
+    from sharpzo.fitting.fitter import Fitted, Fitter, Row
+    from sharpzo.fitting.job import Job
     from sharpzo.storage.claim import Claim
 
 
@@ -98,8 +98,8 @@ def fit(
     from sharpzo.cli.progress import Display
     from sharpzo.cli.screen import Screen
     from sharpzo.errors import InputError
-    from sharpzo.fitting import Fitter
-    from sharpzo.job import Job, absolute
+    from sharpzo.fitting.fitter import Fitter
+    from sharpzo.fitting.job import Job, absolute
     from sharpzo.methods import find
     from sharpzo.settings import parse_assignments
     from sharpzo.storage.claim import claim, take_up

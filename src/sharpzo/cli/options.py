@@ -13,9 +13,9 @@ from typer import Argument, Option
 from sharpzo.data.layouts import LAYOUTS
 
 if TYPE_CHECKING:
+    from sharpzo.fitting.trained import Trained
     from sharpzo.methods import Method as Registered
     from sharpzo.storage.record import Record
-    from sharpzo.trained import Trained
 
 DATASETS = f"{', '.join(LAYOUTS)}."
 
@@ -117,7 +117,7 @@ Lost = Annotated[
 def share(lost: float | None, trained: Trained) -> float:
     """The share that was asked for, of a classifier that can keep to it; by default that of a
     fit."""
-    from sharpzo.strangers import LOST
+    from sharpzo.fitting.strangers import LOST
 
     if lost is None:
         return LOST

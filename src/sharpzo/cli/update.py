@@ -16,8 +16,8 @@ from sharpzo.cli import options
 if TYPE_CHECKING:
     from sharpzo.cli.progress import Display
     from sharpzo.data.photo import Photo
-    from sharpzo.growth import Grown
-    from sharpzo.trained import Trained
+    from sharpzo.fitting.growth import Grown
+    from sharpzo.fitting.trained import Trained
 
 
 def add(
@@ -45,7 +45,7 @@ def add(
     The run is then what a fit to all of these photos gives. Photos that it has are passed over.
     """
     from sharpzo.data.loading import gather
-    from sharpzo.growth import add as added
+    from sharpzo.fitting.growth import add as added
 
     if label is not None:
         photos = gather(data, getattr(sys.stdin, "buffer", None))
@@ -79,7 +79,7 @@ def forget(
     A class that is left without a photo is gone. Nothing of a forgotten photo stays in the run.
     """
     from sharpzo.data.loading import gather
-    from sharpzo.growth import forget as forgotten
+    from sharpzo.fitting.growth import forget as forgotten
 
     photos = gather(photo)
     _update(
@@ -115,9 +115,9 @@ def _update(
     from sharpzo.cli.progress import Display
     from sharpzo.cli.screen import Screen
     from sharpzo.errors import ArtifactError
+    from sharpzo.fitting.trained import load
     from sharpzo.storage import artifact
     from sharpzo.storage.files import Hold
-    from sharpzo.trained import load
 
     folder = artifact.as_folder(run)
     if not artifact.is_finished(folder):

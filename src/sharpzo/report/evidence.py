@@ -13,8 +13,8 @@ import numpy as np
 from sharpzo.data.dataset import Dataset, LabelledPhotos
 from sharpzo.errors import InputError
 from sharpzo.evaluate import Evaluation, evaluate
+from sharpzo.fitting.trained import Trained, among
 from sharpzo.metrics import softmax
-from sharpzo.trained import Trained, among
 from sharpzo.types import Array, Features, Head
 
 Progress = Callable[[str, int, int], None]

@@ -15,6 +15,7 @@ from sharpzo.data.dataset import Dataset
 from sharpzo.data.demo import SEEDS, load_demo
 from sharpzo.data.photo_check import check, without
 from sharpzo.errors import ArtifactError, PhotosError
+from sharpzo.fitting.trained import Trained, load
 from sharpzo.methods.zero_shot import zero_shot_head
 from sharpzo.report import sections
 from sharpzo.report.evidence import encoded, gather, of_run
@@ -28,7 +29,6 @@ from sharpzo.report.page import check_packages, render
 from sharpzo.storage import artifact
 from sharpzo.storage.journal import HISTORY, read_journal
 from sharpzo.towers.tower import OnnxTextTower
-from sharpzo.trained import Trained, load
 from sharpzo.types import Features, TextTower
 from sharpzo.wording import quoted
 

@@ -7,14 +7,14 @@ from itertools import groupby, pairwise
 from typing import Any, Literal
 
 from sharpzo.evaluate import Evaluation
+from sharpzo.fitting.strangers import unseen_scores
+from sharpzo.fitting.trained import Trained
 from sharpzo.methods.registry import Method
 from sharpzo.report.charts import Line, line_chart, reliability, surface
 from sharpzo.report.evidence import Evidence, reliability_bins, worst_mistakes
 from sharpzo.report.landscape import RADIUS, Landscape, shared_range
 from sharpzo.report.page import percent
 from sharpzo.settings import as_dict, flat
-from sharpzo.strangers import unseen_scores
-from sharpzo.trained import Trained
 from sharpzo.types import Array, Reason, Step
 
 SHOWN = 40  # classes of bars and matrix; of more, those that moved most, and no matrix

@@ -16,11 +16,11 @@ import numpy as np
 from sharpzo.data.dataset import NONE, LabelledPhotos, class_name
 from sharpzo.data.photo import Photo
 from sharpzo.errors import ArtifactError, InputError
-from sharpzo.kept import PREFIX, TRAINING, VALIDATION, Split, keep_splits, without
+from sharpzo.fitting.kept import PREFIX, TRAINING, VALIDATION, Split, keep_splits, without
+from sharpzo.fitting.trained import OF_THE_FIT, Trained, silent, strange_record
 from sharpzo.methods import Task, fit
 from sharpzo.storage.record import Record
 from sharpzo.towers.features import Progress
-from sharpzo.trained import OF_THE_FIT, Trained, silent, strange_record
 from sharpzo.wording import some
 
 

@@ -17,7 +17,7 @@ from sharpzo.data.few_shot import half_of
 from sharpzo.data.loading import gather, load, read
 from sharpzo.data.photo_check import check, duplicates, without
 from sharpzo.errors import ArtifactError, PhotosError
-from sharpzo.fitting import DEFAULT, Fitter
+from sharpzo.fitting.fitter import DEFAULT, Fitter
 from sharpzo.storage.claim import STARTED, read_started
 from sharpzo.towers.feature_store import FeatureStore
 from sharpzo.towers.runtime import Arithmetic, Engine, cores

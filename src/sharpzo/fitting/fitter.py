@@ -19,8 +19,9 @@ from sharpzo.data.dataset import TEMPLATE, Dataset, LabelledPhotos
 from sharpzo.detour import detours, fixed_views
 from sharpzo.errors import InputError
 from sharpzo.evaluate import Evaluation, evaluate
-from sharpzo.forecast import forecast
-from sharpzo.kept import keep_splits, splits_of
+from sharpzo.fitting.forecast import forecast
+from sharpzo.fitting.kept import keep_splits, splits_of
+from sharpzo.fitting.trained import Trained, among, silent, strange_record
 from sharpzo.memory import Need, parse_size, peak_memory_mb
 from sharpzo.methods import Fit, Images, Task, find, fit
 from sharpzo.methods.searching import cautions
@@ -32,7 +33,6 @@ from sharpzo.towers.features import Progress, wanted_views
 from sharpzo.towers.open import Towers
 from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.towers.runtime import Arithmetic, Engine, Runtime
-from sharpzo.trained import Trained, among, silent, strange_record
 from sharpzo.types import Array, Decoding, Features, Head, Step
 
 _PUBLISHED = "paper", "published", "release"  # presets that begin so

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sharpzo.forecast import MOST, forecast
+from sharpzo.fitting.forecast import MOST, forecast
 from sharpzo.methods import Task, find, fit
 from sharpzo.metrics import normalise
 from sharpzo.testing.toys import ToyTower

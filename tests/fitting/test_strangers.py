@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from sharpzo.errors import InputError
+from sharpzo.fitting.strangers import ALL, COUNTER, RIDGE, SHRINKAGE, find_strangers, unseen_scores
 from sharpzo.metrics import normalise
-from sharpzo.strangers import ALL, COUNTER, RIDGE, SHRINKAGE, find_strangers, unseen_scores
 from sharpzo.types import Features
 
 WIDTH = 6

@@ -16,7 +16,8 @@ from sharpzo.data.photo import Photo
 from sharpzo.detour import detours, fixed_views
 from sharpzo.errors import ArtifactError, InputError
 from sharpzo.evaluate import Evaluation, evaluate
-from sharpzo.kept import NONE, PREFIX, TRAINING, Split, kept_splits
+from sharpzo.fitting.kept import NONE, PREFIX, TRAINING, Split, kept_splits
+from sharpzo.fitting.strangers import LOST, Strangers, find_strangers, unseen_scores
 from sharpzo.memory import Need, parse_size
 from sharpzo.methods import METHODS, Method, find
 from sharpzo.metrics import normalise, softmax
@@ -25,7 +26,6 @@ from sharpzo.storage import artifact
 from sharpzo.storage.claim import claim
 from sharpzo.storage.journal import HISTORY, read_journal, write_history
 from sharpzo.storage.record import Record
-from sharpzo.strangers import LOST, Strangers, find_strangers, unseen_scores
 from sharpzo.towers.families import image_family
 from sharpzo.towers.features import Progress
 from sharpzo.towers.open import Towers
