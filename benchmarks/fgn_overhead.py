@@ -23,12 +23,12 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 from tangents import class_names, random_tower
 
-from sharpzo.contexts import WholeContext
 from sharpzo.metrics import normalise
-from sharpzo.objective import TangentObjective, feature_loss
 from sharpzo.optim import GaussNewton
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.tower import OnnxTextTower
+from sharpzo.tuning.contexts import WholeContext
+from sharpzo.tuning.objective import TangentObjective, feature_loss
 from sharpzo.types import Features
 
 RESULT = Path(__file__).parent / "results" / "fgn_overhead.json"

@@ -57,10 +57,10 @@ if TYPE_CHECKING:
         search_until_spent,
     )
     from sharpzo.metrics import normalise
-    from sharpzo.objective import PromptObjective
     from sharpzo.optim import Search
     from sharpzo.rng import generator
     from sharpzo.settings import Fraction, Settings
+    from sharpzo.tuning.objective import PromptObjective
     from sharpzo.types import LossesAt, LossObjective, Reason
 
 _HOMES = {
@@ -79,10 +79,10 @@ _HOMES = {
         "search_until_spent",
     ],
     "metrics": ["normalise"],
-    "objective": ["PromptObjective"],
     "optim": ["Search"],
     "rng": ["generator"],
     "settings": ["Fraction", "Settings"],
+    "tuning.objective": ["PromptObjective"],
     "types": ["LossObjective", "LossesAt", "Reason"],
 }
 

@@ -8,9 +8,9 @@ import pytest
 from sharpzo.budget import Budget
 from sharpzo.errors import InputError
 from sharpzo.methods import Task, find, fit
-from sharpzo.objective import TANGENT_COST
 from sharpzo.settings import changes
 from sharpzo.testing.toys import ToyTower, make_features
+from sharpzo.tuning.objective import TANGENT_COST
 
 FAST = find("sharpzo-fast")
 

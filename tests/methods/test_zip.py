@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 
 from sharpzo.budget import Budget
-from sharpzo.contexts import Fastfood, ZipContexts, walsh_hadamard
 from sharpzo.errors import InputError
 from sharpzo.methods import Task, find, fit
 from sharpzo.methods.zip import ZipSettings
 from sharpzo.optim import Spsa
 from sharpzo.testing.toys import ToyTower, make_features
+from sharpzo.tuning.contexts import Fastfood, ZipContexts, walsh_hadamard
 
 
 def hadamard(length):

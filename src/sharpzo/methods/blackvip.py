@@ -31,10 +31,10 @@ from sharpzo.methods.registry import Fit, Task, register
 from sharpzo.methods.searching import SearchingSettings, SearchMethod, search_until_spent
 from sharpzo.methods.zero_shot import zero_shot_head
 from sharpzo.metrics import accuracy, cross_entropy, normalise
-from sharpzo.objective import minibatch
 from sharpzo.optim.search import Kept
 from sharpzo.optim.spsa import Spsa, SpsaSettings
 from sharpzo.settings import Count, Positive, Share, ViewSettings
+from sharpzo.tuning.objective import minibatch
 from sharpzo.types import Array, Evaluated, Features, ImageTower, TextTower
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from sharpzo.contexts import table_std
 from sharpzo.errors import InputError
 from sharpzo.memory import Need
 from sharpzo.methods.registry import Fit, Task, register
@@ -26,13 +25,14 @@ from sharpzo.methods.searching import (
     tune_context,
 )
 from sharpzo.methods.sharpzo_prompt import PROJECTED
-from sharpzo.objective import PromptObjective
 from sharpzo.optim.cma import Cma, CmaSettings
 from sharpzo.optim.evolution import Centre, Evolution, EvolutionSettings
 from sharpzo.optim.large_scale import LmMa, SepCma
 from sharpzo.optim.sharp import SharpnessSettings
 from sharpzo.optim.zo import ZoSettings
 from sharpzo.settings import Count, Positive, Settings, as_dict
+from sharpzo.tuning.contexts import table_std
+from sharpzo.tuning.objective import PromptObjective
 from sharpzo.types import TextTower
 
 

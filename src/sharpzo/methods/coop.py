@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from sharpzo.contexts import WholeContext
 from sharpzo.errors import InputError
 from sharpzo.methods.registry import Fit, Task, register
 from sharpzo.methods.searching import (
@@ -26,10 +25,11 @@ from sharpzo.methods.searching import (
     context_fit,
     search_until_spent,
 )
-from sharpzo.objective import PromptObjective
 from sharpzo.optim import Search
 from sharpzo.rng import generator
 from sharpzo.settings import Count, CountOrZero, Fraction, Positive, Share, ViewSettings
+from sharpzo.tuning.contexts import WholeContext
+from sharpzo.tuning.objective import PromptObjective
 from sharpzo.types import NOTHING, Answer, Array, Features, Reason, Request, Result, TextTower
 
 if TYPE_CHECKING:

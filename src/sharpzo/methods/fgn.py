@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sharpzo.contexts import WholeContext
 from sharpzo.memory import Need
 from sharpzo.methods.registry import Fit, Task, register
 from sharpzo.methods.searching import (
@@ -25,9 +24,10 @@ from sharpzo.methods.searching import (
     objective_for,
     search_until_spent,
 )
-from sharpzo.objective import TANGENT_COST, TangentObjective, feature_loss
 from sharpzo.optim.gauss_newton import GaussNewton, GaussNewtonSettings
 from sharpzo.settings import Count, Positive, ViewSettings
+from sharpzo.tuning.contexts import WholeContext
+from sharpzo.tuning.objective import TANGENT_COST, TangentObjective, feature_loss
 from sharpzo.types import Features, Result, TextTower
 
 

@@ -40,7 +40,7 @@ from sharpzo.types import (
 )
 
 if TYPE_CHECKING:  # a closed form needs no search
-    from sharpzo.run import Listener, Load
+    from sharpzo.tuning.run import Listener, Load
 
 S = TypeVar("S", bound=Settings)
 

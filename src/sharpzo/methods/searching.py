@@ -14,16 +14,16 @@ from typing import Any, TypeVar
 import numpy as np
 
 from sharpzo.budget import Budget
-from sharpzo.contexts import ContextMap, Contexts, WholeContext, unit_std
 from sharpzo.errors import InputError
 from sharpzo.linear import LinearHead
 from sharpzo.memory import Need, matrices
 from sharpzo.methods.registry import Fit, Method, Task
 from sharpzo.metrics import binomial_tail, normalise
-from sharpzo.objective import PromptObjective
 from sharpzo.optim import Search
-from sharpzo.run import run
 from sharpzo.settings import Count, Positive, Settings, ViewSettings
+from sharpzo.tuning.contexts import ContextMap, Contexts, WholeContext, unit_std
+from sharpzo.tuning.objective import PromptObjective
+from sharpzo.tuning.run import run
 from sharpzo.types import Array, Features, Head, Kind, Result, TextTower
 
 IMAGENET_VIEWS = (0.08, 1.0)  # shares of a photo that authors' programs crop on ImageNet

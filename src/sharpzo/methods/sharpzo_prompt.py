@@ -23,7 +23,6 @@ from sharpzo.methods.searching import (
     objective_for,
     search_until_spent,
 )
-from sharpzo.objective import TANGENT_COST, TangentObjective, measure_smoothing
 from sharpzo.optim import (
     CmaSettings,
     SharpnessSettings,
@@ -34,6 +33,7 @@ from sharpzo.optim import (
 )
 from sharpzo.rng import generator
 from sharpzo.settings import Positive, as_dict
+from sharpzo.tuning.objective import TANGENT_COST, TangentObjective, measure_smoothing
 from sharpzo.types import LossObjective, TextTower
 
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from sharpzo.contexts import ZipContexts, table_std
 from sharpzo.methods.registry import Fit, Task, register
 from sharpzo.methods.searching import ContextMethod, SearchingSettings, objective_for, tune_context
-from sharpzo.objective import PromptObjective
 from sharpzo.optim.spsa import Spsa, SpsaSettings
 from sharpzo.rng import generator
 from sharpzo.settings import Count, Positive, Share, ViewSettings
+from sharpzo.tuning.contexts import ZipContexts, table_std
+from sharpzo.tuning.objective import PromptObjective
 
 
 @dataclass(frozen=True)

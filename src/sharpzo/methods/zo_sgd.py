@@ -15,10 +15,10 @@ from sharpzo.methods.searching import (
     objective_for,
     tune_context,
 )
-from sharpzo.objective import PromptObjective, measure_smoothing
 from sharpzo.optim.zo import MeZo, MeZoSettings, Variant
 from sharpzo.rng import generator
 from sharpzo.settings import Count
+from sharpzo.tuning.objective import PromptObjective, measure_smoothing
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sharpzo.contexts import ContextMap
 from sharpzo.errors import InputError
 from sharpzo.metrics import cross_entropy
-from sharpzo.objective import BATCH, PromptObjective
 from sharpzo.rng import generator
+from sharpzo.tuning.contexts import ContextMap
+from sharpzo.tuning.objective import BATCH, PromptObjective
 from sharpzo.types import Array, Features, TextTower
 
 SIDE = 21  # grid points per direction

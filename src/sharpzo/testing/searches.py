@@ -24,7 +24,7 @@ import numpy as np
 from sharpzo.budget import Budget
 from sharpzo.linear import LinearHead
 from sharpzo.optim import Search
-from sharpzo.run import run
+from sharpzo.tuning.run import run
 from sharpzo.types import Answer, Array, Evaluated, Reason, Request, State
 
 

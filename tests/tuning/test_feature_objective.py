@@ -5,10 +5,10 @@ import pytest
 
 from fakes import FakeTower, make_features
 from sharpzo.budget import Budget
-from sharpzo.contexts import ContextMap, WholeContext
 from sharpzo.errors import InputError
 from sharpzo.methods import Task, find, fit
-from sharpzo.objective import (
+from sharpzo.tuning.contexts import ContextMap, WholeContext
+from sharpzo.tuning.objective import (
     PromptObjective,
     TangentObjective,
     feature_loss,

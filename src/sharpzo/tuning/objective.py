@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from sharpzo.contexts import ContextMap, Contexts
 from sharpzo.descent import LossAndGradient
 from sharpzo.errors import InputError
 from sharpzo.linear import LinearHead
 from sharpzo.metrics import accuracy, cross_entropy, loss_and_error, normalise, through_norm
 from sharpzo.optim.search import Kept
 from sharpzo.rng import generator
+from sharpzo.tuning.contexts import ContextMap, Contexts
 from sharpzo.types import Answer, Array, Evaluated, Features, LossObjective, TextTower
 
 BATCH = 32  # candidates per call of the tower: enough to feed two cores, little memory

@@ -3,11 +3,11 @@ import pytest
 
 from fakes import FakeTower, make_features
 from sharpzo.budget import Budget
-from sharpzo.contexts import ContextMap
 from sharpzo.errors import BudgetError
-from sharpzo.objective import PromptObjective
 from sharpzo.optim import Search
-from sharpzo.run import run
+from sharpzo.tuning.contexts import ContextMap
+from sharpzo.tuning.objective import PromptObjective
+from sharpzo.tuning.run import run
 from sharpzo.types import NOTHING, LossesAt, Reason
 
 

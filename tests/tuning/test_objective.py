@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from fakes import FakeTower, make_features
-from sharpzo.contexts import ContextMap, unit_std
 from sharpzo.errors import InputError
 from sharpzo.metrics import cross_entropy, normalise, softmax
-from sharpzo.objective import BATCH, PromptObjective, measure_smoothing
+from sharpzo.tuning.contexts import ContextMap, unit_std
+from sharpzo.tuning.objective import BATCH, PromptObjective, measure_smoothing
 
 
 @pytest.fixture
