@@ -19,6 +19,8 @@ ASSETS = [
     "demo/photos.safetensors",
     "demo/examples/*.png",
     "published/few_shot.json",
+    "clip/LICENSE",
+    "clip/merges.txt.gz",
     "model/README.md",
     "model/config.json",
     "model/metrics.json",

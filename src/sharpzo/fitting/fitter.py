@@ -277,7 +277,8 @@ class Fitter:
             kept = splits_of(splits, features) if method.grows and not looks else {}
             strange = strange_record(kept)
             unused = dataset.none is not None and not strange
-            warnings = cautions(method, untuned, features, warn, unused)
+            known = towers.checkpoint.warnings
+            warnings = cautions(method, untuned, features, warn, unused, known)
             fitted = fit(method, self.settings, task)
             ways = detours([fitted.head])
             if dataset.val and ways:  # what is evaluated on it needs them taken

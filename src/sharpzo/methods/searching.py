@@ -217,15 +217,16 @@ def cautions(
     encoded: Mapping[str, Features],
     warn: Callable[[str], None] | None = None,
     unused: bool = False,
+    known: Sequence[str] = (),
 ) -> list[str]:
     """Return why a method can hardly help, and say it by ``warn`` (None: `warnings.warn`).
 
     Of ``encoded``, the training and the validation photos are looked at. ``unused``: there are
-    counter-examples, and no rule that would use them.
+    counter-examples, and no rule that would use them. ``known`` is said of the model already.
     """
     photos = [encoded[name] for name in ("training", "validation") if name in encoded]
     sentence = hopeless(method, untuned, photos) if method.shared_context else None
-    found = [] if sentence is None else [sentence]
+    found = [*known] if sentence is None else [*known, sentence]
     if unused:
         found.append(
             "the counter-examples are not used: a rule for photos of no class takes the default "

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from sharpzo.errors import CheckpointError, InputError
-from sharpzo.towers.formats import SIDES, Contents, find_format
+from sharpzo.towers.contents import Contents
+from sharpzo.towers.formats import SIDES, find_format
 from sharpzo.types import Array
 
 EMBEDDED = Path(__file__).parent.parent / "assets" / "model"

@@ -132,7 +132,7 @@ def parse_text(config: Json) -> TextConfig:
         )
     raw |= {name: _one(raw, name) for name in ("eos_token_id",) if name in raw}
     found = convert(raw, TextConfig, "config.json: text_config")
-    _check_heads(found, "text")
+    check_heads(found, "text")
     return found
 
 
@@ -161,7 +161,7 @@ def parse_image(config: Json) -> ImageConfig:
     raw |= {name: _one(raw, name) for name in ("patch_size", "image_size")}
     raw["projection_dim"] = config.get("projection_dim") or 512
     found = convert(raw, ImageConfig, where)
-    _check_heads(found, "image")
+    check_heads(found, "image")
     return found
 
 
@@ -192,7 +192,8 @@ def _one(raw: Json, name: str) -> Any:
     return value[0]
 
 
-def _check_heads(config: TextConfig | ImageConfig, tower: str) -> None:
+def check_heads(config: TextConfig | ImageConfig, tower: str) -> None:
+    """Raise `CheckpointError` for a width that heads cannot share."""
     if config.width % config.heads:
         raise CheckpointError(
             f"{tower} tower: width {config.width} is not a multiple of {config.heads} heads"

@@ -7,45 +7,12 @@ that reads a folder, and an entry in `FORMATS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from sharpzo.towers.config import ImageConfig, TextConfig, parse_image, parse_text, read_json
+from sharpzo.towers import open_clip
+from sharpzo.towers.config import parse_image, parse_text, read_json
+from sharpzo.towers.contents import PROCESSOR, TOKENIZER_FILES, Contents, Format
 from sharpzo.towers.weights import INDEX, SINGLE, Weights, files
-
-TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
-PROCESSOR = "preprocessor_config.json"
-
-
-@dataclass(frozen=True, eq=False)
-class Contents:
-    """What the files of a checkpoint hold; nothing but headers is in memory.
-
-    ``weights`` are named as transformers names them; ``parts`` are the files of the weights;
-    ``config`` is the configuration's file, for messages; ``processor`` are the settings of an image
-    processor as transformers saves it, None: the tower's defaults.
-    """
-
-    text: TextConfig
-    image: ImageConfig
-    weights: Weights
-    parts: tuple[Path, ...]
-    config: str = "config.json"
-    processor: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class Format:
-    """Files of one format: ``config`` tells it apart, ``weights`` are patterns of what may hold the
-    tensors (a hub id downloads these), ``sides`` are the other files that a model is made of."""
-
-    name: str
-    config: str
-    weights: tuple[str, ...]
-    sides: tuple[str, ...]
-    read: Callable[[Path], Contents]
 
 
 def _read_transformers(folder: Path) -> Contents:
@@ -68,7 +35,7 @@ TRANSFORMERS = Format(
     ("config.json", *TOKENIZER_FILES, PROCESSOR),
     _read_transformers,
 )
-FORMATS: tuple[Format, ...] = (TRANSFORMERS,)
+FORMATS = TRANSFORMERS, open_clip.FORMAT
 SIDES = tuple(dict.fromkeys(side for one in FORMATS for side in one.sides))
 
 

@@ -14,7 +14,7 @@ from sharpzo.errors import CheckpointError, InputError
 from sharpzo.settings import Positive
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.config import Side, convert
-from sharpzo.towers.formats import PROCESSOR as FILE
+from sharpzo.towers.contents import PROCESSOR as FILE
 from sharpzo.types import Array, Decoding
 
 if TYPE_CHECKING:

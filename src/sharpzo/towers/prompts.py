@@ -7,15 +7,18 @@ and differs from class to class. Words become token ids as the checkpoint was tr
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sharpzo.errors import CheckpointError, InputError
 from sharpzo.towers.checkpoint import Checkpoint
+from sharpzo.towers.contents import TOKENIZER_FILES
 from sharpzo.towers.weights import Weights
 from sharpzo.types import Array
 
@@ -278,10 +281,12 @@ class Tokenizer:
 
     @classmethod
     def open(cls, checkpoint: Checkpoint) -> Tokenizer:
-        """Read `tokenizer.json`, or build CLIP's encoder from `vocab.json` and `merges.txt`."""
+        """Read `tokenizer.json`, or build CLIP's encoder from `vocab.json` and `merges.txt`, or
+        from CLIP's own words where a format leaves them out."""
         folder = checkpoint.folder
         file = folder / "tokenizer.json"
-        core = _read(file) if file.is_file() else _build(folder)
+        own = not any((folder / name).is_file() for name in TOKENIZER_FILES)
+        core = _read(file) if file.is_file() else _build(folder, own and checkpoint.clip_words)
         core.no_padding()
         core.no_truncation()
         # The post-processor knows the frame; old configurations have wrong ids in them
@@ -323,26 +328,41 @@ def _read(file: Path) -> tokenizers.Tokenizer:
         raise _unreadable(f"{file} is", error) from error
 
 
-def _build(folder: Path) -> tokenizers.Tokenizer:
-    """Return the encoder that transformers' `CLIPTokenizer` builds from the same two files."""
+def clip_vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Return ids by token, and merges in their order, of the encoder of OpenAI's CLIP: a letter for
+    each byte, each of them at the end of a word, the merges, and the frame."""
+    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in shown]  # written as later letters
+    letters = [*map(chr, shown), *(chr(256 + i) for i in range(len(others)))]
+    file = files("sharpzo") / "assets" / "clip" / "merges.txt.gz"
+    lines = gzip.decompress(file.read_bytes()).decode().splitlines()
+    merges = [(line.split(" ")[0], line.split(" ")[1]) for line in lines]
+    pieces = [*letters, *(f"{one}</w>" for one in letters), *("".join(m) for m in merges)]
+    return {piece: i for i, piece in enumerate([*pieces, _SOS, _EOS])}, merges
+
+
+def _build(folder: Path, own: bool) -> tokenizers.Tokenizer:
+    """Return the encoder that transformers' `CLIPTokenizer` builds from the same two files, or from
+    CLIP's ``own`` words."""
     from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers, processors
     from tokenizers.models import BPE
 
+    how: dict[str, Any] = {
+        "continuing_subword_prefix": "", "end_of_word_suffix": "</w>", "fuse_unk": False,
+        "unk_token": _EOS,
+    }  # fmt: skip
     for name in ("vocab.json", "merges.txt"):
-        if not (folder / name).is_file():
+        if not own and not (folder / name).is_file():
             raise CheckpointError(
                 f"{folder} holds neither tokenizer.json nor {name}; the tokenizer is needed to "
                 "turn class names into tokens"
             )
     try:
-        model = BPE.from_file(
-            str(folder / "vocab.json"),
-            str(folder / "merges.txt"),
-            continuing_subword_prefix="",
-            end_of_word_suffix="</w>",
-            fuse_unk=False,
-            unk_token=_EOS,
-        )
+        if own:
+            model = BPE(*clip_vocabulary(), **how)
+        else:
+            paths = str(folder / "vocab.json"), str(folder / "merges.txt")
+            model = BPE.from_file(*paths, **how)
     except BaseException as error:
         raise _unreadable(f"{folder}: vocab.json and merges.txt are", error) from error
     core = Tokenizer(model)

@@ -11,8 +11,8 @@ import numpy as np
 
 from sharpzo.errors import EngineError, InputError
 from sharpzo.towers.checkpoint import Checkpoint, check_finite
+from sharpzo.towers.contents import TOKENIZER_FILES
 from sharpzo.towers.families import image_family, text_family
-from sharpzo.towers.formats import TOKENIZER_FILES
 from sharpzo.towers.graph_store import GraphStore
 from sharpzo.towers.image import image_fingerprint
 from sharpzo.towers.preprocess import Preprocessing, stack

@@ -1,0 +1,46 @@
+"""What the files of a checkpoint hold, and how the files of one format are told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sharpzo.towers.config import ImageConfig, TextConfig
+from sharpzo.towers.weights import Weights
+
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
+PROCESSOR = "preprocessor_config.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """What the files of a checkpoint hold; nothing but headers is in memory.
+
+    ``weights`` are named as transformers names them; ``parts`` are the files of the weights;
+    ``config`` is the configuration's file, for messages; ``processor`` are the settings of an image
+    processor as transformers saves it, None: the tower's defaults. ``clip_words``: where no file
+    has a tokenizer, it is CLIP's own. ``warnings`` are sentences for who fits with the model.
+    """
+
+    text: TextConfig
+    image: ImageConfig
+    weights: Weights
+    parts: tuple[Path, ...]
+    config: str = "config.json"
+    processor: Mapping[str, Any] | None = None
+    clip_words: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Format:
+    """Files of one format: ``config`` tells it apart, ``weights`` are patterns of what may hold the
+    tensors (a hub id downloads these), ``sides`` are the other files that a model is made of."""
+
+    name: str
+    config: str
+    weights: tuple[str, ...]
+    sides: tuple[str, ...]
+    read: Callable[[Path], Contents]

@@ -1,0 +1,135 @@
+"""Random checkpoints in the format of OpenCLIP, and its own models beside them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+CONFIG = "open_clip_config.json"
+
+
+def library() -> Any:
+    """OpenCLIP, also where torchvision's operators, which it does not use, miss their CUDA."""
+    if importlib.util.find_spec("open_clip") is None:
+        pytest.skip("open_clip_torch is not installed")
+    register, idle = torch.library.register_fake, lambda *a, **k: lambda function: function
+    try:
+        torch.library.register_fake = idle
+        importlib.import_module("torchvision")
+    finally:
+        torch.library.register_fake = register
+    return importlib.import_module("open_clip")
+
+
+def randomise(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+    """Give every parameter and statistic a size that matters."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def noise(tensor: torch.Tensor) -> torch.Tensor:
+        return torch.randn(tensor.shape, generator=generator)
+
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if not tensor.is_floating_point():
+                continue
+            if name.endswith("logit_scale"):
+                tensor.fill_(3.0)
+            elif name.endswith("running_var"):
+                tensor.copy_(0.5 + torch.rand(tensor.shape, generator=generator))
+            elif tensor.ndim < 2:
+                gain = name.endswith("weight")  # of a norm
+                tensor.copy_(float(gain) + 0.2 * noise(tensor))
+            elif "embedding" in name:
+                tensor.copy_(0.5 * noise(tensor))
+            else:
+                fan = tensor[0].numel() if "proj" not in name.rsplit(".", 1)[-1] else len(tensor)
+                tensor.copy_(noise(tensor) / fan**0.5)
+    return model.eval()
+
+
+def save(folder: Path, config: dict[str, Any], state: dict[str, torch.Tensor], **more: Any) -> Path:
+    """Write a folder as OpenCLIP does; ``more`` is beside the model's configuration."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG).write_text(json.dumps({"model_cfg": config, **more}))
+    state = {name: tensor.contiguous() for name, tensor in state.items()}
+    save_file(state, folder / "open_clip_model.safetensors")
+    return folder
+
+
+def from_transformers(source: Path, target: Path, prefix: str = "", **options: Any) -> Path:
+    """Write a CLIP checkpoint of transformers as OpenCLIP has it, its text tower below ``prefix``;
+    ``options`` are the configuration's."""
+    from safetensors.torch import load_file
+
+    config = json.loads((source / "config.json").read_text())
+    text, vision = config["text_config"], config["vision_config"]
+    tensors = load_file(source / "model.safetensors")
+    found: dict[str, torch.Tensor] = {"logit_scale": tensors["logit_scale"]}
+    words = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "self_attn.out_proj": "attn.out_proj",
+             "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj"}  # fmt: skip
+    for tower, own, sizes in (("text", prefix, text), ("vision", "visual.", vision)):
+        for layer in range(sizes["num_hidden_layers"]):
+            name = f"{tower}_model.encoder.layers.{layer}"
+            other = f"{own}transformer.resblocks.{layer}"
+            for kind in ("weight", "bias"):
+                found[f"{other}.attn.in_proj_{kind}"] = torch.cat(
+                    [tensors[f"{name}.self_attn.{one}_proj.{kind}"] for one in "qkv"]
+                )
+                for ours, theirs in words.items():
+                    found[f"{other}.{theirs}.{kind}"] = tensors[f"{name}.{ours}.{kind}"]
+    for kind in ("weight", "bias"):
+        found[f"{prefix}ln_final.{kind}"] = tensors[f"text_model.final_layer_norm.{kind}"]
+        found[f"visual.ln_pre.{kind}"] = tensors[f"vision_model.pre_layrnorm.{kind}"]
+        found[f"visual.ln_post.{kind}"] = tensors[f"vision_model.post_layernorm.{kind}"]
+    embeddings = "text_model.embeddings"
+    found |= {
+        f"{prefix}token_embedding.weight": tensors[f"{embeddings}.token_embedding.weight"],
+        f"{prefix}positional_embedding": tensors[f"{embeddings}.position_embedding.weight"],
+        f"{prefix}text_projection": tensors["text_projection.weight"].T,
+        "visual.proj": tensors["visual_projection.weight"].T,
+    }
+    embeddings = "vision_model.embeddings"
+    found |= {
+        "visual.class_embedding": tensors[f"{embeddings}.class_embedding"],
+        "visual.conv1.weight": tensors[f"{embeddings}.patch_embedding.weight"],
+        "visual.positional_embedding": tensors[f"{embeddings}.position_embedding.weight"],
+    }
+    model = {
+        "embed_dim": config["projection_dim"],
+        "quick_gelu": text["hidden_act"] == "quick_gelu",
+        "text_cfg": {
+            "vocab_size": text["vocab_size"],
+            "context_length": text["max_position_embeddings"],
+            "width": text["hidden_size"],
+            "heads": text["num_attention_heads"],
+            "layers": text["num_hidden_layers"],
+            "mlp_ratio": text["intermediate_size"] / text["hidden_size"],
+        },
+        "vision_cfg": {
+            "layers": vision["num_hidden_layers"],
+            "width": vision["hidden_size"],
+            "head_width": vision["hidden_size"] // vision["num_attention_heads"],
+            "mlp_ratio": vision["intermediate_size"] / vision["hidden_size"],
+            "patch_size": vision["patch_size"],
+            "image_size": vision["image_size"],
+        },
+        **options,
+    }
+    save(target, model, found)
+    for name in ("vocab.json", "merges.txt"):
+        (target / name).write_bytes((source / name).read_bytes())
+    return target
+
+
+def features(model: torch.nn.Module, pixels: np.ndarray) -> np.ndarray:
+    """Features of photos, of length 1."""
+    with torch.no_grad():
+        found = model.encode_image(torch.from_numpy(pixels), normalize=True)
+    return found.numpy()
