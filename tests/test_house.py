@@ -19,7 +19,7 @@ MODULES = {
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"report"},
+    {"report", "export"},
     {"bench", "testing"},
     {"classifier"},
     {"fitting", "audit", "diagnosis"},

@@ -22,6 +22,7 @@ FILES = {
     "add": "update",
     "forget": "update",
     "report": "report",
+    "export": "export",
     "bench": "bench",
     "methods": "listings",
     "cache": "listings",

@@ -20,7 +20,6 @@ All that is left out is exact: the inverse changes by one outer product.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
 
@@ -33,7 +32,72 @@ from sharpzo.types import Array, Features
 LOST = 0.05  # of the known photos, by default
 SHRINKAGE, ALL, COUNTER, RIDGE = 10.0, 0.5, 0.5, 0.3
 GROUPS = 5  # of classes that are left out in turn
-Term = tuple[Callable[[Array], Array], float, float]  # of photos (N, S); its mean and deviation
+
+
+class Distance:
+    """Equation 1 of centred rows (N, S) and ``means`` (K, S) of so many photos, ``counts`` (K,).
+
+    R'R has the eigenvalues ``latent`` (r,) along ``axes`` (r, S); ``ridge`` is a.
+    """
+
+    def __init__(self, rest: Array, means: Array, counts: Array) -> None:
+        if len(rest) < rest.shape[1]:
+            _, latent, self.axes = np.linalg.svd(rest, full_matrices=False)
+            latent **= 2
+        else:
+            latent, axes = np.linalg.eigh(rest.T @ rest)
+            latent, self.axes = np.maximum(latent, 0), axes.T
+        self.latent, self.ridge = latent, SHRINKAGE * latent.sum() / rest.shape[1]
+        self._off = latent / (self.ridge * (latent + self.ridge))
+        self.means, self.counts = means, counts
+
+    def _solve(self, x: Array) -> Array:
+        """(R'R + a I)^-1 of each row (N, S)."""
+        return x / self.ridge - ((x @ self.axes.T) * self._off) @ self.axes
+
+    def _squares(self, x: Array) -> Array:
+        """Distances (N, K) from the means, before they are divided."""
+        solved, mean = self._solve(x), self._solve(self.means)
+        own = (solved * x).sum(axis=1)[:, None] + (mean * self.means).sum(axis=1)
+        return own - 2 * solved @ self.means.T
+
+    def __call__(self, photos: Array) -> Array:
+        """N photos (N, S) -> d (N,)."""
+        return (self._squares(photos) / (1 + 1 / self.counts)).min(axis=1)
+
+    def left_out(self, x: Array, labels: Array) -> Array:
+        """The same of training photos, each left out of the mean of its class and of R."""
+        own = x - self.means[labels]
+        solved = self._solve(own)
+        grown = self.counts[labels] / (self.counts[labels] - 1)
+        leverage = grown * (solved * own).sum(axis=1)
+        cross = (solved * x).sum(axis=1)[:, None] - solved @ self.means.T
+        found = self._squares(x) + (grown / (1 - leverage))[:, None] * cross**2
+        found /= 1 + 1 / self.counts
+        found[np.arange(len(x)), labels] = leverage / (1 - leverage)
+        return found.min(axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Margin:
+    """The largest score of a class less that of the counter-examples, which come last, from
+    ``middle`` (S,), ``slopes`` (S, K + 1) and ``level`` (K + 1,)."""
+
+    middle: Array
+    slopes: Array
+    level: Array
+
+    def __call__(self, photos: Array) -> Array:
+        """N photos (N, S) -> margins (N,)."""
+        return self.of((photos - self.middle) @ self.slopes)
+
+    def of(self, scores: Array) -> Array:
+        """Margins of scores before the level."""
+        scores = scores + self.level
+        return scores[:, :-1].max(axis=1) - scores[:, -1]
+
+
+Term = tuple[Distance | Margin, float, float]  # a measure of photos; its mean and deviation
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,12 +137,12 @@ def find_strangers(train: Features, none: Features | None = None) -> Strangers |
     known = counts[labels] > 1  # of the others nothing is left
     if not (rest**2).sum() > 1e-9:
         return None
-    near, far = _Distance(rest, means, counts), _Distance(
+    near, far = Distance(rest, means, counts), Distance(
         x - x.mean(axis=0), x.mean(axis=0)[None], np.array([len(x)])
     )  # fmt: skip
-    terms: list[tuple[float, Callable[[Array], Array], Array]] = [
-        (-1.0, near.nearest, near.left_out(x[known], labels[known])),
-        (ALL, far.nearest, far.left_out(x[known], np.zeros(known.sum(), np.int64))),
+    terms: list[tuple[float, Distance | Margin, Array]] = [
+        (-1.0, near, near.left_out(x[known], labels[known])),
+        (ALL, far, far.left_out(x[known], np.zeros(known.sum(), np.int64))),
     ]
     if none is not None and len(none):
         margin, held = _margin(x, labels, _rows(none))
@@ -106,48 +170,7 @@ def unseen_scores(train: Features, none: Features | None = None) -> Array | None
     return np.concatenate(found) if found else None
 
 
-class _Distance:
-    """Equation 1 of centred rows (N, S) and means (K, S) of so many photos (K,)."""
-
-    def __init__(self, rest: Array, means: Array, counts: Array) -> None:
-        if len(rest) < rest.shape[1]:
-            _, latent, self._axes = np.linalg.svd(rest, full_matrices=False)
-            latent **= 2
-        else:
-            latent, axes = np.linalg.eigh(rest.T @ rest)
-            latent, self._axes = np.maximum(latent, 0), axes.T
-        self._ridge = SHRINKAGE * latent.sum() / rest.shape[1]
-        self._off = latent / (self._ridge * (latent + self._ridge))
-        self._means, self._counts = means, counts
-
-    def _solve(self, x: Array) -> Array:
-        """(R'R + a I)^-1 of each row (N, S)."""
-        return x / self._ridge - ((x @ self._axes.T) * self._off) @ self._axes
-
-    def _squares(self, x: Array) -> Array:
-        """Distances (N, K) from the means, before they are divided."""
-        solved, mean = self._solve(x), self._solve(self._means)
-        own = (solved * x).sum(axis=1)[:, None] + (mean * self._means).sum(axis=1)
-        return own - 2 * solved @ self._means.T
-
-    def nearest(self, x: Array) -> Array:
-        """N photos -> d (N,)."""
-        return (self._squares(x) / (1 + 1 / self._counts)).min(axis=1)
-
-    def left_out(self, x: Array, labels: Array) -> Array:
-        """The same of training photos, each left out of the mean of its class and of R."""
-        own = x - self._means[labels]
-        solved = self._solve(own)
-        grown = self._counts[labels] / (self._counts[labels] - 1)
-        leverage = grown * (solved * own).sum(axis=1)
-        cross = (solved * x).sum(axis=1)[:, None] - solved @ self._means.T
-        found = self._squares(x) + (grown / (1 - leverage))[:, None] * cross**2
-        found /= 1 + 1 / self._counts
-        found[np.arange(len(x)), labels] = leverage / (1 - leverage)
-        return found.min(axis=1)
-
-
-def _margin(x: Array, labels: Array, none: Array) -> tuple[Callable[[Array], Array], Array]:
+def _margin(x: Array, labels: Array, none: Array) -> tuple[Margin, Array]:
     """The margin over counter-examples (M, S): of photos, and of the training photos left out."""
     every, last = np.concatenate([x, none]), labels.max() + 1
     one_hot = np.eye(last + 1)[np.r_[labels, np.full(len(none), last)]]
@@ -162,11 +185,8 @@ def _margin(x: Array, labels: Array, none: Array) -> tuple[Callable[[Array], Arr
     hat = ((rows @ inverse) * rows).sum(axis=1) + share
     held = targets - (targets - rows @ slopes) / (1 - hat)[:, None]
 
-    def margin(scores: Array) -> Array:
-        scores = scores + level
-        return scores[:, :-1].max(axis=1) - scores[:, -1]
-
-    return lambda photos: margin((photos - middle) @ slopes), margin((held / root)[: len(x)])
+    margin = Margin(middle, slopes, level)
+    return margin, margin.of((held / root)[: len(x)])
 
 
 def _rows(photos: Features) -> Array:

@@ -99,11 +99,13 @@ class Quantised:
 class Builder:
     """Writes nodes one after another; every method returns the name of the value it makes.
 
-    ``precision`` is what matrices are kept in; see `compress`.
+    ``precision`` is what matrices are kept in; see `compress`. ``prefix`` begins every invented
+    name, so that what another builder wrote can be taken in.
     """
 
-    def __init__(self, precision: Precision = "float32") -> None:
+    def __init__(self, precision: Precision = "float32", prefix: str = "") -> None:
         self._precision: Precision = precision
+        self._prefix = prefix
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, onnx.TensorProto] = {}
         self._weights: dict[str, Array] = {}
@@ -180,17 +182,31 @@ class Builder:
         """Return a value when all is done that needs what led to it: here, the value itself."""
         return value
 
+    def take_in(self, graph: Graph) -> None:
+        """Add the nodes and weights of another builder's graph, whose inputs have been written."""
+        self._nodes.extend(graph.model.graph.node)
+        self._weights |= graph.weights
+        self._constants |= {
+            tensor.name: tensor
+            for tensor in graph.model.graph.initializer
+            if tensor.name not in graph.weights
+        }
+
     def finish(
         self,
         inputs: dict[str, Sequence[int | str]],
         outputs: dict[str, Sequence[int | str]],
         name: str,
+        input_kind: int = TensorProto.FLOAT,
     ) -> Graph:
-        """Return the graph; inputs and outputs are float32 with these shapes, strings = any."""
+        """Return the graph; shapes of inputs and outputs, strings = any. Inputs are of
+        ``input_kind``, outputs float32."""
 
-        def infos(values: dict[str, Sequence[int | str]]) -> list[onnx.ValueInfoProto]:
+        def infos(
+            values: dict[str, Sequence[int | str]], kind: int = TensorProto.FLOAT
+        ) -> list[onnx.ValueInfoProto]:
             return [
-                helper.make_tensor_value_info(key, TensorProto.FLOAT, list(shape))
+                helper.make_tensor_value_info(key, kind, list(shape))
                 for key, shape in values.items()
             ]
 
@@ -204,7 +220,7 @@ class Builder:
             _point(tensor, "weights", 0, array.nbytes)
             initializers.append(tensor)
         graph = helper.make_graph(
-            self._nodes, name, infos(inputs), infos(outputs), initializer=initializers
+            self._nodes, name, infos(inputs, input_kind), infos(outputs), initializer=initializers
         )
         model = helper.make_model(
             graph,
@@ -216,7 +232,7 @@ class Builder:
 
     def _fresh(self, kind: str) -> str:
         self._count += 1
-        return f"{kind}_{self._count}"
+        return f"{self._prefix}{kind}_{self._count}"
 
 
 def compress(matrix: Array, precision: Precision) -> Array | Quantised | None:

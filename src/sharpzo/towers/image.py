@@ -52,7 +52,7 @@ def build_image(checkpoint: Checkpoint, height: int, width: int) -> Graph:
             mean = np.full((2, tokens), 1 / max(tokens - 1, 1))
             mean[0], mean[1, 0] = np.eye(tokens)[0], 0
             build.op("MatMul", build.constant(mean, "image.mean"), "tokens", name="summary")
-        x = _write_block(build, config, x, f"image.{layer}", block, tokens, last)
+        x = write_block(build, config, x, f"image.{layer}", block, tokens, last)
     pair = read_norm(checkpoint, "post")
     states = blocks.norm(build, x, "image.post", pair, config.norm_eps)
     build.op("Identity", states, name="states")
@@ -187,7 +187,7 @@ def _write_embedding(
     return x, len(added)
 
 
-def _write_block(
+def write_block(
     build: Builder, config: ImageConfig, x: str, name: str, block: Block, tokens: int, last: bool
 ) -> str:
     """Return x after one block; rows (B * tokens, H), or (B, H) after the last one."""

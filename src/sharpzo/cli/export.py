@@ -1,0 +1,90 @@
+"""``sharpzo export``: a run as files for other programs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from typer import Argument, Option
+
+from sharpzo.cli import options
+
+if TYPE_CHECKING:
+    from sharpzo.data.photo import Photo
+    from sharpzo.trained import Trained
+
+
+def export(
+    run: options.Run,
+    out: Annotated[Path, Argument(help="Folder to make; must not exist.", metavar="OUT")],
+    format: Annotated[
+        Literal["onnx", "openvino", "web"],
+        Option(help="onnx: one file and a script; openvino: its .xml and .bin; web: a page."),
+    ] = "onnx",
+    precision: Annotated[
+        Literal["float32", "float16", "int8"],
+        Option(help="Of the image tower's matrices in the file."),
+    ] = "float32",
+    input: Annotated[
+        Literal["photo", "pixels"],
+        Option(help="photo: uint8 of any size; pixels: float32, preprocessed, in batches."),
+    ] = "photo",
+    photos: Annotated[
+        Path | None,
+        Option(
+            help="Photos, or a folder of them, on which the file must agree with predict.",
+            show_default="those of the fit, if they are still there, else the demo's",
+        ),
+    ] = None,
+    lost: options.Lost = None,
+    model: options.Model = None,
+    cache: options.Cache = None,
+    no_cache: options.NoCache = False,
+    plugin: options.Plugin = [],  # noqa: B006
+    as_json: options.Json = False,
+) -> None:
+    """Write a run's classifier as a file that needs no sharpzo: image tower and classes alone.
+
+    The file is compared with predict on up to 64 photos, and refused if it disagrees.
+    """
+    from sharpzo.cli.screen import Screen
+    from sharpzo.export.agreement import chosen
+    from sharpzo.export.bundle import write_onnx
+    from sharpzo.export.classifier_graph import build_classifier
+    from sharpzo.trained import load
+    from sharpzo.wording import quoted
+
+    trained = load(run, model=model, cache=options.feature_cache(cache, no_cache))
+    wanted = options.share(lost, trained)
+    compared, source = _photos(trained, photos)
+    compared = chosen(compared)
+    graph = build_classifier(trained, lost=wanted, signature=input, precision=precision)
+    found = write_onnx(trained, graph, out, compared, source, wanted)
+    size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    if as_json:
+        print(json.dumps({
+            "run": str(run), "out": str(out), "format": format, "precision": precision,
+            "input": input, "bytes": size, "agreement": found.record(),
+        }))  # fmt: skip
+        return
+    screen = Screen()
+    screen.say(
+        f"{found.photos} photos ({source}): {100 * found.top1:.1f} % have the same most probable "
+        f"class as by predict; probabilities differ by at most {found.largest_difference:.1e}"
+    )
+    screen.say(f"{quoted(out)}: {size / 1e6:.1f} MB. {graph.metadata['licence']}")
+
+
+def _photos(trained: Trained, given: Path | None) -> tuple[list[Photo], str]:
+    """Real photos to compare on, and where they are from."""
+    from sharpzo.data.loading import gather
+    from sharpzo.export.agreement import demo_photos
+
+    if given is not None:
+        return gather([given]), str(given)
+    data: dict[str, Any] = {**trained.record["data"]}
+    folder = data["source"].removeprefix("folder ").partition(" with labels of ")[0]
+    if folder != data["source"] and Path(folder).is_dir():
+        return gather([folder]), folder
+    return demo_photos(), "the demo's photos"

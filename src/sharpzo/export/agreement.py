@@ -1,0 +1,98 @@
+"""Whether an exported file gives the answers of `sharpzo predict` on real photos."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from sharpzo.data.demo import load_demo
+from sharpzo.data.photo import Photo
+from sharpzo.errors import EngineError
+from sharpzo.export.precision import FilePrecision
+from sharpzo.towers.preprocess import Preprocessing
+from sharpzo.trained import Trained
+from sharpzo.types import Array
+
+MOST = 64  # photos that are compared
+# The share of photos whose most probable class may be another one; of few photos, one may.
+_OTHERS = {"float32": 0.0, "float16": 0.002, "int8": 0.01}
+# A photo uint8 (H, W, 3) -> class probabilities (K,) and its familiarity, None without a rule.
+Answer = Callable[[Array], tuple[Array, float | None]]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Of ``photos`` of a ``source``: the share with the same most probable class, the largest
+    difference of a probability, and the share of the same decision about photos of no class, None
+    without a rule."""
+
+    source: str
+    photos: int
+    top1: float
+    largest_difference: float
+    none: float | None
+
+    def record(self) -> dict[str, Any]:
+        """All of it as JSON has it."""
+        return asdict(self)
+
+    def require(self, precision: FilePrecision) -> None:
+        """Raise EngineError where a file of that precision disagrees with more photos than it may.
+
+        float32: with none; float16 with one of 500, int8 with one of 100, rounded up.
+        """
+        allowed = math.ceil(_OTHERS[precision] * self.photos)
+        for what, share in (("most probable class", self.top1), ("none of these", self.none)):
+            others = 0 if share is None else round((1 - share) * self.photos)
+            if others > allowed:
+                raise EngineError(
+                    f"the exported file disagrees with predict on {others} of {self.photos} photos "
+                    f"({what}; {self.source}), and in {precision} {allowed or 'none'} may differ; "
+                    "nothing was written"
+                    + ("" if precision == "float32" else "; export with --precision float32")
+                )
+
+
+def chosen(photos: Sequence[Photo], most: int = MOST) -> list[Photo]:
+    """At most so many photos, evenly from all.
+
+    >>> [photo.name for photo in chosen([Photo(str(n), pixels=np.zeros(1)) for n in range(5)], 2)]
+    ['0', '2']
+    """
+    step = max(len(photos) / most, 1.0)
+    return [photos[int(place * step)] for place in range(min(most, len(photos)))]
+
+
+def demo_photos() -> list[Photo]:
+    """The demo's test photos."""
+    return list(load_demo().test.photos)  # type: ignore[union-attr]
+
+
+def compare(
+    trained: Trained,
+    answer: Answer,
+    threshold: float | None,
+    photos: Sequence[Photo],
+    lost: float,
+    source: str,
+) -> Agreement:
+    """Compare answers with those of `Trained.answer`, photos being decoded in the same way."""
+    least = Preprocessing.open(trained.towers.checkpoint, trained.towers.decoding).least
+    wanted, known = trained.answer(photos, lost)
+    found = [answer(photo.sized(least).decode()) for photo in photos]
+    probabilities = np.array([row for row, _ in found])
+    none = None
+    if threshold is not None:
+        seen = [familiar is None or familiar >= threshold for _, familiar in found]
+        none = float(np.mean([a == b for a, b in zip(seen, known, strict=True)]))
+    return Agreement(
+        source,
+        len(photos),
+        float((probabilities.argmax(axis=1) == wanted.argmax(axis=1)).mean()),
+        float(np.abs(probabilities - wanted).max()),
+        none,
+    )

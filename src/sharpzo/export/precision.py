@@ -1,0 +1,88 @@
+"""A graph in a file of fewer bits: its matrices are kept in another precision, and made float32
+again when they are used. What is not a matrix (norms, biases, positions) stays as it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import onnx
+
+    from sharpzo.towers.graph import Graph
+    from sharpzo.types import Array
+
+FilePrecision = Literal["float32", "float16", "int8"]
+_SMALL = 1 << 14  # numbers: smaller matrices are not worth it
+
+
+def lighter(graph: Graph, precision: FilePrecision) -> Graph:
+    """Return the graph with its matrices in ``precision``; int8 has one scale per row."""
+    if precision == "float32":
+        return graph
+    import onnx
+
+    from sharpzo.towers.graph import Graph
+
+    weights, widening = dict(graph.weights), {}
+    kept = {tensor.name: tensor for tensor in graph.model.graph.initializer}
+    model = onnx.ModelProto()
+    model.CopyFrom(graph.model)
+    for node in model.graph.node:
+        name = node.input[1] if node.op_type in ("Gemm", "MatMul", "Conv") else ""
+        if name in widening or (name in weights and weights[name].size >= _SMALL):
+            if name not in widening:
+                parts = _narrow(name, weights.pop(name), _outputs(node), precision)
+                widening[name] = _widen(name, parts, _outputs(node), precision)
+                weights |= parts
+                del kept[name]
+                kept |= {part: _placeholder(part, array) for part, array in parts.items()}
+            node.input[1] = _wide(name)
+    nodes = [*widening.values(), *model.graph.node]
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(kept.values())
+    return Graph(model, weights)
+
+
+def _outputs(node: onnx.NodeProto) -> int:
+    """The axis of a node's matrix that runs over its outputs."""
+    across = any(one.name == "transB" and one.i for one in node.attribute)
+    return 0 if across or node.op_type == "Conv" else -1
+
+
+def _narrow(name: str, array: Array, axis: int, precision: FilePrecision) -> dict[str, Array]:
+    """The arrays by name that stand for a matrix."""
+    from sharpzo.towers.graph import Quantised, compress
+
+    rows = np.moveaxis(array, axis, 0)
+    stored = compress(np.ascontiguousarray(rows.reshape(len(rows), -1)), precision)
+    assert stored is not None
+    values = stored.values if isinstance(stored, Quantised) else stored
+    values = np.ascontiguousarray(np.moveaxis(values.reshape(rows.shape), 0, axis))
+    found = {f"{name}.{precision}": values}
+    return found | ({f"{name}.scale": stored.scale} if isinstance(stored, Quantised) else {})
+
+
+def _widen(
+    name: str, parts: dict[str, Array], axis: int, precision: FilePrecision
+) -> onnx.NodeProto:
+    from onnx import TensorProto, helper
+
+    if precision == "float16":
+        return helper.make_node("Cast", [*parts], [_wide(name)], to=TensorProto.FLOAT)
+    return helper.make_node("DequantizeLinear", [*parts], [_wide(name)], axis=axis)
+
+
+def _wide(name: str) -> str:
+    return f"{name}.wide"
+
+
+def _placeholder(name: str, array: Array) -> onnx.TensorProto:
+    """A weight whose content comes later."""
+    from onnx import TensorProto, helper
+
+    kind = helper.np_dtype_to_tensor_dtype(array.dtype)
+    external = TensorProto.EXTERNAL
+    return TensorProto(name=name, dims=array.shape, data_type=kind, data_location=external)
