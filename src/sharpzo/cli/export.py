@@ -19,8 +19,7 @@ def export(
     run: options.Run,
     out: Annotated[Path, Argument(help="Folder to make; must not exist.", metavar="OUT")],
     format: Annotated[
-        Literal["onnx", "openvino", "web"],
-        Option(help="onnx: one file and a script; openvino: its .xml and .bin; web: a page."),
+        Literal["onnx"], Option(help="onnx: one file, and a script that classifies with it.")
     ] = "onnx",
     precision: Annotated[
         Literal["float32", "float16", "int8"],
@@ -82,9 +81,9 @@ def _photos(trained: Trained, given: Path | None) -> tuple[list[Photo], str]:
     from sharpzo.export.agreement import demo_photos
 
     if given is not None:
-        return gather([given]), str(given)
+        return gather([given]), given.resolve().name
     data: dict[str, Any] = {**trained.record["data"]}
     folder = data["source"].removeprefix("folder ").partition(" with labels of ")[0]
     if folder != data["source"] and Path(folder).is_dir():
-        return gather([folder]), folder
+        return gather([folder]), Path(folder).resolve().name
     return demo_photos(), "the demo's photos"

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -128,7 +129,7 @@ def _metadata(
         "classes": json.dumps([str(label) for label in trained.classes.tolist()]),
         "precision": precision,
         "method": trained.method.name,
-        "model": f"{trained.towers.model or 'embedded'} (sha256 {record['model']['sha256']})",
+        "model": f"{model_name(trained)} (sha256 {record['model']['sha256']})",
         "licence": licence(trained),
         "made_by": f"sharpzo {__version__}",
     }
@@ -139,6 +140,14 @@ def _metadata(
         found["threshold"] = repr(threshold) if np.isfinite(threshold) else "-Infinity"
         found["lost"] = repr(float(lost))
     return found
+
+
+def model_name(trained: Trained) -> str:
+    """The model's hub id, or the name of its folder."""
+    model = trained.towers.model
+    if model is None:
+        return "embedded"
+    return Path(model).resolve().name if Path(model).is_dir() else str(model)
 
 
 def licence(trained: Trained) -> str:
@@ -156,6 +165,6 @@ def licence(trained: Trained) -> str:
         f"under the licence '{named[1]}' of its card" if named else "under the model's own terms"
     )
     return (
-        f"Image tower: {trained.towers.model}, {terms}. Made by sharpzo, Apache-2.0. The "
+        f"Image tower: {model_name(trained)}, {terms}. Made by sharpzo, Apache-2.0. The "
         "classifier was made from your photos."
     )

@@ -120,7 +120,9 @@ def _tuned_states(build: Builder, checkpoint: Checkpoint, head: TunedHead, token
 
 def _vectors(build: Builder, checkpoint: Checkpoint) -> str:
     """The photos' features (B, D), rows of length 1."""
-    return _through(build, STATES, image_family(checkpoint).projection(checkpoint), "image.projection")
+    return _through(
+        build, STATES, image_family(checkpoint).projection(checkpoint), "image.projection"
+    )
 
 
 def _through(build: Builder, states: str, projection: Array, name: str) -> str:

@@ -1,8 +1,9 @@
 """The way from a photo to a tower's pixels as ONNX nodes; `towers/preprocess.py` is what they
 follow.
 
-ONNX Runtime's antialiased Resize computes what Pillow's does but for the rounding of a few pixels
-by one level.
+ONNX Runtime's antialiased Resize computes what Pillow's does but for the rounding of pixels by one
+level: of few, and of more in photos twice as tall as wide, which Pillow resizes along columns
+first.
 """
 
 from __future__ import annotations
