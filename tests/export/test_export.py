@@ -17,8 +17,8 @@ from sharpzo.errors import EngineError, InputError
 from sharpzo.export.agreement import Agreement
 from sharpzo.export.bundle import new_folder
 from sharpzo.export.classifier_graph import build_classifier
+from sharpzo.fitting.trained import Trained, load
 from sharpzo.towers.runtime import Session
-from sharpzo.trained import Trained, load
 
 
 @pytest.fixture(scope="module")

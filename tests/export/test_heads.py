@@ -8,6 +8,7 @@ import pytest
 
 from sharpzo.errors import InputError
 from sharpzo.export import heads
+from sharpzo.fitting.strangers import find_strangers
 from sharpzo.linear import LinearHead
 from sharpzo.methods.factors import PARTS, Factors
 from sharpzo.methods.image_ladder import TunedHead
@@ -16,7 +17,6 @@ from sharpzo.methods.last_block import Seen
 from sharpzo.methods.prolip import ProjectedHead
 from sharpzo.methods.token_ladder import Reading, TokenHead
 from sharpzo.metrics import normalise
-from sharpzo.strangers import find_strangers
 from sharpzo.towers.graph import Builder
 from sharpzo.towers.runtime import Session
 from sharpzo.types import Features, LastBlock

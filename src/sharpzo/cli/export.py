@@ -12,7 +12,7 @@ from sharpzo.cli import options
 
 if TYPE_CHECKING:
     from sharpzo.data.photo import Photo
-    from sharpzo.trained import Trained
+    from sharpzo.fitting.trained import Trained
 
 
 def export(
@@ -51,7 +51,7 @@ def export(
     from sharpzo.export.agreement import chosen
     from sharpzo.export.bundle import write_onnx
     from sharpzo.export.classifier_graph import build_classifier
-    from sharpzo.trained import load
+    from sharpzo.fitting.trained import load
     from sharpzo.wording import quoted
 
     trained = load(run, model=model, cache=options.feature_cache(cache, no_cache))

@@ -13,8 +13,8 @@ from sharpzo.data.demo import load_demo
 from sharpzo.data.photo import Photo
 from sharpzo.errors import EngineError
 from sharpzo.export.precision import FilePrecision
+from sharpzo.fitting.trained import Trained
 from sharpzo.towers.preprocess import Preprocessing
-from sharpzo.trained import Trained
 from sharpzo.types import Array
 
 MOST = 64  # photos that are compared

@@ -15,9 +15,9 @@ from sharpzo.data.photo import Photo
 from sharpzo.errors import InputError
 from sharpzo.export.agreement import Agreement, Answer, compare
 from sharpzo.export.classifier_graph import FAMILIARITY, PROBABILITIES, ClassifierGraph
+from sharpzo.fitting.trained import Trained
 from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.towers.runtime import Session
-from sharpzo.trained import Trained
 from sharpzo.types import Array
 
 MODEL, AGREEMENT, SCRIPT = "model.onnx", "agreement.json", "classify.py"

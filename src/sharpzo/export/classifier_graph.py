@@ -22,8 +22,8 @@ from sharpzo.towers.families import image_family
 from sharpzo.towers.preprocess import Preprocessing
 
 if TYPE_CHECKING:
+    from sharpzo.fitting.trained import Trained
     from sharpzo.towers.graph import Graph
-    from sharpzo.trained import Trained
 
 Signature = Literal["photo", "pixels"]
 PROBABILITIES, FAMILIARITY = "probabilities", "familiarity"

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sharpzo.errors import InputError
+from sharpzo.fitting.strangers import Distance, Margin, Strangers
 from sharpzo.linear import LinearHead
 from sharpzo.methods.image_ladder import TunedHead
 from sharpzo.methods.kernel import KernelHead
 from sharpzo.methods.prolip import ProjectedHead
 from sharpzo.methods.token_ladder import TokenHead
-from sharpzo.strangers import Distance, Margin, Strangers
 from sharpzo.towers import blocks
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.families import image_family
