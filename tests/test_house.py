@@ -30,8 +30,8 @@ LAYERS = [
     {"data"},
     {"storage"},
     {"budget"},
-    {"descent", "metrics", "settings", "memory", "machine", "process", "rng"},
     {"detour"},
+    {"descent", "metrics", "settings", "memory", "machine", "process", "rng"},
     {"types"},
     {"errors", "wording"},
 ]

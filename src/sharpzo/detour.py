@@ -10,11 +10,12 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
 from sharpzo.errors import InputError
+from sharpzo.metrics import normalise
 from sharpzo.types import Array, Features, Head, ImageTower
 
 
@@ -54,7 +55,10 @@ class PhotoBatch:
 
 
 class Detour(Protocol):
-    """A tuned way from photos to states."""
+    """A tuned way from photos to states, whose vectors are ``projected`` as those of the tower are,
+    or are the states themselves at length 1."""
+
+    projected: ClassVar[bool]
 
     @property
     def digest(self) -> str:
@@ -80,6 +84,11 @@ def detours(heads: Iterable[Head | None]) -> list[Detour]:
     """The detours whose vectors these heads read, each once."""
     found = (getattr(head, "detour", None) for head in heads)
     return list({one.digest: one for one in found if one is not None}.values())
+
+
+def vectors_of(detour: Detour, states: Array, projection: Array) -> Array:
+    """Unit vectors (N, D) or (N, S) of the states (N, S) that a detour gave."""
+    return normalise(states @ projection.T if detour.projected else states)
 
 
 def vectors_by(detour: Detour, photos: Features) -> Array:

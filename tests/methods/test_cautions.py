@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fakes import BACKPROPAGATES
 from sharpzo.budget import Budget
 from sharpzo.methods import METHODS, find, fit
 from sharpzo.methods.searching import cautions, hopeless
@@ -83,7 +84,7 @@ def test_validation_photos_count_and_test_photos_do_not():
         cautions(METHOD, Scripted(), {"training": bad})
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if not name.startswith("coop")])
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in BACKPROPAGATES])
 def test_a_method_that_leaves_one_context_says_so(name):
     """And no other; what it leaves is looked at, not its name."""
     task = dataclasses.replace(toy_task(METHODS[name]), budget=Budget(forwards=30))

@@ -24,7 +24,8 @@ from sharpzo.methods.coop import (
 from sharpzo.metrics import cross_entropy, normalise
 from sharpzo.testing.toys import ToyTower
 from sharpzo.towers.checkpoint import Checkpoint, resolve
-from sharpzo.towers.torch_text import TorchTextTower, cores
+from sharpzo.towers.torch_block import cores
+from sharpzo.towers.torch_text import TorchTextTower
 from sharpzo.towers.tower import OnnxTextTower
 from sharpzo.types import Features, Reason
 from towers.random_models import TEXT, VISION, relative, save_clip, torch

@@ -352,11 +352,14 @@ def _check(trained: Trained, run: str | Path) -> None:
     """Raise ArtifactError for arrays that cannot classify a photo of the model."""
     image = trained.towers.checkpoint.image
     vectors = normalise(np.ones((1, image.projection), np.float32))
+    states = np.ones((1, image.width), np.float32)
     photo = Features(
         vectors, np.zeros(1, np.int64), trained.class_names,
-        states=np.ones((1, image.width), np.float32),
+        states=states,
         tokens=np.ones((1, 2, image.width), np.float32),
-        detours={way.digest: vectors for way in detours([trained.head])},
+        detours={
+            way.digest: vectors if way.projected else states for way in detours([trained.head])
+        },
     )  # fmt: skip
     photo = replace(photo, by_view=dict.fromkeys(fixed_views([trained.head]), photo))
     try:

@@ -203,7 +203,8 @@ def _descend(
     else:
         opened = nullcontext(given)
     with opened as tower:
-        from sharpzo.towers.torch_text import TorchTextTower, cores
+        from sharpzo.towers.torch_block import cores
+        from sharpzo.towers.torch_text import TorchTextTower
 
         objective = GradientObjective(
             tower,

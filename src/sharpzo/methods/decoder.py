@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -200,6 +201,7 @@ class Coordinator:
     epsilon: float
     low: Array
     high: Array
+    projected: ClassVar[bool] = True
 
     def __call__(self, batch: PhotoBatch) -> Array:
         return batch.tower.forward(self.prompt(batch.pixels, batch.states))

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -42,6 +43,7 @@ class Factors:
     """
 
     pairs: Mapping[str, tuple[Array, Array]]
+    projected: ClassVar[bool] = True
 
     def change(self, block: LastBlock) -> LastBlock:
         """The block with its matrices changed."""

@@ -191,7 +191,8 @@ HOMES = {
     "ladder+gda": "ladder", "ladder+image": "image_ladder", "ladder+tokens": "token_ladder",
     "linear-probe": "linear_probe",
     "lp++": "lp_plus_plus", "projection": "projection", "proker": "proker", "prolip": "prolip",
-    "tip-adapter": "tip_adapter", "tip-adapter-f": "tip_adapter", "zip": "zip", "zo-sgd": "zo_sgd",
+    "tip-adapter": "tip_adapter", "tip-adapter-f": "tip_adapter", "tune-blocks": "tune_blocks",
+    "zip": "zip", "zo-sgd": "zo_sgd",
 }  # fmt: skip
 
 

@@ -199,10 +199,10 @@ def fit(settings: TokenLadderSettings, task: Task) -> Fit:
     notes = {**ladder.notes, "views": 1 + len(reading.views)}
     found = cached_fit(TokenHead(ladder.head, reading), task, text, notes, arrays=arrays)
     photos = len(task.train) + len(task.validation or ())
-    return replace(found, image_passes=photos * len(_views(settings)))
+    return replace(found, image_passes=photos * len(wanted_views(settings)))
 
 
-def _views(settings: TokenLadderSettings) -> frozenset[str]:
+def wanted_views(settings: TokenLadderSettings) -> frozenset[str]:
     """All views that may be chosen."""
     return frozenset(view for views in settings.choices for view in views)
 
@@ -222,7 +222,7 @@ register(
         fit,
         load=TokenHead.from_arrays,
         rename=rename,
-        fixed_views=_views,
+        fixed_views=wanted_views,
         grows=True,
     )
 )

@@ -20,7 +20,7 @@ import numpy as np
 from sharpzo.budget import Budget
 from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.data.photo import as_photo
-from sharpzo.detour import PhotoBatch
+from sharpzo.detour import PhotoBatch, vectors_of
 from sharpzo.methods import Fit, Images, Method, Task, fit
 from sharpzo.metrics import normalise
 from sharpzo.storage.journal import Journal, read_journal
@@ -233,7 +233,7 @@ def _shown(head: Head, task: Task, split: str = "train") -> Features:
     assert task.images is not None
     tower = task.images.open_tower()
     pixels = tower.pixels(getattr(task.images, split).decoded())
-    vectors = normalise(detour(PhotoBatch(tower, pixels)) @ tower.projection.T)
+    vectors = vectors_of(detour, detour(PhotoBatch(tower, pixels)), tower.projection)
     return replace(photos, detours={detour.digest: vectors})
 
 

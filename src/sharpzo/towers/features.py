@@ -95,7 +95,12 @@ def encode(
             splits[name].class_names,
             hashlib.sha256((combined(digests) + work.identity).encode()).hexdigest(),
             by[""][:, 0],
-            {one.digest: normalise(by[one.digest] @ projection.T) for one in detours},
+            {
+                one.digest: normalise(
+                    by[one.digest] @ projection.T if one.projected else by[one.digest]
+                )
+                for one in detours
+            },
             by[""][:, 1:],
         )
         for (name, view), (digests, by) in passed.items()

@@ -68,20 +68,30 @@ def read_block(checkpoint: Checkpoint, layer: int) -> Block:
     return Block(**{f.name: read_layer(checkpoint, layer, f.name) for f in fields(Block)})
 
 
-def read_layer(checkpoint: Checkpoint, layer: int, part: str) -> Pair:
-    """Return one layer of a block; ``part`` is the name of a field of `Block`."""
+def read_layer(checkpoint: Checkpoint, layer: int, part: str, *, folded: bool = True) -> Pair:
+    """Return one layer of a block; ``part`` is the name of a field of `Block`.
+
+    ``folded``: with attention's 1/sqrt(d) in the query and LayerScale in what it multiplies.
+    """
     config = checkpoint.image
     shape = block_shapes(config.width, config.mlp_width)[part]
     layers = CLIP_LAYERS if config.family == "clip" else _DINO_LAYERS
     pair = checkpoint.pair(f"{_block_name(checkpoint, layer)}.{layers[part]}", *shape)
+    if not folded:
+        return pair
     if part == "query":
         return blocks.scale_query(pair, config.heads)
-    if config.family == "dinov2" and part in _DINO_SCALES:
-        # LayerScale multiplies what a branch adds: the same as scaling its last matrix's rows.
-        name = f"{_block_name(checkpoint, layer)}.{_DINO_SCALES[part]}.lambda1"
-        factor = checkpoint.tensor(name, (config.width,))
-        return pair[0] * factor[:, None], pair[1] * factor
-    return pair
+    factor = read_layer_scale(checkpoint, layer, part)
+    # LayerScale multiplies what a branch adds: the same as scaling its last matrix's rows.
+    return pair if factor is None else (pair[0] * factor[:, None], pair[1] * factor)
+
+
+def read_layer_scale(checkpoint: Checkpoint, layer: int, part: str) -> Array | None:
+    """Return LayerScale's factors (H,) of what a layer makes, where the family has any."""
+    if checkpoint.image.family != "dinov2" or part not in _DINO_SCALES:
+        return None
+    name = f"{_block_name(checkpoint, layer)}.{_DINO_SCALES[part]}.lambda1"
+    return checkpoint.tensor(name, (checkpoint.image.width,))
 
 
 def read_norm(checkpoint: Checkpoint, place: str) -> Pair:

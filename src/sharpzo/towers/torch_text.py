@@ -6,22 +6,17 @@ frozen, so torch keeps for the backward pass only what the context's gradient ne
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from sharpzo.errors import CheckpointError
 from sharpzo.towers import blocks
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.prompts import Prompts, token_table
-from sharpzo.types import Array
-
-TorchPair = tuple[Tensor, Tensor]
+from sharpzo.towers.torch_block import TorchBlock, copied, copied_pair, norm
 
 
 class TorchTextTower:
@@ -46,20 +41,22 @@ class TorchTextTower:
             raise CheckpointError("the text tower is bidirectional; only a causal one can be read")
         self._checkpointing, self.dtype = checkpointing, dtype
         self._blocks = [
-            _Block(checkpoint, f"text_model.encoder.layers.{layer}", dtype)
+            _block(checkpoint, f"text_model.encoder.layers.{layer}", dtype)
             for layer in range(config.layers)
         ]
-        self._final = _pair(checkpoint.pair("text_model.final_layer_norm", config.width), dtype)
+        self._final = copied_pair(
+            checkpoint.pair("text_model.final_layer_norm", config.width), dtype
+        )
         shape = (config.projection, config.width)
-        self._projection = _tensor(checkpoint.tensor("text_projection.weight", shape), dtype)
+        self._projection = copied(checkpoint.tensor("text_projection.weight", shape), dtype)
         n, lengths = prompts.n_context, [len(suffix) for suffix in prompts.suffixes]
         # No token attends to a later one, so any token will do behind EOS.
         padded = [[*s, *[prompts.eos_id] * (max(lengths) - len(s))] for s in prompts.suffixes]
         ids = np.array([prompts.sos_id, *(token for row in padded for token in row)])
-        rows = _tensor(checkpoint.weights.rows(token_table(checkpoint), ids), dtype)
+        rows = copied(checkpoint.weights.rows(token_table(checkpoint), ids), dtype)
         name = "text_model.embeddings.position_embedding.weight"
         places = checkpoint.tensor(name, (config.context_length, config.width))
-        self._positions = _tensor(places[: 1 + n + max(lengths)], dtype)
+        self._positions = copied(places[: 1 + n + max(lengths)], dtype)
         self._sos = rows[:1].expand(len(lengths), 1, config.width)
         self._suffixes = rows[1:].reshape(len(lengths), max(lengths), config.width)
         self._contexts = len(lengths) if prompts.specific else 1
@@ -72,34 +69,15 @@ class TorchTextTower:
         x = torch.cat([self._sos, contexts, self._suffixes], dim=1) + self._positions
         for block in self._blocks:
             x = cast(Tensor, _Recomputed.apply(x, block)) if self._checkpointing else block(x)
-        x = _norm(x[torch.arange(many), self._ends], self._final, self._config.norm_eps)
+        x = norm(x[torch.arange(many), self._ends], self._final, self._config.norm_eps)
         return x @ self._projection.T
 
 
-class _Block:
-    """A transformer block over prompts (K, length, H)."""
-
-    def __init__(self, checkpoint: Checkpoint, name: str, dtype: torch.dtype) -> None:
-        self._config = config = checkpoint.text
-        arrays = blocks.clip_block(checkpoint, name, config.width, config.mlp_width, config.heads)
-        self._parts = {name: _pair(pair, dtype) for name, pair in vars(arrays).items()}
-
-    def __call__(self, x: Tensor) -> Tensor:
-        parts, eps = self._parts, self._config.norm_eps
-        h = _norm(x, parts["norm1"], eps)
-        query, key, value = (
-            functional.linear(h, *parts[name])
-            .unflatten(-1, (self._config.heads, -1))
-            .transpose(1, 2)
-            for name in ("query", "key", "value")
-        )
-        # ``clip_block`` has put 1/sqrt(d) into the query.
-        mixed = functional.scaled_dot_product_attention(
-            query, key, value, is_causal=True, scale=1.0
-        )
-        x = x + functional.linear(mixed.transpose(1, 2).flatten(-2), *parts["out"])
-        h = functional.linear(_norm(x, parts["norm2"], eps), *parts["fc1"])
-        return x + functional.linear(_activate(h, self._config.activation), *parts["fc2"])
+def _block(checkpoint: Checkpoint, name: str, dtype: torch.dtype) -> TorchBlock:
+    config = checkpoint.text
+    arrays = blocks.clip_block(checkpoint, name, config.width, config.mlp_width, config.heads)
+    parts = {name: copied_pair(pair, dtype) for name, pair in vars(arrays).items()}
+    return TorchBlock(parts, config, causal=True)
 
 
 class _Recomputed(torch.autograd.Function):
@@ -110,7 +88,7 @@ class _Recomputed(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, block: _Block) -> Tensor:
+    def forward(ctx: Any, x: Tensor, block: TorchBlock) -> Tensor:
         ctx.save_for_backward(x)
         ctx.block = block
         return block(x)  # autograd records nothing in here
@@ -122,31 +100,3 @@ class _Recomputed(torch.autograd.Function):
             x = x.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(ctx.block(x), x, grad_outputs)
         return gradient, None
-
-
-@contextmanager
-def cores(threads: int | None) -> Iterator[None]:
-    """Let torch use so many cores inside, and as many as before outside; None: leave it alone."""
-    before = torch.get_num_threads()
-    try:
-        if threads is not None:
-            torch.set_num_threads(threads)
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _activate(x: Tensor, kind: str) -> Tensor:
-    return functional.gelu(x) if kind == "gelu" else x * torch.sigmoid(1.702 * x)
-
-
-def _norm(x: Tensor, pair: TorchPair, eps: float) -> Tensor:
-    return functional.layer_norm(x, x.shape[-1:], *pair, eps)
-
-
-def _pair(pair: blocks.Pair, dtype: torch.dtype) -> TorchPair:
-    return _tensor(pair[0], dtype), _tensor(pair[1], dtype)
-
-
-def _tensor(array: Array, dtype: torch.dtype) -> Tensor:
-    return torch.tensor(array, dtype=dtype)  # a copy: the checkpoint is a read-only memory map

@@ -218,10 +218,10 @@ class OnnxImageTower:
         graphs: GraphStore | None = None,
         fingerprint: str | None = None,
     ) -> None:
-        self._batch, self._threads = _positive("batch", batch), threads
+        self._batch, self.threads = _positive("batch", batch), threads
         self._graphs = graphs or GraphStore(None)
         self._fingerprint = fingerprint
-        self._checkpoint = checkpoint
+        self.checkpoint = checkpoint
         self._preprocessing = Preprocessing.open(checkpoint)
         self._session: Running | None = None
         self._last_block: LastBlock | None = None
@@ -230,13 +230,13 @@ class OnnxImageTower:
     @property
     def fingerprint(self) -> str:
         """sha256 over image weights and preprocessing."""
-        self._fingerprint = self._fingerprint or image_fingerprint(self._checkpoint)
+        self._fingerprint = self._fingerprint or image_fingerprint(self.checkpoint)
         return self._fingerprint
 
     @property
     def last_block(self) -> LastBlock:
         if self._last_block is None:
-            self._last_block = image_family(self._checkpoint).last_block(self._checkpoint)
+            self._last_block = image_family(self.checkpoint).last_block(self.checkpoint)
         return self._last_block
 
     def pixels(self, photos: Iterable[Array | Image]) -> Array:
@@ -277,7 +277,7 @@ class OnnxImageTower:
         each batch.
         """
         source, done = iter(photos), 0
-        rows = [np.zeros((0, 3, self._checkpoint.image.width), np.float32)]
+        rows = [np.zeros((0, 3, self.checkpoint.image.width), np.float32)]
 
         def decode() -> Array:
             return self.pixels(islice(source, self._batch))
@@ -302,12 +302,12 @@ class OnnxImageTower:
     def _run(self, outputs: Sequence[str], pixels: Array) -> list[Array]:
         if self._session is None:
             self._session = self._graphs.open(
-                self.fingerprint, self._build, lambda file: Session(file, self._threads)
+                self.fingerprint, self._build, lambda file: Session(file, self.threads)
             )
         return _joined(_in_chunks(self._session, outputs, "pixels", pixels, self._batch))
 
     def _build(self) -> Graph:
-        return image_family(self._checkpoint).build(self._checkpoint, *self._preprocessing.size)
+        return image_family(self.checkpoint).build(self.checkpoint, *self._preprocessing.size)
 
 
 def _in_chunks(

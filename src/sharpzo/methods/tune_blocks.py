@@ -1,0 +1,317 @@
+"""``tune-blocks``: the last image blocks by backpropagation, beside the default untuned.
+
+The baseline for all that reads the image tower without a backward pass, as published methods tune
+it (MPS-Tuning, ICLR 2026, arXiv 2508.12877, from its text): copies of the last L blocks and of the
+final norm are trained by AdamW with a linear classifier on their states, cross-entropy with label
+smoothing, photos and their mirrored views; and
+
+    logits = share (tuned) + (1 - share) (the default method's, untuned)                  (1)
+
+The classifier starts as logistic regression on the untuned states. What comes before the L blocks
+is computed once. torch (extra ``torch``) is needed to fit and to predict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from sharpzo.data.dataset import LabelledPhotos
+from sharpzo.detour import PhotoBatch, digest_of, vectors_by
+from sharpzo.errors import ArtifactError, InputError
+from sharpzo.linear import LinearHead, keep, take
+from sharpzo.methods import linear_probe, token_ladder
+from sharpzo.methods.cached import states_of
+from sharpzo.methods.choose import PenaltySettings
+from sharpzo.methods.registry import Fit, Method, Task, register
+from sharpzo.methods.token_ladder import TokenHead, TokenLadderSettings
+from sharpzo.metrics import accuracy, cross_entropy, normalise
+from sharpzo.rng import generator
+from sharpzo.settings import Count, Decay, Fraction, Positive
+from sharpzo.types import Array, Features, ImageTower, Reason
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sharpzo.towers.torch_image import TorchImageTower
+    from sharpzo.towers.tower import OnnxImageTower
+
+_PREFIX, _CHUNK = "image.", 16
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True)
+class TuneBlocksSettings(TokenLadderSettings):
+    """The untuned method's settings, and ``blocks`` tuned for so many ``epochs`` of every photo
+    (and, with ``mirror``, of its mirrored view) in batches.
+
+    ``rate`` is AdamW's, that of the classifier ``head_rate``; both fall along half a cosine.
+    ``share`` of equation 1; None: that of `SHARES` with the least cross-entropy of the validation
+    photos, a half with fewer than ``evidence`` of them.
+    """
+
+    blocks: Count = 4
+    epochs: Count = 10
+    batch: Count = 32
+    rate: Positive = 3e-5
+    head_rate: Positive = 3e-5
+    weight_decay: Fraction = 0.01
+    smoothing: Decay = 0.1
+    mirror: bool = True
+    share: Fraction | None = None
+    evidence: Count = 40
+
+
+@dataclass(frozen=True, eq=False)
+class TunedBlocks:
+    """Tuned parameters of `TorchImageTower` by name; fulfils `detour.Detour`."""
+
+    tuned: Mapping[str, Array]
+    projected: ClassVar[bool] = False
+
+    def __call__(self, batch: PhotoBatch) -> Array:
+        import torch
+
+        tower = self._tower(batch.tower, batch.pixels)
+        with torch.inference_mode():
+            parts = [
+                tower.states(tower.embed(torch.tensor(batch.pixels[i : i + _CHUNK])))
+                for i in range(0, len(batch.pixels), _CHUNK)
+            ]
+        return torch.cat(parts).numpy()
+
+    def _tower(self, tower: ImageTower, pixels: Array) -> TorchImageTower:
+        key = (id(tower), pixels.shape[2:])
+        if self._opened.get("key") != key:
+            opened = open_torch(tower, pixels)
+            for name, array in self.tuned.items():
+                if name not in opened.parameters or opened.parameters[name].shape != array.shape:
+                    raise ArtifactError(f"the image tower has no '{name}' as the run tuned it")
+                opened.parameters[name].copy_(_torch(array))
+            self._opened.update(key=key, tower=opened)
+        return self._opened["tower"]
+
+    @cached_property
+    def _opened(self) -> dict[str, Any]:
+        return {}
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self.arrays())
+
+    def arrays(self) -> dict[str, Array]:
+        return keep(**{_PREFIX + name: array for name, array in self.tuned.items()})
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> TunedBlocks:
+        names = [name for name in arrays if name.startswith(_PREFIX)]
+        return cls({name.removeprefix(_PREFIX): arrays[name] for name in names})
+
+
+@dataclass(frozen=True, eq=False)
+class BlocksHead:
+    """Equation 1: ``tuned`` on states by way of ``detour``, ``plain`` on what the tower makes."""
+
+    tuned: LinearHead
+    plain: TokenHead
+    share: float
+    detour: TunedBlocks
+
+    @property
+    def fixed_views(self) -> tuple[str, ...]:
+        """Which views photos have to be encoded through."""
+        return self.plain.fixed_views
+
+    def scores(self, photos: Features) -> Array:
+        by = replace(photos, vectors=vectors_by(self.detour, photos))
+        mixed = self.share * self.tuned.scores(by) + (1 - self.share) * self.plain.scores(photos)
+        return mixed.astype(np.float32)
+
+    def arrays(self) -> dict[str, Array]:
+        classifier = keep(tuned_weight=self.tuned.weight, tuned_bias=self.tuned.bias)
+        own = keep(tuned_share=self.share)
+        return {**self.plain.arrays(), **classifier, **own, **self.detour.arrays()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> BlocksHead:
+        weight, bias, share = take(
+            arrays, tuned_weight=("K", "S"), tuned_bias=("K",), tuned_share=(1,)
+        )
+        tuned = LinearHead(weight, bias, 1.0)
+        plain = TokenHead.from_arrays(arrays)
+        return cls(tuned, plain, float(share[0]), TunedBlocks.from_arrays(arrays))
+
+
+def fit(settings: TuneBlocksSettings, task: Task) -> Fit:
+    """One image pass of every photo and view, then ``epochs`` through the tuned blocks.
+
+    ``Fit.image_passes`` counts whole passes; a forward and a backward through L of the tower's
+    blocks are in the notes as ``block_passes``, photo by photo.
+    """
+    assert task.images is not None
+    tower = differentiable(task.images.open_tower())
+    from sharpzo.towers.torch_block import cores
+
+    plain, start = token_ladder.fit(settings, task), _probe(task)
+    assert isinstance(plain.head, TokenHead)
+    with closing(tower), cores(tower.threads):
+        tuned, classifier, passes = _tune(settings, task, tower, task.images.train, start)
+        head = BlocksHead(classifier, plain.head, 0.5, tuned)
+        validation = task.validation
+        if validation is not None and task.images.validation is not None:
+            states = _states(tuned, tower, task.images.validation)
+            vectors = {**validation.detours, tuned.digest: normalise(states)}
+            validation = replace(validation, detours=vectors)
+    head = replace(head, share=_share(settings, head, validation))
+    return replace(
+        plain,
+        head=head,
+        reason=Reason.STEPS,
+        steps=settings.epochs,
+        image_passes=plain.image_passes + (1 + settings.mirror) * len(task.train),
+        notes={**plain.notes, "share": head.share, "block_passes": passes},
+        validation_accuracy=validation and accuracy(head.scores(validation), validation.labels),
+    )
+
+
+def _share(settings: TuneBlocksSettings, head: BlocksHead, held: Features | None) -> float:
+    if settings.share is not None:
+        return settings.share
+    if held is None or len(held) < settings.evidence:
+        return 0.5
+    losses = [cross_entropy(replace(head, share=s).scores(held), held.labels) for s in SHARES]
+    return SHARES[int(np.argmin(losses))]
+
+
+def _probe(task: Task) -> LinearHead:
+    """Logistic regression on untuned states of length 1."""
+    own = replace(task.train, vectors=normalise(states_of(task.train)))
+    held = task.validation
+    held = held and replace(held, vectors=normalise(states_of(held)))
+    head = linear_probe.fit(PenaltySettings(), replace(task, train=own, validation=held)).head
+    assert isinstance(head, LinearHead)
+    return head
+
+
+def _tune(
+    settings: TuneBlocksSettings,
+    task: Task,
+    tower: ImageTower,
+    photos: LabelledPhotos,
+    start: LinearHead,
+) -> tuple[TunedBlocks, LinearHead, int]:
+    import torch
+    from torch.nn import functional
+
+    kept, opened, first = _before(settings, tower, photos)
+    labels = torch.tensor(np.tile(task.train.labels, 1 + settings.mirror))
+    weight, bias = _torch(start.weight), _torch(start.bias)
+    tuned = [one.requires_grad_() for one in opened.parameters.values()]
+    groups = [
+        {"params": tuned, "lr": settings.rate},
+        {"params": [weight.requires_grad_(), bias.requires_grad_()], "lr": settings.head_rate},
+    ]
+    descent = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+    batches = [
+        rows for epoch in range(settings.epochs)
+        for rows in _batches(len(kept), settings.batch, task.seed, epoch)
+    ]  # fmt: skip
+    rates = torch.optim.lr_scheduler.CosineAnnealingLR(descent, len(batches))
+    for rows in batches:
+        rows = torch.from_numpy(rows)
+        states = opened.states(kept[rows].float(), first)
+        logits = functional.linear(functional.normalize(states, dim=-1), weight, bias)
+        loss = functional.cross_entropy(logits, labels[rows], label_smoothing=settings.smoothing)
+        descent.zero_grad()
+        loss.backward()
+        descent.step()
+        rates.step()
+    arrays = {name: one.detach().numpy() for name, one in opened.parameters.items()}
+    classifier = LinearHead(weight.detach().numpy(), bias.detach().numpy(), 1.0)
+    return TunedBlocks(arrays), classifier, settings.epochs * len(kept)
+
+
+def _before(
+    settings: TuneBlocksSettings, tower: ImageTower, photos: LabelledPhotos
+) -> tuple[Tensor, TorchImageTower, int]:
+    """What enters the tuned blocks (N, T, S) in half precision, mirrored views last; the tower, and
+    the number of the first of these blocks."""
+    import torch
+
+    kept, opened, first = [], None, 0
+    for flip in range(1 + settings.mirror):
+        for i in range(0, len(photos), _CHUNK):
+            rows = range(i, min(i + _CHUNK, len(photos)))
+            pixels = tower.pixels(photos.take(rows).decoded())
+            if opened is None:
+                opened = open_torch(tower, pixels, settings.blocks)
+                first = opened.layers - min(settings.blocks, opened.layers)
+            seen = torch.tensor(pixels[..., ::-1].copy() if flip else pixels)
+            with torch.no_grad():
+                kept.append(opened.through(opened.embed(seen), 0, first).half())
+    assert opened is not None
+    return torch.cat(kept), opened, first
+
+
+def _batches(many: int, batch: int, seed: int, epoch: int) -> Iterator[Array]:
+    order = generator(seed, "tune-blocks", step=epoch).permutation(many)
+    return (order[i : i + batch] for i in range(0, many, batch))
+
+
+def _states(tuned: TunedBlocks, tower: ImageTower, photos: LabelledPhotos) -> Array:
+    parts = []
+    for i in range(0, len(photos), _CHUNK):
+        some = photos.take(range(i, min(i + _CHUNK, len(photos))))
+        parts.append(tuned(PhotoBatch(tower, tower.pixels(some.decoded()))))
+    return np.concatenate(parts)
+
+
+def differentiable(tower: ImageTower) -> OnnxImageTower:
+    """The tower, if torch and a checkpoint are there to backpropagate through it; InputError if
+    not."""
+    try:
+        import torch  # noqa: F401
+    except ModuleNotFoundError:
+        raise InputError(
+            "this method backpropagates with torch, which is not installed; run: pip install "
+            "'sharpzo[torch]'"
+        ) from None
+    from sharpzo.towers.tower import OnnxImageTower
+
+    if not isinstance(tower, OnnxImageTower):
+        raise InputError(f"backpropagation needs a checkpoint's tower, not {type(tower).__name__}")
+    return tower
+
+
+def open_torch(tower: ImageTower, pixels: Array, blocks: int | None = None) -> TorchImageTower:
+    """The tower in torch for pixels of this size, its last ``blocks`` (None: all) at hand."""
+    checkpoint = differentiable(tower).checkpoint
+    from sharpzo.towers.torch_image import TorchImageTower
+
+    tuned = 0 if blocks is None else max(0, checkpoint.image.layers - blocks)
+    return TorchImageTower(checkpoint, *pixels.shape[2:], tuned=tuned)
+
+
+def _torch(array: Array) -> Tensor:
+    from sharpzo.towers.torch_block import copied
+
+    return copied(array)
+
+
+register(
+    Method(
+        "tune-blocks",
+        "the last image blocks by backpropagation, beside the default's logits (extra torch)",
+        TuneBlocksSettings(),
+        fit,
+        load=BlocksHead.from_arrays,
+        fixed_views=token_ladder.wanted_views,
+        need=None,
+        images=True,
+    )
+)

@@ -1,0 +1,167 @@
+"""tune-blocks: the torch image tower against the graph, what the descent changes, and what it
+leaves behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sharpzo.classifier import PromptClassifier
+from sharpzo.data.dataset import LabelledPhotos
+from sharpzo.data.photo import Photo
+from sharpzo.detour import PhotoBatch, vectors_of
+from sharpzo.errors import ArtifactError
+from sharpzo.methods import Task, find, fit
+from sharpzo.methods.registry import Images
+from sharpzo.methods.tune_blocks import BlocksHead, TunedBlocks
+from sharpzo.metrics import cross_entropy
+from sharpzo.testing import METHOD_CHECKS
+from sharpzo.towers.checkpoint import Checkpoint
+from sharpzo.towers.features import encode
+from sharpzo.towers.torch_image import TorchImageTower
+from sharpzo.towers.tower import OnnxImageTower, OnnxTextTower
+from towers.random_models import TEXT, VISION, relative, save_clip, save_dual, torch
+
+METHOD = find("tune-blocks")
+SETTINGS = replace(METHOD.settings, blocks=1, epochs=6, batch=8, rate=1e-3, head_rate=0.1)
+NAMES = ["cat", "dog", "the_cat"]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("blocks")
+    vision = {**VISION, "intermediate_size": 64, "image_size": 32, "patch_size": 8}
+    save_clip(root / "quick_gelu", TEXT, vision)
+    save_clip(root / "gelu", {**TEXT, "hidden_act": "gelu"}, {**vision, "hidden_act": "gelu"})
+    save_dual(root / "dinov2")
+    return root
+
+
+def photos(many, seed=0):
+    """Photos of three classes that differ in colour."""
+    draws = np.random.default_rng(seed)
+    labels = np.arange(many) % 3
+    pixels = draws.integers(0, 120, (many, 40, 40, 3))
+    pixels[np.arange(many), :, :, labels] += 12
+    return LabelledPhotos(
+        tuple(Photo(f"{seed}-{i}", pixels=p.astype(np.uint8)) for i, p in enumerate(pixels)),
+        labels, tuple(NAMES),
+    )  # fmt: skip
+
+
+def make_task(checkpoint, held=42):
+    train, validation = photos(18), photos(held, seed=1) if held else None
+    splits = {"train": train} | ({"val": validation} if validation else {})
+    features = encode(checkpoint, splits, threads=1)
+    return Task(
+        features["train"],
+        features.get("val"),
+        OnnxTextTower(checkpoint, NAMES, threads=1),
+        images=Images(train, validation, lambda: OnnxImageTower(checkpoint, threads=1)),
+    )
+
+
+@pytest.mark.parametrize("name", ["quick_gelu", "gelu", "dinov2"])
+def test_states_equal_the_graph_s(folders, name):
+    tower = OnnxImageTower(Checkpoint.open(folders / name), threads=1)
+    pixels = tower.pixels(photo.image() for photo in photos(3).photos)
+    ours = TorchImageTower(tower.checkpoint, *pixels.shape[2:])
+    with torch.no_grad():
+        tokens = ours.embed(torch.tensor(pixels))
+        found = ours.states(ours.through(tokens, 0, 1), 1)
+    assert relative(found.numpy(), tower.forward(pixels)) <= 1e-5
+
+
+def test_untuned_parameters_are_a_detour_straight_through(folders):
+    tower = OnnxImageTower(Checkpoint.open(folders / "dinov2"), threads=1)
+    pixels = tower.pixels(photo.image() for photo in photos(3).photos)
+    opened = TorchImageTower(tower.checkpoint, *pixels.shape[2:], tuned=1)
+    assert {name.split(".")[0] for name in opened.parameters} == {"1", "norm"}
+    way = TunedBlocks({name: one.numpy() for name, one in opened.parameters.items()})
+    again = TunedBlocks.from_arrays(way.arrays())
+    assert again.digest == way.digest
+    assert relative(again(PhotoBatch(tower, pixels)), tower.forward(pixels)) <= 1e-5
+
+
+def test_the_descent_lowers_the_loss_and_changes_the_last_block_alone(folders):
+    task = make_task(Checkpoint.open(folders / "dinov2"))
+    alone = replace(SETTINGS, share=1.0, smoothing=0.0)
+    first, last = (fit(METHOD, replace(alone, epochs=epochs), task) for epochs in (1, 12))
+    assert {name.split(".")[0] for name in last.head.detour.tuned} == {"1", "norm"}
+    assert last.notes["block_passes"] == 12 * 2 * len(task.train)
+    assert last.image_passes == 2 * len(task.train)
+    losses = [cross_entropy(one.head.scores(shown(one.head, task)), task.train.labels)
+              for one in (first, last)]  # fmt: skip
+    assert losses[1] < losses[0]
+
+
+def shown(head, task):
+    tower = task.images.open_tower()
+    pixels = tower.pixels(task.images.train.decoded())
+    vectors = vectors_of(head.detour, head.detour(PhotoBatch(tower, pixels)), tower.projection)
+    return replace(task.train, detours={head.detour.digest: vectors})
+
+
+def test_a_share_of_nothing_is_the_untuned_method(folders):
+    task = make_task(Checkpoint.open(folders / "dinov2"), held=0)
+    fitted = fit(METHOD, replace(SETTINGS, share=0.0), task)
+    plain = fit(find("ladder+tokens"), find("ladder+tokens").settings, task)
+    assert np.allclose(
+        fitted.head.scores(shown(fitted.head, task)), plain.head.scores(task.train), atol=1e-5
+    )
+    assert fit(METHOD, SETTINGS, task).notes["share"] == 0.5
+
+
+@pytest.mark.parametrize("name", ["quick_gelu", "dinov2"])
+def test_a_run_predicts_as_it_was_fitted(folders, tmp_path, name):
+    for photo, label in zip(photos(18).photos, photos(18).labels, strict=True):
+        path = tmp_path / "photos" / NAMES[label] / f"{photo.name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(photo.image()).save(path)
+    made = PromptClassifier(
+        method="tune-blocks", model=folders / name, settings={"blocks": 1, "epochs": 2}
+    )
+    made.fit(tmp_path / "photos")
+    made.save(tmp_path / "run")
+    some = sorted((tmp_path / "photos").rglob("*.png"))[:5]
+    again = PromptClassifier.load(tmp_path / "run", model=folders / name)
+    assert np.array_equal(again.predict_proba(some), made.predict_proba(some))
+
+
+def test_arrays_of_another_tower_are_refused(folders):
+    task = make_task(Checkpoint.open(folders / "dinov2"), held=0)
+    head = fit(METHOD, replace(SETTINGS, epochs=1), task).head
+    arrays = {**head.arrays(), "image.9.fc1.weight": np.zeros((2, 2), np.float32)}
+    wrong = BlocksHead.from_arrays(arrays)
+    with pytest.raises(ArtifactError, match=r"no '9\.fc1\.weight' as the run tuned it"):
+        shown(wrong, task)
+
+
+def test_without_torch_or_a_checkpoint_it_says_what_is_missing():
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from sharpzo.methods import find, fit\n"
+        "from sharpzo.testing.methods import toy_task\n"
+        "method = find('tune-blocks')\n"
+        "try: fit(method, method.settings, toy_task(method))\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("InputError this method backpropagates with torch")
+
+
+@pytest.mark.parametrize("check", METHOD_CHECKS, ids=lambda check: check.__name__)
+def test_it_passes_the_suite_for_methods(folders, monkeypatch, check):
+    """With a checkpoint's towers in place of toys, which have no weights to give to torch."""
+    checkpoint = Checkpoint.open(folders / "dinov2")
+    monkeypatch.setattr(
+        "sharpzo.testing.methods.ToyImageTower",
+        lambda *given, **named: OnnxImageTower(checkpoint, threads=1),
+    )
+    tower = OnnxTextTower(checkpoint, [*NAMES, "p"], threads=1)
+    check(replace(METHOD, settings=replace(SETTINGS, epochs=2)), tower)
