@@ -22,6 +22,7 @@ LAYERS = [
     {"report", "export"},
     {"bench", "testing"},
     {"classifier"},
+    {"hub"},
     {"fitting", "audit", "diagnosis"},
     {"methods"},
     {"tuning", "evaluate"},

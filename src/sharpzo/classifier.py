@@ -16,6 +16,7 @@ from sharpzo.budget import Budget
 from sharpzo.data.dataset import TEMPLATE
 from sharpzo.errors import InputError, NotFittedError
 from sharpzo.evaluate import Evaluation
+from sharpzo.hub import Shared
 from sharpzo.storage.record import Record
 from sharpzo.towers.features import Progress
 from sharpzo.towers.runtime import Arithmetic, Engine
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(eq=False, repr=False)
-class PromptClassifier:
+class PromptClassifier(Shared):
     """Tune a frozen vision-language model on a few photos per class and classify with it.
 
     ``method`` is a name of ``sharpzo.methods`` with an optional ``preset`` and ``settings``
@@ -262,8 +263,7 @@ class PromptClassifier:
 
     def predict(self, photos: Any) -> Array:
         """Most probable labels (N,)."""
-        rows = self.predict_proba(photos).argmax(axis=1)
-        return self.classes_[rows]
+        return self.classes_[self.predict_proba(photos).argmax(axis=1)]
 
     def is_known(self, photos: Any, lost: float = 0.05) -> Array:
         """Whether photos are of any class (N,), losing a share of those that are."""
