@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_origin, get_type_hints
 
 import pytest
 
@@ -104,6 +105,14 @@ def python(version: str) -> str:
         if done.stdout.strip() == version:
             return str(one)
     pytest.skip(f"there is no Python {version} here")
+
+
+def test_callbacks_of_options_work_on_the_oldest_python():
+    """There `list[Path]` passes for a class, and Typer ends with a traceback."""
+    from sharpzo.cli import options
+
+    hints = get_type_hints(options._load_plugins)
+    assert not [hint for hint in hints.values() if get_origin(hint)]
 
 
 @pytest.fixture(scope="module")

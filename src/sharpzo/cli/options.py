@@ -29,7 +29,7 @@ Method = Annotated[str, Option(help="Name of a method; 'sharpzo methods' lists t
 Preset = Annotated[str | None, Option(help="Published settings, such as paper/eurosat or release.")]
 
 
-def _load_plugins(files: list[Path]) -> list[Path]:
+def _load_plugins(files: Any) -> Any:  # a list of paths; Typer takes no list[Path] on Python 3.10
     from sharpzo.methods import load_plugin
 
     for file in files:
