@@ -31,6 +31,7 @@ ASSETS = [
     "model/special_tokens_map.json",
     "model/tokenizer.json",
     "model/tokenizer_config.json",
+    "export/classify.py.txt",
 ]
 
 
