@@ -25,8 +25,6 @@ from sharpzo.fitting.fitter import Fitted, Fitter
 from sharpzo.memory import peak_memory_mb
 from sharpzo.methods import load_plugin
 from sharpzo.process import Channel, serve
-from sharpzo.towers.checkpoint import Checkpoint, resolve
-from sharpzo.towers.features import encode
 from sharpzo.types import Head
 
 Listen = Callable[[int], None]  # forwards or photos so far
@@ -53,23 +51,8 @@ def attempt(
 
 def fit(cell: Cell, cache: Path, listen: Listen = lambda done: None) -> Result:
     """Fit and test one cell."""
-    for plugin in cell.plugins:
-        load_plugin(plugin)
-    sources = Sources(cell.root, cell.beside)
+    fitter, sources = _fitter(cell, cache), Sources(cell.root, cell.beside)
     photos = sources.drawn(cell.data_set, cell.shots, cell.seed)
-    fitter = Fitter(
-        cell.method,
-        preset=cell.preset,
-        settings=cell.changes,
-        model=cell.model,
-        template=cell.template,
-        seed=cell.seed,
-        budget=Budget(max(cell.budgets, default=None), cell.seconds, cell.steps),
-        threads=cell.threads,
-        precision=cell.precision or "float32",  # type: ignore[arg-type]  (checked by expand)
-        cache=cache,
-        decoding="exact",  # as published figures, and those of earlier versions, were measured
-    )
     points = tuple(sorted({*cell.budgets, *cell.milestones}))
     fitted = fitter.fit(
         photos,
@@ -126,13 +109,27 @@ def encode_photos(cells: Iterable[Cell], cache: Path, listen: Listen) -> None:
             "training": drawn.train,
             **({"validation": drawn.val} if drawn.val else {}),
         }
-        encode(
-            Checkpoint.open(resolve(cell.model)),
-            splits,
-            threads=cell.threads,
-            cache=cache,
-            progress=lambda what, done, all_: listen(done),
-        )
+        towers = _fitter(cell, cache).towers
+        towers.encode(splits, lambda what, done, all_: listen(done), cache, ())
+
+
+def _fitter(cell: Cell, cache: Path) -> Fitter:
+    """What fits a cell, and encodes its photos."""
+    for plugin in cell.plugins:
+        load_plugin(plugin)
+    return Fitter(
+        cell.method,
+        preset=cell.preset,
+        settings=cell.changes,
+        model=cell.model,
+        template=cell.template,
+        seed=cell.seed,
+        budget=Budget(max(cell.budgets, default=None), cell.seconds, cell.steps),
+        threads=cell.threads,
+        precision=cell.precision or "float32",  # type: ignore[arg-type]  (checked by expand)
+        cache=cache,
+        decoding="exact",  # as published figures, and those of earlier versions, were measured
+    )
 
 
 def _chosen(classifier: Fitted, points: tuple[int, ...]) -> list[tuple[Point, Head]]:

@@ -14,10 +14,10 @@ from typer import Argument, Option
 from sharpzo.cli import options
 
 if TYPE_CHECKING:
-    from sharpzo.classifier import PromptClassifier
     from sharpzo.data.dataset import LabelledPhotos
     from sharpzo.errors import PhotoError
     from sharpzo.evaluate import Evaluation
+    from sharpzo.fitting.trained import Trained
 
 T = TypeVar("T")
 
@@ -45,28 +45,28 @@ def predict(
 
     A photo that cannot be used has an error in place of classes, and the exit code is then 1.
     """
-    from sharpzo.classifier import PromptClassifier
     from sharpzo.data.loading import gather
     from sharpzo.errors import PhotosError
+    from sharpzo.fitting.trained import load
     from sharpzo.wording import printable
 
     kept = options.feature_cache(cache, no_cache)
-    classifier = PromptClassifier.load(run, model=model, cache=kept, memory_limit=memory_limit)
+    trained = load(run, model=model, cache=kept, memory_limit=memory_limit)
     if classes is not None:
-        classifier = classifier.rename(options.names(classes))
-    wanted = options.share(lost, classifier.trained)
+        trained = trained.rename(options.names(classes))
+    wanted = options.share(lost, trained)
     photos = gather(images, getattr(sys.stdin, "buffer", None))
-    if not as_json and (seen := options.seen_through(classifier.record_)):
+    if not as_json and (seen := options.seen_through(trained.record)):
         print(seen, file=sys.stderr)
     errors: tuple[PhotoError, ...] = ()
     try:
-        answered = classifier.trained.answer(photos, wanted)
+        answered = trained.answer(photos, wanted)
     except PhotosError as found:  # the others are answered
         errors = found.errors
         bad = {error.photo for error in errors}
-        answered = classifier.trained.answer([p for p in photos if p.name not in bad], wanted)
+        answered = trained.answer([p for p in photos if p.name not in bad], wanted)
     reasons = {error.photo: error.reason for error in errors}
-    answers = zip(*answered, strict=True)
+    answers, labels = zip(*answered, strict=True), trained.classes
     rows: list[dict[str, Any]] = []
     for photo in photos:
         if photo.name in reasons:
@@ -74,7 +74,7 @@ def predict(
             continue
         row, known = next(answers)
         order = row.argsort()[::-1][:top]
-        best = [{"label": str(classifier.classes_[k]), "probability": float(row[k])} for k in order]
+        best = [{"label": str(labels[k]), "probability": float(row[k])} for k in order]
         rows.append({"path": photo.name, **best[0], "none": known is False, "top": best})
     if as_json:
         print(json.dumps(rows))
@@ -118,15 +118,15 @@ def evaluate(
     A folder without splits is evaluated whole. Photos of a class called none are of no class.
     Photos that cannot be used are left out and named, and the exit code is then 1.
     """
-    from sharpzo.classifier import PromptClassifier
     from sharpzo.cli.progress import Display
     from sharpzo.data.few_shot import half_of
     from sharpzo.data.loading import read
     from sharpzo.errors import InputError
+    from sharpzo.fitting.trained import load
     from sharpzo.wording import printable
 
     kept = options.feature_cache(cache, no_cache)
-    classifier = PromptClassifier.load(run, model=model, cache=kept, memory_limit=memory_limit)
+    trained = load(run, model=model, cache=kept, memory_limit=memory_limit)
     given = half_of(read(data, dataset, labels), half)
     whole = given.val is None and given.test is None
     photos = given.train if whole else getattr(given, split)
@@ -134,13 +134,13 @@ def evaluate(
         raise InputError(f"{data} has no {split} split; choose another one with --split")
     photos, strangers = apart(photos)
     if own_classes:
-        classifier = classifier.rename(photos.class_names)
-    wanted = options.share(lost, classifier.trained)
+        trained = trained.rename(photos.class_names)
+    wanted = options.share(lost, trained)
     with Display(silent=as_json) as display:
         result, photos, errors = _readable(
-            photos, lambda split: classifier.evaluate(split, progress=display.encoding)
+            photos, lambda split: trained.evaluate(split, progress=display.encoding)
         )
-        found, others = rejection(classifier, photos, strangers, wanted)
+        found, others = rejection(trained, photos, strangers, wanted)
     errors += others
     if as_json:
         print(json.dumps({
@@ -185,16 +185,15 @@ def apart(photos: LabelledPhotos) -> tuple[LabelledPhotos, LabelledPhotos | None
 
 
 def rejection(
-    classifier: PromptClassifier,
+    trained: Trained,
     photos: LabelledPhotos,
     strangers: LabelledPhotos | None,
     lost: float,
 ) -> tuple[dict[str, Any] | None, tuple[PhotoError, ...]]:
     """How many known photos are taken for none of the classes, and how many strangers are, None
-    for a classifier without a rule; and the strangers that cannot be read."""
+    for a run without a rule; and the strangers that cannot be read."""
     from sharpzo.metrics import separation
 
-    trained = classifier.trained
     if trained.strangers is None:
         return None, ()
     threshold = trained.strangers.threshold(lost)

@@ -99,8 +99,7 @@ def fit(
     from sharpzo.cli.screen import Screen
     from sharpzo.errors import InputError
     from sharpzo.fitting.fitter import Fitter
-    from sharpzo.fitting.job import Job, absolute
-    from sharpzo.methods import find
+    from sharpzo.fitting.job import Job, absolute, passes
     from sharpzo.settings import parse_assignments
     from sharpzo.storage.claim import claim, take_up
 
@@ -109,7 +108,7 @@ def fit(
         none=absolute(none),
         test_on=absolute(test_on), test_on_dataset=test_on_dataset, skip_damaged=skip_damaged,
         plugin=tuple(map(str, map(Path.absolute, plugin))), method=method, preset=preset,
-        settings=parse_assignments(change) | options.passes(views, find(method)),
+        settings=parse_assignments(change) | passes(views, method),
         model=absolute(model), template=template, seed=seed,
         budget_forwards=budget_forwards, budget_seconds=budget_seconds, budget_steps=budget_steps,
         threads=threads, engine=engine, precision=precision,  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ import csv
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
@@ -14,7 +14,6 @@ from sharpzo.data.layouts import LAYOUTS
 
 if TYPE_CHECKING:
     from sharpzo.fitting.trained import Trained
-    from sharpzo.methods import Method as Registered
     from sharpzo.storage.record import Record
 
 DATASETS = f"{', '.join(LAYOUTS)}."
@@ -154,29 +153,6 @@ Classes = Annotated[
         metavar="NAMES",
     ),
 ]
-
-
-def passes(views: str | None, method: Registered[Any]) -> dict[str, int]:
-    """What ``--views`` sets of a method; InputError for anything else, and for more than one pass
-    of a method that reads photos as they are.
-
-    >>> from sharpzo.methods import find
-    >>> tokens = find("ladder+tokens")
-    >>> passes("auto", tokens), passes("2", tokens), passes(None, tokens), passes("1", find("gda"))
-    ({'views': 4}, {'views': 2}, {}, {})
-    """
-    from sharpzo.errors import InputError
-
-    if views is None:
-        return {}
-    if views != "auto" and not (views.isascii() and views.isdigit() and int(views) > 0):
-        raise InputError(f"--views is {views!r}; give auto, or a number of at least 1")
-    many = 4 if views == "auto" else int(views)
-    if method.fixed_views is not None:
-        return {"views": many}
-    if many > 1:
-        raise InputError(f"--views is for ladder+tokens, not for {method.name}; leave it out")
-    return {}  # what `ViewSettings` call views are others: crops of the training photos
 
 
 def seen_through(record: Record) -> str:

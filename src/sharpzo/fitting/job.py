@@ -16,8 +16,9 @@ from sharpzo.data.dataset import NONE, TEMPLATE, Dataset, LabelledPhotos, strang
 from sharpzo.data.few_shot import half_of
 from sharpzo.data.loading import gather, load, read
 from sharpzo.data.photo_check import check, duplicates, without
-from sharpzo.errors import ArtifactError, PhotosError
+from sharpzo.errors import ArtifactError, InputError, PhotosError
 from sharpzo.fitting.fitter import DEFAULT, Fitter
+from sharpzo.methods import find
 from sharpzo.storage.claim import STARTED, read_started
 from sharpzo.towers.feature_store import FeatureStore
 from sharpzo.towers.runtime import Arithmetic, Engine, cores
@@ -135,6 +136,27 @@ class Job:
         shifted = shifted and without(shifted, found.errors)
         notes = duplicates(_splits(photos, shifted), found.digests)
         return replace(photos, notes=photos.notes + notes), shifted
+
+
+def passes(views: str | None, name: str) -> dict[str, int]:
+    """What ``--views`` sets of a method; InputError for anything else, and for more than one pass
+    of a method that reads photos as they are.
+
+    >>> passes("auto", "ladder+tokens"), passes("2", "ladder+tokens"), passes(None, "gda")
+    ({'views': 4}, {'views': 2}, {})
+    >>> passes("1", "gda")
+    {}
+    """
+    if views is None:
+        return {}
+    if views != "auto" and not (views.isascii() and views.isdigit() and int(views) > 0):
+        raise InputError(f"--views is {views!r}; give auto, or a number of at least 1")
+    many = 4 if views == "auto" else int(views)
+    if find(name).fixed_views is not None:
+        return {"views": many}
+    if many > 1:
+        raise InputError(f"--views is for ladder+tokens, not for {name}; leave it out")
+    return {}  # what `ViewSettings` call views are others: crops of the training photos
 
 
 def absolute(path: str | os.PathLike[str] | None) -> str | None:
