@@ -12,11 +12,11 @@ from typing import Any
 
 from sharpzo import __version__
 from sharpzo.bench.recipe import Entry, Grid, Recipe, Sources
+from sharpzo.budget import Budget
 from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.errors import InputError
-from sharpzo.methods import find, load_plugin
-from sharpzo.towers.checkpoint import Checkpoint, resolve
-from sharpzo.towers.runtime import Runtime
+from sharpzo.fitting.fitter import Fitter
+from sharpzo.methods import load_plugin
 
 FORMAT = 1  # of a result; a new one makes every cell new
 
@@ -54,10 +54,10 @@ class Cell:
     @property
     def forwards(self) -> int:
         """How many forwards the cell will cost at most, estimated from its settings."""
-        method = find(self.method)
-        if not method.milestones:  # no search
+        fitter = self.fitter()
+        if not fitter.method.milestones:  # no search
             return 1
-        planned = method.plan(method.configure(self.preset, self.changes))
+        planned = fitter.method.plan(fitter.settings)
         return max(self.budgets, default=0) or planned.forwards or 0
 
     @property
@@ -66,6 +66,22 @@ class Cell:
         shots = "all photos" if self.shots is None else f"{self.shots} shots"
         model = "" if self.model is None else f", {self.model}"
         return f"{self.label} on {self.data_set}, {shots}, seed {self.seed}{model}"
+
+    def fitter(self, cache: Path | None = None) -> Fitter:
+        """What fits the cell; its plugins are loaded. Raises `InputError` for what cannot be."""
+        return Fitter(
+            self.method,
+            preset=self.preset,
+            settings=self.changes,
+            model=self.model,
+            template=self.template,
+            seed=self.seed,
+            budget=Budget(max(self.budgets, default=None), self.seconds, self.steps),
+            threads=self.threads,
+            precision=self.precision or "float32",  # type: ignore[arg-type]  (checked there)
+            cache=cache,
+            decoding="exact",  # as published figures, and earlier versions' results, were measured
+        )
 
     def as_record(self) -> dict[str, Any]:
         """The cell without this machine's folders: what a result and a report say of it."""
@@ -99,8 +115,12 @@ def expand(recipe: Recipe, data: Path | None = None) -> list[Cell]:
 
 def _check(entry: Entry, recipe: Recipe) -> None:
     try:
-        find(entry.method).configure(entry.preset, entry.settings)
-        Runtime(precision=entry.precision or "float32")  # type: ignore[arg-type]  (checked there)
+        Fitter(
+            entry.method,
+            preset=entry.preset,
+            settings=entry.settings,
+            precision=entry.precision or "float32",  # type: ignore[arg-type]  (checked there)
+        )
     except InputError as error:
         raise InputError(f"recipe {recipe.path}, method '{entry.label}': {error}") from None
 
@@ -164,12 +184,12 @@ def _keyed(cells: list[Cell], sources: Sources, plugins: list[Path]) -> Iterator
     def tested(name: str) -> str:
         return _digest(sources.tested(name)) + json.dumps(sources.whole(name).class_names)
 
-    @cache
-    def model(name: str | None) -> str:
-        return Checkpoint.open(resolve(name)).fingerprint
-
+    models: dict[str | None, str] = {}
     for cell in cells:
-        method = find(cell.method)
+        fitter = cell.fitter()
+        method = fitter.method
+        if cell.model not in models:
+            models[cell.model] = fitter.towers.checkpoint.fingerprint
         ours = getattr(method.fit, "__module__", "").split(".")[0] == "sharpzo"
         content = {
             "format": FORMAT,
@@ -177,13 +197,13 @@ def _keyed(cells: list[Cell], sources: Sources, plugins: list[Path]) -> Iterator
             "method": cell.method,
             # The settings of a plugin's method do not determine what its file does.
             "plugins": [] if ours else files,
-            "settings": switched_on(method.key(method.configure(cell.preset, cell.changes))),
+            "settings": switched_on(method.key(fitter.settings)),
             "template": cell.template,
             "seed": cell.seed,
             "budget": [cell.budgets, cell.milestones, cell.seconds, cell.steps, cell.threads],
             "photos": [tuned(cell.data_set, cell.shots, cell.seed), tested(cell.data_set)],
             "shifted": [tested(name) for name in cell.test_on],
-            "model": model(cell.model),
+            "model": models[cell.model],
         }
         content |= {"precision": cell.precision} if cell.precision else {}
         text = json.dumps(content, sort_keys=True)

@@ -17,7 +17,6 @@ from sharpzo.bench.cell import FORMAT, Cell
 from sharpzo.bench.engines import Work
 from sharpzo.bench.recipe import Sources
 from sharpzo.bench.results import Accuracy, Point, Result, Test, Validated
-from sharpzo.budget import Budget
 from sharpzo.data.dataset import Dataset, LabelledPhotos
 from sharpzo.errors import SharpzoError
 from sharpzo.evaluate import evaluate
@@ -39,6 +38,8 @@ def attempt(
     A process that is killed leaves no result and is tried again; an error is not.
     """
     try:
+        for plugin in dict.fromkeys(plugin for cell in cells for plugin in cell.plugins):
+            load_plugin(plugin)
         if work == "fit":
             return asdict(fit(cells[0], cache, listen))
         encode_photos(cells, cache, listen)
@@ -50,8 +51,8 @@ def attempt(
 
 
 def fit(cell: Cell, cache: Path, listen: Listen = lambda done: None) -> Result:
-    """Fit and test one cell."""
-    fitter, sources = _fitter(cell, cache), Sources(cell.root, cell.beside)
+    """Fit and test one cell, whose plugins are loaded."""
+    fitter, sources = cell.fitter(cache), Sources(cell.root, cell.beside)
     photos = sources.drawn(cell.data_set, cell.shots, cell.seed)
     points = tuple(sorted({*cell.budgets, *cell.milestones}))
     fitted = fitter.fit(
@@ -109,27 +110,8 @@ def encode_photos(cells: Iterable[Cell], cache: Path, listen: Listen) -> None:
             "training": drawn.train,
             **({"validation": drawn.val} if drawn.val else {}),
         }
-        towers = _fitter(cell, cache).towers
+        towers = cell.fitter(cache).towers
         towers.encode(splits, lambda what, done, all_: listen(done), cache, ())
-
-
-def _fitter(cell: Cell, cache: Path) -> Fitter:
-    """What fits a cell, and encodes its photos."""
-    for plugin in cell.plugins:
-        load_plugin(plugin)
-    return Fitter(
-        cell.method,
-        preset=cell.preset,
-        settings=cell.changes,
-        model=cell.model,
-        template=cell.template,
-        seed=cell.seed,
-        budget=Budget(max(cell.budgets, default=None), cell.seconds, cell.steps),
-        threads=cell.threads,
-        precision=cell.precision or "float32",  # type: ignore[arg-type]  (checked by expand)
-        cache=cache,
-        decoding="exact",  # as published figures, and those of earlier versions, were measured
-    )
 
 
 def _chosen(classifier: Fitted, points: tuple[int, ...]) -> list[tuple[Point, Head]]:
