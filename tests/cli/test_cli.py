@@ -13,7 +13,7 @@ import sharpzo
 from command import CLASSES, call, demo_folder, document, refused
 from sharpzo.cli.options import DEFAULT
 from sharpzo.data.demo import load_demo
-from sharpzo.fitting.fitter import fitter as fitting
+from sharpzo.fitting import fitter
 
 KEYS = {
     "run", "method", "seed", "forwards", "seconds", "peak_memory_mb",
@@ -330,7 +330,7 @@ def test_the_demo_and_what_follows_run_without_torch(photos, tmp_path):
 
 
 def test_python_and_the_command_line_have_one_default():
-    assert sharpzo.PromptClassifier().method == DEFAULT == fitting.DEFAULT
+    assert sharpzo.PromptClassifier().method == DEFAULT == fitter.DEFAULT
 
 
 @pytest.mark.filterwarnings("ignore:the untuned model is right")  # on so few photos
