@@ -23,7 +23,7 @@ from sharpzo.types import Array, Features, Head, ImageTower
 class PhotoBatch:
     """A batch of photos before the image tower, which it passes at most once, when needed.
 
-    ``pixels`` (B, 3, h, w) are preprocessed; ``known`` are their summaries (B, 3, S) if these are
+    ``pixels`` (B, 3, h, w) are preprocessed; ``known`` are their summaries (B, R, S) if these are
     known.
     """
 
@@ -47,10 +47,13 @@ class PhotoBatch:
 
     @property
     def summaries(self) -> Array:
-        """States, class tokens before the last block and means of the other tokens (B, 3, S)."""
+        """States, class tokens before the last block and means of the other tokens (B, 3, S);
+        states alone (B, 1, S) where the tower has no tokens."""
         if self.known is not None:
             return self.known
         tokens, states = self._passed
+        if not tokens.shape[1]:  # a tower that does not show them
+            return states[:, None]
         return np.stack([states, tokens[:, 0], tokens[:, 1:].mean(axis=1)], axis=1)
 
 

@@ -152,7 +152,7 @@ class ImageTower(Protocol):
 
     def trace(self, pixels: Array) -> tuple[Array, Array]:
         """Preprocessed (N, 3, h, w) -> tokens before the last block (N, T, S), the class token
-        first, and states (N, S), float32."""
+        first, and states (N, S), float32. T is 0 for a tower that does not show its tokens."""
         ...
 
     @property
@@ -220,6 +220,11 @@ class TextTower(Protocol):
     @property
     def rounding(self) -> float:
         """Relative error of one operation of its arithmetic: `SINGLE`, 2**-9 in bfloat16."""
+        ...
+
+    @property
+    def exact(self) -> bool:
+        """Whether `jvp` takes tangents; else it takes differences, two forwards per direction."""
         ...
 
     @property

@@ -1,41 +1,106 @@
-"""A person's own CLIP checkpoint instead of the embedded model, from fit to predict."""
+"""A person's own checkpoint instead of the embedded model, from fit to predict, by family."""
+
+import json
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from command import document
+from command import call, document, refused
 
 pytest.importorskip("transformers")
 
 
-@pytest.fixture
-def checkpoint(tmp_path):
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    from towers.pair_models import save_pair
     from towers.random_models import TEXT, VISION, save_clip
+    from towers.siglip_models import save_siglip, save_siglip2
 
+    root = tmp_path_factory.mktemp("checkpoints")
     vision = {**VISION, "intermediate_size": 64, "image_size": 32, "patch_size": 16}
-    save_clip(tmp_path / "clip", TEXT, vision)
-    return tmp_path / "clip"
+    save_clip(root / "clip", TEXT, vision)
+    save_siglip(root / "siglip")
+    save_siglip2(root / "siglip2")
+    save_pair(root / "pair")
+    return root
 
 
-@pytest.fixture
-def photos(tmp_path):
-    draws = np.random.default_rng(0)
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    draws, root = np.random.default_rng(0), tmp_path_factory.mktemp("photos") / "few"
     for name, shade in (("dark cat", 60), ("bright dog", 190)):
-        folder = tmp_path / "photos" / name
-        folder.mkdir(parents=True)
-        for i in range(8):
-            pixels = np.clip(shade + 40 * draws.normal(size=(40, 50, 3)), 0, 255)
-            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
-    return tmp_path / "photos"
+        for split, many in (("train", 8), ("test", 4)):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for i in range(many):
+                pixels = np.clip(shade + 40 * draws.normal(size=(40, 50, 3)), 0, 255)
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
+    return root
 
 
-@pytest.mark.parametrize("method", ["projection", "sharpzo"])
-def test_fit_and_predict_with_a_clip_checkpoint(checkpoint, photos, tmp_path, capsys, method):
+CASES = {
+    "clip": ("projection", "sharpzo"),
+    "pair": ("zero-shot", "ladder+tokens", "projection", "sharpzo", "zo-sgd", "cma-es", "fgn-csc"),
+    "siglip": ("ladder+tokens", "sharpzo", "fgn"),
+    "siglip2": ("ladder+tokens",),
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "method"), [(family, one) for family, methods in CASES.items() for one in methods]
+)
+def test_fit_and_predict(checkpoints, photos, tmp_path, capsys, family, method):
     out = tmp_path / "run"
-    options = ("--model", checkpoint, "--method", method, "--budget-forwards", 200)
+    options = ("--model", checkpoints / family, "--method", method, "--budget-forwards", 100)
     report = document(capsys, "fit", photos, "--out", out, *options)
     assert report["validation_accuracy"] >= report["zero_shot_accuracy"]
+    assert report["forwards"] <= 100
     # The run remembers its model.
-    (row,) = document(capsys, "predict", out, photos / "dark cat" / "0.png")
+    (row,) = document(capsys, "predict", out, photos / "test" / "dark cat" / "0.png")
     assert row["label"] in ("dark cat", "bright dog")
+    found = document(capsys, "evaluate", out, photos)
+    assert found["n"] == 8
+
+
+def test_bench(checkpoints, photos, tmp_path):
+    models = [str(checkpoints / family) for family in ("pair", "siglip")]
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        f'title = "two families"\ndata = {json.dumps(str(photos.parent))}\n'
+        f'data_sets = ["{photos.name}"]\nmethods = ["zero-shot", "ladder+tokens"]\n'
+        f"shots = [2]\nseeds = [1]\nmodels = {json.dumps(models)}\n"
+    )
+    assert call("bench", recipe, "--out", tmp_path / "bench") == 0
+    rows = (tmp_path / "bench" / "summary.md").read_text()
+    assert rows.count("ladder+tokens") >= 2
+
+
+@pytest.mark.parametrize("family", ["pair", "siglip"])
+def test_other_names(checkpoints, photos, tmp_path, capsys, family):
+    out = tmp_path / "run"
+    document(capsys, "fit", photos, "--out", out, "--model", checkpoints / family)
+    names = ("--classes", "dark cat,bright dog,the cat")
+    (row,) = document(capsys, "predict", out, photos / "test" / "dark cat" / "0.png", *names)
+    assert {one["label"] for one in row["top"]} == {"dark cat", "bright dog", "the cat"}
+
+
+@pytest.mark.parametrize(
+    ("family", "options", "sentence"),
+    [
+        ("pair", ("--method", "coop"), "backpropagates through CLIP's text transformer"),
+        ("siglip", ("--method", "coop"), "backpropagates through CLIP's text transformer"),
+        ("pair", ("--method", "tune-blocks"), "read at a class token"),
+        ("siglip", ("--method", "tune-blocks"), "read at a class token"),
+        ("pair", ("--memory-limit", "900MB"), "leave out the memory limit"),
+        ("siglip", ("--memory-limit", "900MB"), "leave out the memory limit"),
+        ("pair", ("--precision", "int8"), "leave out engine and precision"),
+    ],
+)
+def test_what_a_family_cannot_do_is_one_sentence(
+    checkpoints, photos, tmp_path, capsys, family, options, sentence
+):
+    out = tmp_path / "run"
+    given = ("--model", checkpoints / family, "--out", out, *options)
+    assert sentence in refused(capsys, "fit", photos, *given)
+    assert not out.exists()

@@ -116,9 +116,18 @@ def test_tokens_tell_apart_what_the_projection_cannot():
 
 
 def test_features_without_tokens_are_told():
-    train = replace(photos(2), tokens=None)
+    _, head = fitted(photos(2))
     with pytest.raises(InputError, match="without tokens; encode the photos again"):
-        fit_tokens(train, TEXT, None, ONE)
+        head.scores(replace(photos(2), tokens=None))
+
+
+def test_a_tower_without_tokens_leaves_the_ladder_on_its_features():
+    train, shown = (replace(photos(*args), tokens=None) for args in ((3,), (2, 5)))
+    _, head = fitted(train)
+    plain = fit_ladder(train, TEXT, None, replace(ONE, gaussian=ONE.gaussian)).head
+    assert np.allclose(head.scores(shown), plain.scores(shown), atol=1e-5)
+    again = TokenHead.from_arrays(head.arrays())
+    assert np.array_equal(again.scores(shown), head.scores(shown))
 
 
 def test_a_photo_is_left_out_with_all_of_its_views():

@@ -21,7 +21,7 @@ from sharpzo.towers.checkpoint import EMBEDDED, Checkpoint, resolve
 from sharpzo.towers.config import TextConfig, convert, parse_image, parse_text
 from sharpzo.towers.features import encode
 from sharpzo.towers.preprocess import Preprocessing
-from sharpzo.towers.prompts import Tokenizer
+from sharpzo.towers.tokenizer import Tokenizer
 from sharpzo.towers.tower import OnnxTextTower
 from sharpzo.towers.weights import Weights
 
@@ -233,7 +233,7 @@ def test_a_panic_of_the_tokenizer_library_is_one_sentence(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "siglip"}, "'siglip' is not supported"),
+        ({"model_type": "altclip"}, "'altclip' is not supported"),
         ({"text_config": {"model_type": "bert"}}, "'bert' is not supported: only the causal"),
         ({"vision_config": {"model_type": "vit"}}, "'vit' is not supported"),
         ({"text_config": {"model_type": "clip_text_model", "hidden_act": "relu"}}, "'relu'"),

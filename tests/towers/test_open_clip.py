@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from sharpzo.errors import CheckpointError
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.preprocess import Preprocessing
-from sharpzo.towers.prompts import Tokenizer
+from sharpzo.towers.tokenizer import Tokenizer
 from sharpzo.towers.tower import OnnxImageTower, OnnxTextTower
 
 WEIGHTS = "open_clip_model.safetensors"

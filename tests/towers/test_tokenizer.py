@@ -11,7 +11,7 @@ import pytest
 
 from sharpzo.errors import CheckpointError
 from sharpzo.towers.checkpoint import Checkpoint
-from sharpzo.towers.prompts import Tokenizer
+from sharpzo.towers.tokenizer import Tokenizer
 
 WORDS = [
     "a photo of the cat.",

@@ -238,12 +238,19 @@ def _with_weights(tower: TextTower) -> OnnxTextTower:
             "method coop backpropagates with torch, which is not installed; run: pip install "
             "'sharpzo[torch]'"
         ) from None
+    from sharpzo.towers.families import text_family
     from sharpzo.towers.tower import OnnxTextTower
 
     if not isinstance(tower, OnnxTextTower):
         raise InputError(
             f"method coop needs the weights of the text tower and {type(tower).__name__} has none "
             "to give; use an OnnxTextTower, or a method that needs forwards only"
+        )
+    if not text_family(tower.checkpoint).torch:
+        raise InputError(
+            "method coop backpropagates through CLIP's text transformer; the text tower of "
+            f"{tower.checkpoint.folder} is of another family: choose a method that needs forwards "
+            "only"
         )
     return tower
 

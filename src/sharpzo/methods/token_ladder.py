@@ -12,6 +12,8 @@ photos' and scales again. With the text (t / sqrt(1 - share), 0, 0) a cosine wit
 was, so equations 1 and 2 of `ladder.py` hold with z in place of x, and so does what names without
 photos get. No second image pass is needed: all three come of one.
 
+A tower that does not show its tokens gives x alone: the share is then 0.
+
 With ``views`` photos are also seen mirrored, and their middle; every view is a row of the fit, and
 a photo is scored by the mean over its views. Which views is chosen by leaving photos out, each with
 all of its views. With one photo per class nothing can be left out, and all that are allowed are
@@ -77,6 +79,8 @@ class Reading:
     @classmethod
     def of(cls, train: Features, share: float, views: tuple[str, ...] = ()) -> Reading:
         """That of training photos, in the numbers that a run keeps."""
+        if train.tokens is None:
+            return cls(np.zeros((2, 0), np.float32), 0.0, views)
         own = np.mean([_own(seen) for seen in _seen(train, views)], axis=0)
         return cls(own.mean(axis=0).astype(np.float32), float(np.float32(share)), views)
 
@@ -84,6 +88,9 @@ class Reading:
         """z (N, 1 + views, D + 2 S) of each view, of length 1."""
         found = []
         for seen in _seen(photos, self.views):
+            if not self.centre.size:
+                found.append(seen.vectors)
+                continue
             tokens = np.sqrt(self.share / 2) * normalise(_own(seen) - self.centre)
             vectors = np.sqrt(1 - self.share) * seen.vectors
             found.append(np.concatenate([vectors, tokens.reshape(len(photos), -1)], axis=1))

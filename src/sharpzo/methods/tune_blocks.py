@@ -281,10 +281,16 @@ def differentiable(tower: ImageTower) -> OnnxImageTower:
             "this method backpropagates with torch, which is not installed; run: pip install "
             "'sharpzo[torch]'"
         ) from None
+    from sharpzo.towers.families import image_family
     from sharpzo.towers.tower import OnnxImageTower
 
     if not isinstance(tower, OnnxImageTower):
         raise InputError(f"backpropagation needs a checkpoint's tower, not {type(tower).__name__}")
+    if not image_family(tower.checkpoint).torch:
+        raise InputError(
+            "backpropagation is for vision transformers that are read at a class token; the image "
+            f"tower of {tower.checkpoint.folder} is of another family: choose another method"
+        )
     return tower
 
 

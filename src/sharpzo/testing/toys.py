@@ -22,6 +22,7 @@ class ToyTower:
     logit_scale = 20.0
     token_distance = 1.0
     rounding = SINGLE
+    exact = True
     fingerprint = "toy"
 
     def __init__(

@@ -63,9 +63,11 @@ def norm(build: Builder, x: str, name: str, pair: Pair, eps: float) -> str:
 
 
 def activate(build: Builder, x: str, kind: str) -> str:
-    """Return the exact Gaussian GELU or CLIP's x * sigmoid(1.702 x)."""
+    """Return the exact Gaussian GELU, its approximation by tanh or CLIP's x * sigmoid(1.702 x)."""
     if kind == "gelu":
         return build.op("Gelu", x)
+    if kind == "gelu_pytorch_tanh":
+        return build.op("Gelu", x, approximate="tanh")
     gate = build.op("Sigmoid", build.op("Mul", x, build.constant(np.float32(1.702))))
     return build.op("Mul", x, gate)
 

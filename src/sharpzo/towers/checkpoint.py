@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,18 +46,20 @@ class Checkpoint(Contents):
         found = find_format(folder)
         contents = found.read(folder)
         made = cls(**vars(contents), folder=folder, sides=found.sides)
-        made._check_depth({"text_model": made.text.layers, "vision_model": made.image.layers})
+        made._check_depth()
         return made
 
-    def _check_depth(self, layers: Mapping[str, int]) -> None:
+    def _check_depth(self) -> None:
         """Raise for layers in the file that the configuration leaves out: half a tower answers
         worse, and without a word."""
+        towers = {"text_model": self.text, "vision_model": self.image}
         for found in filter(None, map(_LAYER.match, self.weights)):
-            if int(found[2]) >= layers[found[1]]:
+            layers = towers[found[1]].layers
+            if int(found[2]) >= layers:
                 raise CheckpointError(
                     f"{self.weights.file(found.string)} holds "
                     f"{self.weights.called(found.string)!r}, but {self.config} gives {found[1]} "
-                    f"{layers[found[1]]} layers (num_hidden_layers)"
+                    f"{layers} layers (num_hidden_layers)"
                 )
 
     def tensor(self, name: str, shape: tuple[int, ...]) -> Array:
@@ -87,9 +89,11 @@ class Checkpoint(Contents):
 
     @property
     def logit_scale(self) -> float:
-        """Factor on cosines; the checkpoint keeps its logarithm."""
+        """Factor on cosines; a tensor keeps its logarithm."""
+        if self.scale is not None:
+            return self.scale
         with np.errstate(over="ignore"):
-            scale = float(np.exp(np.float64(self.tensor("logit_scale", ()))))
+            scale = float(np.exp(np.float64(self._number("logit_scale"))))
         if not 1 / _HOTTEST <= scale <= _HOTTEST:
             raise CheckpointError(
                 f"{self.folder}: logit_scale multiplies cosines by {scale:g}; the checkpoint is "
@@ -98,19 +102,35 @@ class Checkpoint(Contents):
         return scale
 
     @property
+    def logit_bias(self) -> float | None:
+        """What is added to the scaled cosines before a sigmoid; None of a model without one."""
+        if self.bias is not None or "logit_bias" not in self.weights:
+            return self.bias
+        bias = self._number("logit_bias")
+        if not abs(bias) <= _HOTTEST:
+            raise CheckpointError(
+                f"{self.folder}: logit_bias is {bias:g}; the checkpoint is damaged (SigLIP's is "
+                "about -16)"
+            )
+        return bias
+
+    def _number(self, name: str) -> float:
+        """A tensor of one number, of no axis or, as in SigLIP, of one."""
+        shape = (1,) if name in self.weights and self.weights.shape(name) == (1,) else ()
+        return float(self.tensor(name, shape).reshape(()))
+
+    @property
     def fingerprint(self) -> str:
         """sha256 over configuration, weights, tokenizer and preprocessing files."""
         digest = hashlib.sha256()
         sides = [path for name in self.sides if (path := self.folder / name).is_file()]
         for path in (*sides, *self.parts):
-            digest.update(f"{path.name} {path.stat().st_size}\0".encode())
-            with path.open("rb") as stream:
-                while chunk := stream.read(1 << 20):
-                    digest.update(chunk)
+            _add(digest, path)
         return digest.hexdigest()
 
     def digest(self, prefixes: Iterable[str], *extra: str) -> str:
-        """sha256 over the tensors whose names start with a prefix, and further strings.
+        """sha256 over the tensors whose names start with a prefix, files that hold such a tower
+        whole, and further strings.
 
         Hashing tensors instead of files keeps the fingerprint of one tower unchanged when the
         other one is replaced or the shards are cut elsewhere.
@@ -120,7 +140,17 @@ class Checkpoint(Contents):
             digest.update(f"{name} {self.weights.shape(name)}\0".encode())
             for part in self.weights.slices(name):
                 digest.update(part.data)
+        for path in (path for prefix in prefixes for path in self.blobs.get(prefix, ())):
+            _add(digest, path)
         return digest.hexdigest()
+
+
+def _add(digest: hashlib._Hash, path: Path) -> None:
+    """Add a file's name, size and content to a digest."""
+    digest.update(f"{path.name} {path.stat().st_size}\0".encode())
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
 
 
 def block_shapes(width: int, mlp_width: int) -> dict[str, tuple[int, ...]]:

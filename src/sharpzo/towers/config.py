@@ -19,9 +19,10 @@ from sharpzo.settings import Count, Fraction, Positive
 
 T = TypeVar("T")
 Json = Mapping[str, Any]
-Activation = Literal["gelu", "quick_gelu"]
+Activation = Literal["gelu", "quick_gelu", "gelu_pytorch_tanh"]
 # Photos of more pixels than this a side need gigabytes per photo; no CLIP sees half as many.
 Side = Annotated[int, Meta(ge=1, le=1024)]
+PAIR = "dual_encoder.json"  # of two encoders as ONNX files
 _LARGEST_JSON = 64 << 20  # bytes; a sharded model's index takes less than a hundredth
 
 
@@ -52,7 +53,7 @@ class TextConfig(msgspec.Struct, frozen=True):
 class ImageConfig(msgspec.Struct, frozen=True):
     """A vision transformer that is read at its class token: sizes and family."""
 
-    family: Literal["clip", "dinov2"]
+    family: Literal["clip", "dinov2", "siglip"]
     width: Count = field(name="hidden_size")
     mlp_width: Count = field(name="intermediate_size")
     layers: Count = field(name="num_hidden_layers")
@@ -130,8 +131,9 @@ def parse_text(config: Json) -> TextConfig:
             f"text tower of type {kind!r} is not supported: only the causal CLIP text transformer "
             "('clip_text_model') is, because features are computed up to EOS alone"
         )
-    raw |= {name: _one(raw, name) for name in ("eos_token_id",) if name in raw}
+    raw |= {name: one_number(raw, name) for name in ("eos_token_id",) if name in raw}
     found = convert(raw, TextConfig, "config.json: text_config")
+    _check_activation(found, "text")
     check_heads(found, "text")
     return found
 
@@ -158,19 +160,30 @@ def parse_image(config: Json) -> ImageConfig:
         )
     if raw["num_channels"] != 3:
         raise CheckpointError(f"image tower has {raw['num_channels']} channels; 3 are needed")
-    raw |= {name: _one(raw, name) for name in ("patch_size", "image_size")}
+    raw |= {name: one_number(raw, name) for name in ("patch_size", "image_size")}
     raw["projection_dim"] = config.get("projection_dim") or 512
     found = convert(raw, ImageConfig, where)
+    _check_activation(found, "vision")
     check_heads(found, "image")
     return found
+
+
+def _check_activation(config: TextConfig | ImageConfig, tower: str) -> None:
+    if config.activation == "gelu_pytorch_tanh":
+        raise CheckpointError(
+            f"config.json: {tower}_config.hidden_act is {config.activation!r}; a tower of this "
+            "family has 'gelu' or 'quick_gelu'"
+        )
 
 
 def _part(config: Json, name: str) -> dict[str, Any]:
     kind = config.get("model_type")
     if kind not in ("clip", "vision-text-dual-encoder"):
         raise CheckpointError(
-            f"model_type {kind!r} is not supported: a CLIPModel ('clip') or a "
-            "VisionTextDualEncoderModel ('vision-text-dual-encoder') is needed"
+            f"model_type {kind!r} is not supported: a CLIPModel ('clip'), a SiglipModel or "
+            "Siglip2Model ('siglip', 'siglip2') or a VisionTextDualEncoderModel "
+            "('vision-text-dual-encoder') is needed; any other pair of encoders can be exported "
+            f"to ONNX, see {PAIR} in the documentation"
         )
     # Old CLIP configurations carry `text_config_dict`, which transformers lets win as a whole.
     part = config.get(f"{name}_config_dict")
@@ -182,8 +195,8 @@ def _part(config: Json, name: str) -> dict[str, Any]:
     return {key: value for key, value in part.items() if value is not None}
 
 
-def _one(raw: Json, name: str) -> Any:
-    """The number that a list repeats; `CheckpointError` for a list of several."""
+def one_number(raw: Json, name: str) -> Any:
+    """Return the number that a list repeats; `CheckpointError` for a list of several."""
     value = raw[name]
     if not isinstance(value, list):
         return value

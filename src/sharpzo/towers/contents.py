@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ class Contents:
     ``config`` is the configuration's file, for messages; ``processor`` are the settings of an image
     processor as transformers saves it, None: the tower's defaults. ``clip_words``: where no file
     has a tokenizer, it is CLIP's own. ``warnings`` are sentences for who fits with the model.
+    ``scale`` and ``bias`` turn cosines into logits where no tensor does. ``blobs`` are files that
+    hold a tower whole, by what the names of its tensors would begin with.
     """
 
     text: TextConfig
@@ -32,6 +34,9 @@ class Contents:
     processor: Mapping[str, Any] | None = None
     clip_words: bool = False
     warnings: tuple[str, ...] = ()
+    scale: float | None = None
+    bias: float | None = None
+    blobs: Mapping[str, tuple[Path, ...]] = field(default_factory=dict[str, tuple[Path, ...]])
 
 
 @dataclass(frozen=True)

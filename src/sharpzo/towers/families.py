@@ -7,18 +7,22 @@ entry here; nothing else asks for a family's name.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from sharpzo.towers import image, text
+import numpy as np
+
+from sharpzo.errors import InputError
+from sharpzo.towers import image, prompts, siglip_image, siglip_text, text
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.lowmem import layers
-from sharpzo.types import Array, LastBlock, Precision
+from sharpzo.towers.prompts import Prompts
+from sharpzo.towers.runtime import Running, Runtime
+from sharpzo.types import Array, LastBlock
 
 if TYPE_CHECKING:
     from sharpzo.towers.graph import Graph
-    from sharpzo.towers.prompts import Prompts
 
 
 class Layered(Protocol):
@@ -34,7 +38,10 @@ class ImageFamily:
     """An image tower, made of a checkpoint and the height and width of the pixels.
 
     ``build`` returns the graph: ``pixels`` (B, 3, h, w) -> ``tokens`` (B, T, S) before the last
-    block, ``summary`` (B, 2, S) of these and ``states`` (B, S); see `image.build_image`.
+    block, ``summary`` (B, 2, S) of these and ``states`` (B, S); see `image.build_image`. ``open``
+    returns what runs in its place, in so many threads, where the graph is not one of ours.
+    ``rows`` of S numbers are kept of a photo: its state, and the summary if there are tokens.
+    ``torch``: whether `torch_image.py` computes it, too.
     ``projection`` (D, S) makes features of states. ``last_block`` makes states of tokens; it
     raises `InputError` where the tower has none that methods could tune. ``layered`` computes the
     same without an engine, for the memory limit, and ``layered_bytes`` is what that takes beside
@@ -46,35 +53,124 @@ class ImageFamily:
     last_block: Callable[[Checkpoint], LastBlock]
     layered: Callable[[Checkpoint, int, int], Layered]
     layered_bytes: Callable[[Checkpoint, int, int, int], int]
+    open: Callable[[Checkpoint, int, int, int | None], Running] | None = None
+    rows: int = 3
+    torch: bool = False
 
 
 @dataclass(frozen=True)
 class TextFamily:
     """A text tower, made of a checkpoint and prompts.
 
-    ``check`` raises `CheckpointError` for what the checkpoint lacks and reads no tensor. ``build``
-    returns the graph (see `text.build_text`), ``tangent`` the one with derivatives (see
-    `tangent.build_tangent`). ``streamed``: whether `lowmem/streaming.py` computes it, too.
+    ``check`` raises `CheckpointError` for what the checkpoint lacks and reads no tensor.
+    ``layout`` makes prompts of class names (see `prompts.layout`). ``open`` compiles the tower (see
+    `text.build_text`), or with True the one with derivatives (see `tangent.build_tangent`).
+    ``projection`` (D, H) makes features of states. ``streamed``: whether `lowmem/streaming.py`
+    computes it, too; ``torch``: whether `torch_text.py` does; ``exact``: whether derivatives are
+    tangents, and not differences, which cost two forwards each.
     """
 
     check: Callable[[Checkpoint], None]
-    build: Callable[[Checkpoint, Prompts, Precision], Graph]
-    tangent: Callable[[Checkpoint, Prompts, Precision], Graph]
-    streamed: bool
+    layout: Callable[[Checkpoint, Sequence[str], str, int | None, bool], Prompts]
+    open: Callable[[Checkpoint, Prompts, Runtime, bool], Running]
+    projection: Callable[[Checkpoint], Array]
+    streamed: bool = False
+    torch: bool = False
+    exact: bool = True
 
 
-def _clip_tangent(checkpoint: Checkpoint, prompts: Prompts, precision: Precision) -> Graph:
-    from sharpzo.towers.tangent import build_tangent  # loads the graphs' library
+def _open_clip(
+    checkpoint: Checkpoint, prompts: Prompts, runtime: Runtime, tangents: bool
+) -> Running:
+    if tangents:
+        from sharpzo.towers.tangent import build_tangent  # loads the graphs' library
 
-    return build_tangent(checkpoint, prompts, precision)
+        return runtime.open(build_tangent(checkpoint, prompts, runtime.weights))
+    return runtime.open(text.build_text(checkpoint, prompts, runtime.weights))
+
+
+def _open_pair_image(
+    checkpoint: Checkpoint, height: int, width: int, threads: int | None
+) -> Running:
+    from sharpzo.towers.pair_session import open_image  # loads the graphs' library
+
+    return open_image(checkpoint, height, width, threads)
+
+
+def _open_pair_text(
+    checkpoint: Checkpoint, prompts: Prompts, runtime: Runtime, tangents: bool
+) -> Running:
+    from sharpzo.towers.pair_session import open_text
+
+    return open_text(checkpoint, prompts, runtime)
+
+
+def _lay_out_pair(
+    checkpoint: Checkpoint, names: Sequence[str], template: str, n: int | None, specific: bool
+) -> Prompts:
+    from sharpzo.towers.pair_session import layout
+
+    return layout(checkpoint, names, template, n, specific)
+
+
+def _identity(checkpoint: Checkpoint) -> Array:
+    """States are the features."""
+    return np.eye(checkpoint.image.projection, dtype=np.float32)
+
+
+def _no_last_block(checkpoint: Checkpoint) -> LastBlock:
+    raise InputError(
+        "this method tunes the last block of an image tower that is read at a class token; "
+        f"{checkpoint.folder} has none that can be tuned: choose another method"
+    )
+
+
+def _not_ours(checkpoint: Checkpoint, height: int, width: int) -> Graph:
+    raise InputError(
+        f"{checkpoint.folder} brings its image encoder as a graph of its own, which is not joined "
+        "with others; run that file, and this classifier on its features"
+    )
+
+
+def _not_layered(checkpoint: Checkpoint, *sizes: int) -> Any:
+    raise InputError(
+        f"the image tower of {checkpoint.folder} (family {checkpoint.image.family!r}) is not "
+        "computed block by block; leave out the memory limit"
+    )
 
 
 _TRANSFORMER = ImageFamily(
     image.build_image, image.read_projection, image.read_last_block, layers.LayeredImage,
-    layers.layered_bytes,
+    layers.layered_bytes, torch=True,
 )  # fmt: skip
-IMAGES = {"clip": _TRANSFORMER, "dinov2": _TRANSFORMER}
-TEXTS = {"clip": TextFamily(text.check_text, text.build_text, _clip_tangent, streamed=True)}
+IMAGES = {
+    "clip": _TRANSFORMER,
+    "dinov2": _TRANSFORMER,
+    "siglip": ImageFamily(
+        siglip_image.build_image, _identity, _no_last_block, _not_layered, _not_layered
+    ),
+    "onnx": ImageFamily(
+        _not_ours,
+        _identity,
+        _no_last_block,
+        _not_layered,
+        _not_layered,
+        _open_pair_image,
+        rows=1,
+    ),
+}
+TEXTS = {
+    "clip": TextFamily(
+        text.check_text, prompts.layout, _open_clip, text.read_projection, streamed=True, torch=True
+    ),
+    "siglip": TextFamily(
+        siglip_text.check_text, siglip_text.layout, siglip_text.open_text,
+        siglip_text.read_projection,
+    ),
+    "onnx": TextFamily(
+        lambda checkpoint: None, _lay_out_pair, _open_pair_text, _identity, exact=False
+    ),
+}  # fmt: skip
 
 
 def image_family(checkpoint: Checkpoint) -> ImageFamily:

@@ -101,7 +101,7 @@ def encode(
                 )
                 for one in detours
             },
-            by[""][:, 1:],
+            by[""][:, 1:] if by[""].shape[1] > 1 else None,
         )
         for (name, view), (digests, by) in passed.items()
     }
@@ -129,6 +129,7 @@ class _Encoding:
         self._tower_is = image_fingerprint(checkpoint)
         self.identity = with_decoding(self._tower_is, decoding)
         self._checkpoint, self._width, self._threads = checkpoint, width, threads
+        self._rows = image_family(checkpoint).rows  # of a photo's summary
         self._store, self._detours, self._open = store, detours, open_tower
         where = "summaries elsewhere" if open_tower else "summaries"
         marks = {"": where} | {one.digest: one.digest for one in detours}
@@ -142,7 +143,7 @@ class _Encoding:
     def states(
         self, name: str, split: LabelledPhotos, progress: Progress
     ) -> tuple[list[str], dict[str, Array]]:
-        """Return digests of the photos, and rows (N, 3, S) or (N, S) by way; photos that cannot be
+        """Return digests of the photos, and rows (N, R, S) or (N, S) by way; photos that cannot be
         read are missing in both and stand in ``errors``."""
         tried = {row: self._try(photo.digest) for row, photo in enumerate(split.photos)}
         photos = {row: digest for row, digest in tried.items() if digest is not None}
@@ -181,7 +182,7 @@ class _Encoding:
         return {photo: row.reshape(shape) for photo, row in rows.items()}
 
     def _shape(self, way: str) -> tuple[int, ...]:
-        return (-1, self._width) if way else (-1, 3, self._width)
+        return (-1, self._width) if way else (-1, self._rows, self._width)
 
     def _pass(
         self,

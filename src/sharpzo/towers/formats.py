@@ -8,16 +8,22 @@ that reads a folder, and an entry in `FORMATS`.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
+from sharpzo.errors import CheckpointError
 from sharpzo.towers import open_clip
-from sharpzo.towers.config import parse_image, parse_text, read_json
+from sharpzo.towers.config import PAIR, ImageConfig, TextConfig, parse_image, parse_text, read_json
 from sharpzo.towers.contents import PROCESSOR, TOKENIZER_FILES, Contents, Format
+from sharpzo.towers.siglip_config import SIGLIP, parse_siglip_image, parse_siglip_text
 from sharpzo.towers.weights import INDEX, SINGLE, Weights, files
 
 
 def _read_transformers(folder: Path) -> Contents:
     config = read_json(folder / "config.json")
-    text, image = parse_text(config), parse_image(config)
+    if config.get("model_type") in SIGLIP:
+        text, image = parse_siglip_text(config), parse_siglip_image(config)
+    else:
+        text, image = parse_text(config), parse_image(config)
     path = folder / PROCESSOR
     return Contents(
         text,
@@ -28,6 +34,30 @@ def _read_transformers(folder: Path) -> Contents:
     )
 
 
+def _read_pair(folder: Path) -> Contents:
+    from sharpzo.towers.pair import read_pair  # loads ONNX's library
+
+    found = read_pair(folder)
+    path = folder / PROCESSOR
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path} is missing; beside {PAIR} it says how photos are resized and normalised, as "
+            "transformers saves it"
+        )
+    return Contents(
+        # What is read of a configuration whatever its family: widths, vocabulary, length.
+        cast(TextConfig, found.text),
+        cast(ImageConfig, found.image),
+        found.weights,
+        tuple(dict.fromkeys((*found.image_files, *found.text_files))),
+        config=PAIR,
+        processor=read_json(path),
+        scale=found.said.logit_scale,
+        bias=found.said.logit_bias,
+        blobs={"vision_model.": found.image_files, "text_model.": found.text_files},
+    )
+
+
 TRANSFORMERS = Format(
     "transformers",
     "config.json",
@@ -35,15 +65,23 @@ TRANSFORMERS = Format(
     ("config.json", *TOKENIZER_FILES, PROCESSOR),
     _read_transformers,
 )
-FORMATS = TRANSFORMERS, open_clip.FORMAT
+ONNX_PAIR = Format(
+    "two ONNX files",
+    PAIR,
+    ("*.onnx", "*.onnx?data", "*.data", "*.safetensors", "*.json"),
+    (PAIR, PROCESSOR),
+    _read_pair,
+)
+FORMATS: tuple[Format, ...] = (ONNX_PAIR, TRANSFORMERS, open_clip.FORMAT)
 SIDES = tuple(dict.fromkeys(side for one in FORMATS for side in one.sides))
 
 
 def find_format(folder: Path) -> Format:
     """Return the format of a checkpoint's folder: the first whose configuration is there; that of
     transformers if none is, or if its `config.json` says a ``model_type``, as repositories hold
-    more than one format."""
+    more than one format. Two ONNX files come before all others."""
     there = [one for one in FORMATS if (folder / one.config).is_file()]
-    if len(there) > 1 and "model_type" not in read_json(folder / TRANSFORMERS.config):
+    several = len(there) > 1 and TRANSFORMERS in there
+    if several and "model_type" not in read_json(folder / TRANSFORMERS.config):
         there.remove(TRANSFORMERS)
     return there[0] if there else TRANSFORMERS

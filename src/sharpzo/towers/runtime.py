@@ -105,6 +105,16 @@ class Runtime(Settings):
             )
         return Session(graph, self.threads, cuda=self.engine == "cuda")
 
+    def start(self, file: Path) -> Session:
+        """Run a graph that is in a file, as it is; raises `InputError` where that cannot be, and
+        what `open` raises."""
+        if self.engine == "openvino" or self.precision != "float32":
+            raise InputError(
+                f"an ONNX file is run as it is, by onnxruntime or cuda in float32, not by "
+                f"{self.engine} in {self.precision}; leave out engine and precision"
+            )
+        return Session(file, self.threads, cuda=self.engine == "cuda")
+
 
 class Session:
     """One compiled graph, built or in a file; ``run`` maps named float32 arrays to the wanted

@@ -232,6 +232,8 @@ def _layer_norm(build: TangentBuilder, node: _Node) -> _Tangent:
 
 def _gelu(build: TangentBuilder, node: _Node) -> _Tangent:
     """Phi(x) + x phi(x) of the normal distribution, times dx."""
+    if node.attributes.get("approximate") == "tanh":
+        return _gelu_tanh(build, node)
     x = node.inputs[0]
 
     def times(left: str, right: float) -> str:
@@ -241,6 +243,26 @@ def _gelu(build: TangentBuilder, node: _Node) -> _Tangent:
     below = build.node("Add", times(build.node("Erf", times(x, 1 / sqrt(2))), 0.5), half)
     bell = build.node("Exp", times(build.node("Mul", x, x), -0.5))
     slope = build.node("Add", below, build.node("Mul", times(x, 1 / sqrt(2 * pi)), bell))
+    return build.scaled(x, slope)
+
+
+def _gelu_tanh(build: TangentBuilder, node: _Node) -> _Tangent:
+    """(1 + t) / 2 + x (1 - t^2) u' / 2 with t = tanh u, u = a (x + c x^3), times dx."""
+    x = node.inputs[0]
+
+    def plus(left: str, right: float) -> str:
+        return build.node("Add", left, build.constant(np.float32(right)))
+
+    def times(left: str, right: float | str) -> str:
+        other = right if isinstance(right, str) else build.constant(np.float32(right))
+        return build.node("Mul", left, other)
+
+    a, c = sqrt(2 / pi), 0.044715
+    square = times(x, x)
+    t = build.node("Tanh", times(x, plus(times(square, a * c), a)))
+    rising = plus(times(square, 3 * a * c / 2), a / 2)
+    falling = build.node("Sub", build.constant(np.float32(1)), times(t, t))
+    slope = build.node("Add", plus(times(t, 0.5), 0.5), times(times(x, falling), rising))
     return build.scaled(x, slope)
 
 

@@ -86,6 +86,12 @@ def check_text(checkpoint: Checkpoint) -> None:
     checkpoint.find("text_model.embeddings.position_embedding.weight", positions)
 
 
+def read_projection(checkpoint: Checkpoint) -> Array:
+    """Final text projection, float32 (D, H): features = states @ projection.T."""
+    shape = (checkpoint.text.projection, checkpoint.text.width)
+    return checkpoint.tensor("text_projection.weight", shape)
+
+
 def read_block(checkpoint: Checkpoint, layer: int) -> Block:
     """Return the arrays of one block."""
     config, name = checkpoint.text, f"text_model.encoder.layers.{layer}"
@@ -153,8 +159,8 @@ class TextWriter:
         back = build.constant(np.argsort(self.packing.order), "text.back")
         states = build.op("Gather", x, back, axis=1, name="states")
         rows = build.reshape(states, [-1, config.width])
-        projection = checkpoint.tensor("text_projection.weight", (config.projection, config.width))
-        rows = build.op("Gemm", rows, build.weight("text.projection", projection), transB=1)
+        projection = build.weight("text.projection", read_projection(checkpoint))
+        rows = build.op("Gemm", rows, projection, transB=1)
         build.reshape(rows, [-1, self._classes, config.projection], name="features")
 
     def _context_attention(self, name: str, block: Block, last: bool) -> tuple[str, str]:

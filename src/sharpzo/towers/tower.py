@@ -16,7 +16,7 @@ from sharpzo.towers.families import image_family, text_family
 from sharpzo.towers.graph_store import GraphStore
 from sharpzo.towers.image import image_fingerprint
 from sharpzo.towers.preprocess import Preprocessing, stack
-from sharpzo.towers.prompts import layout, start, token_moments
+from sharpzo.towers.prompts import start, token_moments
 from sharpzo.towers.runtime import Arithmetic, Engine, Running, Runtime, Session
 from sharpzo.types import Array, LastBlock
 
@@ -76,7 +76,7 @@ class OnnxTextTower:
             )
         self._family.check(checkpoint)
         self.checkpoint = checkpoint
-        self.prompts = layout(checkpoint, class_names, template, n_context, specific)
+        self.prompts = self._family.layout(checkpoint, class_names, template, n_context, specific)
         self.class_names, self.template = self.prompts.class_names, self.prompts.template
         self.tokens = self.prompts.tokens  # that one forward computes
         self.batch = max(1, TOKENS // self.tokens) if batch is None else _positive("batch", batch)
@@ -84,8 +84,8 @@ class OnnxTextTower:
         self.rounding = self._runtime.rounding  # relative error of one operation
         self.logit_scale = checkpoint.logit_scale  # factor on cosines
         self._start = start(checkpoint, self.prompts)
-        shape = (checkpoint.text.projection, checkpoint.text.width)
-        self.projection = checkpoint.tensor("text_projection.weight", shape)  # (D, H)
+        self.projection = self._family.projection(checkpoint)  # (D, H)
+        self.exact = self._family.exact
         self._streamed, self._closed = streamed, False
         self._untuned: Array | None = None
         self._sessions: dict[bool, Running] = {}  # by whether they compute tangents
@@ -188,16 +188,15 @@ class OnnxTextTower:
     def _session(self, tangents: bool) -> Running:
         if tangents in self._sessions:
             return self._sessions[tangents]
-        weights = self._runtime.weights
         if self._streamed:
             from sharpzo.towers.lowmem.streaming import StreamedText
 
             session = StreamedText(
-                self.checkpoint, self.prompts, self.threads, weights, tangents, self._matrices
-            )
+                self.checkpoint, self.prompts, self.threads, self._runtime.weights, tangents,
+                self._matrices,
+            )  # fmt: skip
         else:
-            build = self._family.tangent if tangents else self._family.build
-            session = self._runtime.open(build(self.checkpoint, self.prompts, weights))
+            session = self._family.open(self.checkpoint, self.prompts, self._runtime, tangents)
             self.checkpoint.weights.release()  # the runtime has copied what it needs
         self._sessions[tangents] = session
         return session
@@ -246,7 +245,7 @@ class OnnxImageTower:
         return self._run(["states"], pixels)[0]
 
     def summarise(self, pixels: Array) -> Array:
-        """Return float32 (N, 3, S) of at least one preprocessed photo (N, 3, h, w); see
+        """Return float32 (N, R, S) of at least one preprocessed photo (N, 3, h, w); see
         `summaries`."""
         states, tokens = self._run(["states", "summary"], pixels)
         return np.concatenate([states[:, None], tokens], axis=1)
@@ -269,15 +268,17 @@ class OnnxImageTower:
         photos: Iterable[Array | Image],
         progress: Callable[[int], object] | None = None,
     ) -> Array:
-        """Return float32 (N, 3, S) of photos of any size: the state, what the projection reads, and
-        of the tokens before the last block the class token and the mean of the others.
+        """Return float32 (N, R, S) of photos of any size: the state, what the projection reads, and
+        of the tokens before the last block the class token and the mean of the others, where the
+        tower has tokens: R is 3, or 1.
 
         The iterable is consumed lazily, one batch ahead: the next photos are decoded while these
         pass the tower (benchmarks/decoding.py). ``progress`` is called with how many are done after
         each batch.
         """
         source, done = iter(photos), 0
-        rows = [np.zeros((0, 3, self.checkpoint.image.width), np.float32)]
+        family = image_family(self.checkpoint)
+        rows = [np.zeros((0, family.rows, self.checkpoint.image.width), np.float32)]
 
         def decode() -> Array:
             return self.pixels(islice(source, self._batch))
@@ -301,8 +302,13 @@ class OnnxImageTower:
 
     def _run(self, outputs: Sequence[str], pixels: Array) -> list[Array]:
         if self._session is None:
-            self._session = self._graphs.open(
-                self.fingerprint, self._build, lambda file: Session(file, self.threads)
+            opened = image_family(self.checkpoint).open
+            self._session = (
+                self._graphs.open(
+                    self.fingerprint, self._build, lambda file: Session(file, self.threads)
+                )
+                if opened is None
+                else opened(self.checkpoint, *self._preprocessing.size, self.threads)
             )
         return _joined(_in_chunks(self._session, outputs, "pixels", pixels, self._batch))
 

@@ -135,15 +135,17 @@ def feature_loss(train: Features, logit_scale: float) -> LossAndGradient:
 
 # Forwards that one direction counts for. Measured: 1.0 to 1.2 (benchmarks/tangents.py).
 TANGENT_COST = 1.5
+DIFFERENCE_COST = 2.0  # of a tower that has no tangents: one on each side
 
 
 class TangentObjective(PromptObjective):
     """Answers with raw text features and slopes, too.
 
     Derivatives are exact tangents of the tower, ceil(``tangent_cost`` * p) forwards and one for
-    the features themselves; or with ``difference`` one-sided differences of that step, in the
-    units of w, p + 1 forwards. All of it times ``forward_cost``, for a tower that computes more
-    than one does whose classes share their context. Other options as for `PromptObjective`;
+    the features themselves (2 p and one for a tower that takes differences); or with
+    ``difference`` one-sided differences of that step, in the units of w, p + 1 forwards. All of it
+    times ``forward_cost``, for a tower that computes more than one does whose classes share their
+    context. Other options as for `PromptObjective`;
     features and slopes are those of all training photos.
     """
 
@@ -161,7 +163,8 @@ class TangentObjective(PromptObjective):
     ) -> None:
         super().__init__(tower, train, contexts, validation, **options)
         self._map = contexts
-        self._tangent_cost = tangent_cost if difference is None else 1.0
+        exact = tangent_cost if tower.exact else DIFFERENCE_COST
+        self._tangent_cost = exact if difference is None else 1.0
         self._difference = difference
         self._forward_cost = forward_cost
         self._loss = feature_loss(self.train, tower.logit_scale)
