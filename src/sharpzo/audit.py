@@ -25,6 +25,7 @@ from sharpzo.data.dataset import Dataset, LabelledPhotos
 from sharpzo.data.photo import Photo
 from sharpzo.data.photo_check import check
 from sharpzo.errors import InputError, PhotoError
+from sharpzo.linear import left_out
 from sharpzo.metrics import normalise
 from sharpzo.towers.feature_store import FeatureStore
 from sharpzo.towers.features import Progress
@@ -177,12 +178,12 @@ def leave_one_out(states: Array, labels: Array, classes: int, place: Array | Non
     inverse = np.linalg.inv(x.T @ x + PENALTY * np.eye(x.shape[1]))
     scores = x @ (inverse @ (x.T @ wanted))
     hat = np.einsum("ns,st,nt->n", x, inverse, x, optimize=True)
-    out = wanted - (wanted - scores) / (1 - hat)[:, None]
+    out = wanted - left_out(wanted - scores, hat)
     if place is not None:
-        for first in np.flatnonzero(np.bincount(place) > 1):  # (I - H) of those that go together
+        for first in np.flatnonzero(np.bincount(place) > 1):
             rows = np.flatnonzero(place == first)
-            left = np.eye(len(rows)) - x[rows] @ inverse @ x[rows].T
-            out[rows] = wanted[rows] - np.linalg.solve(left, wanted[rows] - scores[rows])
+            block = x[rows] @ inverse @ x[rows].T
+            out[rows] = wanted[rows] - left_out(wanted[rows] - scores[rows], block[None])
     return out
 
 

@@ -93,5 +93,22 @@ weight (K, D), bias (K,); fit the run again
     return [arrays[name] for name in shapes]
 
 
+def left_out(residual: Array, hat: Array) -> Array:
+    """What least squares leaves (N, K) of rows where each is left out of its fit, of what it leaves
+    where all are in it. ``hat`` is of the matrix X (X'X + penalty I)^-1 X': its diagonal (N,), or
+    blocks (N / V, V, V) of V rows each that are left out together. Exact, for one more division.
+
+    >>> x, y = np.array([[1.0], [2.0]]), np.array([[1.0], [4.0]])
+    >>> hat = x @ np.linalg.inv(x.T @ x) @ x.T
+    >>> left_out(y - hat @ y, np.diag(hat)).round(9).tolist()  # 1 - 2 * 1 and 4 - 1 * 2
+    [[-1.0], [2.0]]
+    """
+    together = 1 if hat.ndim == 1 else hat.shape[1]
+    if together == 1:
+        return residual / (1 - hat.reshape(-1, 1))
+    blocks = residual.reshape(len(hat), together, -1)
+    return np.linalg.solve(np.eye(together) - hat, blocks).reshape(residual.shape)
+
+
 def _shapes(shapes: Mapping[str, tuple[Any, ...]]) -> str:
     return ", ".join(f"{name} {shape}".replace("'", "") for name, shape in shapes.items())

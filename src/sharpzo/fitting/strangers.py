@@ -26,6 +26,7 @@ from numbers import Real
 import numpy as np
 
 from sharpzo.errors import InputError
+from sharpzo.linear import left_out
 from sharpzo.metrics import normalise
 from sharpzo.types import Array, Features
 
@@ -183,7 +184,7 @@ def _margin(x: Array, labels: Array, none: Array) -> tuple[Margin, Array]:
     inverse = np.linalg.inv(rows.T @ rows + RIDGE * np.eye(rows.shape[1]))
     slopes = inverse @ (rows.T @ targets)
     hat = ((rows @ inverse) * rows).sum(axis=1) + share
-    held = targets - (targets - rows @ slopes) / (1 - hat)[:, None]
+    held = targets - left_out(targets - rows @ slopes, hat)
 
     margin = Margin(middle, slopes, level)
     return margin, margin.of((held / root)[: len(x)])

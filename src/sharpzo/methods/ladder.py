@@ -47,7 +47,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from sharpzo.linear import LinearHead, keep, take
+from sharpzo.linear import LinearHead, keep, left_out, take
 from sharpzo.methods.cached import Penalty, PenaltyGrid, Text, cached_fit, logspace, read_text
 from sharpzo.methods.choose import CALIBRATED, centre, choose_temperature, spread
 from sharpzo.methods.gda import gaussian
@@ -134,11 +134,11 @@ def fit_ladder(
     biases = settings.sharpness * shift + share * bias[:-1]
 
     scores = _mean(factor * cosines + shift + vectors @ offsets.T, views)
-    left_out = scores - _gained(hat, left - vectors @ offsets.T)
-    as_new = spread(left_out) / max(spread(scores), 1e-12)
+    alone = scores - _gained(hat, left - vectors @ offsets.T)
+    as_new = spread(alone) / max(spread(scores), 1e-12)
     reach = spread(_mean(vectors @ rows.T + biases, views))
     middle = centre(as_new * reach, 1 / rarity, settings.calibrated)
-    own = left_out[np.arange(many), labels]
+    own = alone[np.arange(many), labels]
     unit = BALANCE * np.sqrt(settings.sharpness * reach / max(spread(scores), 1e-12))
     biases = biases + unit * balance(own, labels, len(text))
     held_out = None
@@ -151,7 +151,7 @@ def fit_ladder(
     average = share * weight[-1] / temperature
     level = (settings.sharpness * shift + share * bias[-1]) / temperature
     unseen = average, float(level), settings.sharpness * factor / temperature
-    error = float(((left_out - one_hot[::views]) ** 2).sum() / many)
+    error = float(((alone - one_hot[::views]) ** 2).sum() / many)
     return Ladder(head, unseen, penalty, temperature, error)
 
 
@@ -223,7 +223,7 @@ def _offsets(
             residual = validation[1] - validation[0] @ offsets(penalty).T
         else:
             residual = left - turned @ (along / (latent[:, None] + penalty))
-            residual = _left_out(hat(penalty), residual)
+            residual = _mean(left_out(residual, hat(penalty)), views)
         return float((residual**2).sum())
 
     penalty = settings.penalty
@@ -237,21 +237,12 @@ def _mean(rows: Array, views: int) -> Array:
     return rows if views == 1 else rows.reshape(-1, views, rows.shape[1]).mean(axis=1)
 
 
-def _left_out(hat: Array, residual: Array) -> Array:
-    """What residuals (N V, K) of a photo's views are on average where all of these are left out
-    (N, K): (1 - H)^-1 of them, H (V, V) what its own views share."""
-    views = hat.shape[1]
-    if views == 1:
-        return residual / (1 - hat[:, 0])
-    residual = residual.reshape(len(hat), views, -1)
-    return np.linalg.solve(np.eye(views) - hat, residual).mean(axis=1)
-
-
 def _gained(hat: Array, residual: Array) -> Array:
     """What a photo's own views add to its scores, on average over these (N, K)."""
-    if hat.shape[1] == 1:
+    views = hat.shape[1]
+    if views == 1:
         return residual * (hat / (1 - hat))[:, 0]
-    return _left_out(hat, residual) - _mean(residual, hat.shape[1])
+    return _mean(left_out(residual, hat), views) - _mean(residual, views)
 
 
 def fit(settings: LadderSettings, task: Task) -> Fit:
