@@ -51,6 +51,18 @@ def save_siglip2(folder: Path):
     return _save(transformers.Siglip2Model(config), folder, 32)
 
 
+def save_real(folder: Path, name: str):
+    """A model of base size, transformers' own defaults, and its photos' side."""
+    write_tokenizer(folder)
+    text = {"vocab_size": 32_000 if name == "siglip-b16" else 256_000}
+    if name.endswith("naflex"):
+        config = transformers.Siglip2Config(text_config={**text, "projection_size": 768})
+        return _save(transformers.Siglip2Model(config), folder, 256), 256
+    side = 224
+    config = transformers.SiglipConfig(text_config=text, vision_config={"image_size": side})
+    return _save(transformers.SiglipModel(config), folder, side), side
+
+
 def _save(model, folder: Path, side: int):
     model = model.eval()
     randomise(model)
