@@ -3,12 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all bench check lock clean
+.PHONY: demo test test-all bench check docs lock clean
 
 demo: .venv/core
 	$(BIN)/sharpzo demo
 
-test: .venv/test check
+test: .venv/test check docs
 	$(BIN)/python -m pytest
 
 test-all: .venv/test check
@@ -32,6 +32,10 @@ check: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+# The documentation site into site/; a warning, such as a link to nothing, is an error.
+docs: .venv/test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 .venv/python:
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 10), "sharpzo needs Python 3.10 or newer, this is " + sys.version'
@@ -59,4 +63,4 @@ lock: .venv/python
 	sed -i -E '/^(nvidia|cuda|triton)/d' requirements/reference.lock
 
 clean:
-	rm -rf .venv build dist
+	rm -rf .venv build dist site

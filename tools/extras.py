@@ -146,6 +146,14 @@ def report(use: Environment) -> None:
     use.leaves("run/report.html")
 
 
+def docs(use: Environment) -> None:
+    for name in ("docs", "src", "mkdocs.yml"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, use.folder / name)
+    use.run("python", "-m", "mkdocs", "build", "--strict")
+    use.leaves("site/index.html", "site/reference.html")
+
+
 def reference(use: Environment) -> None:
     """transformers writes a random CLIP, and the towers read it."""
     folder = ROOT / "tests" / "towers"
@@ -160,7 +168,7 @@ def reference(use: Environment) -> None:
 
 USES: dict[str, Callable[[Environment], None]] = {
     use.__name__: use
-    for use in (core, test, torch, bench, plots, ray, openvino, heic, report, reference)
+    for use in (core, test, torch, bench, plots, ray, openvino, heic, report, docs, reference)
 }
 
 
