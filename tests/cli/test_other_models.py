@@ -13,6 +13,7 @@ pytest.importorskip("transformers")
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
+    from towers.open_clip_models import from_transformers, save_resnet
     from towers.pair_models import save_pair
     from towers.random_models import TEXT, VISION, save_clip
     from towers.siglip_models import save_siglip, save_siglip2
@@ -20,6 +21,7 @@ def checkpoints(tmp_path_factory):
     root = tmp_path_factory.mktemp("checkpoints")
     vision = {**VISION, "intermediate_size": 64, "image_size": 32, "patch_size": 16}
     save_clip(root / "clip", TEXT, vision)
+    save_resnet(from_transformers(root / "clip", root / "open_clip"), root / "resnet")
     save_siglip(root / "siglip")
     save_siglip2(root / "siglip2")
     save_pair(root / "pair")
@@ -42,6 +44,8 @@ def photos(tmp_path_factory):
 CASES = {
     "clip": ("projection", "sharpzo"),
     "pair": ("zero-shot", "ladder+tokens", "projection", "sharpzo", "zo-sgd", "cma-es", "fgn-csc"),
+    "open_clip": ("ladder+tokens", "fgn"),
+    "resnet": ("ladder+tokens", "projection"),
     "siglip": ("ladder+tokens", "sharpzo", "fgn"),
     "siglip2": ("ladder+tokens",),
 }
@@ -64,16 +68,16 @@ def test_fit_and_predict(checkpoints, photos, tmp_path, capsys, family, method):
 
 
 def test_bench(checkpoints, photos, tmp_path):
-    models = [str(checkpoints / family) for family in ("pair", "siglip")]
+    models = [str(checkpoints / family) for family in ("pair", "siglip", "open_clip", "resnet")]
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(
-        f'title = "two families"\ndata = {json.dumps(str(photos.parent))}\n'
+        f'title = "four families"\ndata = {json.dumps(str(photos.parent))}\n'
         f'data_sets = ["{photos.name}"]\nmethods = ["zero-shot", "ladder+tokens"]\n'
         f"shots = [2]\nseeds = [1]\nmodels = {json.dumps(models)}\n"
     )
     assert call("bench", recipe, "--out", tmp_path / "bench") == 0
     rows = (tmp_path / "bench" / "summary.md").read_text()
-    assert rows.count("ladder+tokens") >= 2
+    assert rows.count("ladder+tokens") >= 4
 
 
 @pytest.mark.parametrize("family", ["pair", "siglip"])
@@ -92,6 +96,9 @@ def test_other_names(checkpoints, photos, tmp_path, capsys, family):
         ("siglip", ("--method", "coop"), "backpropagates through CLIP's text transformer"),
         ("pair", ("--method", "tune-blocks"), "read at a class token"),
         ("siglip", ("--method", "tune-blocks"), "read at a class token"),
+        ("resnet", ("--method", "tune-blocks"), "read at a class token"),
+        ("resnet", ("--method", "ladder+image"), "read at a class token"),
+        ("resnet", ("--memory-limit", "20MB"), "need at least"),
         ("pair", ("--memory-limit", "900MB"), "leave out the memory limit"),
         ("siglip", ("--memory-limit", "900MB"), "leave out the memory limit"),
         ("pair", ("--precision", "int8"), "leave out engine and precision"),
@@ -104,3 +111,10 @@ def test_what_a_family_cannot_do_is_one_sentence(
     given = ("--model", checkpoints / family, "--out", out, *options)
     assert sentence in refused(capsys, "fit", photos, *given)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("family", ["resnet"])
+def test_a_memory_limit_by_layers(checkpoints, photos, tmp_path, capsys, family):
+    given = ("--model", checkpoints / family, "--memory-limit", "500MB")
+    report = document(capsys, "fit", photos, "--out", tmp_path / "run", *given)
+    assert report["validation_accuracy"] >= report["zero_shot_accuracy"]

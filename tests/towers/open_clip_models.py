@@ -133,3 +133,33 @@ def features(model: torch.nn.Module, pixels: np.ndarray) -> np.ndarray:
     with torch.no_grad():
         found = model.encode_image(torch.from_numpy(pixels), normalize=True)
     return found.numpy()
+
+
+def save_resnet(clip: Path, target: Path, stages: tuple[int, ...] = (1, 2, 1, 1)) -> Path:
+    """Write a folder of OpenCLIP with a small ResNet, and the text tower of another one."""
+    from safetensors.torch import load_file
+
+    from sharpzo.towers.bottlenecks import shapes
+    from sharpzo.towers.config import ResNetConfig
+
+    config = json.loads((clip / CONFIG).read_text())["model_cfg"]
+    tower = ResNetConfig(stages, 8, 4, 64, config["embed_dim"])
+    generator, found = torch.Generator().manual_seed(0), {}
+    for name, shape in shapes(tower).items():
+        noise = torch.randn(shape, generator=generator)
+        if name.endswith("running_var"):
+            noise = 0.5 + torch.rand(shape, generator=generator)
+        elif len(shape) == 1:
+            noise = float(name.endswith("weight")) + 0.2 * noise
+        elif "embedding" not in name:
+            noise = noise / noise[0].numel() ** 0.5
+        found[f"visual.{name}"] = noise
+        if name.endswith("running_var"):
+            found[f"visual.{name[:-11]}num_batches_tracked"] = torch.tensor(7)
+    words = load_file(clip / "open_clip_model.safetensors")
+    found |= {name: one for name, one in words.items() if not name.startswith("visual.")}
+    sizes = {"layers": list(stages), "width": 8, "image_size": 64, "patch_size": None}
+    save(target, {**config, "vision_cfg": sizes}, found)
+    for name in ("vocab.json", "merges.txt"):
+        (target / name).write_bytes((clip / name).read_bytes())
+    return target

@@ -65,6 +65,41 @@ class ImageConfig(msgspec.Struct, frozen=True):
     projection: Count = field(name="projection_dim")
 
 
+class ResNetConfig(msgspec.Struct, frozen=True):
+    """A ResNet of OpenAI's CLIP: blocks of its four stages, channels behind its stem.
+
+    >>> ResNetConfig((3, 4, 6, 3), stem=64, heads=32, image_size=224, projection=1024).width
+    2049
+    """
+
+    stages: tuple[Count, Count, Count, Count]
+    stem: Count
+    heads: Count
+    image_size: Side
+    projection: Count
+    family: ClassVar[str] = "resnet"
+
+    @property
+    def channels(self) -> int:
+        """Width of what attention reads."""
+        return 32 * self.stem
+
+    @property
+    def width(self) -> int:
+        """Numbers of a state: the last one is 1, for the projection's bias."""
+        return self.channels + 1
+
+    @property
+    def side(self) -> int:
+        """Places a side that attention reads."""
+        return self.image_size // 32
+
+    @property
+    def layers(self) -> int:
+        """Blocks of all stages."""
+        return sum(self.stages)
+
+
 class _Dinov2(msgspec.Struct):
     """Where Dinov2Config differs from CLIPVisionConfig."""
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from sharpzo.errors import InputError
-from sharpzo.towers import image, prompts, siglip_image, siglip_text, text
+from sharpzo.towers import image, prompts, resnet, siglip_image, siglip_text, text
 from sharpzo.towers.checkpoint import Checkpoint
-from sharpzo.towers.lowmem import layers
+from sharpzo.towers.lowmem import layers, resnet_layers
 from sharpzo.towers.prompts import Prompts
 from sharpzo.towers.runtime import Running, Runtime
 from sharpzo.types import Array, LastBlock
@@ -146,6 +146,13 @@ _TRANSFORMER = ImageFamily(
 IMAGES = {
     "clip": _TRANSFORMER,
     "dinov2": _TRANSFORMER,
+    "resnet": ImageFamily(
+        resnet.build_resnet,
+        resnet.read_projection,
+        _no_last_block,
+        resnet_layers.LayeredResNet,
+        resnet_layers.layered_bytes,
+    ),
     "siglip": ImageFamily(
         siglip_image.build_image, _identity, _no_last_block, _not_layered, _not_layered
     ),

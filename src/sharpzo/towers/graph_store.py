@@ -25,7 +25,7 @@ from sharpzo.memory import trim
 if TYPE_CHECKING:
     from sharpzo.towers.graph import Graph
 
-_WRITERS = "image.py", "siglip_image.py", "blocks.py", "graph.py"
+_WRITERS = "image.py", "siglip_image.py", "resnet.py", "blocks.py", "graph.py"
 MODEL, STAMP = "model.onnx", "stamp.json"
 T = TypeVar("T")
 

@@ -9,17 +9,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import msgspec
 from msgspec import Meta
 
 from sharpzo.errors import CheckpointError
 from sharpzo.settings import Count, Fraction
+from sharpzo.towers import bottlenecks
 from sharpzo.towers.config import (
     Activation,
     ImageConfig,
     Json,
+    ResNetConfig,
     Side,
     TextConfig,
     check_heads,
@@ -52,7 +54,9 @@ _IDLE = {"patch_dropout", "output_tokens", "final_ln_after_pool", "pos_embed_typ
 _IDLE_PREFIXES = "timm_", "hf_"
 # Tensors beside the towers: of a sigmoid loss, of CoCa's decoder, and buffers.
 _BESIDE = re.compile(r"logit_bias$|text_decoder\.|(?:.*\.)?(?:attn_mask|num_batches_tracked)$")
-_BLOCKS = re.compile(r"((?:visual\.|text\.)?transformer)\.resblocks\.(\d{1,9})\.")
+_BLOCKS = re.compile(
+    r"((?:visual\.|text\.)?transformer\.resblocks|visual\.layer[1-4])\.(\d{1,9})\."
+)
 _LAYERS = {"layer_norm1": "ln_1", "self_attn.out_proj": "attn.out_proj", "layer_norm2": "ln_2",
            "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj"}  # fmt: skip
 # What published weights were trained with, by a word in the name of their folder or repository.
@@ -78,7 +82,7 @@ class _Text(msgspec.Struct):
 
 
 class _Vision(msgspec.Struct):
-    layers: Count = 12
+    layers: Count | list[Count] = 12
     width: Count = 768
     head_width: Count = 64
     mlp_ratio: _Ratio = 4.0
@@ -134,8 +138,12 @@ def rename(weights: Weights, text: TextConfig, image: ImageConfig, config: str) 
     ``config`` tells of the towers.
     """
     own = "text." if any(name.startswith("text.") for name in weights) else ""
-    _check_depth(weights, {f"{own}transformer": text.layers, "visual.transformer": image.layers},
-                 config)  # fmt: skip
+    depth = {f"{own}transformer.resblocks": text.layers}
+    if isinstance(image, ResNetConfig):
+        depth |= {f"visual.layer{i}": many for i, many in enumerate(image.stages, 1)}
+    else:
+        depth["visual.transformer.resblocks"] = image.layers
+    _check_depth(weights, depth, config)
     scale = ("logit_scale" in weights and weights.shape("logit_scale") == (1,)) * (1,)
     sources = {
         "logit_scale": Source("logit_scale", scale, view=()),
@@ -160,7 +168,7 @@ def _check_depth(weights: Weights, layers: Mapping[str, int], config: str) -> No
     for name, last in deepest.items():
         if last + 1 != layers.get(name, 0):
             raise CheckpointError(
-                f"the weights hold {last + 1} blocks '{name}.resblocks', but {config} says "
+                f"the weights hold {last + 1} blocks '{name}', but {config} says "
                 f"{layers.get(name, 0)} layers; they do not belong together, or the download is "
                 "incomplete"
             )
@@ -183,7 +191,19 @@ def _text_sources(config: TextConfig, own: str) -> dict[str, Source]:
     return found | _block_sources("text_model", f"{own}transformer", config)
 
 
+def _resnet_sources(config: ResNetConfig) -> dict[str, Source]:
+    """The tensors of a ResNet keep their names, but for the last projection."""
+    found: dict[str, Source] = {}
+    for name, shape in bottlenecks.shapes(config).items():
+        last = name.removeprefix("attnpool.c_proj")
+        ours = f"visual_projection{last}" if last != name else f"vision_model.{name}"
+        found[ours] = Source(f"visual.{name}", shape)
+    return found
+
+
 def _image_sources(config: ImageConfig) -> dict[str, Source]:
+    if isinstance(config, ResNetConfig):
+        return _resnet_sources(config)
     m, p, grid = config.width, config.patch, config.image_size // config.patch
     embeddings = "vision_model.embeddings"
     found = {
@@ -242,6 +262,19 @@ def _text(model: Json, activation: Activation, width: int) -> TextConfig:
 
 def _image(model: Json, activation: Activation, width: int) -> ImageConfig:
     raw = _options(model, "vision_cfg", _VISION, _Vision)
+    if isinstance(raw.layers, list):
+        if len(raw.layers) != 4:
+            raise _refused("vision_cfg.layers", raw.layers)
+        one, two, three, four = raw.layers
+        heads = 32 * raw.width // raw.head_width
+        found = ResNetConfig((one, two, three, four), raw.width, heads, raw.image_size, width)
+        if not heads or found.channels % heads or raw.width % 2 or raw.image_size % 32:
+            raise CheckpointError(
+                f"{CONFIG}: a ResNet of vision_cfg.width {raw.width}, head_width {raw.head_width} "
+                f"and image_size {raw.image_size} cannot be; the width is even, {found.channels} "
+                "channels are a multiple of the heads, and the size is one of 32"
+            )
+        return cast(ImageConfig, found)  # of which the towers of all families share the sizes
     if raw.width % raw.head_width:
         raise CheckpointError(
             f"{CONFIG}: vision_cfg.width {raw.width} is not a multiple of head_width "
