@@ -22,7 +22,7 @@ LAYERS = [
     {"report", "export"},
     {"bench", "testing"},
     {"classifier"},
-    {"hub"},
+    {"hub", "trackers"},
     {"fitting", "audit", "diagnosis"},
     {"methods"},
     {"tuning", "evaluate"},

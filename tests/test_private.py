@@ -101,15 +101,17 @@ def test_only_the_id_of_a_model_on_the_hub_asks_the_network(home):
 
 
 def test_what_a_user_had_switched_on_is_off():
-    """These two report where they are used, which no test without a network can wait for."""
+    """These report where they are used, which no test without a network can wait for."""
     code = """
 import os, sharpzo
 from huggingface_hub import constants
 print(constants.HF_HUB_DISABLE_TELEMETRY, os.environ["RAY_USAGE_STATS_ENABLED"])
+print(os.environ["MLFLOW_DISABLE_TELEMETRY"])
 """
     asked = os.environ | {"HF_HUB_DISABLE_TELEMETRY": "0", "RAY_USAGE_STATS_ENABLED": "1"}
+    asked["MLFLOW_DISABLE_TELEMETRY"] = "false"
     done = subprocess.run([sys.executable, "-c", code], env=asked, capture_output=True, text=True)
-    assert done.stdout.split() == ["True", "0"], done.stderr
+    assert done.stdout.split() == ["True", "0", "true"], done.stderr
 
 
 def last(done):

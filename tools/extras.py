@@ -146,6 +146,24 @@ def report(use: Environment) -> None:
     use.leaves("run/report.html")
 
 
+def tensorboard(use: Environment) -> None:
+    tracked(use, "tensorboard")
+    if not list((use.folder / "runs" / "run").glob("events.*")):
+        raise Failed("there is no event file")
+
+
+def mlflow(use: Environment) -> None:
+    tracked(use, "mlflow")
+    use.leaves("mlflow.db")
+
+
+def tracked(use: Environment, tracker: str) -> None:
+    use.sharpzo(
+        "fit", "photos", "--out", "run", "--method", "sharpzo", "--budget-forwards", "60",
+        "--track", tracker,
+    )  # fmt: skip
+
+
 def docs(use: Environment) -> None:
     for name in ("docs", "src", "mkdocs.yml"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
@@ -168,7 +186,21 @@ def reference(use: Environment) -> None:
 
 USES: dict[str, Callable[[Environment], None]] = {
     use.__name__: use
-    for use in (core, test, torch, bench, plots, ray, openvino, heic, report, docs, reference)
+    for use in (
+        core,
+        test,
+        torch,
+        bench,
+        plots,
+        ray,
+        openvino,
+        heic,
+        report,
+        docs,
+        reference,
+        tensorboard,
+        mlflow,
+    )
 }
 
 

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 # reports the process, the system and every session to its vendor. All of sharpzo is imported
 # through here, and child processes inherit it.
 os.environ.update(
-    ORT_DISABLE_TELEMETRY="1", HF_HUB_DISABLE_TELEMETRY="1", RAY_USAGE_STATS_ENABLED="0"
+    ORT_DISABLE_TELEMETRY="1",
+    HF_HUB_DISABLE_TELEMETRY="1",
+    RAY_USAGE_STATS_ENABLED="0",
+    MLFLOW_DISABLE_TELEMETRY="true",
 )
 
 __version__ = "0.1.0"

@@ -88,6 +88,7 @@ def fit(
     skip_damaged: Annotated[
         bool, Option("--skip-damaged", help="Leave out photos that cannot be used, with a note.")
     ] = False,
+    track: options.Track = None,
     plugin: options.Plugin = [],  # noqa: B006
     as_json: options.Json = False,
 ) -> None:
@@ -102,6 +103,7 @@ def fit(
     from sharpzo.fitting.job import Job, absolute, passes
     from sharpzo.settings import parse_assignments
     from sharpzo.storage.claim import claim, take_up
+    from sharpzo.trackers import open_tracker
 
     job = Job(
         data=absolute(data), dataset=dataset, shots=shots, labels=absolute(labels), half=half,
@@ -127,7 +129,12 @@ def fit(
     fitter.towers.fetch = resume is None or model is not None  # a document may name any hub id
     photos, shifted = job.photos()
     holding = take_up(resume) if resume is not None else claim(str(out), job.document())
-    with holding as claimed, Display(silent=as_json) as display, _stoppable(claimed, display):
+    with (
+        holding as claimed,
+        Display(silent=as_json) as display,
+        _stoppable(claimed, display),
+        open_tracker(track, claimed.folder.name) as tracker,
+    ):
         if claimed.note:
             display.console.say(f"note: {claimed.note}")
         photos, shifted = job.usable(photos, shifted, fitter, display.checking)
@@ -135,7 +142,7 @@ def fit(
         fitted = fitter.fit(
             photos,
             journal=claimed.journal,
-            listen=display.search(fitter.method.name, fitter.planned),
+            listen=tracker.beside(display.search(fitter.method.name, fitter.planned)),
             progress=display.encoding,
             warn=display.warn,
         )
@@ -149,6 +156,7 @@ def fit(
         fitted.forecast()
         folder = claimed.write(fitted.arrays, fitted.record)
         report = report_of(fitted, fitter.memory_limit, folder, rows) | photos.remarks()
+        tracker.finish(fitted.record)
     if as_json:
         print(json.dumps(report))
     else:

@@ -94,6 +94,15 @@ Views = Annotated[
         show_default="1",
     ),
 ]
+Track = Annotated[
+    str | None,
+    Option(
+        help="Log the steps of the search by tensorboard or mlflow; tensorboard:FOLDER or "
+        "mlflow:URI name another place than the usual one.",
+        show_default="not",
+        metavar="TRACKER",
+    ),
+]
 Cache = Annotated[
     Path | None,
     Option(
