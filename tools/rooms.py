@@ -98,7 +98,7 @@ class Walk:
             if back.f_code.co_name == "<module>" and back.f_code.co_filename.startswith(
                 str(SOURCE)
             ):
-                return  # an import: what a module makes as it is imported is nobody's call
+                return  # an import: no command calls what a module makes then
             back = back.f_back
         room = room_of(module)
         if back is not None:
