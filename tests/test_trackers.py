@@ -6,7 +6,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from command import answer, demo_folder, refused
-from sharpzo.trackers import open_tracker
+from sharpzo.trackers import NoTracker, open_tracker
 from sharpzo.types import Step
 
 STEPS = [
@@ -97,6 +97,31 @@ def test_mlflow_is_called_as_its_client_is_made(monkeypatch):
     assert asked[0] == "http://host"
     assert ("log_metric", "7/one", "loss", 1.25, 80) in asked
     assert asked[-1] == ("set_terminated", "7/one", "FAILED")
+
+
+def test_a_tracker_that_fails_stops_no_search(caplog):
+    class Broken(NoTracker):
+        def log(self, values, forwards):
+            raise ConnectionError("the server is gone")
+
+    with Broken() as tracker:
+        for step in STEPS:
+            tracker(step)
+        tracker.finish(RECORD)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said == "the tracker failed and is left out from here on: the server is gone"
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("tensorboardX")
+    (tmp_path / "file").write_text("")
+    demo_folder(tmp_path / "photos", ("sandal", "bag"), train=1)
+    said = refused(
+        capsys, "fit", tmp_path / "photos", "--out", tmp_path / "run",
+        "--track", f"tensorboard:{tmp_path / 'file'}",
+    )  # fmt: skip
+    assert "cannot be used" in said
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_fit_is_tracked(tmp_path, monkeypatch, capsys):

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sharpzo import __version__, machine
-from sharpzo.errors import SharpzoError
+from sharpzo.errors import EngineError
 from sharpzo.memory import MB
 from sharpzo.process import Child
 
@@ -269,7 +269,7 @@ def _measured(
                 child.send({"model": folder, "threads": threads, "engines": tried})
                 costs = child.receive()
             break
-        except SharpzoError as error:
+        except EngineError as error:  # what is wrong with the model or the options is no finding
             findings = [_no_engine(str(error), tried[-1])]
     return costs, [*_costs(costs, model), *findings] if costs else findings
 

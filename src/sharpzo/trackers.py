@@ -13,6 +13,7 @@ compared at equal cost. Nothing is sent anywhere but to the server that a place 
 from __future__ import annotations
 
 import json
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,16 +24,22 @@ from sharpzo.types import Step
 
 KINDS = {"tensorboard": "runs", "mlflow": "sqlite:///mlflow.db"}  # and their usual places
 EXPERIMENT = "sharpzo"
+_log = logging.getLogger("sharpzo")
 _PARAMETERS = ("method", "preset", "seed", "template", "engine", "precision", "sharpzo_version")
 _COSTS = ("forwards", "seconds", "peak_memory_mb")
 
 
 class Tracker(ABC):
     """Is called with every validated step of a search; ``finish`` takes the run's record, which
-    also a method without a search has. To be used with ``with``."""
+    also a method without a search has. To be used with ``with``.
+
+    A server or a disk that fails stops no search: that is a warning, once.
+    """
+
+    _failed = False
 
     def __call__(self, step: Step) -> None:
-        self.log(metrics(step), step.forwards)
+        self._try(lambda: self.log(metrics(step), step.forwards))
 
     def beside(self, show: Callable[[Step], None]) -> Callable[[Step], None]:
         """Return what calls another listener, and then this one."""
@@ -45,14 +52,23 @@ class Tracker(ABC):
 
     def finish(self, record: Mapping[str, Any]) -> None:
         """Log what the fit was asked for, what it cost, and its accuracies."""
-        self.describe(parameters(record))
         found = {name: record[name] for name in _COSTS if record.get(name) is not None}
         for split in ("validation", "test", "shifted"):
             for name, value in (record.get(split) or {}).items():
                 if value is not None:
                     found[f"{split}/{name}"] = value
-        self.log({f"final/{name}": float(value) for name, value in found.items()},
-                 record["forwards"])  # fmt: skip
+        final = {f"final/{name}": float(value) for name, value in found.items()}
+        self._try(lambda: self.describe(parameters(record)))
+        self._try(lambda: self.log(final, record["forwards"]))
+
+    def _try(self, work: Callable[[], None]) -> None:
+        if self._failed:
+            return
+        try:
+            work()
+        except Exception as error:  # of a database, a server, a disk
+            self._failed = True
+            _log.warning("the tracker failed and is left out from here on: %s", error)
 
     @abstractmethod
     def log(self, values: Mapping[str, float], forwards: int) -> None:
@@ -70,7 +86,7 @@ class Tracker(ABC):
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        self.close(kind is not None)
+        self._try(lambda: self.close(kind is not None))
 
 
 def metrics(step: Step) -> dict[str, float]:
@@ -113,7 +129,10 @@ class TensorBoard(Tracker):
 
     def __init__(self, folder: str, name: str) -> None:
         writer = optional("tensorboardX", "tensorboard", "the tracker tensorboard")
-        self._writer = writer.SummaryWriter(str(Path(folder) / name))
+        try:
+            self._writer = writer.SummaryWriter(str(Path(folder) / name))
+        except OSError as error:
+            raise EngineError(f"TensorBoard's folder {folder} cannot be used: {error}") from None
 
     def log(self, values: Mapping[str, float], forwards: int) -> None:
         for name, value in values.items():

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from command import answer, call, document
+from command import answer, document, refused
 from sharpzo import diagnosis, machine
 from sharpzo.memory import parse_size
 from sharpzo.process import ProcessDied
@@ -143,8 +143,12 @@ def test_a_full_disk(capsys, measured, monkeypatch, tmp_path):
     assert "SHARPZO_CACHE_SIZE" in found["cache"]["advice"]
 
 
-def test_a_model_that_is_none_is_refused(capsys):
-    assert call("doctor", "--model", "./no-such-folder") == 2
+def test_a_wrong_option_is_no_broken_engine(capsys, tmp_path):
+    """Said by the process that measures, and refused as every command refuses it."""
+    (tmp_path / "model").mkdir()
+    assert "config.json is missing" in refused(capsys, "doctor", "--model", tmp_path / "model")
+    assert "no-such-folder" in refused(capsys, "doctor", "--model", "./no-such-folder")
+    assert "threads is 0" in refused(capsys, "doctor", "--threads", "0")
 
 
 def test_requirements_are_read_by_extra(monkeypatch):
