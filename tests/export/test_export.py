@@ -174,3 +174,17 @@ def test_views_need_the_photo_itself(run):
     object.__setattr__(reading, "views", ("mirror",))
     with pytest.raises(InputError, match="2 views"):
         build_classifier(trained, lost=0.05, signature="pixels")
+
+
+@pytest.mark.slow
+def test_openvino_gives_the_answers_of_predict(run, photos, tmp_path, capsys):
+    openvino = pytest.importorskip("openvino")
+    out = tmp_path / "out"
+    found = document(
+        capsys, "export", run, out, "--format", "openvino", "--photos", photos, "--no-cache"
+    )["agreement"]
+    assert (found["top1"], found["none"]) == (1.0, 1.0)
+    assert found["largest_difference"] < 0.01
+    assert {path.name for path in out.iterdir()} == {"model.xml", "model.bin", "agreement.json"}
+    model = openvino.Core().read_model(out / "model.xml")
+    assert json.loads(model.get_rt_info(["sharpzo", "classes"]).astype(str))

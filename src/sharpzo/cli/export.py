@@ -12,6 +12,7 @@ from sharpzo.cli import options
 
 if TYPE_CHECKING:
     from sharpzo.data.photo import Photo
+    from sharpzo.export.browser_runtime import Runtime
     from sharpzo.fitting.trained import Trained
 
 
@@ -19,12 +20,19 @@ def export(
     run: options.Run,
     out: Annotated[Path, Argument(help="Folder to make; must not exist.", metavar="OUT")],
     format: Annotated[
-        Literal["onnx"], Option(help="onnx: one file, and a script that classifies with it.")
+        Literal["onnx", "openvino", "web"],
+        Option(
+            help="onnx: one file, and a script that classifies with it; openvino: .xml and .bin; "
+            "web: a page that works offline."
+        ),
     ] = "onnx",
     precision: Annotated[
-        Literal["float32", "float16", "int8"],
-        Option(help="Of the image tower's matrices in the file."),
-    ] = "float32",
+        Literal["float32", "float16", "int8"] | None,
+        Option(
+            help="Of the image tower's matrices in the file.",
+            show_default="float32; float16 for the web",
+        ),
+    ] = None,
     input: Annotated[
         Literal["photo", "pixels"],
         Option(help="photo: uint8 of any size; pixels: float32, preprocessed, in batches."),
@@ -34,6 +42,15 @@ def export(
         Option(
             help="Photos, or a folder of them, on which the file must agree with predict.",
             show_default="those of the fit, if they are still there, else the demo's",
+        ),
+    ] = None,
+    runtime: Annotated[
+        str | None,
+        Option(
+            help="Where a page's onnxruntime-web comes from: its folder or .tgz, or download to "
+            "fetch it from the npm registry, 33 MB.",
+            show_default="what was given before",
+            metavar="PATH|download",
         ),
     ] = None,
     lost: options.Lost = None,
@@ -49,17 +66,23 @@ def export(
     """
     from sharpzo.cli.screen import Screen
     from sharpzo.export.agreement import chosen
-    from sharpzo.export.bundle import write_onnx
+    from sharpzo.export.bundle import write_model
     from sharpzo.export.classifier_graph import build_classifier
+    from sharpzo.export.site import write_site
     from sharpzo.fitting.trained import load
     from sharpzo.wording import quoted
 
+    files = _runtime(format, input, runtime)
     trained = load(run, model=model, cache=options.feature_cache(cache, no_cache))
     wanted = options.share(lost, trained)
     compared, source = _photos(trained, photos)
     compared = chosen(compared)
+    precision = precision or ("float16" if format == "web" else "float32")
     graph = build_classifier(trained, lost=wanted, signature=input, precision=precision)
-    found = write_onnx(trained, graph, out, compared, source, wanted)
+    if format == "web":
+        found = write_site(trained, graph, out, compared, source, wanted, files)
+    else:
+        found = write_model(trained, graph, out, compared, source, wanted, format)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     if as_json:
         print(json.dumps({
@@ -73,6 +96,20 @@ def export(
         f"class as by predict; probabilities differ by at most {found.largest_difference:.1e}"
     )
     screen.say(f"{quoted(out)}: {size / 1e6:.1f} MB. {graph.metadata['licence']}")
+
+
+def _runtime(format: str, input: str, given: str | None) -> Runtime:
+    """The files of a page's runtime; none for other formats."""
+    from sharpzo.errors import InputError
+    from sharpzo.export.browser_runtime import find_runtime
+
+    if format != "web":
+        if given is not None:
+            raise InputError(f"--runtime is for --format web, not for {format}; leave it out")
+        return {}
+    if input != "photo":
+        raise InputError("a web page takes photos; leave --input out")
+    return find_runtime(given, options.user_cache())
 
 
 def _photos(trained: Trained, given: Path | None) -> tuple[list[Photo], str]:

@@ -212,10 +212,8 @@ def feature_cache(folder: Path | None, off: bool = False) -> Path | None:
             raise InputError(f"--cache {folder} and --no-cache contradict each other; give one")
         return None
     if folder is None:
-        try:
-            return _user_cache() / "sharpzo" / "features"
-        except RuntimeError:  # a user without a home
-            return None
+        own = user_cache()
+        return own and own / "features"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         usable = os.access(folder, os.W_OK) or (folder / FILE).is_file()
@@ -226,7 +224,15 @@ def feature_cache(folder: Path | None, off: bool = False) -> Path | None:
     return folder
 
 
-def _user_cache() -> Path:
+def user_cache() -> Path | None:
+    """The folder that sharpzo keeps things in; None for a user without a home."""
+    try:
+        return _system_cache() / "sharpzo"
+    except RuntimeError:
+        return None
+
+
+def _system_cache() -> Path:
     if set_by_user := os.environ.get("XDG_CACHE_HOME"):
         return Path(set_by_user)
     if sys.platform == "darwin":

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
 from sharpzo.data.photo import Photo
 from sharpzo.errors import InputError
@@ -17,9 +18,10 @@ from sharpzo.export.agreement import Agreement, Answer, compare
 from sharpzo.export.classifier_graph import FAMILIARITY, PROBABILITIES, ClassifierGraph
 from sharpzo.fitting.trained import Trained
 from sharpzo.towers.preprocess import Preprocessing
-from sharpzo.towers.runtime import Session
+from sharpzo.towers.runtime import Running, Session, cores
 from sharpzo.types import Array
 
+Format = Literal["onnx", "openvino"]
 MODEL, AGREEMENT, SCRIPT = "model.onnx", "agreement.json", "classify.py"
 
 
@@ -46,32 +48,47 @@ def asset(name: str) -> bytes:
     return (files("sharpzo") / "assets" / "export" / name).read_bytes()
 
 
-def write_onnx(
+def write_model(
     trained: Trained,
     graph: ClassifierGraph,
     out: Path,
     photos: Sequence[Photo],
     source: str,
     lost: float,
+    format: Format = "onnx",
 ) -> Agreement:
-    """Write ``model.onnx``, ``agreement.json`` and, for a graph of photos, ``classify.py``.
+    """Write a folder with the model's file or files, ``agreement.json`` and, for ONNX with photos
+    as its input, ``classify.py``.
 
-    Raises EngineError, and writes nothing, where the file's answers are not those of predict on
-    the photos of a ``source``.
+    Raises EngineError, and writes nothing, where the answers are not those of predict on the
+    photos of a ``source``.
     """
     with new_folder(out) as folder:
-        (folder / MODEL).write_bytes(graph.whole())
-        session = Session(folder / MODEL, trained.record.get("threads"))
-        try:
-            found = compare(
-                trained, answering(session, trained, graph), graph.threshold, photos, lost, source
-            )
-        finally:
-            session.close()
+        ask = write_model_file(graph, trained, folder, format)
+        found = compare(trained, ask, graph.threshold, photos, lost, source)
         settle(found, graph, folder)
-        if graph.signature == "photo":
+        if graph.signature == "photo" and format == "onnx":
             (folder / SCRIPT).write_bytes(asset("classify.py.txt"))
     return found
+
+
+def write_model_file(
+    graph: ClassifierGraph, trained: Trained, folder: Path, format: Format
+) -> Answer:
+    """Write the model into a folder, and return what asks it."""
+    threads = trained.record.get("threads")
+    (folder / MODEL).write_bytes(graph.whole())
+    if format == "onnx":
+        return answering(Session(folder / MODEL, threads), trained, graph)
+    from sharpzo.export.openvino_model import FILE, Compiled, convert
+
+    model = convert(folder / MODEL, graph.metadata)
+    import openvino
+
+    openvino.save_model(model, folder / FILE, compress_to_fp16=False)  # our own are narrow
+    del model  # it holds the file
+    (folder / MODEL).unlink()
+    return answering(Compiled(folder / FILE, threads or cores()), trained, graph)
 
 
 def settle(found: Agreement, graph: ClassifierGraph, folder: Path) -> None:
@@ -81,7 +98,7 @@ def settle(found: Agreement, graph: ClassifierGraph, folder: Path) -> None:
     (folder / AGREEMENT).write_text(text, "utf-8")
 
 
-def answering(session: Session, trained: Trained, graph: ClassifierGraph) -> Answer:
+def answering(session: Running, trained: Trained, graph: ClassifierGraph) -> Answer:
     """Ask a session about one photo."""
     wanted = [PROBABILITIES] if graph.threshold is None else [PROBABILITIES, FAMILIARITY]
     preprocessing = Preprocessing.open(trained.towers.checkpoint)
