@@ -5,7 +5,7 @@
     python benchmarks/exported.py --data EUROSAT --dataset eurosat --random-vit --photos 64
 
 The run: the default method, ``--shots`` photos per class, seed 1; photos: of the test split, drawn
-with seed 1. ``--random-vit`` takes random weights of ViT-B/16's size in place of the embedded model.
+with seed 1. ``--random-vit`` takes random weights of ViT-B/16's size, not the embedded model.
 Milliseconds are those of one thread, means over all photos: of predict on all of them, which
 decodes them and passes them through the tower in batches of 16; of a file one photo at a time,
 without decoding. ``--openvino`` measures its files, too.

@@ -4,6 +4,7 @@ no address for anything."""
 import base64
 import hashlib
 import io
+import json
 import os
 import re
 import tarfile
@@ -127,9 +128,8 @@ def test_the_page_gives_the_answers_of_predict(run, photos, demo, tmp_path, caps
     turned = tmp_path / "turned.jpg"
     upright = Image.Exif()
     upright[0x0112] = 6
-    Image.fromarray(np.asarray(demo["test"]["dress"][1])).resize((90, 60)).save(
-        turned, exif=upright
-    )
+    dress = Image.fromarray(demo["test"]["dress"][1])
+    dress.resize((90, 60)).save(turned, exif=upright)
     given = [small, large, clear, turned, *sorted(photos.iterdir())]
     wanted = document(capsys, "predict", run, *given, "--no-cache")
     with Browser(tmp_path / "profile", *CAMERA) as page:
