@@ -47,6 +47,44 @@ def loss_and_error(logits: Array, labels: Array) -> tuple[float, Array]:
     return float(cross_entropy(logits, labels)), error
 
 
+def sigmoid(logits: Array) -> Array:
+    """Logits -> probabilities of each class on its own, safe against overflow.
+
+    >>> import numpy as np
+    >>> sigmoid(np.array([0.0, -1000.0])).tolist()
+    [0.5, 0.0]
+    """
+    fall = np.exp(-np.abs(logits))
+    return np.where(logits < 0, fall, 1) / (1 + fall)
+
+
+def sigmoid_loss(logits: Array, labels: Array) -> Array:
+    """Mean over photos of the sum over classes of -log sigmoid(+- logits), + at the label; of
+    logits (..., N, K) against labels (N,), float64 (...). SigLIP's loss (arXiv 2303.15343, eq. 2).
+
+    >>> import numpy as np
+    >>> float(sigmoid_loss(np.zeros((5, 4)), np.zeros(5, int)).round(4))  # 4 log 2
+    2.7726
+    """
+    signs = np.full(logits.shape[-2:], -1, logits.dtype)
+    signs[np.arange(len(labels)), labels] = 1
+    agreement = signs * logits
+    each = np.log1p(np.exp(-np.abs(agreement))) - np.minimum(agreement, 0)
+    return each.sum(axis=-1, dtype=np.float64).mean(axis=-1)
+
+
+def sigmoid_loss_and_error(logits: Array, labels: Array) -> tuple[float, Array]:
+    """`sigmoid_loss` of logits (N, K), and sigmoids minus one-hot labels; see `loss_and_error`.
+
+    >>> import numpy as np
+    >>> sigmoid_loss_and_error(np.zeros((1, 2)), np.array([1]))[1].tolist()
+    [[0.5, -0.5]]
+    """
+    error = sigmoid(logits)
+    error[np.arange(len(labels)), labels] -= 1
+    return float(sigmoid_loss(logits, labels)), error
+
+
 def accuracy(logits: Array, labels: Array) -> float:
     """Fraction of photos (N, K) whose largest logit is at the label."""
     return float((logits.argmax(axis=-1) == labels).mean())

@@ -213,6 +213,11 @@ class TextTower(Protocol):
         ...
 
     @property
+    def logit_bias(self) -> float | None:
+        """What is added to scaled cosines before a sigmoid; None of a model of softmax."""
+        ...
+
+    @property
     def token_distance(self) -> float:
         """Typical (root mean square) distance between two token embeddings."""
         ...

@@ -117,3 +117,39 @@ def test_a_memory_limit_by_layers(checkpoints, photos, tmp_path, capsys, family)
     given = ("--model", checkpoints / family, "--memory-limit", "500MB")
     report = document(capsys, "fit", photos, "--out", tmp_path / "run", *given)
     assert report["validation_accuracy"] >= report["zero_shot_accuracy"]
+
+
+def test_several_classes_of_a_photo(checkpoints, photos, tmp_path, capsys):
+    """Each class on its own: SigLIP's probabilities, from zero-shot and a search by its loss."""
+    from sharpzo.data.dataset import strange
+    from sharpzo.data.photo import as_photo
+    from sharpzo.fitting.trained import load
+
+    shown, out = photos / "test" / "dark cat" / "0.png", tmp_path / "zero"
+    given = ("--model", checkpoints / "siglip")
+    document(capsys, "fit", photos, "--out", out, *given, "--method", "zero-shot")
+    (row,) = document(capsys, "predict", out, shown, "--multi")
+    trained = load(out)
+    checkpoint = trained.towers.checkpoint
+    head, scale = trained.head, checkpoint.logit_scale
+    features = trained.encoded(strange([as_photo(shown)]))
+    logits = scale * features.vectors @ head.weight.T + checkpoint.logit_bias
+    wanted = np.sort(1 / (1 + np.exp(-logits[0].astype(float))))[::-1]
+    assert np.allclose([one["probability"] for one in row["top"]], wanted, atol=1e-5)
+    assert len(row["labels"]) == (wanted >= 0.5).sum()
+    assert row["none"] == (not row["labels"])
+
+    for method in ("zo-sgd", "fgn", "cma-es", "sharpzo"):
+        options = ("--method", method, "--set", "sigmoid=true", "--budget-forwards", 60)
+        document(capsys, "fit", photos, "--out", tmp_path / method, *given, *options)
+        (tuned,) = document(capsys, "predict", tmp_path / method, shown, "--multi")
+        assert 0 <= tuned["probability"] <= 1
+    sentence = refused(capsys, "fit", photos, "--out", tmp_path / "x", "--method", "fgn",
+                       "--set", "sigmoid=true", "--model", checkpoints / "clip")  # fmt: skip
+    assert "no logit bias" in sentence
+    document(capsys, "fit", photos, "--out", tmp_path / "closed", *given)
+    assert "fits logits for one class" in refused(
+        capsys, "predict", tmp_path / "closed", shown, "--multi"
+    )
+    document(capsys, "fit", photos, "--out", tmp_path / "clip", "--model", checkpoints / "clip")
+    assert "leave out --multi" in refused(capsys, "predict", tmp_path / "clip", shown, "--multi")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -15,11 +15,14 @@ from sharpzo.cli import options
 
 if TYPE_CHECKING:
     from sharpzo.data.dataset import LabelledPhotos
+    from sharpzo.data.photo import Photo
     from sharpzo.errors import PhotoError
     from sharpzo.evaluate import Evaluation
     from sharpzo.fitting.trained import Trained
+    from sharpzo.types import Array
 
 T = TypeVar("T")
+EVEN = 0.5  # a class is a label of a photo from this probability on
 
 
 def predict(
@@ -32,6 +35,10 @@ def predict(
         ),
     ],
     top: Annotated[int, Option(help="Classes to show for each photo.", min=1)] = 5,
+    multi: Annotated[
+        bool,
+        Option("--multi", help="Any number of classes for each photo; needs a model like SigLIP."),
+    ] = False,
     lost: options.Lost = None,
     classes: options.Classes = None,
     model: options.Model = None,
@@ -43,6 +50,7 @@ def predict(
 ) -> None:
     """Name the most probable classes of each photo, or none of these where it fits no class.
 
+    With --multi, each class is decided on its own, and the labels are those of at least 50 %.
     A photo that cannot be used has an error in place of classes, and the exit code is then 1.
     """
     from sharpzo.data.loading import gather
@@ -55,16 +63,23 @@ def predict(
     if classes is not None:
         trained = trained.rename(options.names(classes))
     wanted = options.share(lost, trained)
+
+    def ask(photos: Sequence[Photo]) -> tuple[Array, list[bool | None]]:
+        if not multi:
+            return trained.answer(photos, wanted)
+        found = trained.each(photos)
+        return found, [bool(row.max() >= EVEN) for row in found]
+
     photos = gather(images, getattr(sys.stdin, "buffer", None))
     if not as_json and (seen := options.seen_through(trained.record)):
         print(seen, file=sys.stderr)
     errors: tuple[PhotoError, ...] = ()
     try:
-        answered = trained.answer(photos, wanted)
+        answered = ask(photos)
     except PhotosError as found:  # the others are answered
         errors = found.errors
         bad = {error.photo for error in errors}
-        answered = trained.answer([p for p in photos if p.name not in bad], wanted)
+        answered = ask([p for p in photos if p.name not in bad])
     reasons = {error.photo: error.reason for error in errors}
     answers, labels = zip(*answered, strict=True), trained.classes
     rows: list[dict[str, Any]] = []
@@ -73,9 +88,10 @@ def predict(
             rows.append({"path": photo.name, "error": reasons[photo.name]})
             continue
         row, known = next(answers)
-        order = row.argsort()[::-1][:top]
-        best = [{"label": str(labels[k]), "probability": float(row[k])} for k in order]
-        rows.append({"path": photo.name, **best[0], "none": known is False, "top": best})
+        order = row.argsort()[::-1]
+        best = [{"label": str(labels[k]), "probability": float(row[k])} for k in order[:top]]
+        several = {"labels": [str(labels[k]) for k in order if row[k] >= EVEN]} if multi else {}
+        rows.append({"path": photo.name, **best[0], "none": known is False, "top": best, **several})
     if as_json:
         print(json.dumps(rows))
     else:
@@ -84,7 +100,10 @@ def predict(
                 said = f"sharpzo: photo {found['path']} {found['error']}"
                 print(printable(said), file=sys.stderr)
                 continue
-            guesses = (f"{g['label']} {100 * g['probability']:.1f} %" for g in found["top"])
+            shown = found["top"]
+            if multi:
+                shown = [g for g in shown if g["probability"] >= EVEN] or shown[:1]
+            guesses = (f"{g['label']} {100 * g['probability']:.1f} %" for g in shown)
             none = "none of these; nearest " if found["none"] else ""
             print(printable(f"{found['path']}: {none}{', '.join(guesses)}"))
     if errors:

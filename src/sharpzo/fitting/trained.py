@@ -18,9 +18,10 @@ from sharpzo.errors import ArtifactError, InputError
 from sharpzo.evaluate import Evaluation, evaluate
 from sharpzo.fitting.kept import NONE, PREFIX, TRAINING, Split, kept_splits
 from sharpzo.fitting.strangers import LOST, Strangers, find_strangers, unseen_scores
+from sharpzo.linear import LinearHead
 from sharpzo.memory import Need, parse_size
 from sharpzo.methods import METHODS, Method, find
-from sharpzo.metrics import normalise, softmax
+from sharpzo.metrics import normalise, sigmoid, softmax
 from sharpzo.settings import check_path
 from sharpzo.storage import artifact
 from sharpzo.storage.claim import claim
@@ -74,6 +75,30 @@ class Trained:
         if not photos:
             return np.zeros((0, len(self.class_names)))
         return softmax(self.head.scores(self.encoded(strange(photos))).astype(np.float64))
+
+    def each(self, photos: Sequence[Photo]) -> Array:
+        """The probability of each class on its own (N, K) of N photos; InputError for a model that
+        was not trained with sigmoids, and for logits that are not the model's own."""
+        head, checkpoint = self.head, self.towers.checkpoint
+        if checkpoint.logit_bias is None:
+            raise InputError(
+                "this model has no logit bias (SigLIP's have): its probabilities are shares among "
+                "the classes, and none is on its own; leave out --multi"
+            )
+        scale = checkpoint.logit_scale
+        if (
+            not isinstance(head, LinearHead)
+            or head.bias.any()
+            or abs(head.scale / scale - 1) > 1e-5
+        ):
+            raise InputError(
+                f"method {self.method.name} fits logits for one class per photo; several at once "
+                "take the model's own: zero-shot, or a search for a context"
+            )
+        if not photos:
+            return np.zeros((0, len(self.class_names)))
+        logits = head.scores(self.encoded(strange(photos))).astype(np.float64)
+        return sigmoid(logits + checkpoint.logit_bias)
 
     def encode(
         self,

@@ -32,7 +32,7 @@ from sharpzo.optim.sharp import SharpnessSettings
 from sharpzo.optim.zo import ZoSettings
 from sharpzo.settings import Count, Positive, Settings, as_dict
 from sharpzo.tuning.contexts import table_std
-from sharpzo.tuning.objective import PromptObjective
+from sharpzo.tuning.objective import PromptObjective, loss_of
 from sharpzo.types import TextTower
 
 
@@ -82,7 +82,9 @@ def fit(settings: CmaEsSettings, task: Task) -> Fit:
     contexts = linear_contexts(task, settings.dim, std)
     strategy = SepCma if how.diagonal else Cma
     search = strategy(contexts.dim, how, task.seed, centre=settings.search.centre)
-    return tune_context(search, objective_for(PromptObjective, task, contexts), settings, task)
+    loss = loss_of(task.tower, settings.sigmoid)
+    objective = objective_for(PromptObjective, task, contexts, loss=loss)
+    return tune_context(search, objective, settings, task)
 
 
 def fit_whole(

@@ -27,18 +27,20 @@ from sharpzo.methods.searching import (
 from sharpzo.optim.gauss_newton import GaussNewton, GaussNewtonSettings
 from sharpzo.settings import Count, Positive, ViewSettings
 from sharpzo.tuning.contexts import WholeContext
-from sharpzo.tuning.objective import TANGENT_COST, TangentObjective, feature_loss
+from sharpzo.tuning.objective import TANGENT_COST, TangentObjective, feature_loss, loss_of
 from sharpzo.types import Features, Result, TextTower
 
 
 @dataclass(frozen=True)
 class GaussNewtonRun(SearchingSettings):
-    """A run of Gauss-Newton; each exact tangent counts as ``tangent_cost`` forwards."""
+    """A run of Gauss-Newton; each exact tangent counts as ``tangent_cost`` forwards. ``sigmoid``:
+    the loss of sigmoids in place of a softmax, for models that were trained with it."""
 
     validate_every: Count = 100
     choose: bool = False
     forwards: Count | None = 5000
     tangent_cost: Positive = TANGENT_COST
+    sigmoid: bool = False
     search: GaussNewtonSettings = field(default_factory=GaussNewtonSettings)
 
 
@@ -73,7 +75,8 @@ def fit(settings: FgnSettings, task: Task) -> Fit:
     """Search the context of the lowest training loss."""
     contexts = linear_contexts(task, settings.dim)
     costs = {"tangent_cost": settings.tangent_cost, "difference": settings.difference}
-    objective = objective_for(TangentObjective, task, contexts, **costs)
+    loss = loss_of(task.tower, settings.sigmoid)
+    objective = objective_for(TangentObjective, task, contexts, loss=loss, **costs)
     result, notes = _search(objective, task.train, settings, task)
     return context_fit(result, contexts, notes)
 
@@ -87,6 +90,7 @@ def fit_specific(settings: FgnCscSettings, task: Task) -> Fit:
             WholeContext(tower.start, tower.token_distance),
             task.validation,
             tangent_cost=settings.tangent_cost,
+            loss=loss_of(task.tower, settings.sigmoid),
             forward_cost=tower.tokens / task.tower.tokens,
         )
         photos = task.train
@@ -107,7 +111,7 @@ def _search(
     groups: int = 1,
 ) -> tuple[Result, dict[str, float]]:
     tower = objective.tower
-    loss = feature_loss(photos, tower.logit_scale)
+    loss = feature_loss(photos, tower.logit_scale, loss_of(tower, settings.sigmoid))
     search = GaussNewton(
         objective.dim, loss, settings.search, task.seed, groups=groups, rounding=tower.rounding
     )

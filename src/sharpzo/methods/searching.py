@@ -62,6 +62,7 @@ class ContextSettings(SearchingSettings, ViewSettings):
     """A search over w in R^dim, and the map from w to contexts.
 
     ``dim``: numbers of w; None moves all n * m of the context, in token distances.
+    ``sigmoid``: the loss of sigmoids in place of a softmax, for models that were trained with it.
     ``std``: entries of the random map A are N(0, std**2); None scales A by the tower
     (``contexts.unit_std``). ``views`` stand in for the photos in training; 0 trains on the photos
     themselves.
@@ -69,6 +70,7 @@ class ContextSettings(SearchingSettings, ViewSettings):
 
     dim: Count | None = 512
     std: Positive | None = None
+    sigmoid: bool = False
 
     def check(self) -> None:
         super().check()

@@ -33,7 +33,7 @@ from sharpzo.optim import (
 )
 from sharpzo.rng import generator
 from sharpzo.settings import Positive, as_dict
-from sharpzo.tuning.objective import TANGENT_COST, TangentObjective, measure_smoothing
+from sharpzo.tuning.objective import TANGENT_COST, TangentObjective, loss_of, measure_smoothing
 from sharpzo.types import LossObjective, TextTower
 
 
@@ -52,7 +52,8 @@ def fit(settings: SharpZoPromptSettings, task: Task) -> Fit:
     """Search for the context p0 + A w of the lowest training loss."""
     contexts = linear_contexts(task, settings.dim, settings.std)
     cost, search = settings.tangent_cost or TANGENT_COST, settings.search
-    objective = objective_for(TangentObjective, task, contexts, tangent_cost=cost)
+    loss = loss_of(task.tower, settings.sigmoid)
+    objective = objective_for(TangentObjective, task, contexts, tangent_cost=cost, loss=loss)
     # Whether any stage takes finite differences, whose step has to be chosen.
     differences = search.sharpness.estimator not in ("jvp", "none") or not (
         search.zo.exact or search.switch.never

@@ -18,7 +18,7 @@ from sharpzo.methods.searching import (
 from sharpzo.optim.zo import MeZo, MeZoSettings, Variant
 from sharpzo.rng import generator
 from sharpzo.settings import Count
-from sharpzo.tuning.objective import PromptObjective, measure_smoothing
+from sharpzo.tuning.objective import PromptObjective, loss_of, measure_smoothing
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class ZoSgdSettings(DifferenceSettings):
 def fit(settings: ZoSgdSettings, task: Task) -> Fit:
     """Descend from the template's own words, w = 0."""
     contexts = linear_contexts(task, settings.dim, settings.std)
-    objective = objective_for(PromptObjective, task, contexts, batch=settings.batch)
+    loss = loss_of(task.tower, settings.sigmoid)
+    objective = objective_for(PromptObjective, task, contexts, batch=settings.batch, loss=loss)
     search = settings.search
     if settings.may_measure(task):
         along = generator(task.seed, "smoothing-directions").standard_normal(contexts.dim)

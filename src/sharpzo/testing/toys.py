@@ -20,6 +20,7 @@ class ToyTower:
     """
 
     logit_scale = 20.0
+    logit_bias = None
     token_distance = 1.0
     rounding = SINGLE
     exact = True

@@ -83,6 +83,7 @@ class OnnxTextTower:
         self.threads = self._runtime.threads
         self.rounding = self._runtime.rounding  # relative error of one operation
         self.logit_scale = checkpoint.logit_scale  # factor on cosines
+        self.logit_bias = checkpoint.logit_bias
         self._start = start(checkpoint, self.prompts)
         self.projection = self._family.projection(checkpoint)  # (D, H)
         self.exact = self._family.exact

@@ -7,7 +7,8 @@ cross-entropy over all cached training photos. One candidate is one forward.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,15 @@ import numpy as np
 from sharpzo.descent import LossAndGradient
 from sharpzo.errors import InputError
 from sharpzo.linear import LinearHead
-from sharpzo.metrics import accuracy, cross_entropy, loss_and_error, normalise, through_norm
+from sharpzo.metrics import (
+    accuracy,
+    cross_entropy,
+    loss_and_error,
+    normalise,
+    sigmoid_loss,
+    sigmoid_loss_and_error,
+    through_norm,
+)
 from sharpzo.optim.search import Kept
 from sharpzo.rng import generator
 from sharpzo.tuning.contexts import ContextMap, Contexts
@@ -24,8 +33,38 @@ from sharpzo.types import Answer, Array, Evaluated, Features, LossObjective, Tex
 BATCH = 32  # candidates per call of the tower: enough to feed two cores, little memory
 
 
+@dataclass(frozen=True)
+class Loss:
+    """A loss of logits and labels: ``value`` for a batch of points (see `metrics.cross_entropy`),
+    ``gradient`` for one (see `metrics.loss_and_error`). ``bias`` is added to scaled cosines."""
+
+    value: Callable[[Array, Array], Array]
+    gradient: Callable[[Array, Array], tuple[float, Array]]
+    bias: float = 0.0
+
+    def logits(self, scaled: Array) -> Array:
+        """What the loss is of."""
+        return scaled + np.float32(self.bias) if self.bias else scaled
+
+
+SOFTMAX = Loss(cross_entropy, loss_and_error)
+
+
+def loss_of(tower: TextTower, sigmoid: bool) -> Loss:
+    """The loss of a softmax, or of sigmoids; InputError for these of a model that was trained
+    without a bias."""
+    if not sigmoid:
+        return SOFTMAX
+    if tower.logit_bias is None:
+        raise InputError(
+            "sigmoid is a loss for models that were trained with it (SigLIP), and this one has no "
+            "logit bias; leave it out"
+        )
+    return Loss(sigmoid_loss, sigmoid_loss_and_error, tower.logit_bias)
+
+
 class PromptObjective(Kept):
-    """Mean cross-entropy of a context over cached photos, counting forwards.
+    """Mean loss of a context over cached photos, counting forwards: cross-entropy if not said.
 
     Every loss sees all of ``train``, or in its place all of its augmented ``views`` (view-major:
     row v * N + i shows photo i). With ``batch`` a loss sees so many photos, the same for all
@@ -46,6 +85,7 @@ class PromptObjective(Kept):
         batch: int | None = None,
         views: Features | None = None,
         seed: int = 1,
+        loss: Loss = SOFTMAX,
     ) -> None:
         for photos in (train, validation, views):
             if photos is not None and photos.class_names != tower.class_names:
@@ -60,13 +100,15 @@ class PromptObjective(Kept):
         self._batch = None if batch is None else min(batch, len(train))
         self._pool = train if views is None else views
         self._seed = seed
+        self._kind = loss
 
     def price(self, points: int, directions: int = 0) -> int:
         return points + directions
 
     def losses(self, points: Array, step: int = 0) -> Array:
         photos = self._photos(step)
-        found = [cross_entropy(self._logits(t, photos), photos.labels) for t in self._text(points)]
+        kind, texts = self._kind, self._text(points)
+        found = [kind.value(self._logits(text, photos), photos.labels) for text in texts]
         losses = np.concatenate(found)
         finite = np.isfinite(losses)
         self.failures += int((~finite).sum())
@@ -75,11 +117,12 @@ class PromptObjective(Kept):
     def evaluate(self, point: Array) -> Evaluated:
         text = next(self._text(point[None]))
         head = LinearHead.of_text(text[0], self.tower.logit_scale)
-        loss = float(cross_entropy(self._logits(text, self.train), self.train.labels)[0])
+        value = self._kind.value
+        loss = float(value(self._logits(text, self.train), self.train.labels)[0])
         if self.validation is None:
             return Evaluated(head, loss, None, None)
         logits, labels = self._logits(text, self.validation)[0], self.validation.labels
-        return Evaluated(head, loss, accuracy(logits, labels), float(cross_entropy(logits, labels)))
+        return Evaluated(head, loss, accuracy(logits, labels), float(value(logits, labels)))
 
     def _photos(self, step: int) -> Features:
         """What a step sees: all photos or a minibatch."""
@@ -99,7 +142,7 @@ class PromptObjective(Kept):
         many, classes, width = text.shape
         flat = photos.vectors @ text.reshape(many * classes, width).T
         logits = flat.reshape(len(photos), many, classes).transpose(1, 0, 2)
-        return np.float32(self.tower.logit_scale) * logits
+        return self._kind.logits(np.float32(self.tower.logit_scale) * logits)
 
 
 def minibatch(seed: int, step: int, many: int, batch: int, views: int = 1) -> Array:
@@ -116,8 +159,8 @@ def minibatch(seed: int, step: int, many: int, batch: int, views: int = 1) -> Ar
     return rows + many * generator(seed, "view", step).integers(views, size=len(rows))
 
 
-def feature_loss(train: Features, logit_scale: float) -> LossAndGradient:
-    """Mean cross-entropy over photos as a function of raw text features (K, D), with its gradient
+def feature_loss(train: Features, logit_scale: float, kind: Loss = SOFTMAX) -> LossAndGradient:
+    """Mean loss over photos as a function of raw text features (K, D), with its gradient
     (K, D), float32: what a search that reads features is given in place of the photos.
     """
     vectors, scale = train.vectors, np.float32(logit_scale)
@@ -126,7 +169,7 @@ def feature_loss(train: Features, logit_scale: float) -> LossAndGradient:
         length = np.linalg.norm(features, axis=1, keepdims=True)
         length = np.where(length > 0, length, 1)
         unit = features / length
-        loss, error = loss_and_error(scale * vectors @ unit.T, train.labels)
+        loss, error = kind.gradient(kind.logits(scale * vectors @ unit.T), train.labels)
         slope = (scale / len(error)) * (error.T @ vectors)
         return loss, through_norm(slope, unit, length)
 
@@ -167,7 +210,7 @@ class TangentObjective(PromptObjective):
         self._tangent_cost = exact if difference is None else 1.0
         self._difference = difference
         self._forward_cost = forward_cost
-        self._loss = feature_loss(self.train, tower.logit_scale)
+        self._loss = feature_loss(self.train, tower.logit_scale, self._kind)
 
     def price(self, points: int, directions: int = 0) -> int:
         """Forwards of an answer, rounded up."""
