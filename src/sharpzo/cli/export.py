@@ -53,6 +53,13 @@ def export(
             metavar="PATH|download",
         ),
     ] = None,
+    prompt_only: Annotated[
+        bool,
+        Option(
+            "--prompt-only",
+            help="The tuned prompt alone: as safetensors, and for CoOp's program (extra: torch).",
+        ),
+    ] = False,
     lost: options.Lost = None,
     model: options.Model = None,
     cache: options.Cache = None,
@@ -72,6 +79,12 @@ def export(
     from sharpzo.fitting.trained import load
     from sharpzo.wording import quoted
 
+    if prompt_only:
+        given = {"--precision": precision, "--photos": photos, "--runtime": runtime, "--lost": lost}
+        _prompt(
+            load(run, model=model), out, [name for name, value in given.items() if value], as_json
+        )
+        return
     files = _runtime(format, input, runtime)
     trained = load(run, model=model, cache=options.feature_cache(cache, no_cache))
     wanted = options.share(lost, trained)
@@ -96,6 +109,29 @@ def export(
         f"class as by predict; probabilities differ by at most {found.largest_difference:.1e}"
     )
     screen.say(f"{quoted(out)}: {size / 1e6:.1f} MB. {graph.metadata['licence']}")
+
+
+def _prompt(trained: Trained, out: Path, others: list[str], as_json: bool) -> None:
+    """Write the prompt alone, and say what was written."""
+    from sharpzo.cli.screen import Screen
+    from sharpzo.errors import InputError
+    from sharpzo.export.prompt_file import CONTEXT, COOP, write_prompt
+    from sharpzo.wording import quoted
+
+    if others:
+        raise InputError(f"{others[0]} does nothing with --prompt-only; leave one of them out")
+    coop = write_prompt(trained, out)
+    if as_json:
+        print(json.dumps({"out": str(out), "files": [CONTEXT, *([COOP] if coop else [])]}))
+        return
+    more = (
+        f" and {COOP}, which CoOp's program loads from this folder"
+        if coop
+        else (
+            "; CoOp's checkpoint is written where torch is installed: pip install 'sharpzo[torch]'"
+        )
+    )
+    Screen().say(f"{quoted(out)}: {CONTEXT}{more}")
 
 
 def _runtime(format: str, input: str, given: str | None) -> Runtime:

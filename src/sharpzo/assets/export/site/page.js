@@ -136,7 +136,11 @@ next(load).then(() => {
 });
 document.title = `${classes.slice(0, 3).join(", ")}${classes.length > 3 ? ", …" : ""}`;
 document.getElementById("licence").textContent = about.licence;
-file.addEventListener("change", () => file.files.length && take(file.files[0]));
+file.addEventListener("change", () => {
+  const [chosen] = file.files;
+  file.value = ""; // so that the same photo may be chosen again
+  if (chosen) take(chosen);
+});
 camera.addEventListener("click", () => start().catch((error) => { status.textContent = error.message; }));
 addEventListener("paste", (event) => event.clipboardData.files.length && take(event.clipboardData.files[0]));
 addEventListener("dragover", (event) => { event.preventDefault(); view.classList.add("over"); });
