@@ -321,8 +321,11 @@ def _agreement(costs: Mapping[str, Any]) -> Finding:
             "version and the processor.",
             apart,
         )  # fmt: skip
+    compared = "agree with those of NumPy" if costs["image_apart"] is not None else (
+        "were not compared: there is no such image tower in NumPy"
+    )  # fmt: skip
     return Finding(
-        "engine", "ok", f"{found}; features agree with those of NumPy",
+        "engine", "ok", f"{found}; features {compared}",
         "onnxruntime is the default; --engine names another.", apart,
     )  # fmt: skip
 
