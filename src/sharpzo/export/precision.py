@@ -3,6 +3,7 @@ again when they are used. What is not a matrix (norms, biases, positions) stays 
 
 from __future__ import annotations
 
+from math import gcd
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -15,10 +16,12 @@ if TYPE_CHECKING:
 
 FilePrecision = Literal["float32", "float16", "int8"]
 _SMALL = 1 << 14  # numbers: smaller matrices are not worth it
+_BLOCK = 32
 
 
 def lighter(graph: Graph, precision: FilePrecision) -> Graph:
-    """Return the graph with its matrices in ``precision``; int8 has one scale per row."""
+    """Return the graph with its matrices in ``precision``; in int8, 32 inputs of an output share a
+    scale: with one scale for each output, one or two answers of a hundred were others."""
     if precision == "float32":
         return graph
     import onnx
@@ -56,13 +59,23 @@ def _narrow(name: str, array: Array, axis: int, precision: FilePrecision) -> dic
     """The arrays by name that stand for a matrix."""
     from sharpzo.towers.graph import Quantised, compress
 
+    if precision == "float16":
+        return {f"{name}.float16": array.astype(np.float16)}
     rows = np.moveaxis(array, axis, 0)
-    stored = compress(np.ascontiguousarray(rows.reshape(len(rows), -1)), precision)
-    assert stored is not None
-    values = stored.values if isinstance(stored, Quantised) else stored
-    values = np.ascontiguousarray(np.moveaxis(values.reshape(rows.shape), 0, axis))
-    found = {f"{name}.{precision}": values}
-    return found | ({f"{name}.scale": stored.scale} if isinstance(stored, Quantised) else {})
+    flat = np.ascontiguousarray(rows.reshape(len(rows), -1))
+    blocks = flat.reshape(-1, _block(array, axis))
+    stored = compress(blocks, "int8")
+    assert isinstance(stored, Quantised)
+    values = np.moveaxis(stored.values.reshape(rows.shape), 0, axis)
+    scale = (
+        stored.scale
+        if array.ndim > 2
+        else np.moveaxis(stored.scale.reshape(len(rows), -1), 0, axis)
+    )
+    return {
+        f"{name}.int8": np.ascontiguousarray(values),
+        f"{name}.scale": np.ascontiguousarray(scale),
+    }
 
 
 def _widen(
@@ -72,7 +85,21 @@ def _widen(
 
     if precision == "float16":
         return helper.make_node("Cast", [*parts], [_wide(name)], to=TensorProto.FLOAT)
-    return helper.make_node("DequantizeLinear", [*parts], [_wide(name)], axis=axis)
+    values, scale = parts.values()
+    if scale.ndim == 1:
+        return helper.make_node("DequantizeLinear", [*parts], [_wide(name)], axis=axis)
+    along = 1 - axis % 2
+    return helper.make_node(
+        "DequantizeLinear", [*parts], [_wide(name)], axis=along,
+        block_size=values.shape[along] // scale.shape[along],
+    )  # fmt: skip
+
+
+def _block(array: Array, axis: int) -> int:
+    """How many inputs share a scale: all of a convolution's output."""
+    if array.ndim > 2:
+        return array.size // array.shape[axis]
+    return gcd(array.shape[1 - axis % 2], _BLOCK)
 
 
 def _wide(name: str) -> str:
