@@ -42,7 +42,7 @@ DENSE = ZoSettings(learning_rate=0.05, score="dense")
 MEZO = {
     variant: MeZoSettings(variant, learning_rate=0.02, momentum=0.5)
     for variant in ("plain", "sign", "momentum", "conservative", "adam")
-}
+} | {"exact": MeZoSettings(learning_rate=0.02, queries=2, exact=True)}
 ZIP = SpsaSettings(directions=2, a=0.05)
 FGN = GaussNewtonSettings(directions=3, window=5)
 GC = SpsaSettings(directions=2, a=0.05, clip=False, momentum=0.5)

@@ -26,6 +26,18 @@ def test_every_variant_lowers_the_loss_within_its_budget(variant):
     assert received[-1].loss < received[0].loss
 
 
+def test_forward_gradients_lower_the_loss_and_need_no_step_of_a_difference():
+    received = []
+    task = make_task(budget=Budget(forwards=600), listen=received.append)
+    changes = {"dim": 16, "choose": False, "search.learning_rate": 0.1}
+    fitted = fit(METHOD, METHOD.configure("forward-gradient", changes), task)
+    assert fitted.forwards <= 600
+    assert "mu" not in fitted.notes
+    assert received[-1].loss < received[0].loss
+    with pytest.raises(InputError, match="leave out batch and views"):
+        METHOD.configure("forward-gradient", {"batch": 4})
+
+
 def test_mu_is_measured_unless_told_or_too_dear():
     plenty, little = (make_task(budget=Budget(forwards=n)) for n in (520, 100))
     told = dataclasses.replace(METHOD.settings, measure_mu=False)
@@ -58,6 +70,7 @@ def test_published_settings():
     for name, preset in METHOD.presets.items():
         assert preset.choose
         assert preset.measure_mu == ("/" not in name)
+        assert preset.search.exact == name.startswith("forward-gradient")
         if name.startswith("zo-bench/"):
             assert preset.search.variant == name.removeprefix("zo-bench/")
             conservative = name.endswith("conservative")

@@ -32,6 +32,16 @@ def test_plain_is_stage_two_without_mask_and_momentum():
     np.testing.assert_allclose(search.point, sparse.point, rtol=1e-9)
 
 
+def test_exact_slopes_take_the_step_of_differences_of_a_quadratic():
+    differences, exact = made("plain", queries=3), made("plain", queries=3, exact=True)
+    for _ in range(5):
+        request = exact.ask()
+        slopes = request.directions @ (2 * (request.points[0] - 1))
+        exact.tell(quadratic(request.points), slopes)
+        drive(differences, quadratic, 1)
+    np.testing.assert_allclose(exact.point, differences.point, rtol=1e-7)
+
+
 def test_sign_is_of_the_slope_not_of_the_coordinates():
     search = made("sign")
     p = 2 * z(0) @ (START - 1)  # exact for a quadratic

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
+from sharpzo.errors import InputError
+from sharpzo.memory import Need
 from sharpzo.methods.registry import Fit, Task, register
 from sharpzo.methods.searching import (
     ContextMethod,
     DifferenceSettings,
+    context_fit,
     linear_contexts,
     map_and_covariance,
     objective_for,
-    tune_context,
+    search_until_spent,
 )
 from sharpzo.optim.zo import MeZo, MeZoSettings, Variant
 from sharpzo.rng import generator
-from sharpzo.settings import Count
-from sharpzo.tuning.objective import PromptObjective, loss_of, measure_smoothing
+from sharpzo.settings import Count, as_dict
+from sharpzo.tuning.objective import TangentObjective, loss_of, measure_smoothing
+from sharpzo.types import TextTower
 
 
 @dataclass(frozen=True)
@@ -31,18 +36,26 @@ class ZoSgdSettings(DifferenceSettings):
     batch: Count | None = None
     search: MeZoSettings = field(default_factory=MeZoSettings)
 
+    def check(self) -> None:
+        super().check()
+        if self.search.exact and (self.batch is not None or self.views):
+            raise InputError(
+                "exact slopes are those of all photos as they are; leave out batch and views"
+            )
+
 
 def fit(settings: ZoSgdSettings, task: Task) -> Fit:
     """Descend from the template's own words, w = 0."""
     contexts = linear_contexts(task, settings.dim, settings.std)
-    loss = loss_of(task.tower, settings.sigmoid)
-    objective = objective_for(PromptObjective, task, contexts, batch=settings.batch, loss=loss)
-    search = settings.search
-    if settings.may_measure(task):
+    loss, search = loss_of(task.tower, settings.sigmoid), settings.search
+    objective = objective_for(TangentObjective, task, contexts, batch=settings.batch, loss=loss)
+    if settings.may_measure(task) and not search.exact:
         along = generator(task.seed, "smoothing-directions").standard_normal(contexts.dim)
         search = replace(search, mu=measure_smoothing(objective, np.zeros(contexts.dim), along))
     descent = MeZo(contexts.dim, search, task.seed)
-    return tune_context(descent, objective, settings, task, mu=search.mu)
+    notes = {} if search.exact else {"mu": search.mu}
+    result = search_until_spent(descent, objective, settings, task)
+    return context_fit(result, contexts, {"failures": objective.failures, **notes})
 
 
 def _published(rate: float, mu: float, batch: int, steps: int, variant: Variant) -> ZoSgdSettings:
@@ -90,6 +103,30 @@ _OURS = {
 }
 # Every number of the context in place of 512 projected ones; its rate on the same photos.
 _WHOLE = ZoSgdSettings(dim=None, search=MeZoSettings(learning_rate=0.1))
+# Forward gradients: eight exact slopes cost 13 forwards, one 3, and a step along the mean of eight
+# may be eight times as long.
+_EXACT = {
+    "forward-gradient": ZoSgdSettings(
+        search=MeZoSettings(learning_rate=0.24, queries=8, exact=True)
+    ),
+    "forward-gradient-whole": ZoSgdSettings(
+        dim=None, search=MeZoSettings(learning_rate=0.8, queries=8, exact=True)
+    ),
+}
+
+
+def need(settings: ZoSgdSettings, tower: TextTower) -> Need:
+    """The random map, and tangents for exact slopes."""
+    return map_and_covariance(tower, settings.dim, diagonal=True, tangents=settings.search.exact)
+
+
+def _key(settings: ZoSgdSettings) -> dict[str, Any]:
+    """Earlier versions had differences alone."""
+    found = as_dict(settings)
+    if not settings.search.exact:
+        del found["search"]["exact"]
+    return found
+
 
 register(
     ContextMethod(
@@ -97,7 +134,8 @@ register(
         "MeZO: zeroth-order descent along random directions; variants as presets",
         _OURS["plain"],
         fit,
-        {**_OURS, "whole-context": _WHOLE, **_PRESETS},
-        need=lambda settings, tower: map_and_covariance(tower, settings.dim, diagonal=True),
+        {**_OURS, "whole-context": _WHOLE, **_EXACT, **_PRESETS},
+        need=need,
+        key=_key,
     )
 )

@@ -20,7 +20,7 @@ from sharpzo.optim.gradients import Derivatives, Differences, Probe, frame, norm
 from sharpzo.optim.search import Patience, Search, checked_vector
 from sharpzo.rng import generator
 from sharpzo.settings import AtLeastTwo, Count, Decay, Fraction, Positive, Settings, Share
-from sharpzo.types import Array, LossesAt, LossObjective, Reason, Request, SlopeObjective
+from sharpzo.types import Array, LossesAt, Reason, Request, SlopeObjective
 
 Score = Literal["z", "z-running", "magnitude", "dense", "release"]
 Variant = Literal["plain", "sign", "momentum", "conservative", "adam"]
@@ -219,7 +219,8 @@ class MeZoSettings(Settings):
     program does (not the sign of each coordinate); ``momentum`` V <- b V + g, w <- w - eta V;
     ``conservative`` tries w, w - eta g and w + eta g on the same photos and keeps the best (three
     more forwards); ``adam`` with bias correction, ``momentum`` and ``beta2`` its decays.
-    ``learning_rate`` eta, ``mu`` the smoothing, ``queries`` q pairs per step.
+    ``learning_rate`` eta, ``mu`` the smoothing, ``queries`` q pairs per step. With ``exact`` the
+    slopes are tangents instead of differences: a forward gradient (arXiv 2202.08587).
     """
 
     variant: Variant = "plain"
@@ -229,9 +230,10 @@ class MeZoSettings(Settings):
     momentum: Fraction = 0.9
     beta2: Fraction = 0.999
     epsilon: Positive = 1e-8
+    exact: bool = False
 
 
-class MeZo(Search[LossObjective]):
+class MeZo(Search[SlopeObjective]):
     """Zeroth-order descent as a ``Search``.
 
     >>> search = MeZo(2, MeZoSettings(learning_rate=0.1), start=np.ones(2))
@@ -262,7 +264,7 @@ class MeZo(Search[LossObjective]):
     def notes(self) -> Mapping[str, float]:
         return {"slope": self._slope}
 
-    def ask(self) -> LossesAt:
+    def ask(self) -> Request[SlopeObjective]:
         if self._trial is not None:
             return LossesAt(self._trials(self._trial))
         return self._probe().request()
@@ -278,7 +280,7 @@ class MeZo(Search[LossObjective]):
             self.step += 1
             return
         probe = self._probe()
-        slope = probe.slopes(losses)
+        slope = probe.slopes(losses, slopes)
         self._slope = float(np.abs(slope).mean())
         if self.settings.variant == "sign":
             slope = np.sign(slope)
@@ -307,11 +309,12 @@ class MeZo(Search[LossObjective]):
             return how.learning_rate * first / (np.sqrt(second) + how.epsilon)
         return how.learning_rate * gradient
 
-    def _probe(self) -> Differences:
+    def _probe(self) -> Probe:
         shape = self.settings.queries, self.dim
-        return Differences(
-            self._point, normal_directions(self.seed, "zo", self.step, shape), self.settings.mu
-        )
+        directions = normal_directions(self.seed, "zo", self.step, shape)
+        if self.settings.exact:
+            return Derivatives(self._point, directions)
+        return Differences(self._point, directions, self.settings.mu)
 
 
 def scores(score: Score, point: Array, gradient: Array | None = None) -> Array:
