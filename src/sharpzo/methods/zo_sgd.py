@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from sharpzo.methods.searching import (
 )
 from sharpzo.optim.zo import MeZo, MeZoSettings, Variant
 from sharpzo.rng import generator
-from sharpzo.settings import Count, as_dict
+from sharpzo.settings import Count
 from sharpzo.tuning.objective import TangentObjective, loss_of, measure_smoothing
 from sharpzo.types import TextTower
 
@@ -120,14 +119,6 @@ def need(settings: ZoSgdSettings, tower: TextTower) -> Need:
     return map_and_covariance(tower, settings.dim, diagonal=True, tangents=settings.search.exact)
 
 
-def _key(settings: ZoSgdSettings) -> dict[str, Any]:
-    """Earlier versions had differences alone."""
-    found = as_dict(settings)
-    if not settings.search.exact:
-        del found["search"]["exact"]
-    return found
-
-
 register(
     ContextMethod(
         "zo-sgd",
@@ -136,6 +127,5 @@ register(
         fit,
         {**_OURS, "whole-context": _WHOLE, **_EXACT, **_PRESETS},
         need=need,
-        key=_key,
     )
 )
