@@ -45,7 +45,7 @@ def main() -> None:
                 ("wide", 900, 600, False),
                 ("narrow", 400, 850, True),
             ):
-                picture = ROOT / "docs" / f"export-{name}.png"
+                picture = ROOT / "docs" / "pictures" / f"export-{name}.png"
                 browser.picture(picture, width, height, dark)
                 Image.open(picture).convert("P", palette=Image.Palette.ADAPTIVE, colors=64).save(
                     picture, optimize=True
