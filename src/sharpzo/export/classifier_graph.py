@@ -147,7 +147,7 @@ def model_name(trained: Trained) -> str:
     model = trained.towers.model
     if model is None:
         return "embedded"
-    return Path(model).resolve().name if Path(model).is_dir() else str(model)
+    return Path(model).resolve().name if Path(model).exists() else str(model)
 
 
 def licence(trained: Trained) -> str:

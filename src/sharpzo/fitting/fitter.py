@@ -390,6 +390,6 @@ def _model_id(model: str | Path | None, folder: Path) -> str | None:
     """What finds the checkpoint again from any working directory; None is the embedded model."""
     if model is None:
         return None
-    if Path(model).is_dir():
+    if Path(model).exists():
         return str(Path(model).resolve())
     return f"{str(model).partition('@')[0]}@{folder.name}"  # the hub's commit names its folder

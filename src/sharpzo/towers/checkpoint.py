@@ -181,12 +181,13 @@ def resolve(model: str | Path | None = None, *, fetch: bool = True) -> Path:
         if not (EMBEDDED / "config.json").is_file():
             raise CheckpointError(f"the embedded model is missing from {EMBEDDED}; reinstall")
         return EMBEDDED
-    if Path(model).is_dir():
+    if Path(model).is_dir() or (Path(model).suffix == ".pt" and Path(model).is_file()):
         return Path(model)
     if isinstance(model, str) and (hub := _HUB_ID.fullmatch(model)):
         return _download(hub[1], hub[2], fetch)
     raise InputError(
-        f"{str(model)!r} is neither a folder nor a hub id like 'openai/clip-vit-base-patch32'"
+        f"{str(model)!r} is neither a folder nor a hub id like 'openai/clip-vit-base-patch32', nor "
+        "one of OpenAI's files (.pt)"
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import cast
 
 from sharpzo.errors import CheckpointError
-from sharpzo.towers import open_clip
+from sharpzo.towers import open_clip, openai
 from sharpzo.towers.config import PAIR, ImageConfig, TextConfig, parse_image, parse_text, read_json
 from sharpzo.towers.contents import PROCESSOR, TOKENIZER_FILES, Contents, Format
 from sharpzo.towers.siglip_config import SIGLIP, parse_siglip_image, parse_siglip_text
@@ -79,7 +79,9 @@ SIDES = tuple(dict.fromkeys(side for one in FORMATS for side in one.sides))
 def find_format(folder: Path) -> Format:
     """Return the format of a checkpoint's folder: the first whose configuration is there; that of
     transformers if none is, or if its `config.json` says a ``model_type``, as repositories hold
-    more than one format. Two ONNX files come before all others."""
+    more than one format. Two ONNX files come before all others. A file is one of OpenAI's."""
+    if folder.is_file():
+        return openai.FORMAT
     there = [one for one in FORMATS if (folder / one.config).is_file()]
     several = len(there) > 1 and TRANSFORMERS in there
     if several and "model_type" not in read_json(folder / TRANSFORMERS.config):

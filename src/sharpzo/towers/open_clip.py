@@ -29,10 +29,16 @@ from sharpzo.towers.config import (
     read_json,
 )
 from sharpzo.towers.contents import TOKENIZER_FILES, Contents, Format
+from sharpzo.towers.torch_archive import read_archive
 from sharpzo.towers.weights import Source, Weights
 
 CONFIG = "open_clip_config.json"
-FILES = "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors"
+FILES = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "model.safetensors",
+    "open_clip_pytorch_model.bin",
+)
 T = TypeVar("T", bound=msgspec.Struct)
 _Ratio = Annotated[float, Meta(gt=0, le=64)]
 _RESAMPLE = {"bicubic": 3, "bilinear": 2}  # Pillow's numbers
@@ -53,7 +59,10 @@ _IDLE = {"patch_dropout", "output_tokens", "final_ln_after_pool", "pos_embed_typ
          "attn_pooler_queries", "attn_pooler_heads"}  # fmt: skip
 _IDLE_PREFIXES = "timm_", "hf_"
 # Tensors beside the towers: of a sigmoid loss, of CoCa's decoder, and buffers.
-_BESIDE = re.compile(r"logit_bias$|text_decoder\.|(?:.*\.)?(?:attn_mask|num_batches_tracked)$")
+_BESIDE = re.compile(
+    r"logit_bias$|text_decoder\.|input_resolution$|context_length$|vocab_size$"
+    r"|(?:.*\.)?(?:attn_mask|num_batches_tracked)$"
+)
 _BLOCKS = re.compile(
     r"((?:visual\.|text\.)?transformer\.resblocks|visual\.layer[1-4])\.(\d{1,9})\."
 )
@@ -115,7 +124,8 @@ def read_open_clip(folder: Path) -> Contents:
     file = next((folder / name for name in FILES if (folder / name).is_file()), None)
     if file is None:
         raise CheckpointError(f"{folder} holds none of {', '.join(FILES)}; download one of them")
-    weights = rename(Weights.read([file]), text, image, CONFIG)
+    whole = read_archive(file) if file.suffix == ".bin" else Weights.read([file])
+    weights = rename(whole, text, image, CONFIG)
     return Contents(
         text,
         image,
