@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -287,46 +285,6 @@ def test_evaluating_classes_that_the_run_does_not_know(run, photos, tmp_path, ca
     shutil.copytree(photos / "test", other)
     (other / "bag").rename(other / "umbrella")
     assert "'umbrella'" in refused(capsys, "evaluate", run, other)
-
-
-WITHOUT_TORCH = """
-import json, sys
-sys.modules["torch"] = sys.modules["transformers"] = None  # importing them is an error now
-from sharpzo.cli import main
-for arguments in json.loads(sys.argv[1]):
-    try:
-        main(arguments)
-    except SystemExit as end:
-        assert not end.code, end.code
-"""
-
-
-def without_torch(folder, *commands):
-    """Run command lines in one process that cannot import torch; return what they print."""
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, json.dumps(commands)],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        check=True,
-    )
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def test_the_demo_and_what_follows_run_without_torch(photos, tmp_path):
-    """The first commands of a stranger."""
-    image = str(next((photos / "test").rglob("*.png")))
-    report, *predicted, fitted, again = without_torch(
-        tmp_path,
-        ["demo", "--json", "--budget-forwards", "100"],
-        ["predict", "sharpzo-demo-1", image, "--json"],
-        ["fit", str(photos), "--out", "run", "--json"],
-        ["predict", "run", image, "--json"],
-    )
-    assert report.keys() >= KEYS
-    assert report["run"] == "sharpzo-demo-1"
-    assert fitted["forwards"] == 1
-    assert [one[0]["path"] for one in (*predicted, again)] == [image, image]
 
 
 def test_python_and_the_command_line_have_one_default():
