@@ -2,14 +2,17 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from command import refused
 from sharpzo.bench.cell import Cell, expand
+from sharpzo.bench.published import find_published
 from sharpzo.bench.recipe import Entry, read_recipe
 from sharpzo.errors import InputError
+from sharpzo.methods import find
 
 
 def test_what_stands_above_the_grids_holds_for_all_that_do_not_say_otherwise(tmp_path):
@@ -194,3 +197,15 @@ def test_a_recipe_that_is_not_there(tmp_path):
 )
 def test_bad_options_are_one_sentence(options, sentence, recipe, capsys):
     assert sentence in refused(capsys, "bench", recipe(), *options)
+
+
+def test_the_recipes_of_the_paper_s_table_name_presets_and_published_figures():
+    folder = Path(__file__).parents[2] / "experiments" / "paper"
+    for name, backbone in (("vit-b16.toml", "ViT-B/16"), ("rn50.toml", "RN50")):
+        recipe = read_recipe(folder / name)
+        assert len(recipe.grids) == 11
+        for grid in recipe.grids:
+            for entry in grid.methods:
+                find(entry.method).configure(entry.preset, entry.settings)
+            for method in ("zero-shot", "sharpzo"):
+                assert find_published(method, grid.data_sets[0], 16, backbone)
