@@ -17,14 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "tests" / "towers"))
-
-from open_clip_models import library, randomise, save
-
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.tower import OnnxImageTower
 
+HERE = Path(__file__).parent
 NAMES = ("RN50", "ViT-B-16-quickgelu")
 PHOTOS, CALLS = 8, 9
 
@@ -32,6 +28,9 @@ PHOTOS, CALLS = 8, 9
 def measure(name: str, folder: Path) -> dict[str, object]:
     """Seconds of processor time for `PHOTOS` photos, medians, and the ratio's spread."""
     import torch
+
+    sys.path.insert(0, str(HERE.parent / "tests" / "towers"))
+    from open_clip_models import library, randomise, save
 
     open_clip = library()
     torch.set_num_threads(1)
