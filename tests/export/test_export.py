@@ -7,12 +7,14 @@ import site
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from command import answer, call, document, sentence_of
+from sharpzo.cli.export import _photos
 from sharpzo.errors import EngineError, InputError
 from sharpzo.export.agreement import Agreement
 from sharpzo.export.bundle import new_folder
@@ -54,9 +56,10 @@ def test_the_script_gives_the_answers_of_predict_without_sharpzo(
         a.name for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Import) for a in n.names
     }
     assert imports == {"json", "os", "sys", "numpy", "onnxruntime"}
-    assert len(text.splitlines()) <= 45
+    assert len(text.splitlines()) <= 55
     large = np.asarray(Image.fromarray(demo["test"]["bag"][0]).resize((1500, 1300)))
-    files = [tmp_path / name for name in ("large.jpg", "turned.jpg", "clear.png", "large.png")]
+    names = "large.jpg", "turned.jpg", "clear.png", "large.png", "deep.png", "deep.tif"
+    files = [tmp_path / name for name in names]
     Image.fromarray(large).save(files[0], quality=95)
     upright = Image.Exif()
     upright[0x0112] = 6
@@ -65,6 +68,8 @@ def test_the_script_gives_the_answers_of_predict_without_sharpzo(
     clear.putalpha(Image.linear_gradient("L").resize(clear.size))
     clear.save(files[2])
     Image.fromarray(large).save(files[3])
+    for file in files[4:]:  # 16 bits
+        Image.fromarray(large[..., 0].astype(np.uint16) * 257).save(file)
     ran = alone(tmp_path, script, *files)
     assert ran.returncode == 0, ran.stderr
     wanted = answer(capsys, 0, "predict", run, *files, "--no-cache").out
@@ -75,6 +80,17 @@ def test_the_script_gives_the_answers_of_predict_without_sharpzo(
         assert [name for name, _ in here] == [name for name, _ in there]
         away = [float(a) - float(b) for (_, a), (_, b) in zip(here, there, strict=True)]
         assert max(map(abs, away)) < 1.0
+
+
+def test_the_script_says_which_photos_it_cannot_use_and_goes_on(exported, tmp_path):
+    wide, text, good = (tmp_path / name for name in ("wide.tif", "text.jpg", "good.png"))
+    Image.fromarray(np.ones((9, 9), np.float32)).save(wide)
+    text.write_text("no photo")
+    Image.new("RGB", (1, 1)).save(good)
+    ran = alone(tmp_path, exported / "classify.py", wide, text, tmp_path / "nothing.png", good)
+    assert ran.returncode == 1
+    assert ran.stdout.startswith(f"{good}: ")
+    assert ran.stderr.count("cannot be used") == len(ran.stderr.splitlines()) == 3
 
 
 def test_what_is_in_the_file_and_beside_it(run, exported, capsys):
@@ -95,6 +111,16 @@ def test_what_is_in_the_file_and_beside_it(run, exported, capsys):
     assert found["largest_difference"] < 0.02
     assert str(exported.parent) not in json.dumps(found)  # no path of this machine
     assert "exists already" in sentence_of(capsys, 2, "export", run, exported)
+
+
+def test_photos_that_no_option_names_are_those_that_can_be_used(tmp_path):
+    trained = SimpleNamespace(record={"data": {"source": f"folder {tmp_path}"}})
+    assert _photos(trained, None)[1] == "the demo's photos"
+    (tmp_path / "damaged.jpg").write_bytes(b"\xff\xd8\xff no photo")
+    assert _photos(trained, None)[1] == "the demo's photos"
+    Image.new("RGB", (9, 9)).save(tmp_path / "good.png")
+    (photo,), source = _photos(trained, None)
+    assert (Path(photo.name).name, source) == ("good.png", tmp_path.name)
 
 
 def test_pixels_come_in_batches_and_need_no_preprocessing(run, photos, tmp_path, capsys):
@@ -127,8 +153,6 @@ def test_a_file_that_disagrees_is_not_written(run, photos, tmp_path, capsys, mon
 
 def tiny_tower(checkpoint):
     """A tower that has no layers: nothing is computed of what it returns."""
-    from types import SimpleNamespace
-
     from sharpzo.towers.graph import Builder
 
     def build(checkpoint, height, width):

@@ -15,6 +15,7 @@ from siglip_models import (
 
 from sharpzo.errors import CheckpointError, InputError
 from sharpzo.towers.checkpoint import Checkpoint
+from sharpzo.towers.families import image_family
 from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.towers.tower import OnnxImageTower, OnnxTextTower
 
@@ -121,6 +122,7 @@ def folder(tmp_path):
         ({"text_config": {"hidden_act": "relu"}}, "text_config.hidden_act: invalid enum value"),
         ({"model_type": "siglip2", "vision_config": {"num_patches": 15}}, "a square is needed"),
         ({"text_config": {"num_hidden_layers": 2}}, "gives text_model 2 layers"),
+        ({"text_config": {"num_hidden_layers": 10**12}}, "num_hidden_layers: expected `int` <="),
     ],
 )
 def test_configurations_that_cannot_be_read(folder, change, message):
@@ -128,6 +130,15 @@ def test_configurations_that_cannot_be_read(folder, change, message):
     (folder / "config.json").write_text(json.dumps({**config, **change}))
     with pytest.raises(CheckpointError, match=message):
         Checkpoint.open(folder)
+
+
+def test_a_width_beyond_memory_is_refused_before_it_is_used(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["vision_config"]["hidden_size"] = 10**12
+    (folder / "config.json").write_text(json.dumps(config))
+    checkpoint = Checkpoint.open(folder)
+    with pytest.raises(CheckpointError, match=r"has shape \(32,\), config.json asks for"):
+        image_family(checkpoint).projection(checkpoint)
 
 
 def test_a_tensor_that_is_missing_is_named(folder):

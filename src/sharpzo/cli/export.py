@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -157,6 +158,22 @@ def _photos(trained: Trained, given: Path | None) -> tuple[list[Photo], str]:
         return gather([given]), given.resolve().name
     data: dict[str, Any] = {**trained.record["data"]}
     folder = data["source"].removeprefix("folder ").partition(" with labels of ")[0]
-    if folder != data["source"] and Path(folder).is_dir():
-        return gather([folder]), Path(folder).resolve().name
+    if folder != data["source"] and Path(folder).is_dir() and (photos := _usable(folder)):
+        return photos, Path(folder).resolve().name
     return demo_photos(), "the demo's photos"
+
+
+def _usable(folder: str) -> list[Photo]:
+    """The photos of a folder that no option named: it may be another one of that name, or hold
+    damaged photos that the fit left out."""
+    from sharpzo.data.loading import gather
+    from sharpzo.errors import InputError
+    from sharpzo.export.agreement import chosen
+
+    found: list[Photo] = []
+    with suppress(InputError):  # there is none
+        for photo in chosen(gather([folder])):
+            with suppress(InputError):
+                photo.check()
+                found.append(photo)
+    return found

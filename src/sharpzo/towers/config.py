@@ -22,6 +22,8 @@ Json = Mapping[str, Any]
 Activation = Literal["gelu", "quick_gelu", "gelu_pytorch_tanh"]
 # Photos of more pixels than this a side need gigabytes per photo; no CLIP sees half as many.
 Side = Annotated[int, Meta(ge=1, le=1024)]
+# The largest towers have a hundred; of billions, names alone would fill the memory.
+Layers = Annotated[int, Meta(ge=1, le=1000)]
 PAIR = "dual_encoder.json"  # of two encoders as ONNX files
 _LARGEST_JSON = 64 << 20  # bytes; a sharded model's index takes less than a hundredth
 
@@ -39,7 +41,7 @@ class TextConfig(msgspec.Struct, frozen=True):
     vocabulary: Count = field(name="vocab_size", default=49408)
     width: Count = field(name="hidden_size", default=512)
     mlp_width: Count = field(name="intermediate_size", default=2048)
-    layers: Count = field(name="num_hidden_layers", default=12)
+    layers: Layers = field(name="num_hidden_layers", default=12)
     heads: Count = field(name="num_attention_heads", default=8)
     context_length: Count = field(name="max_position_embeddings", default=77)
     activation: Activation = field(name="hidden_act", default="quick_gelu")
@@ -56,7 +58,7 @@ class ImageConfig(msgspec.Struct, frozen=True):
     family: Literal["clip", "dinov2", "siglip"]
     width: Count = field(name="hidden_size")
     mlp_width: Count = field(name="intermediate_size")
-    layers: Count = field(name="num_hidden_layers")
+    layers: Layers = field(name="num_hidden_layers")
     heads: Count = field(name="num_attention_heads")
     patch: Count = field(name="patch_size")
     image_size: Side
@@ -128,7 +130,10 @@ def convert(raw: Any, kind: type[T], where: str) -> T:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
         what, _, path = str(error).partition(" - at `$")
-        message = f"{where}{path.rstrip('`')}: {what[0].lower()}{what[1:]}"
+        path = path.rstrip("`")
+        if path and where.endswith(".json"):  # the file itself, not a place in it
+            path = f": {path.lstrip('.')}"
+        message = f"{where}{path}: {what[0].lower()}{what[1:]}"
         raise CheckpointError(message) from None
     except UnicodeError:
         raise CheckpointError(f"{where} holds text that is not UTF-8") from None

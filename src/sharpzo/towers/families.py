@@ -154,7 +154,11 @@ IMAGES = {
         resnet_layers.layered_bytes,
     ),
     "siglip": ImageFamily(
-        siglip_image.build_image, _identity, _no_last_block, _not_layered, _not_layered
+        siglip_image.build_image,
+        siglip_image.read_projection,
+        _no_last_block,
+        _not_layered,
+        _not_layered,
     ),
     "onnx": ImageFamily(
         _not_ours,

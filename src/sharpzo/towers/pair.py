@@ -127,7 +127,7 @@ class Pair:
 def read_pair(folder: Path) -> Pair:
     """Read `dual_encoder.json` and what it names; nothing is run, and of the table nothing but the
     header is read. Raises `CheckpointError` with the file and the field or the port at fault."""
-    said = convert(read_json(folder / FILE), PairFile, f"{folder / FILE}: ")
+    said = convert(read_json(folder / FILE), PairFile, str(folder / FILE))
     files = {one.file: OnnxFile.open(folder, one.file) for one in (said.image, said.text)}
     image, text = files[said.image.file], files[said.text.file]
     check_image(image, said.image, said.width)

@@ -15,12 +15,21 @@ from sharpzo.towers import blocks
 from sharpzo.towers.blocks import Block
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.siglip_config import SiglipImage
+from sharpzo.types import Array
 
 if TYPE_CHECKING:
     from sharpzo.towers.config import ImageConfig
     from sharpzo.towers.graph import Builder, Graph
 
 _HEAD = "vision_model.head"
+
+
+def read_projection(checkpoint: Checkpoint) -> Array:
+    """Return what makes features of states: nothing, as states are the features. The width is
+    checked first, as a wrong one may be larger than memory."""
+    m = checkpoint.image.width
+    checkpoint.find("vision_model.post_layernorm.weight", (m,))
+    return np.eye(m, dtype=np.float32)
 
 
 def build_image(checkpoint: Checkpoint, height: int, width: int) -> Graph:
