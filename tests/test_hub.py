@@ -61,7 +61,7 @@ def test_nothing_is_overwritten(classifier, tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ArtifactError, match="not empty"):
         classifier.save_pretrained(tmp_path)
-    with pytest.raises(ArtifactError, match="not empty"):
+    with pytest.raises(ArtifactError, match="is no folder"):
         classifier.save_pretrained(tmp_path / "config.json")
     assert (tmp_path / "config.json").read_text() == "{}"
 
@@ -95,6 +95,8 @@ def test_a_server_gets_the_run_and_gives_it_back(classifier, tmp_path):
 def test_a_name_that_is_none_asks_no_hub():
     with pytest.raises(InputError, match="neither a folder nor a hub id"):
         PromptClassifier.from_pretrained("not//a name")
+    with pytest.raises(ArtifactError, match="the run folder is None"):
+        PromptClassifier.from_pretrained(None)  # type: ignore[arg-type]
 
 
 def test_no_path_of_this_machine_is_published(classifier, tmp_path):

@@ -85,7 +85,7 @@ class Shared:
         except FileNotFoundError:
             used = False
         except NotADirectoryError:
-            used = True
+            raise ArtifactError(f"{folder} is no folder; choose another name") from None
         if used:
             raise ArtifactError(f"{folder} exists and is not empty; choose another folder")
         _mixin(self.trained, None).save_pretrained(folder)
@@ -113,7 +113,7 @@ class Shared:
         those of the hub.
         Raises ArtifactError if there is no such run, or if it is damaged.
         """
-        folder = Path(name_or_path)
+        folder = as_folder(name_or_path)
         if not folder.is_dir():
             folder = _download(
                 str(name_or_path), revision=revision, token=token, cache_dir=cache_dir,

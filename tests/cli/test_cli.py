@@ -100,6 +100,15 @@ def test_predict_and_evaluate_agree(photos, run, capsys):
     assert all(row["label"] == row["top"][0]["label"] for row in rows)
     right = [row["label"] == path.parent.name for row, path in zip(rows, images, strict=True)]
     assert np.mean(right) == pytest.approx(result["accuracy"])
+    assert result["seen"] is None  # the method keeps nothing of its photos
+
+
+def test_photos_of_the_fit_are_told_from_new_ones(photos, tmp_path, capsys):
+    call("fit", photos / "train", "--out", tmp_path / "run")
+    assert document(capsys, "evaluate", tmp_path / "run", photos / "test")["seen"] == 0
+    call("evaluate", tmp_path / "run", photos / "train")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "18 of these 18 photos were given to the fit" in shown
 
 
 def test_a_shared_prompt_is_warned_of_where_the_model_knows_no_name(photos, tmp_path, capsys):

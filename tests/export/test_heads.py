@@ -120,7 +120,7 @@ def test_a_tuned_last_block_is_written_beside_the_plain_one():
 
 
 def test_what_changes_pixels_is_refused():
-    with pytest.raises(InputError, match="it changes the pixels"):
+    with pytest.raises(InputError, match="an image tower of its own"):
         logits(SimpleNamespace(detour=object()), seen()[0])
     with pytest.raises(InputError, match="SimpleNamespace has no graph"):
         logits(SimpleNamespace(), seen()[0])

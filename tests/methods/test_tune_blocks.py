@@ -15,7 +15,7 @@ from sharpzo.classifier import PromptClassifier
 from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.data.photo import Photo
 from sharpzo.detour import PhotoBatch, vectors_of
-from sharpzo.errors import ArtifactError
+from sharpzo.errors import ArtifactError, InputError
 from sharpzo.methods import Task, find, fit
 from sharpzo.methods.registry import Images
 from sharpzo.methods.tune_blocks import BlocksHead, TunedBlocks
@@ -152,7 +152,15 @@ def test_without_torch_or_a_checkpoint_it_says_what_is_missing():
         "except Exception as error: print(type(error).__name__, error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("InputError this method backpropagates with torch")
+    assert done.stdout.startswith("InputError the tuned image blocks need torch")
+
+
+def test_a_run_without_torch_says_what_is_missing(folders, monkeypatch):
+    tower = OnnxImageTower(Checkpoint.open(folders / "dinov2"), threads=1)
+    pixels = tower.pixels([photo.decode() for photo in photos(1).photos])
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(InputError, match="need torch, which is not installed"):
+        TunedBlocks({})(PhotoBatch(tower, pixels))
 
 
 @pytest.mark.parametrize("check", METHOD_CHECKS, ids=lambda check: check.__name__)

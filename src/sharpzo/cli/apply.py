@@ -141,6 +141,7 @@ def evaluate(
     from sharpzo.data.few_shot import half_of
     from sharpzo.data.loading import read
     from sharpzo.errors import InputError
+    from sharpzo.fitting.kept import seen_by_fit
     from sharpzo.fitting.trained import load
     from sharpzo.wording import printable
 
@@ -161,6 +162,7 @@ def evaluate(
         )
         found, others = rejection(trained, photos, strangers, wanted)
     errors += others
+    seen = seen_by_fit(trained.splits, photos.photos)
     if as_json:
         print(json.dumps({
             "run": str(run),
@@ -173,6 +175,7 @@ def evaluate(
             "classes": [str(name) for name in result.per_class],
             "confusion": result.confusion.tolist(),
             "none": found,
+            "seen": seen,
             "errors": [{"path": error.photo, "error": error.reason} for error in errors],
             **given.remarks(),
         }))  # fmt: skip
@@ -180,7 +183,8 @@ def evaluate(
         for error in errors:
             print(printable(f"sharpzo: {error}"), file=sys.stderr)
         what = "all photos (no splits)" if whole else f"{split} split"
-        _show(f"{run} on {data}, {what}", result, given.notes, len(errors), found)
+        notes = (*given.notes, *_of_the_fit(seen, result.n))
+        _show(f"{run} on {data}, {what}", result, notes, len(errors), found)
     if errors:
         raise typer.Exit(1)
 
@@ -232,6 +236,16 @@ def rejection(
             "auroc": separation(known, others),
         }
     return found, errors
+
+
+def _of_the_fit(seen: int | None, photos: int) -> tuple[str, ...]:
+    """A sentence about photos that the fit was given, too."""
+    if not seen:
+        return ()
+    return (
+        f"{seen:,} of these {photos:,} photos were given to the fit, too, so the accuracy is too "
+        "high for new photos; evaluate on others",
+    )
 
 
 def _readable(

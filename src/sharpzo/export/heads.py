@@ -57,7 +57,7 @@ def write_logits(build: Builder, checkpoint: Checkpoint, head: Head, tokens: int
             logits = _gemm(build, tuned, head.tuned, "head.tuned", head.bias)
             return build.op("Add", logits, _gemm(build, plain, head.plain, "head.plain"))
     detour = getattr(head, "detour", None)
-    what = "it changes the pixels of photos" if detour else f"{type(head).__name__} has no graph"
+    what = "it has an image tower of its own" if detour else f"{type(head).__name__} has no graph"
     raise InputError(
         f"this run's classifier cannot be exported ({what}); fit with ladder+tokens, a linear "
         "method or one that tunes a prompt of words"

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from sharpzo.data.dataset import NONE, LabelledPhotos
+from sharpzo.data.photo import Photo
 from sharpzo.errors import ArtifactError
 from sharpzo.metrics import normalise
 from sharpzo.types import Array, Features
@@ -49,6 +50,12 @@ class Split:
         return replace(
             self, features=replace(self.features, labels=labels, class_names=class_names)
         )
+
+
+def seen_by_fit(splits: Mapping[str, Split], photos: Iterable[Photo]) -> int | None:
+    """How many photos are among those that are kept, by content; None where none are kept."""
+    known = {digest for split in splits.values() for digest in split.digests}
+    return sum(photo.digest() in known for photo in photos) if known else None
 
 
 def splits_of(

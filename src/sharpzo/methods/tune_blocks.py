@@ -75,9 +75,9 @@ class TunedBlocks:
     projected: ClassVar[bool] = False
 
     def __call__(self, batch: PhotoBatch) -> Array:
+        tower = self._tower(batch.tower, batch.pixels)  # says so where torch is missing
         import torch
 
-        tower = self._tower(batch.tower, batch.pixels)
         with torch.inference_mode():
             parts = [
                 tower.states(tower.embed(torch.tensor(batch.pixels[i : i + _CHUNK])))
@@ -278,7 +278,7 @@ def differentiable(tower: ImageTower) -> OnnxImageTower:
         import torch  # noqa: F401
     except ModuleNotFoundError:
         raise InputError(
-            "this method backpropagates with torch, which is not installed; run: pip install "
+            "the tuned image blocks need torch, which is not installed; run: pip install "
             "'sharpzo[torch]'"
         ) from None
     from sharpzo.towers.families import image_family
