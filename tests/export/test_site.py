@@ -154,6 +154,8 @@ def test_the_page_gives_the_answers_of_predict(run, photos, demo, tmp_path, caps
         broken.write_text("no photo")
         page.choose("#file", broken)
         page.wait("document.getElementById('status').innerText.includes('is not a photo')")
+        assert page.ask("document.getElementById('classes').innerText") == ""
+        assert page.ask("document.querySelectorAll('#view img').length") == 0
         before = page.ask(ANSWERS)
         page.ask("document.getElementById('camera').click()")
         page.wait(f"{ANSWERS} > {before} + 1")

@@ -18,7 +18,7 @@ from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.data.photo import Photo
 from sharpzo.errors import CheckpointError, InputError
 from sharpzo.towers.checkpoint import EMBEDDED, Checkpoint, resolve
-from sharpzo.towers.config import TextConfig, convert, parse_image, parse_text
+from sharpzo.towers.config import TextConfig, convert, parse_image, parse_text, read_json
 from sharpzo.towers.features import encode
 from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.towers.tokenizer import Tokenizer
@@ -213,6 +213,12 @@ def test_a_hostile_document_is_refused_in_a_sentence(folder, file, change, messa
 
     with pytest.raises(CheckpointError, match=message):
         read()
+
+
+def test_what_is_no_file_is_not_opened(tmp_path):
+    (tmp_path / "config.json").mkdir()  # a pipe would block
+    with pytest.raises(CheckpointError, match="is no file"):
+        read_json(tmp_path / "config.json")
 
 
 def test_a_panic_of_the_tokenizer_library_is_one_sentence(folder, monkeypatch):

@@ -268,6 +268,14 @@ def test_weights_elsewhere_are_found_inside_nodes_and_functions(tmp_path):
         save_pair(folder)
 
 
+def test_names_that_are_not_utf8_are_refused(tmp_path):
+    folder = save_pair(tmp_path)
+    damaged = (folder / TEXT).read_bytes().replace(b"mask", b"\xffask")
+    (folder / TEXT).write_bytes(damaged)
+    with pytest.raises(CheckpointError, match=r"a name that is not UTF-8: b'\\xffask'"):
+        Checkpoint.open(folder)
+
+
 def test_prompts_of_one_length_pass_together(tmp_path, monkeypatch):
     """The same features whatever the size of a call."""
     checkpoint = Checkpoint.open(save_pair(tmp_path))

@@ -142,6 +142,8 @@ def convert(raw: Any, kind: type[T], where: str) -> T:
 def read_json(path: Path) -> dict[str, Any]:
     """Return a JSON object from a file of the checkpoint."""
     try:
+        if path.exists() and not path.is_file():
+            raise CheckpointError(f"{path} is no file; it is refused")  # a pipe would block
         if path.stat().st_size > _LARGEST_JSON:
             raise CheckpointError(f"{path} is larger than any such file; it is refused")
         value = msgspec.json.decode(path.read_bytes())

@@ -122,8 +122,15 @@ def _ports(path: Path, values: Iterable[Any]) -> dict[str, Port]:
         tensor = value.type.tensor_type
         sizes = (one.dim_value if one.HasField("dim_value") else None for one in tensor.shape.dim)
         shape = tuple(sizes) if tensor.HasField("shape") else None
-        found[value.name] = Port(tensor.elem_type, shape)
+        found[_words(path, value.name)] = Port(tensor.elem_type, shape)
     return found
+
+
+def _words(path: Path, text: str | bytes) -> str:
+    """Text of a file; protobuf returns bytes where it is not UTF-8."""
+    if isinstance(text, bytes):
+        raise CheckpointError(f"{path} holds a name that is not UTF-8: {text!r}; export it again")
+    return text
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
@@ -157,7 +164,7 @@ def _external(path: Path, tensor: TensorProto) -> Iterator[Path]:
     """The file that holds a tensor, if it is not the graph's own."""
     if tensor.data_location != TensorProto.EXTERNAL and not tensor.external_data:
         return
-    entries = {entry.key: entry.value for entry in tensor.external_data}
+    entries = {_words(path, entry.key): _words(path, entry.value) for entry in tensor.external_data}
     file = inside(path.parent, entries.get("location", ""))
     try:
         offset, length = (int(entries.get(name, "0") or 0) for name in ("offset", "length"))

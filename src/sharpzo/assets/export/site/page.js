@@ -75,7 +75,12 @@ async function classify(source, width, height) {
 }
 
 function next(work) { // one after another
-  busy = busy.then(work).catch((error) => { answer.textContent = ""; status.textContent = error.message; });
+  busy = busy.then(work).catch((error) => {
+    show(hint); // what was shown before is not what the message is about
+    answer.textContent = "";
+    list.replaceChildren();
+    status.textContent = error.message;
+  });
   return busy;
 }
 
