@@ -1,6 +1,6 @@
 """Image towers of OpenAI's CLIP beside OpenCLIP in torch: processor time of the same photos.
 
-    python benchmarks/image_towers.py            # needs open_clip_torch, of the extra reference
+    python benchmarks/image_towers.py            # needs open-clip-torch (docs/dependencies.md)
 
 Weights are random, sizes real, one thread, float32. Calls alternate, so that what else the machine
 does falls on both; a ratio above 1 says how many times as many photos per second ours computes.
