@@ -22,6 +22,8 @@ ASSETS = [
     "published/few_shot.json",
     "clip/LICENSE",
     "clip/merges.txt.gz",
+    "export/site/index.html",
+    "export/site/page.js",
     "model/README.md",
     "model/config.json",
     "model/metrics.json",

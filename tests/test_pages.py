@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -74,6 +75,7 @@ def folder(tmp_path, monkeypatch):
     demo_folder(tmp_path / "photos", train=3, val=1, test=1)
     new = next((tmp_path / "photos" / "test").rglob("*.png"))
     Image.open(new).save(tmp_path / "new-photo.jpg")
+    shutil.copytree(tmp_path / "photos" / "test", tmp_path / "labelled-photos")
     return tmp_path
 
 
