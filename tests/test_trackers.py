@@ -6,6 +6,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from command import answer, demo_folder, refused
+from sharpzo.errors import EngineError
 from sharpzo.trackers import NoTracker, open_tracker
 from sharpzo.types import Step
 
@@ -97,6 +98,16 @@ def test_mlflow_is_called_as_its_client_is_made(monkeypatch):
     assert asked[0] == "http://host"
     assert ("log_metric", "7/one", "loss", 1.25, 80) in asked
     assert asked[-1] == ("set_terminated", "7/one", "FAILED")
+
+
+@pytest.mark.parametrize(("file", "why"), [("no/ml.db", "unable to open"), ("jpg", "not a data")])
+def test_mlflow_is_not_asked_for_a_database_that_cannot_be_opened(monkeypatch, tmp_path, file, why):
+    """It would try for minutes."""
+    (tmp_path / "jpg").write_bytes(b"no database" * 100)
+    monkeypatch.setitem(sys.modules, "mlflow", ModuleType("mlflow"))
+    with pytest.raises(EngineError, match=f"MLflow cannot be used at sqlite:.*: .*{why}"):
+        open_tracker(f"mlflow:sqlite:///{tmp_path / file}", "one")
+    assert (tmp_path / "jpg").read_bytes() == b"no database" * 100
 
 
 def test_a_tracker_that_fails_stops_no_search(caplog):

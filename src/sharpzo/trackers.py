@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +154,7 @@ class MLflow(Tracker):
     def __init__(self, uri: str, name: str) -> None:
         mlflow = optional("mlflow", "mlflow", "the tracker mlflow")
         try:
+            _require_database(uri)
             self._client = mlflow.MlflowClient(tracking_uri=uri)
             known = self._client.get_experiment_by_name(EXPERIMENT)
             experiment = (
@@ -159,7 +162,8 @@ class MLflow(Tracker):
             )
             self._run = self._client.create_run(experiment, run_name=name).info.run_id
         except Exception as error:  # of its database, its server, its own
-            raise EngineError(f"MLflow cannot be used at {uri}: {error}") from error
+            said = str(error).strip().partition("\n")[0]
+            raise EngineError(f"MLflow cannot be used at {uri}: {said}") from error
 
     def log(self, values: Mapping[str, float], forwards: int) -> None:
         for name, value in values.items():
@@ -171,6 +175,15 @@ class MLflow(Tracker):
 
     def close(self, failed: bool) -> None:
         self._client.set_terminated(self._run, "FAILED" if failed else "FINISHED")
+
+
+def _require_database(uri: str) -> None:
+    """Raise sqlite3.Error if a database of SQLite cannot be opened, which MLflow would try for
+    minutes."""
+    file = uri.partition("?")[0]
+    if file.startswith("sqlite:///"):
+        with closing(sqlite3.connect(file.removeprefix("sqlite:///"))) as database:
+            database.execute("PRAGMA schema_version")
 
 
 def open_tracker(where: str | None, name: str) -> Tracker:

@@ -229,6 +229,20 @@ def test_a_run_that_fits_nowhere_can_be_written_later(tmp_path, full, monkeypatc
         assert claimed.write(ARRAYS, RECORD) == folder
 
 
+def test_a_place_where_no_folder_can_be_is_not_said_to_exist(tmp_path, monkeypatch):
+    """As in /proc, whose folders take none."""
+
+    def refused(*_, **__):
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    with (
+        pytest.raises(ArtifactError, match=r"cannot make the run folder .*No such file"),
+        claim.claim(tmp_path / "run"),
+    ):
+        pass
+
+
 def test_a_folder_that_cannot_be_written_is_told_before_the_work(tmp_path, monkeypatch):
     def full(file):
         raise OSError(28, "No space left on device")

@@ -180,6 +180,7 @@ def _hold(folder: Path) -> Hold:
         f"{folder} exists already and is left as it is; choose another folder for the run or "
         "remove this one"
     )
+    gone = exists
     for _ in range(100):
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -187,7 +188,8 @@ def _hold(folder: Path) -> Hold:
             if not _is_ours(folder, there):
                 raise exists
             hold = Hold(folder, f"the run folder {folder}")
-        except FileNotFoundError:  # removed by another process, whose claim came to nothing
+        except FileNotFoundError as error:  # removed by another process, whose claim came to
+            gone = error  # nothing; or a place like /proc
             continue
         except FileExistsError:
             raise exists from None
@@ -195,7 +197,7 @@ def _hold(folder: Path) -> Hold:
             hold.release()
             raise exists
         return hold
-    raise exists
+    raise gone
 
 
 def _is_ours(folder: Path, there: set[str]) -> bool:
