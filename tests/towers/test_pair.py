@@ -276,6 +276,30 @@ def test_names_that_are_not_utf8_are_refused(tmp_path):
         Checkpoint.open(folder)
 
 
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_size_below_one_is_any(tmp_path, size):
+    folder = save_pair(tmp_path)
+    model = onnx.load(folder / TEXT)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = size
+    onnx.save(model, folder / TEXT)
+    assert OnnxFile.open(folder, TEXT).inputs["embeddings"].shape == (None, None, 8)
+
+
+@pytest.mark.parametrize("pooling", ["first", "last", "mean"])
+def test_pooling_needs_a_token_out_for_each_in(tmp_path, pooling):
+    folder = save_pair(tmp_path, pooling=pooling)
+    model = onnx.load(folder / TEXT)
+    model.graph.node[-1].output[0] = "all"
+    model.graph.node.append(
+        onnx.helper.make_node("Slice", ["all", "zero", "last", "one"], ["features"])
+    )
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    onnx.save(model, folder / TEXT)
+    tower = OnnxTextTower(Checkpoint.open(folder), NAMES)
+    with pytest.raises(CheckpointError, match=f"has 2 tokens for prompts of.*'{pooling}'"):
+        tower.forward(tower.start[None])
+
+
 def test_prompts_of_one_length_pass_together(tmp_path, monkeypatch):
     """The same features whatever the size of a call."""
     checkpoint = Checkpoint.open(save_pair(tmp_path))

@@ -120,7 +120,7 @@ def _ports(path: Path, values: Iterable[Any]) -> dict[str, Port]:
         if value.type.WhichOneof("value") != "tensor_type":
             raise CheckpointError(f"{path}: {value.name!r} is no tensor")
         tensor = value.type.tensor_type
-        sizes = (one.dim_value if one.HasField("dim_value") else None for one in tensor.shape.dim)
+        sizes = (one.dim_value if one.dim_value > 0 else None for one in tensor.shape.dim)
         shape = tuple(sizes) if tensor.HasField("shape") else None
         found[_words(path, value.name)] = Port(tensor.elem_type, shape)
     return found

@@ -53,6 +53,12 @@ class Network:
             parts.append(found)
         out = np.concatenate(parts)[:many] if len(parts) > 1 else parts[0][:many]
         if self._pooling != "none" and out.ndim == 3:
+            tokens = next(iter(given.values())).shape[1]
+            if lengths is not None and out.shape[1] != tokens:
+                raise CheckpointError(
+                    f"{self._file.path}: output {self._output!r} has {out.shape[1]} tokens for "
+                    f"prompts of {tokens}; pooling {self._pooling!r} in {PAIR} needs one for each"
+                )
             out = _pooled(out.astype(np.float32), self._pooling, lengths)
         if out.shape != (many, self.width):
             raise CheckpointError(
