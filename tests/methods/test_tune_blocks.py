@@ -155,6 +155,12 @@ def test_without_torch_or_a_checkpoint_it_says_what_is_missing():
     assert done.stdout.startswith("InputError the tuned image blocks need torch")
 
 
+def test_a_descent_that_diverges_gives_no_run(folders):
+    task = make_task(Checkpoint.open(folders / "dinov2"), held=0)
+    with pytest.raises(InputError, match="the descent diverged"):
+        fit(METHOD, replace(SETTINGS, epochs=2, rate=1e30), task)
+
+
 def test_a_run_without_torch_says_what_is_missing(folders, monkeypatch):
     tower = OnnxImageTower(Checkpoint.open(folders / "dinov2"), threads=1)
     pixels = tower.pixels([photo.decode() for photo in photos(1).photos])

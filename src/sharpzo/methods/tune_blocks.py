@@ -231,6 +231,13 @@ def _tune(
         loss.backward()
         descent.step()
         rates.step()
+    with torch.no_grad():
+        last = functional.linear(opened.states(kept[:_CHUNK].float(), first), weight, bias)
+    if not last.isfinite().all():
+        raise InputError(
+            f"the descent diverged: logits are not finite with rate {settings.rate:g} and "
+            f"head_rate {settings.head_rate:g}; give smaller ones"
+        )
     arrays = {name: one.detach().numpy() for name, one in opened.parameters.items()}
     classifier = LinearHead(weight.detach().numpy(), bias.detach().numpy(), 1.0)
     return TunedBlocks(arrays), classifier, settings.epochs * len(kept)
