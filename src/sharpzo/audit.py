@@ -15,7 +15,7 @@ mirrored or not, so that another size, quality or brightness of a photo is still
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,7 +104,9 @@ def audit(
 ) -> Audit:
     """Look through all photos of a data set; raises `InputError` if none can be read."""
     splits = {name: towers.sized(split) for name, split in dataset.splits.items()}
-    known = FeatureStore(cache).known if cache else lambda digests: set[str]()
+    known: Callable[[Iterable[str]], set[str]] = (
+        FeatureStore(cache).known if cache else lambda digests: set()
+    )
     found = check(splits, known, threads or cores(), checking)
     lost = {error.photo for error in found.errors}
     rows = [
@@ -192,7 +194,7 @@ def find_copies(photos: Sequence[Photo], digests: Sequence[str]) -> list[Copies]
     first: dict[str, int] = {}
     group = np.array([first.setdefault(digest, row) for row, digest in enumerate(digests)])
     rows = np.array(sorted(first.values()))
-    thumbs = np.stack([_thumbnail(photos[row]) for row in rows])
+    thumbs = np.stack([_thumbnail(photos[row]) for row in sorted(first.values())])
     contrast = thumbs.std(axis=(1, 2))
     clear = contrast > FLAT
     rows, thumbs, contrast = rows[clear], thumbs[clear], contrast[clear]

@@ -114,9 +114,9 @@ def minimise(
 def _inverse_hessian_times(gradient: Array, pairs: list[tuple[Array, Array]]) -> Array:
     """Two-loop recursion (algorithm 7.4)."""
     result = gradient.copy()
-    weights = []
+    weights: list[float] = []
     for step, change in reversed(pairs):
-        weight = np.vdot(step, result) / np.vdot(step, change)
+        weight = float(np.vdot(step, result) / np.vdot(step, change))
         result -= weight * change
         weights.append(weight)
     if pairs:

@@ -134,7 +134,9 @@ def _library_pages() -> list[tuple[int, int]]:
     They are never written (a page that the loader has changed counts as anonymous), and libraries
     stay where they are, so the stretches cannot become something else before they are used.
     """
-    stretches, libraries, now = [], set(), None
+    stretches: list[tuple[int, int, str]] = []
+    libraries: set[str] = set()
+    now: tuple[int, int, str] | None = None
     for line in Path("/proc/self/smaps").read_text().splitlines():
         head = _MAPPING.match(line)
         if head:

@@ -31,7 +31,7 @@ def forecast(
     counts = np.bincount(train.labels, minlength=len(train.class_names))
     if counts.min() < FEWEST or len(train) > MOST:
         return None
-    right = {2: [], 4: []}
+    right: dict[int, list[float]] = {2: [], 4: []}
     recalls = np.zeros(len(counts))
     for repeat in range(REPEATS):
         for many in right:
@@ -40,7 +40,7 @@ def forecast(
                 shown, rest = train.take(part == own), train.take(part != own)
                 head = fit(method, settings, Task(shown, None, tower, seed)).head
                 hits = head.scores(rest).argmax(axis=1) == rest.labels
-                right[many].append(hits.mean())
+                right[many].append(float(hits.mean()))
                 if many == 2:
                     recalls += [hits[rest.labels == k].mean() for k in range(len(counts))]
     half, quarter = (1 - float(np.mean(right[many])) for many in (2, 4))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -138,7 +138,8 @@ def _new_rows(
     """Which photos no split has, each once; InputError for a photo of two classes."""
     there: dict[str, set[str]] = {}
     for split in splits.values():
-        for digest, label in zip(split.digests, split.features.labels, strict=True):
+        labels: list[int] = split.features.labels.tolist()
+        for digest, label in zip(split.digests, labels, strict=True):
             there.setdefault(digest, set()).add(split.features.class_names[label])
     first: dict[str, int] = {}
     for i, (photo, digest, word) in enumerate(zip(photos, digests, words, strict=True)):
@@ -185,7 +186,7 @@ def _fitted(trained: Trained, splits: Mapping[str, Split], names: tuple[str, ...
     if "labels" in record:
         shown = dict(zip(trained.class_names, record["labels"], strict=True))
         others["labels"] = [shown.get(name, name) for name in names]
-    updated = {
+    updated: dict[str, Any] = {
         **others,
         **strange_record(splits),
         "model": {**record["model"], "text_sha256": text_sha256},

@@ -34,8 +34,10 @@ class Split:
 
     def take(self, rows: Array) -> Split:
         """The photos of ``rows`` (indices or booleans)."""
-        places = np.arange(len(self.digests))[rows]
-        return Split(self.features.take(places), tuple(self.digests[i] for i in places))
+        places: list[int] = np.arange(len(self.digests))[rows].tolist()
+        return Split(
+            self.features.take(np.array(places, np.int64)), tuple(self.digests[i] for i in places)
+        )
 
     def plus(self, other: Split) -> Split:
         """Both, one after the other; their features name the same classes."""
@@ -89,7 +91,7 @@ def kept_splits(
     """What `keep_splits` kept, an empty dictionary if nothing; ``projection`` (D, S) makes features
     of states. Raises ArtifactError for arrays that do not belong together."""
     names = sorted({name.split("/")[1] for name in arrays if name.startswith(PREFIX)})
-    found = {}
+    found: dict[str, Split] = {}
     for name in names:
         own = {
             field: arrays[f"{PREFIX}{name}/{field}"]

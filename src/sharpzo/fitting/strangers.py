@@ -18,6 +18,7 @@ training photos, left out, are below a threshold is how many known photos it los
 All that is left out is exact: the inverse changes by one outer product.
 """
 
+# pyright: basic
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -143,7 +144,7 @@ def find_strangers(train: Features, none: Features | None = None) -> Strangers |
     )  # fmt: skip
     terms: list[tuple[float, Distance | Margin, Array]] = [
         (-1.0, near, near.left_out(x[known], labels[known])),
-        (ALL, far, far.left_out(x[known], np.zeros(known.sum(), np.int64))),
+        (ALL, far, far.left_out(x[known], np.zeros(int(known.sum()), np.int64))),
     ]
     if none is not None and len(none):
         margin, held = _margin(x, labels, _rows(none))
@@ -162,7 +163,7 @@ def unseen_scores(train: Features, none: Features | None = None) -> Array | None
     of training, each in turn: what strangers score that resemble the classes. None for fewer than
     three classes."""
     classes = np.unique(train.labels)
-    found = []
+    found: list[Array] = []
     for group in np.array_split(classes, min(len(classes), GROUPS)) if len(classes) > 2 else []:
         away = np.isin(train.labels, group)
         rule = find_strangers(train.take(~away), none)
