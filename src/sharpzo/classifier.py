@@ -263,7 +263,7 @@ class PromptClassifier(Shared):
 
     def predict(self, photos: Any) -> Array:
         """Most probable labels (N,)."""
-        return self.classes_[self.predict_proba(photos).argmax(axis=1)]
+        return self.trained.classes[self.predict_proba(photos).argmax(axis=1)]
 
     def is_known(self, photos: Any, lost: float = 0.05) -> Array:
         """Whether photos are of any class (N,), losing a share of those that are."""
