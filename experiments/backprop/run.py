@@ -36,9 +36,10 @@ LINES = Lines(__file__, "results.jsonl", "data_set", "cell", "seed")
 CELLS: dict[str, dict[str, Any]] = {
     "default": {},
     "rate 1e-5": {"rate": 1e-5},
-    "rate 1e-4": {"rate": 1e-4},
+    "rate 3e-5": {"rate": 3e-5},
+    "rate 3e-4": {"rate": 3e-4},
     "head rate 1e-3": {"head_rate": 1e-3},
-    "rate 1e-4, head rate 1e-3": {"rate": 1e-4, "head_rate": 1e-3},
+    "rate 3e-5, head rate 1e-3": {"rate": 3e-5, "head_rate": 1e-3},
     "no mirrored views": {"mirror": False},
     "20 epochs": {"epochs": 20},
     "2 blocks": {"blocks": 2},
