@@ -161,7 +161,7 @@ def fit(settings: TuneBlocksSettings, task: Task) -> Fit:
     plain, start = token_ladder.fit(settings, task), _probe(task)
     assert isinstance(plain.head, TokenHead)
     with closing(tower), cores(tower.threads):
-        tuned, classifier, passes = _tune(settings, task, tower, task.images.train, start)
+        tuned, classifier = _tune(settings, task, tower, start)
         head = BlocksHead(classifier, plain.head, 0.5, tuned)
         validation = task.validation
         if validation is not None and task.images.validation is not None:
@@ -169,13 +169,14 @@ def fit(settings: TuneBlocksSettings, task: Task) -> Fit:
             vectors = {**validation.detours, tuned.digest: normalise(states)}
             validation = replace(validation, detours=vectors)
     head = replace(head, share=_share(settings, head, validation))
+    views = (1 + settings.mirror) * len(task.train)
     return replace(
         plain,
         head=head,
         reason=Reason.STEPS,
         steps=settings.epochs,
-        image_passes=plain.image_passes + (1 + settings.mirror) * len(task.train),
-        notes={**plain.notes, "share": head.share, "block_passes": passes},
+        image_passes=plain.image_passes + views,
+        notes={**plain.notes, "share": head.share, "block_passes": settings.epochs * views},
         validation_accuracy=validation and accuracy(head.scores(validation), validation.labels),
     )
 
@@ -203,13 +204,13 @@ def _tune(
     settings: TuneBlocksSettings,
     task: Task,
     tower: ImageTower,
-    photos: LabelledPhotos,
     start: LinearHead,
-) -> tuple[TunedBlocks, LinearHead, int]:
+) -> tuple[TunedBlocks, LinearHead]:
     import torch
     from torch.nn import functional
 
-    kept, opened, first = _before(settings, tower, photos)
+    assert task.images is not None
+    kept, opened, first = _before(settings, tower, task.images.train)
     labels = torch.tensor(np.tile(task.train.labels, 1 + settings.mirror))
     weight, bias = _torch(start.weight), _torch(start.bias)
     tuned = [one.requires_grad_() for one in opened.parameters.values()]
@@ -241,7 +242,7 @@ def _tune(
         )
     arrays = {name: one.detach().numpy() for name, one in opened.parameters.items()}
     classifier = LinearHead(weight.detach().numpy(), bias.detach().numpy(), 1.0)
-    return TunedBlocks(arrays), classifier, settings.epochs * len(kept)
+    return TunedBlocks(arrays), classifier
 
 
 def _before(
@@ -251,19 +252,19 @@ def _before(
     the number of the first of these blocks."""
     import torch
 
-    kept, opened, first = [], None, 0
-    for flip in range(1 + settings.mirror):
-        for i in range(0, len(photos), _CHUNK):
-            rows = range(i, min(i + _CHUNK, len(photos)))
-            pixels = tower.pixels(photos.take(rows).decoded())
-            if opened is None:
-                opened = open_torch(tower, pixels, settings.blocks)
-                first = opened.layers - min(settings.blocks, opened.layers)
-            seen = torch.tensor(pixels[..., ::-1].copy() if flip else pixels)
+    views: list[list[Tensor]] = [[] for _ in range(1 + settings.mirror)]
+    opened, first = None, 0
+    for i in range(0, len(photos), _CHUNK):
+        rows = range(i, min(i + _CHUNK, len(photos)))
+        pixels = tower.pixels(photos.take(rows).decoded())
+        if opened is None:
+            opened = open_torch(tower, pixels, settings.blocks)
+            first = max(0, opened.layers - settings.blocks)
+        for kept, seen in zip(views, (pixels, pixels[..., ::-1].copy()), strict=False):
             with torch.no_grad():
-                kept.append(opened.through(opened.embed(seen), 0, first).half())
+                kept.append(opened.through(opened.embed(torch.tensor(seen)), 0, first).half())
     assert opened is not None
-    return torch.cat(kept), opened, first
+    return torch.cat([chunk for kept in views for chunk in kept]), opened, first
 
 
 def _batches(many: int, batch: int, seed: int, epoch: int) -> Iterator[Array]:

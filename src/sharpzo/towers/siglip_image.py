@@ -12,13 +12,12 @@ import numpy as np
 
 from sharpzo.errors import CheckpointError
 from sharpzo.towers import blocks
-from sharpzo.towers.blocks import Block
 from sharpzo.towers.checkpoint import Checkpoint
+from sharpzo.towers.image import write_block
 from sharpzo.towers.siglip_config import SiglipImage
 from sharpzo.types import Array
 
 if TYPE_CHECKING:
-    from sharpzo.towers.config import ImageConfig
     from sharpzo.towers.graph import Builder, Graph
 
 _HEAD = "vision_model.head"
@@ -50,7 +49,7 @@ def build_image(checkpoint: Checkpoint, height: int, width: int) -> Graph:
             mean = build.op("ReduceMean", seen, build.constant([1]), keepdims=1)
             build.op("Concat", mean, seen, axis=1, name="tokens")
             build.op("Concat", mean, mean, axis=1, name="summary")
-        x = _write_image_block(build, config, x, f"image.{layer}", block, tokens)
+        x = write_block(build, config, x, f"image.{layer}", block, tokens, last=False)
     pair = checkpoint.pair("vision_model.post_layernorm", m)
     x = blocks.norm(build, x, "image.post", pair, config.norm_eps)
     build.op("Identity", _write_head(build, checkpoint, x, tokens), name="states")
@@ -89,20 +88,6 @@ def _write_patches(
     x = build.reshape(x, [-1, grid * grid, m])
     x = build.op("Add", x, build.constant(table, "image.positions"))
     return build.reshape(x, [-1, m]), grid * grid
-
-
-def _write_image_block(
-    build: Builder, config: ImageConfig, x: str, name: str, block: Block, tokens: int
-) -> str:
-    h = blocks.norm(build, x, f"{name}.norm1", block.norm1, config.norm_eps)
-    mixed = blocks.attend(
-        build,
-        blocks.heads(build, h, f"{name}.query", block.query, tokens, config),
-        blocks.heads(build, h, f"{name}.key", block.key, tokens, config),
-        blocks.heads(build, h, f"{name}.value", block.value, tokens, config),
-    )
-    mixed = blocks.join_heads(build, mixed, config.width)
-    return blocks.finish(build, x, mixed, name, block, config)
 
 
 def _write_head(build: Builder, checkpoint: Checkpoint, x: str, tokens: int) -> str:
