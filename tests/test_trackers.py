@@ -1,5 +1,6 @@
 """Trackers write what a search does: read back from an event file, and from MLflow's database."""
 
+import os
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -92,7 +93,11 @@ def test_mlflow_is_called_as_its_client_is_made(monkeypatch):
     fake = ModuleType("mlflow")
     fake.MlflowClient = Client
     monkeypatch.setitem(sys.modules, "mlflow", fake)
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "99")
     tracker = open_tracker("mlflow:http://host", "one")
+    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "1"  # it would try for minutes
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "99"  # the user's own
     tracker(STEPS[1])
     tracker.__exit__(RuntimeError)
     assert asked[0] == "http://host"

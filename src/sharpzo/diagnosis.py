@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sharpzo import __version__, machine
-from sharpzo.errors import EngineError
+from sharpzo.errors import CheckpointError, EngineError, InputError
 from sharpzo.memory import MB
 from sharpzo.process import Child
 
@@ -51,11 +51,14 @@ def diagnose(
 ) -> list[Finding]:
     """Look at the machine, and measure ``model`` (None: the embedded one) with ``threads``.
 
-    Takes seconds. Whatever is broken is a finding; raises InputError and CheckpointError for a
-    ``model`` that cannot be read.
+    Takes seconds. Whatever is broken is a finding, also a ``model`` that cannot be read; raises
+    InputError for a wrong number of threads.
     """
     findings = [_platform(), *_packages(), _instructions(), _threads(threads)]
-    costs, measured = _measured(model, threads)
+    try:
+        costs, measured = _measured(model, threads)
+    except (InputError, CheckpointError) as error:
+        costs, measured = {}, [_no_model(str(error))]
     return [*findings, _memory(costs.get("peak")), _cache(cache), *measured]
 
 
@@ -170,8 +173,9 @@ def _instructions() -> Finding:
 
 
 def _threads(threads: int | None) -> Finding:
-    from sharpzo.towers.runtime import cores
+    from sharpzo.towers.runtime import Runtime, cores
 
+    Runtime(threads=threads)  # which refuses numbers that are none
     usable, present = cores(), os.cpu_count() or 1
     values = {"usable": usable, "present": present, "used": threads or usable}
     found = f"{threads or usable} used, {usable} usable of {present} in the machine"
@@ -272,6 +276,14 @@ def _measured(
         except EngineError as error:  # what is wrong with the model or the options is no finding
             findings = [_no_engine(str(error), tried[-1])]
     return costs, [*_costs(costs, model), *findings] if costs else findings
+
+
+def _no_model(why: str) -> Finding:
+    return Finding(
+        "model", "broken", why,
+        "docs/models.md says what a model's folder holds; without --model the embedded one is "
+        "measured.",
+    )  # fmt: skip
 
 
 def _no_engine(why: str, engine: str = "onnxruntime") -> Finding:

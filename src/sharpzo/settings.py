@@ -29,6 +29,7 @@ import msgspec
 from msgspec import Meta
 
 from sharpzo.errors import InputError
+from sharpzo.wording import meant
 
 S = TypeVar("S")
 
@@ -72,7 +73,8 @@ class Settings:
             try:
                 found = msgspec.convert(_plain(value), kind)
             except (msgspec.ValidationError, UnicodeError):  # text of bytes that are no UTF-8
-                raise InputError(f"{name} is {value!r}; give {describe(kind)}") from None
+                like = meant(value, _words(kind))
+                raise InputError(f"{name} is {value!r}{like}; give {describe(kind)}") from None
             object.__setattr__(self, name, found)
         self.check()
 
@@ -137,6 +139,14 @@ def describe(kind: Any) -> str:
     return names.get(kind, str(kind))
 
 
+def _words(kind: Any) -> list[str]:
+    """The words that a kind of field takes; none for other kinds."""
+    inner = get_args(kind)
+    if get_origin(kind) is Literal:
+        return [word for word in inner if isinstance(word, str)]
+    return [word for one in inner for word in _words(one)]
+
+
 def integer(name: str, value: Any) -> int:
     """Return an integer of any kind as Python's; InputError, with its ``name``, for others.
 
@@ -194,7 +204,7 @@ def override(settings: S, changes: Mapping[str, Any]) -> S:
     for name, value in changes.items():
         group, _, member = name.rpartition(".")
         try:
-            settings = _change(settings, name, name, value)
+            settings = _change(settings, name, name, value, settings)
         except InputError as error:
             if group and str(error).startswith(f"{member} is "):  # as the group itself calls it
                 raise InputError(f"{group}.{error}") from None
@@ -237,14 +247,15 @@ def flat(nested: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return rows
 
 
-def _change(settings: S, name: str, whole: str, value: Any) -> S:
+def _change(settings: S, name: str, whole: str, value: Any, root: Any) -> S:
     head, _, rest = name.partition(".")
     if not is_dataclass(settings) or head not in {f.name for f in fields(settings)}:
         known = ", ".join(_names(settings)) or "none here"
-        raise InputError(f"there is no setting '{whole}'; known: {known}")
+        like = meant(whole, [dotted for dotted, _ in flat(as_dict(root))])
+        raise InputError(f"there is no setting '{whole}'{like}; known: {known}")
     current = getattr(settings, head)
     if rest:
-        value = _change(current, rest, whole, value)
+        value = _change(current, rest, whole, value, root)
     elif is_dataclass(current):
         raise InputError(
             f"'{whole}' is a group; set one of its members: {', '.join(_names(current))}"

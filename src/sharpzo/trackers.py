@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -23,9 +24,12 @@ from typing import Any
 
 from sharpzo.errors import EngineError, InputError, optional
 from sharpzo.types import Step
+from sharpzo.wording import meant
 
 KINDS = {"tensorboard": "runs", "mlflow": "sqlite:///mlflow.db"}  # and their usual places
 EXPERIMENT = "sharpzo"
+# Of MLflow's client, which otherwise tries for minutes where no server answers.
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 _log = logging.getLogger("sharpzo")
 _PARAMETERS = ("method", "preset", "seed", "template", "engine", "precision", "sharpzo_version")
 _COSTS = ("forwards", "seconds", "peak_memory_mb")
@@ -153,6 +157,8 @@ class MLflow(Tracker):
 
     def __init__(self, uri: str, name: str) -> None:
         mlflow = optional("mlflow", "mlflow", "the tracker mlflow")
+        for variable, value in PATIENCE.items():
+            os.environ.setdefault(variable, value)
         try:
             _require_database(uri)
             self._client = mlflow.MlflowClient(tracking_uri=uri)
@@ -162,7 +168,7 @@ class MLflow(Tracker):
             )
             self._run = self._client.create_run(experiment, run_name=name).info.run_id
         except Exception as error:  # of its database, its server, its own
-            said = str(error).strip().partition("\n")[0]
+            said = str(_root(error)).strip().partition("\n")[0]
             raise EngineError(f"MLflow cannot be used at {uri}: {said}") from error
 
     def log(self, values: Mapping[str, float], forwards: int) -> None:
@@ -175,6 +181,12 @@ class MLflow(Tracker):
 
     def close(self, failed: bool) -> None:
         self._client.set_terminated(self._run, "FAILED" if failed else "FINISHED")
+
+
+def _root(error: BaseException) -> BaseException:
+    """What an error came of at first, such as a refused connection."""
+    before = error.__cause__ or error.__context__
+    return error if before is None else _root(before)
 
 
 def _require_database(uri: str) -> None:
@@ -198,6 +210,7 @@ def open_tracker(where: str | None, name: str) -> Tracker:
         return NoTracker()
     kind, _, place = where.partition(":")
     if kind not in KINDS:
-        raise InputError(f"there is no tracker {kind!r}; give {' or '.join(KINDS)}")
+        like = meant(kind, KINDS)
+        raise InputError(f"there is no tracker {kind!r}{like}; give {' or '.join(KINDS)}")
     opened = {"tensorboard": TensorBoard, "mlflow": MLflow}[kind]
     return opened(place or KINDS[kind], name)

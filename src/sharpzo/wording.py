@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 import shlex
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 # Marks that reorder what stands beside them: a name could pass for another one.
 _REORDERING = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -71,6 +72,23 @@ def some(names: Sequence[str], limit: int = 5) -> str:
     """
     rest = len(names) - limit
     return ", ".join(names[:limit]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def meant(name: object, known: Iterable[str]) -> str:
+    """Return which known name an unknown one may stand for, to be put behind it; '' if none is like
+    it. The last part of a name such as zo.keep or paper/eurosat is enough.
+
+    >>> meant("ladder+token", ["ladder", "ladder+tokens"]), meant("keep", ["zo.keep"])
+    (" (did you mean 'ladder+tokens'?)", " (did you mean 'zo.keep'?)")
+    >>> meant("wandb", ["mlflow"])
+    ''
+    """
+    from difflib import get_close_matches  # of errors alone
+
+    names = list(known)
+    found = get_close_matches(str(name), names, 1)
+    found += [one for one in names if re.split("[./]", one)[-1] == name]
+    return f" (did you mean {found[0]!r}?)" if found else ""
 
 
 def _legible(error: UnicodeError) -> tuple[str | bytes, int]:

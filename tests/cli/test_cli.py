@@ -466,3 +466,19 @@ def test_a_memory_limit_is_kept_or_refused(photos, tmp_path, capsys):
         error = refused(capsys, "fit", photos, "--out", tmp_path / "b", "--memory-limit", size)
         assert words in error
         assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "meant"),
+    [
+        (["--method", "ladder+token"], "ladder+tokens"),
+        (["--method", "sharpzo", "--preset", "eurosat"], "paper/eurosat"),
+        (["--method", "sharpzo", "--set", "keep=0.5"], "search.zo.keep"),
+        (["--engine", "openvin"], "openvino"),
+        (["--precision", "int9"], "int8"),
+        (["--dataset", "eurosta"], "eurosat"),
+    ],
+)
+def test_a_misspelt_name_is_answered_with_the_one_that_was_meant(capsys, tmp_path, options, meant):
+    said = refused(capsys, "fit", tmp_path, "--out", tmp_path / "run", *options)
+    assert f"(did you mean '{meant}'?)" in said

@@ -143,11 +143,20 @@ def test_a_full_disk(capsys, measured, monkeypatch, tmp_path):
     assert "SHARPZO_CACHE_SIZE" in found["cache"]["advice"]
 
 
-def test_a_wrong_option_is_no_broken_engine(capsys, tmp_path):
-    """Said by the process that measures, and refused as every command refuses it."""
-    (tmp_path / "model").mkdir()
-    assert "config.json is missing" in refused(capsys, "doctor", "--model", tmp_path / "model")
-    assert "no-such-folder" in refused(capsys, "doctor", "--model", "./no-such-folder")
+@pytest.mark.parametrize(
+    ("model", "why"), [(".", "config.json is missing"), ("./no-such-folder", "no-such-folder")]
+)
+def test_a_model_that_cannot_be_read_hides_no_other_finding(
+    capsys, tmp_path, monkeypatch, model, why
+):
+    monkeypatch.chdir(tmp_path)
+    broken, found = findings(capsys, 1, "--model", model)
+    assert broken == ["model"]
+    assert why in found["model"]["found"]
+    assert {"system", "packages", "processor", "threads", "memory", "cache"} < found.keys()
+
+
+def test_a_wrong_option_is_refused(capsys):
     assert "threads is 0" in refused(capsys, "doctor", "--threads", "0")
 
 

@@ -21,6 +21,7 @@ from sharpzo.data.layouts import LAYOUTS, TEMPLATE
 from sharpzo.data.loading import read
 from sharpzo.errors import InputError
 from sharpzo.settings import Count, CountOrZero, Positive, Settings, flat
+from sharpzo.wording import meant
 
 DEMO = "demo"
 S = TypeVar("S", bound=Settings)
@@ -199,7 +200,8 @@ def _made(
     unknown = [key for key in table if key not in known]
     if unknown:
         raise InputError(
-            f"{where} has a key '{unknown[0]}' that means nothing; known: "
+            f"{where} has a key '{unknown[0]}'{meant(unknown[0], (*known, *others))} that means "
+            f"nothing; known: "
             f"{', '.join((*known, *others))}"
         )
     try:
@@ -257,6 +259,6 @@ class Sources:
             if folder.is_dir():
                 return read(folder)
         raise InputError(
-            f"there is no data set '{name}': it is no folder ({folders[0]}) and none of "
-            f"{DEMO}, {', '.join(LAYOUTS)}"
+            f"there is no data set '{name}'{meant(name, LAYOUTS)}: it is no folder "
+            f"({folders[0]}) and none of {DEMO}, {', '.join(LAYOUTS)}"
         )

@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from sharpzo.errors import InputError
+from sharpzo.wording import meant
 
 TEMPLATE = "a photo of a {}."
 INSTRUCTIONS = "https://github.com/KaiyangZhou/CoOp/blob/main/DATASETS.md"
@@ -76,5 +77,7 @@ def layout(name: str) -> Layout:
     """
     found = LAYOUTS.get(ALIASES.get(name, name))
     if found is None:
-        raise InputError(f"data set {name!r} is unknown; the known ones: {', '.join(LAYOUTS)}")
+        like = meant(name, [*LAYOUTS, *ALIASES])
+        known = ", ".join(LAYOUTS)
+        raise InputError(f"data set {name!r} is unknown{like}; the known ones: {known}")
     return found

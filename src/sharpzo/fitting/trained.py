@@ -32,6 +32,7 @@ from sharpzo.towers.features import Progress
 from sharpzo.towers.open import Towers
 from sharpzo.towers.runtime import Runtime
 from sharpzo.types import Array, Decoding, Features, Head, Step
+from sharpzo.wording import meant
 
 # What a record says of the photos and names of a fit alone.
 OF_THE_FIT = ("labels", "methods", "shifted", "none", "more_photos")
@@ -123,8 +124,8 @@ class Trained:
         unknown = [name for name, place in found if place is None]
         if unknown:
             raise InputError(
-                f"the photos have a class '{unknown[0]}' that this run does not know; it knows: "
-                f"{', '.join(self.class_names)}"
+                f"the photos have a class '{unknown[0]}' that this run does not know"
+                f"{meant(unknown[0], self.class_names)}; it knows: {', '.join(self.class_names)}"
             )
         return np.array([place for _, place in found], np.int64)
 

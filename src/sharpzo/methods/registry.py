@@ -38,6 +38,7 @@ from sharpzo.types import (
     Result,
     TextTower,
 )
+from sharpzo.wording import meant
 
 if TYPE_CHECKING:  # a closed form needs no search
     from sharpzo.tuning.run import Listener, Load
@@ -178,7 +179,8 @@ class Method(Generic[S]):
         """Settings of a preset (None: the defaults) with dotted names changed."""
         if preset is not None and preset not in self.presets:
             known = ", ".join(self.presets) or "none"
-            raise InputError(f"method {self.name} has no preset '{preset}'; known: {known}")
+            like = meant(preset, self.presets)
+            raise InputError(f"method {self.name} has no preset '{preset}'{like}; known: {known}")
         return override(self.presets[preset] if preset else self.settings, changes or {})
 
 
@@ -250,7 +252,8 @@ def register(method: Method[S]) -> Method[S]:
 def find(name: str) -> Method[Any]:
     """The method of that name, or an InputError that lists the known ones."""
     if name not in METHODS:
-        raise InputError(f"there is no method '{name}'; known: {', '.join(METHODS)}")
+        like = meant(name, METHODS)
+        raise InputError(f"there is no method '{name}'{like}; known: {', '.join(METHODS)}")
     return METHODS[name]
 
 
