@@ -84,8 +84,8 @@ def test_missing_photos_are_reported_when_decoded(tmp_path: Path):
 
 
 def test_unknown_and_missing(tmp_path: Path):
-    with pytest.raises(InputError, match="'mars' is unknown; the known ones: imagenet, caltech1"):
-        read_coop(tmp_path, "mars")
+    with pytest.raises(InputError, match="'venus' is unknown; the known ones: imagenet, caltech1"):
+        read_coop(tmp_path, "venus")
     with pytest.raises(InputError, match=r"holds split_zhou_EuroSAT\.json; give the folder"):
         read_coop(tmp_path, "eurosat")
     coop_tree(tmp_path, split_rows(SIZES), images=False)

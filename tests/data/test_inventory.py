@@ -126,8 +126,8 @@ def test_split_file_without_a_photo_is_unusable(tmp_path: Path):
 
 def test_bad_input(eurosat):
     root, _ = eurosat
-    with pytest.raises(InputError, match=r"'mars' is unknown; the known ones: imagenet, .*-r"):
-        check(root, "mars")
+    with pytest.raises(InputError, match=r"'venus' is unknown; the known ones: imagenet, .*-r"):
+        check(root, "venus")
     with pytest.raises(InputError, match="nowhere does not exist; check the path"):
         check(root / "nowhere", "eurosat")
     (root / "eurosat" / "split_zhou_EuroSAT.json").write_text("{")
@@ -205,7 +205,7 @@ def test_command_line(eurosat, capsys: pytest.CaptureFixture[str]):
     code, out, _ = run(capsys, "dtd", root)
     assert code == 2
     assert "missing folders (1): images" in out
-    code, out, err = run(capsys, "mars", root)
+    code, out, err = run(capsys, "venus", root)
     assert (code, out) == (2, "")
-    assert err.startswith("sharpzo: data set 'mars' is unknown; the known ones: imagenet, ")
+    assert err.startswith("sharpzo: data set 'venus' is unknown; the known ones: imagenet, ")
     assert len(err.splitlines()) == 1
