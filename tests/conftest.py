@@ -20,6 +20,32 @@ def own_cache(tmp_path_factory):
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def embedded_model_is_hashed_once():
+    """Every fit hashes its 55 MB three times, every prediction once; no test changes them."""
+    from sharpzo.towers.checkpoint import EMBEDDED, Checkpoint
+
+    digest, fingerprint = Checkpoint.digest, Checkpoint.fingerprint.fget
+    known = {}
+
+    def once(checkpoint, key, compute):
+        if checkpoint.folder != EMBEDDED:
+            return compute()
+        if key not in known:
+            known[key] = compute()
+        return known[key]
+
+    def digest_once(self, prefixes, *extra):
+        key = (tuple(prefixes), extra)
+        return once(self, key, lambda: digest(self, *key[:1], *extra))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoint, "digest", digest_once)
+        whole = property(lambda self: once(self, "files", lambda: fingerprint(self)))
+        patch.setattr(Checkpoint, "fingerprint", whole)
+        yield
+
+
 @pytest.fixture(autouse=True, scope="module")
 def imports_are_not_garbage():
     """Torch and transformers are a million objects, which every collection would look through; our

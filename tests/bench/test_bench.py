@@ -11,6 +11,7 @@ import pytest
 from bench_engines import Here, finished, log_of, start, table, wait_for
 
 from command import answer, document
+from sharpzo.bench import driver
 from sharpzo.bench.cell import expand
 from sharpzo.bench.driver import missing, run_bench
 from sharpzo.bench.engines import LocalEngine
@@ -65,13 +66,28 @@ def plugin(tmp_path):
     METHODS.pop("class-means", None)
 
 
-def bench(path, out, engine):
-    recipe = read_recipe(path)
-    about = About(recipe.title, recipe.baseline, expand(recipe))
-    return run_bench(about, Results(out), engine, out / "features")
+@pytest.fixture(autouse=True)
+def drawn(monkeypatch):
+    """Folders that plots were drawn into; test_summary.py and test_page.py draw them."""
+    folders = []
+    monkeypatch.setattr(driver, "plot", lambda rows, folder: folders.append(folder))
+    return folders
 
 
-def test_a_bench_has_a_row_a_cell_and_point_and_all_its_files(recipe, tmp_path):
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    """Run a recipe; all recipes here read the same photos, which are encoded once."""
+    features = tmp_path_factory.mktemp("features")
+
+    def run(path, out, engine):
+        recipe = read_recipe(path)
+        about = About(recipe.title, recipe.baseline, expand(recipe))
+        return run_bench(about, Results(out), engine, features)
+
+    return run
+
+
+def test_a_bench_has_a_row_a_cell_and_point_and_all_its_files(bench, drawn, recipe, tmp_path):
     out = tmp_path / "out"
     outcome = bench(recipe(seeds="[1]"), out, Here())
     assert outcome.failed == []
@@ -108,9 +124,10 @@ def test_a_bench_has_a_row_a_cell_and_point_and_all_its_files(recipe, tmp_path):
     assert {"bench.json", "summary.md", "table.csv", "curves.csv", "cells"} <= {
         path.name for path in out.iterdir()
     }
+    assert drawn == [out]
 
 
-def test_a_published_preset_reports_its_last_point(recipe, tmp_path):
+def test_a_published_preset_reports_its_last_point(bench, recipe, tmp_path):
     methods = '[{ method = "cma-es", label = "last", settings = { choose = false } }]'
     outcome = bench(
         recipe(seeds="[1]", methods=methods, baseline="", budgets="[20]"), tmp_path / "out", Here()
@@ -118,7 +135,7 @@ def test_a_published_preset_reports_its_last_point(recipe, tmp_path):
     assert [row.tuning for row in outcome.rows] == ["last iterate"]
 
 
-def test_a_rerun_does_what_is_missing_and_nothing_else(recipe, tmp_path):
+def test_a_rerun_does_what_is_missing_and_nothing_else(bench, recipe, tmp_path):
     out, path = tmp_path / "out", recipe(methods='["zero-shot", "projection"]')
     first = Here()
     bench(path, out, first)
@@ -142,7 +159,7 @@ def test_a_rerun_does_what_is_missing_and_nothing_else(recipe, tmp_path):
     assert [row["method"] for row in table(out)][:3] == ["zero-shot", "linear-probe", "as it is"]
 
 
-def test_an_interrupt_leaves_tables_of_what_is_done(recipe, tmp_path):
+def test_an_interrupt_leaves_tables_of_what_is_done(bench, recipe, tmp_path):
     out, path = tmp_path / "out", recipe(methods='["zero-shot", "projection"]')
     with pytest.raises(KeyboardInterrupt):
         bench(path, out, Here(stop_after=1))
@@ -152,7 +169,7 @@ def test_an_interrupt_leaves_tables_of_what_is_done(recipe, tmp_path):
     assert not list(out.rglob("*.tmp"))
 
 
-def test_a_damaged_result_is_one_sentence(recipe, tmp_path):
+def test_a_damaged_result_is_one_sentence(bench, recipe, tmp_path):
     out, path = tmp_path / "out", recipe(methods='["zero-shot"]', seeds="[1]")
     (cell,) = expand(read_recipe(path))
     Results(out).make()
@@ -161,7 +178,7 @@ def test_a_damaged_result_is_one_sentence(recipe, tmp_path):
         bench(path, out, Here())
 
 
-def test_a_changed_result_is_one_sentence(recipe, tmp_path):
+def test_a_changed_result_is_one_sentence(bench, recipe, tmp_path):
     out, path = tmp_path / "out", recipe(methods='["zero-shot"]', seeds="[1]")
     bench(path, out, Here())
     (file,) = (out / "cells").iterdir()
@@ -218,7 +235,7 @@ def test_two_workers_a_plugin_and_a_process_that_dies_once(recipe, plugin, tmp_p
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_twice_is_reported(recipe, plugin, tmp_path):
+def test_a_process_that_dies_twice_is_reported(bench, recipe, plugin, tmp_path):
     path = recipe(methods='["class-means"]', plugins=plugin("dies"), seeds="[1]", baseline="")
     outcome = bench(path, tmp_path / "out", LocalEngine())
     ((cell, error),) = outcome.failed

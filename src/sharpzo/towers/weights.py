@@ -104,6 +104,9 @@ class Weights(Mapping[str, Array]):
     def __len__(self) -> int:
         return len(self._entries)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries  # a mapping's own would read the tensor
+
     def __getitem__(self, name: str) -> Array:
         entry = self._entries[name]
         flat = _decode(entry.raw, entry.dtype)
