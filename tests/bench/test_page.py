@@ -3,13 +3,16 @@
 from pathlib import Path
 
 import pytest
+from bench_engines import Here
 
 from command import document
 from sharpzo.errors import ArtifactError
 from sharpzo.report.bench_report import report_bench
 
 
-def test_a_bench_becomes_a_page(recipe, tmp_path, capsys):
+def test_a_bench_becomes_a_page(recipe, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sharpzo.bench.engines.LocalEngine", lambda workers: Here())
+    monkeypatch.setattr("sharpzo.bench.driver.plot", lambda rows, folder: None)
     out = tmp_path / "out"
     path = recipe(title='"Two heads <b>"', seeds="[1]", budgets="[60]")
     document(capsys, "bench", path, "--out", out)

@@ -95,7 +95,7 @@ def test_a_folder_called_none_is_no_class(photos, tmp_path, capsys):
     assert [one["path"][-5:] for one in found["errors"]] == ["x.png"]
 
 
-def test_add_equals_a_fit_to_all(photos, copy, tmp_path, capsys):
+def test_add_equals_a_fit_to_all(photos, copy, tmp_path, capsys, cache):
     """New photos of an old class and a new class; then back again."""
     before = arrays_of(copy)
     grown = tmp_path / "grown"
@@ -108,16 +108,17 @@ def test_add_equals_a_fit_to_all(photos, copy, tmp_path, capsys):
     assert result["classes"][-1] == "yellow"
     assert "in the run already" in result["notes"][0]
     assert document(capsys, "add", copy, grown)["photos"] == 0
-    one_by_one = PromptClassifier.load(photos / "run")
+    one_by_one = PromptClassifier.load(photos / "run", cache=cache)
     for file in new:
         one_by_one.add([file], [file.parent.name])
     held = artifact.read(copy)
     names = held.record["class_names"]
     order = [names.index(name) for name in one_by_one.classes_]
     np.testing.assert_allclose(
-        one_by_one.predict_proba(new), PromptClassifier.load(copy).predict_proba(new)[:, order],
+        one_by_one.predict_proba(new),
+        PromptClassifier.load(copy, cache=cache).predict_proba(new)[:, order],
         atol=1e-5,
-    )  # fmt: skip
+    )
     given = [arg for file in new for arg in ("--photo", file)]
     back = document(capsys, "forget", copy, *given)
     assert back["classes"] == sorted(COLOURS)
@@ -125,7 +126,7 @@ def test_add_equals_a_fit_to_all(photos, copy, tmp_path, capsys):
     assert "was not fitted to" in refused(capsys, "forget", copy, *given)
 
 
-def test_add_equals_a_fit_from_scratch(photos, tmp_path):
+def test_add_equals_a_fit_from_scratch(photos, cache):
     """With the penalty and the temperature chosen anew by both, without validation photos."""
     from sharpzo.data.dataset import Dataset, LabelledPhotos
     from sharpzo.data.loading import read
@@ -137,7 +138,9 @@ def test_add_equals_a_fit_from_scratch(photos, tmp_path):
     whole = whole.take(order)
 
     def fitted(split: LabelledPhotos):
-        return Fitter().fit(Dataset(split.class_names, split, None, None, source="photos"))
+        return Fitter(cache=cache).fit(
+            Dataset(split.class_names, split, None, None, source="photos")
+        )
 
     part = fitted(whole.take(range(12)))
     rest = whole.take(range(12, len(whole)))
@@ -149,7 +152,7 @@ def test_add_equals_a_fit_from_scratch(photos, tmp_path):
     same(part.arrays, forget(grown, rest.photos).trained.arrays)
 
 
-def test_what_cannot_be_added_to(photos, run, tmp_path, capsys):
+def test_what_cannot_be_added_to(photos, run, tmp_path, capsys, cache):
     out = tmp_path / "probe"
     call("fit", photos / "photos", "--out", out, "--method", "linear-probe")
     capsys.readouterr()
@@ -158,9 +161,9 @@ def test_what_cannot_be_added_to(photos, run, tmp_path, capsys):
     assert row["none"] is False
     assert "--label" in refused(capsys, "add", run, photos / "white")
     with pytest.raises(InputError, match="share of known photos to lose is '5'"):
-        PromptClassifier.load(run).is_known([photos / "white" / "8-0.png"], "5")
+        PromptClassifier.load(run, cache=cache).is_known([photos / "white" / "8-0.png"], "5")
     with pytest.raises(InputError, match="cannot tell"):
-        PromptClassifier.load(out).is_known([photos / "white" / "8-0.png"])
+        PromptClassifier.load(out, cache=cache).is_known([photos / "white" / "8-0.png"])
     reds = [arg for file in (photos / "photos").glob("[rg]*/*.png") for arg in ("--photo", file)]
     assert "fewer than two classes" in refused(capsys, "forget", run, *reds)
 
@@ -209,11 +212,11 @@ def test_no_name_of_a_forgotten_photo_stays(photos, tmp_path, capsys):
     assert "twin.png" not in (run / "run.json").read_text()
 
 
-def test_a_photo_has_one_class(copy, photos, capsys):
+def test_a_photo_has_one_class(copy, photos, capsys, cache):
     red, white = photos / "photos" / "red" / "0-0.png", photos / "white" / "8-0.png"
     said = refused(capsys, "add", copy, red, white, "--label", "green")
     assert "0-0.png is in the run as red, not as green" in said
-    classifier = PromptClassifier.load(copy)
+    classifier = PromptClassifier.load(copy, cache=cache)
     with pytest.raises(InputError, match="given as green and as none"):
         classifier.add([white, white], ["green", "none"])
     with pytest.raises(InputError, match="0 is a number"):
@@ -225,10 +228,12 @@ def test_a_photo_has_one_class(copy, photos, capsys):
     ]  # fmt: skip
 
 
-def test_a_run_survives_a_stop_while_it_is_written_again(run, photos, copy, monkeypatch):
+def test_a_run_survives_a_stop_while_it_is_written_again(run, photos, copy, monkeypatch, cache):
     """Whichever of the two files was the last."""
     before = arrays_of(copy)
-    classifier = PromptClassifier.load(copy).add([photos / "white" / "8-0.png"], ["white"])
+    classifier = PromptClassifier.load(copy, cache=cache).add(
+        [photos / "white" / "8-0.png"], ["white"]
+    )
     trained = classifier.trained
     replace = artifact.os.replace
 

@@ -63,7 +63,7 @@ def test_fit_leaves_them_out_and_says_so_everywhere(bad, run, tmp_path, capsys):
     page = report_run(out).html
     assert "3 of 33 photos cannot be used" in page
     assert "bag/notes.txt" in page
-    shown = report_run(out, data=bad)
+    shown = report_run(out, data=bad, side=3)
     assert any("3 of 33 photos cannot be used" in sentence for sentence in shown.left_out)
     assert not any("does not give the photos" in sentence for sentence in shown.left_out)
 
@@ -121,7 +121,8 @@ def test_evaluate_leaves_bad_photos_out(run, good, bad, capsys):
     assert "10 of 10 photos cannot be used" in answer(capsys, 2, "evaluate", run, bad).err
 
 
-def test_a_cache_that_cannot_be_used_is_no_reason_to_stop(good, tmp_path, capsys, monkeypatch):
+def test_a_cache_that_cannot_be_used_is_no_reason_to_stop(tmp_path, capsys, monkeypatch):
+    good = demo_folder(tmp_path / "photos", train=2)
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert call("fit", good, "--out", tmp_path / "run", *FAST) == 0

@@ -87,8 +87,9 @@ def test_validation_photos_count_and_test_photos_do_not():
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in BACKPROPAGATES])
 def test_a_method_that_leaves_one_context_says_so(name):
     """And no other; what it leaves is looked at, not its name."""
+    settings = METHODS[name].configure(None, {"batch": 2} if name == "blackvip" else None)
     task = dataclasses.replace(toy_task(METHODS[name]), budget=Budget(forwards=30))
-    fitted = fit(METHODS[name], METHODS[name].settings, task)
+    fitted = fit(METHODS[name], settings, task)
     assert METHODS[name].shared_context == ("context" in fitted.arrays)
     assert METHODS["coop"].shared_context != METHODS["coop-csc"].shared_context
 
@@ -98,4 +99,7 @@ def test_tails_of_the_binomial(hits, trials, tenths):
     p = tenths / 10
     exact = sum(comb(trials, k) * p**k * (1 - p) ** (trials - k) for k in range(hits, trials + 1))
     assert binomial_tail(hits, trials, p) == pytest.approx(exact, abs=1e-12)
+
+
+def test_tails_of_many_trials():
     assert binomial_tail(10_000, 20_000, 0.5) == pytest.approx(0.5, abs=0.01)

@@ -51,9 +51,10 @@ def clock(monkeypatch):
 def test_every_forward_counts(clock, name):
     received = []
     budget = Budget(seconds=60 * FORWARD)  # of forwards alone, no step size would be measured
+    settings = METHODS[name].configure(None, {"batch": 2} if name == "blackvip" else None)
     task = dataclasses.replace(toy_task(METHODS[name]), budget=budget, listen=received.append)
     begun = clock.now
-    fitted = fit(METHODS[name], METHODS[name].settings, task)
+    fitted = fit(METHODS[name], settings, task)
     assert all(step.seconds >= step.forwards for step in received)
     assert fitted.seconds == clock.now - begun
     assert fitted.reason is Reason.SECONDS or name == "blackvip"  # which plans its steps

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sharpzo.optim import (
@@ -117,28 +117,23 @@ def same_history(make, seed, interruptions, calls=12):
 moments = st.sets(
     st.tuples(st.integers(0, 11), st.sampled_from(["ask", "tell", "observe"])), max_size=36
 )
-relaxed = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 
-@relaxed
 @given(sharpzo_settings, st.integers(1, 6), st.integers(0, 2**63 - 1), moments)
 def test_sharpzo(how, dim, seed, interruptions):
     same_history(lambda seed: SharpZo(dim, how, seed), seed, interruptions)
 
 
-@relaxed
 @given(cma_settings, st.integers(1, 6), st.integers(0, 2**63 - 1), moments)
 def test_cma(how, dim, seed, interruptions):
     same_history(lambda seed: Cma(dim, how, seed), seed, interruptions)
 
 
-@relaxed
 @given(cma_settings, sharpness_settings, st.integers(1, 6), st.integers(0, 99), moments)
 def test_sharp_cma(cma, sharp, dim, seed, interruptions):
     same_history(lambda seed: SharpCma(dim, cma, sharp, seed), seed, interruptions)
 
 
-@relaxed
 @given(zo_settings, st.integers(1, 6), st.integers(0, 99), moments)
 def test_sparse_zo(how, dim, seed, interruptions):
     same_history(lambda seed: SparseZo(dim, how, seed), seed, interruptions)

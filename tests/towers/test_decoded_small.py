@@ -21,16 +21,16 @@ from sharpzo.towers.preprocess import Preprocessing
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
-    """Two demo photos of each of two classes, enlarged to 2400 x 1800, with noise of all sizes."""
+    """Two demo photos of each of two classes, enlarged to 1200 x 900, with noise of all sizes."""
     demo, folder = load_demo(1).train, tmp_path_factory.mktemp("large")
     draws, photos, rows = np.random.default_rng(0), [], [0, 1, 16, 17]
     for row, (suffix, options) in zip(
         rows, (("jpg", {}), ("jpg", {"progressive": True}), ("png", {}), ("webp", {})), strict=True
     ):
-        pixels = Image.fromarray(demo.photos[row].decode()).resize((2400, 1800))
+        pixels = Image.fromarray(demo.photos[row].decode()).resize((1200, 900))
         seen = np.asarray(pixels, np.float32)
         for side in (1, 4, 20, 100):
-            noise = draws.normal(0, 8, (1800 // side, 2400 // side, 3)).astype(np.float32)
+            noise = draws.normal(0, 8, (900 // side, 1200 // side, 3)).astype(np.float32)
             seen = seen + noise.repeat(side, 0).repeat(side, 1)
         photos.append(folder / f"{row}.{suffix}")
         Image.fromarray(np.clip(seen, 0, 255).astype(np.uint8)).save(photos[-1], **options)
