@@ -15,7 +15,7 @@ from sharpzo.towers.tower import OnnxImageTower
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    return demo_folder(tmp_path_factory.mktemp("photos") / "photos", train=3, test=4)
+    return demo_folder(tmp_path_factory.mktemp("photos") / "photos", train=3, test=2)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_a_run_through_views_says_so_and_prediction_pays_them(photos, tmp_path, 
     assert record["notes"]["views"] == 4
     shown = record["data"]["training_photos"] + record["data"]["validation_photos"]
     assert record["image_passes"] == 3 * shown
-    assert sum(passes) == 4 * (shown + 12)
+    assert sum(passes) == 4 * (shown + 6)
     passes.clear()
     photo = next((photos / "test").rglob("*.png"))
     assert call("predict", run, photo, "--no-cache") == 0
@@ -63,7 +63,7 @@ def test_without_the_option_no_photo_passes_twice(photos, tmp_path, capsys, pass
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["notes"]["views"] == 1
     assert record["image_passes"] == 0
-    assert sum(passes) == 12 + sum(
+    assert sum(passes) == 6 + sum(
         record["data"][f"{split}_photos"] for split in ("training", "validation")
     )
     assert report["method"] == "ladder+tokens"

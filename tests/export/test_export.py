@@ -57,7 +57,7 @@ def test_the_script_gives_the_answers_of_predict_without_sharpzo(
     }
     assert imports == {"json", "os", "sys", "numpy", "onnxruntime"}
     assert len(text.splitlines()) <= 55
-    large = np.asarray(Image.fromarray(demo["test"]["bag"][0]).resize((1500, 1300)))
+    large = np.asarray(Image.fromarray(demo["test"]["bag"][0]).resize((1000, 900)))
     names = "large.jpg", "turned.jpg", "clear.png", "large.png", "deep.png", "deep.tif"
     files = [tmp_path / name for name in names]
     Image.fromarray(large).save(files[0], quality=95)

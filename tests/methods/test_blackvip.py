@@ -97,8 +97,7 @@ def test_a_fit_follows_its_budget_of_forwards():
     assert fitted.head.arrays()["prompter"].shape == (9920,)
 
 
-@pytest.mark.parametrize("validate_every", [10, 10_000])
-@pytest.mark.parametrize("passes", [120, 200])
+@pytest.mark.parametrize(("passes", "validate_every"), [(120, 10), (200, 10_000)])
 def test_image_passes_are_never_exceeded_and_well_used(passes, validate_every):
     how = dataclasses.replace(SMALL, image_passes=passes, validate_every=validate_every)
     fitted = fit(METHOD, how, make_task(budget=Budget()))
