@@ -1,5 +1,6 @@
 """Runs on a hub: a local folder, a local server that speaks its protocol, and what a card says."""
 
+import hashlib
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from sharpzo import PromptClassifier, errors
 run, name = sys.argv[1:3]
 classifier = PromptClassifier.load(run)
 said = {"url": classifier.push_to_hub(name, token="secret")}
+classifier.push_to_hub("me/parts", token="secret")
 found = PromptClassifier.from_pretrained(name, token="secret")
 said["classes"] = found.classes_.tolist()
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -72,7 +74,8 @@ def test_a_server_gets_the_run_and_gives_it_back(classifier, tmp_path):
     with serving(token="secret") as server:
         environment = {
             **os.environ, "HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "hf"),
-            "NO_PROXY": "127.0.0.1", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "NO_PROXY": "127.0.0.1,localhost", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "HF_HUB_DISABLE_XET": "1",
         }  # fmt: skip
         done = subprocess.run(
             [sys.executable, "-c", AWAY, str(run), "me/clothes"],
@@ -82,6 +85,12 @@ def test_a_server_gets_the_run_and_gives_it_back(classifier, tmp_path):
         said = json.loads(done.stdout.splitlines()[-1])
         files = server.files["me/clothes"]
         assert files.keys() >= FILES
+        arrays = (run / "arrays.safetensors").read_bytes()
+        assert files["arrays.safetensors"] == arrays
+        oid = hashlib.sha256(arrays).hexdigest()
+        puts = [line.removeprefix(f"PUT /lfs/{oid}") for line in server.asked if "PUT" in line]
+        assert puts == ["", "/1", "/2", "/3"]  # once whole, once in parts
+        assert server.files["me/parts"]["arrays.safetensors"] == arrays
         assert server.private["me/clothes"] is True
         assert said["url"].startswith(f"{server.url}/me/clothes/commit/")
     assert said["classes"] == classifier.classes_.tolist()
