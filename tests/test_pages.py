@@ -1,14 +1,33 @@
-"""The pages of the documentation: every command parses, and the tours run as they stand."""
+"""Every code block of README.md and docs/ runs, in the order of its page, as a reader types it.
 
+Blocks of ``sh`` and ``python`` run in a folder with a few photos of the demo; a block with a title
+is written as that file; a block ``output`` is what the block before it prints. A comment before a
+block says what is not run here, and why:
+
+    <!-- slow: REASON -->           by the slow test of the page alone
+    <!-- run by tests/FILE.py -->   by that test, which reads the page
+    <!-- not run: REASON -->        nowhere
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import typer
+from markdown_it import MarkdownIt
 from PIL import Image
 
 from command import call, demo_folder
@@ -17,20 +36,65 @@ from sharpzo.cli.app import app
 ROOT = Path(__file__).parents[1]
 PAGES = {path.stem: path.read_text("utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
 PAGES["README"] = (ROOT / "README.md").read_text("utf-8")
-# Done by other tests (the demo, the doctor, the wheel), by the system, or with data of others.
-ELSEWHERE = ("pip ", "sudo ", *(f"sharpzo {rest}" for rest in (
-    "demo", "doctor", "data check", "bench", "fit DATA", "fit --resume",
-)))  # fmt: skip
-FASTER = {
-    "--budget-seconds 60": "--budget-forwards 60",
-    "--preset paper/eurosat": "--preset paper/eurosat --set dim=16",
-    "sharpzo report": "sharpzo report --no-landscape",
-}
+RUN = {"sh", "python"}
+SHOWN = {"math", "text", "output", "toml", "ini", "mermaid"}
+MARK = re.compile(r"<!-- (slow|run by|not run)(?:: | )(.*?) -->\s*")
+# What a full search or bench of a page is in the default suite.
+FASTER = {"--preset paper/eurosat": "--preset paper/eurosat --set dim=16"}
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its ``mark`` says where it runs ("" for here), and the ``reason``."""
+
+    page: str
+    line: int
+    language: str
+    title: str | None
+    text: str
+    mark: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.page}.md:{self.line}"
+
+
+def blocks(page: str) -> Iterator[Block]:
+    """The blocks of a page in order, those of lists included."""
+    mark = reason = ""
+    for token in MarkdownIt().parse(PAGES[page]):
+        if token.type == "fence":
+            language, _, rest = token.info.partition(" ")
+            title = re.search(r'title="(.*?)"', rest)
+            yield Block(
+                page, token.map[0] + 1, language, title and title[1], token.content, mark, reason
+            )
+        assert token.type != "code_block", f"{page}.md:{token.map[0] + 1} is indented: fence it"
+        found = MARK.fullmatch(token.content) if token.type == "html_block" else None
+        mark, reason = found.groups() if found else ("", "")
+
+
+ALL = [block for page in PAGES for block in blocks(page)]
+
+
+def pages(mark: str) -> list[str]:
+    return sorted({block.page for block in ALL if block.language in RUN and block.mark == mark})
+
+
+def test_each_block_runs_or_says_why_not():
+    assert {block.language for block in ALL} <= RUN | SHOWN
+    for block in ALL:
+        if block.mark == "run by":
+            assert f"{block.page}.md" in (ROOT / block.reason).read_text("utf-8"), block
+    marks = [block.mark for block in ALL if block.language in RUN]
+    assert marks.count("") >= 20
+    assert marks.count("slow") > 15
+    assert marks.count("not run") <= 20  # data sets, weights, clusters and systems of others
 
 
 def commands(text: str) -> list[str]:
     """Command lines of sharpzo, in blocks of any kind, and of units of systemd."""
-    pattern = r"^(?:    |ExecStart=\S*/|\.venv/bin/|  )?(sharpzo [a-z].*)$"
+    pattern = r"^(?:ExecStart=\S*/|\.venv/bin/|  )?(sharpzo [a-z].*)$"
     return [line.partition("  #")[0] for line in re.findall(pattern, text, re.MULTILINE)]
 
 
@@ -41,19 +105,13 @@ def inline(text: str) -> list[str]:
     return [line for line in found if "…" not in line and "--" in line]
 
 
-ALL = [(name, line) for name, text in PAGES.items() for line in commands(text) + inline(text)]
-
-
-def test_there_are_commands_to_parse():
-    assert len(ALL) > 40
-    assert {"README", "five-minutes", "small-machines", "paper"} <= {name for name, _ in ALL}
-
-
-@pytest.mark.parametrize("name", sorted({name for name, _ in ALL}))
-def test_every_command_of_a_page_parses(name):
+def test_every_command_parses():
+    """Also those in prose, and of blocks that are not run."""
     group = typer.main.get_command(app)
     root = group.make_context("sharpzo", ["methods"])
-    for line in [line for page, line in ALL if page == name]:
+    lines = [(name, line) for name in PAGES for line in commands(PAGES[name]) + inline(PAGES[name])]
+    assert len(lines) > 40
+    for name, line in lines:
         words = [word for word in shlex.split(line, comments=True)[1:] if word != "…"]
         if "--plugin" in words:  # which would be run
             del words[(at := words.index("--plugin")) : at + 2]
@@ -65,65 +123,183 @@ def test_every_command_of_a_page_parses(name):
                 command = command.commands[words[0]]
             command.make_context(words[0], words[1:])
         except Exception as error:  # Click's, which name the option
-            pytest.fail(f"docs/{name}.md has `{line}`: {error}")
+            pytest.fail(f"{name}.md has `{line}`: {error}")
+
+
+# What a reader has on a page, beside a few photos.
+
+
+def splits(folder: Path) -> None:
+    shutil.rmtree(folder / "photos")
+    demo_folder(folder / "photos", train=3, val=1, test=2)
+    rows = [(path.relative_to(folder / "photos"), path.parent.name)
+            for path in sorted((folder / "photos" / "train").rglob("*.png"))]  # fmt: skip
+    lines = [f"{path},{name}" for path, name in rows]
+    (folder / "labels.csv").write_text("path,label\n" + "\n".join(lines) + "\n")
+    new = folder / "new-photos"
+    new.mkdir()
+    shutil.copy(folder / "new-photo.jpg", new)
+
+
+def stopped(run: Path) -> None:
+    """A fit that was stopped once its first steps are in its journal."""
+    line = ["fit", "photos", "--out", str(run), "--method", "sharpzo", "--budget-forwards", "900"]
+    fit = subprocess.Popen([sys.executable, "-m", "sharpzo", *line], stderr=subprocess.DEVNULL)
+    journal = run / "history.jsonl"
+    while fit.poll() is None and not (journal.is_file() and journal.stat().st_size):
+        time.sleep(0.02)
+    fit.send_signal(signal.SIGINT)
+    assert fit.wait() == 130
+
+
+def fitted(folder: Path) -> None:
+    assert call("fit", "photos", "--out", "my-run") == 0
+
+
+def stranger(folder: Path) -> None:
+    fitted(folder)
+    for name, known in {"elsewhere": "coat", "labelled-photos/none": "trouser"}.items():
+        demo_folder(folder / "more", (known,), test=3)
+        shutil.copytree(folder / "more" / "test" / known, folder / name)
+    shutil.copy(next((folder / "elsewhere").iterdir()), folder / "stranger.jpg")
+
+
+def searched(folder: Path) -> None:
+    fitted(folder)
+    line = ("fit", "photos", "--out", "by-search", "--method", "zo-sgd")
+    assert call(*line, "--budget-forwards", "20") == 0
+
+
+def pair(folder: Path) -> None:
+    pytest.importorskip("transformers")
+    sys.path.insert(0, str(ROOT / "tests" / "towers"))
+    from test_pair_example import save_source
+
+    save_source(folder / "my-model")
+
+
+HAVE = {
+    "your-photos": splits, "trust": stranger, "sharing": fitted, "export": searched,
+    "models": pair, "paper": lambda folder: (folder / "DATA").mkdir(),
+}  # fmt: skip
+FILES = ("Makefile", "pyproject.toml", "README.md", "LICENSE", "NOTICE")
+CODES = {"sharpzo data check eurosat DATA": 2}  # of an empty folder
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Where a reader is: a few photos, a new one, and what the page before made."""
+    """Where a reader is: class folders, new photos, and a shell that finds sharpzo."""
     monkeypatch.chdir(tmp_path)
-    demo_folder(tmp_path / "photos", train=3, val=1, test=1)
-    new = next((tmp_path / "photos" / "test").rglob("*.png"))
-    Image.open(new).save(tmp_path / "new-photo.jpg")
-    shutil.copytree(tmp_path / "photos" / "test", tmp_path / "labelled-photos")
+    demo_folder(tmp_path / "demo", train=6, test=2)
+    (tmp_path / "demo" / "train").rename("photos")
+    (tmp_path / "demo" / "test").rename("labelled-photos")
+    demo_folder(tmp_path / "demo", ("bag", "ankle boot"), val=2)
+    (tmp_path / "demo" / "val").rename("more-photos")
+    shutil.copytree("more-photos/ankle boot", "new")
+    for name in ("new", "photos/bag"):
+        for k, path in enumerate(sorted(Path(name).iterdir())):
+            Image.open(path).convert("RGB").save(path.with_name(f"{k}.jpg"))
+            path.unlink()
+    shutil.copy("new/0.jpg", "photo.jpg")
+    shutil.copy("new/1.jpg", "new-photo.jpg")
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    for name, line in {"sharpzo": "-m sharpzo ", "python": ""}.items():
+        (bin_ / name).write_text(f'#!/bin/sh\nexec {sys.executable} {line}"$@"\n')
+        (bin_ / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{bin_}{os.pathsep}{os.environ['PATH']}")
     return tmp_path
 
 
-def run_page(name: str, capsys) -> None:
-    """Run its blocks in order: shell commands of ours, and Python."""
-    for kind, block in re.findall(
-        r"^```(sh|python)\n(.*?)^```", PAGES[name], re.DOTALL | re.MULTILINE
-    ):
-        if kind == "python":
-            exec(compile(block, f"docs/{name}.md", "exec"), {})
+def checkout(folder: Path) -> Path:
+    """A copy of what the scripts of the repository read and write."""
+    place = folder / "checkout"
+    if not place.exists():
+        place.mkdir()
+        for name in ("docs", "experiments", "tools", "benchmarks", "requirements", "src", *FILES):
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            copy(ROOT / name, place / name)
+    return place
+
+
+def shell(line: str, folder: Path) -> str:
+    """Run a command; return what it prints. Plain ones of ours run in this process."""
+    line = line.removeprefix(".venv/bin/")
+    if line.startswith("sharpzo ") and not re.search(r"[|*$>]|--memory-limit", line):
+        _, *arguments = shlex.split(line, comments=True)
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            assert call(*arguments) == CODES.get(line, 0), line
+        return printed.getvalue()
+    of_ours = re.match(r"make |python (experiments|tools)/", line)
+    place = checkout(folder) if of_ours else folder
+    done = subprocess.run(["bash", "-c", line], cwd=place, capture_output=True, text=True)
+    assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def run_page(page: str, folder: Path, slow: bool) -> None:
+    """Run its blocks in order. Python shares its names, as in one session."""
+    HAVE.get(page, lambda folder: None)(folder)
+    if slow and page == "your-photos":
+        stopped(folder / "long-run")
+    names: dict[str, object] = {}
+    printed = None
+    for block in blocks(page):
+        if block.title:
+            (folder / block.title).write_text(block.text)
+        elif block.language == "output" and printed is not None:
+            expect(block, printed)
+        elif block.language in RUN:
+            printed = None
+            if block.mark not in ("", "slow") or (block.mark and not slow):
+                continue
+            if block.language == "python":
+                exec(compile(block.text, str(block), "exec"), names)
+                continue
+            text = block.text.replace("\\\n", " ")
+            if not slow:
+                for whole, faster in FASTER.items():
+                    text = text.replace(whole, faster)
+            printed = "".join(shell(line, folder) for line in text.splitlines())
+    written = folder / "checkout" / "docs" / f"{page}.md"
+    if written.exists():  # its tables are those of the results
+        assert written.read_text("utf-8") == PAGES[page]
+
+
+NUMBER = r"\d[\d,]*(?:\.\d+)?"
+
+
+def expect(block: Block, printed: str) -> None:
+    """Compare line by line: words are equal, "…" stands for anything, and accuracies are within three
+    points, as another processor rounds otherwise. Times and sizes are those of a machine, and a
+    search that was cut by its seconds (other forwards) has another accuracy."""
+    for line in filter(None, map(str.strip, block.text.splitlines())):
+        pattern = re.sub(NUMBER, "#", line)
+        pattern = re.sub(r"\s+", r"\\s+", re.escape(pattern).replace(r"\ ", " "))
+        pattern = pattern.replace("…", ".*").replace(r"\#", f"({NUMBER})")
+        found = re.search(pattern, printed)
+        assert found, f"{block} shows\n{line}\nbut this is printed:\n{printed}"
+        shown = [number.replace(",", "") for number in re.findall(NUMBER, line)]
+        seen = [number.replace(",", "") for number in found.groups()]
+        if [n for n in shown if len(n) > 3 and n.isdigit()] != [
+            n for n in seen if len(n) > 3 and n.isdigit()
+        ]:
             continue
-        for line in block.splitlines():
-            if line.startswith(ELSEWHERE):
-                continue
-            for slow, fast in FASTER.items():
-                line = line.replace(slow, fast)
-            program, *arguments = shlex.split(line, comments=True)
-            assert program == "sharpzo", line
-            if "--memory-limit" in line:  # of a process, which pytest's is more than
-                done = subprocess.run([sys.executable, "-m", "sharpzo", *arguments], check=False)
-                assert done.returncode == 0, line
-                continue
-            capsys.readouterr()
-            assert call(*arguments) == 0, f"{line}\n{capsys.readouterr().err}"
+        for ours, theirs, unit in zip(shown, seen, re.findall(f"{NUMBER}( %)?", line), strict=True):
+            if unit:
+                assert float(theirs) == pytest.approx(float(ours), abs=3), f"{block}: {line}"
 
 
-def test_five_minutes(folder, capsys):
-    run_page("five-minutes", capsys)
-    assert {"check.html", "report.html", "my-run", "my-second-run"} <= {
-        path.name for path in folder.iterdir()
-    }
+@pytest.mark.parametrize("page", pages(""))
+def test_the_blocks_of_a_page_run(page, folder):
+    run_page(page, folder, slow=False)
 
 
 @pytest.mark.slow
-def test_small_machines(folder, capsys):
-    run_page("small-machines", capsys)
-    assert (folder / "by-search" / "run.json").is_file()
-
-
-def test_sharing(folder, capsys):
-    assert call("fit", "photos", "--out", "my-run") == 0
-    run_page("sharing", capsys)
-    assert (folder / "shared" / "README.md").is_file()
-
-
-def test_the_paper(folder, capsys):
-    run_page("paper", capsys)
-    assert (folder / "rehearsal" / "run.json").is_file()
+@pytest.mark.parametrize("page", pages("slow"))
+def test_all_blocks_of_a_page_run(page, folder):
+    run_page(page, folder, slow=True)
 
 
 def test_every_page_is_in_the_navigation():
