@@ -271,9 +271,9 @@ NUMBER = r"\d[\d,]*(?:\.\d+)?"
 
 
 def expect(block: Block, printed: str) -> None:
-    """Compare line by line: words are equal, "…" stands for anything, and accuracies are within three
-    points, as another processor rounds otherwise. Times and sizes are those of a machine, and a
-    search that was cut by its seconds (other forwards) has another accuracy."""
+    """Compare line by line: words are equal, "…" stands for anything, and accuracies are within
+    three points, as another processor rounds otherwise. Times and sizes are those of a machine, and
+    a search that was cut by its seconds (other forwards) has another accuracy."""
     for line in filter(None, map(str.strip, block.text.splitlines())):
         pattern = re.sub(NUMBER, "#", line)
         pattern = re.sub(r"\s+", r"\\s+", re.escape(pattern).replace(r"\ ", " "))
