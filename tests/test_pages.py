@@ -302,6 +302,23 @@ def test_all_blocks_of_a_page_run(page, folder):
     run_page(page, folder, slow=True)
 
 
+def test_equations_become_mathml(monkeypatch):
+    """A command that the converter does not know would stay as text."""
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    site_math = pytest.importorskip("site_math")
+    inline = site_math.Markdown(extensions=[site_math.Math()])
+    many = 0
+    for page, text in PAGES.items():
+        found = [site_math.block(block.text) for block in ALL
+                 if (block.page, block.language) == (page, "math")]  # fmt: skip
+        prose = re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.DOTALL)
+        found += [inline.reset().convert(f"${one}$") for one in re.findall(site_math.INLINE, prose)]
+        assert not [one for one in found if "\\" in one or "<math" not in one], page
+        assert prose.count("$") == 2 * len(re.findall(site_math.INLINE, prose)), page
+        many += len(found)
+    assert many > 50
+
+
 def test_every_page_is_in_the_navigation():
     """MkDocs says it, too, where it is installed."""
     listed = re.findall(r"([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)

@@ -155,6 +155,7 @@ def tensorboard(use: Environment) -> None:
 def mlflow(use: Environment) -> None:
     tracked(use, "mlflow")
     use.leaves("mlflow.db")
+    refused(use, "fit", "photos", "--out", "none", "--track", "mlflow:http://127.0.0.1:9")
 
 
 def tracked(use: Environment, tracker: str) -> None:
@@ -165,7 +166,7 @@ def tracked(use: Environment, tracker: str) -> None:
 
 
 def docs(use: Environment) -> None:
-    for name in ("docs", "src", "mkdocs.yml"):
+    for name in ("docs", "src", "tools", "mkdocs.yml"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, use.folder / name)
     use.run("python", "-m", "mkdocs", "build", "--strict")
@@ -173,15 +174,29 @@ def docs(use: Environment) -> None:
 
 
 def reference(use: Environment) -> None:
-    """transformers writes a random CLIP, and the towers read it."""
+    """transformers writes a random CLIP, and the towers read it. What writes it for the tests asks
+    pytest for packages, which is no part of this extra."""
     folder = ROOT / "tests" / "towers"
     use.python(
-        f"import sys\nsys.path.insert(0, {str(folder)!r})\nfrom pathlib import Path\n"
-        "import random_models as models\n"
+        f"import importlib, sys, types\nsys.path.insert(0, {str(folder)!r})\n"
+        "sys.modules['pytest'] = types.SimpleNamespace(importorskip=importlib.import_module)\n"
+        "from pathlib import Path\nimport random_models as models\n"
         "vision = {**models.VISION, 'image_size': 32, 'patch_size': 8}\n"
         "models.save_clip(Path('model'), models.TEXT, vision)\nimport sklearn"
     )
     use.sharpzo("fit", "photos", "--out", "run", "--method", "gda", "--model", "model")
+
+
+def refused(use: Environment, *arguments: str) -> None:
+    """A command that has to end soon, in one sentence."""
+    began = time.monotonic()
+    try:
+        use.sharpzo(*arguments)
+    except Failed as error:
+        if time.monotonic() - began > 60 or "Traceback" in str(error):
+            raise
+    else:
+        raise Failed(f"{' '.join(arguments)} was not refused")
 
 
 USES: dict[str, Callable[[Environment], None]] = {
