@@ -69,6 +69,23 @@ def embedded_model_is_read_once(tmp_path_factory):
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def commands_are_made_once():
+    """Typer reads the signature of a command before every call of it."""
+    from sharpzo.cli.app import Commands
+
+    make, made = Commands.get_command, {}
+
+    def get_command(self, ctx, name):
+        if name not in made:
+            made[name] = make(self, ctx, name)
+        return made[name]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Commands, "get_command", get_command)
+        yield
+
+
 @pytest.fixture(autouse=True, scope="module")
 def imports_are_not_garbage():
     """Torch and transformers are a million objects, which every collection would look through; our

@@ -15,14 +15,14 @@ NAMES = [name for name, path in MODULES.items() if ">>>" in path.read_text("utf-
 
 @pytest.fixture
 def few_photos(monkeypatch):
-    """Four photos of each class of each split of the demo: to encode 700 takes 12 seconds."""
+    """Two photos of each class of each split of the demo: to encode 700 takes 12 seconds."""
     whole = demo.load_demo
 
     def few(seed=1):
         photos = whole(seed)
         splits = {name: getattr(photos, name) for name in ("train", "val", "test")}
         for name, split in splits.items():
-            rows = [row for k in range(10) for row in np.flatnonzero(split.labels == k)[:4]]
+            rows = [row for k in range(10) for row in np.flatnonzero(split.labels == k)[:2]]
             splits[name] = split.take(rows)
         return replace(photos, **splits)
 

@@ -58,9 +58,9 @@ def checked(html):
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """train/ (8 per class), test/ (5 per class); class names with letters that HTML needs."""
+    """train/ (6 per class), test/ (3 per class); class names with letters that HTML needs."""
     names = {"shirt": "shirt", EVIL: "bag", "pullover": "pullover"}
-    return demo_folder(tmp_path_factory.mktemp("photos"), names, train=8, test=5)
+    return demo_folder(tmp_path_factory.mktemp("photos"), names, train=6, test=3)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_a_report_of_a_run_with_its_photos(capsys, photos, run, tmp_path):
     record = read(run).record
     assert record["data"]["shots"] == 4
     assert f"{100 * record['test']['accuracy']:.1f}\u00a0%" in html
-    assert "on 15 test photos" in html
+    assert "on 9 test photos" in html
     for heading in ("Accuracy", "The loss around the solution", "Class by class", "Settings",
                     "What it cost", "The surest mistakes", "How far probabilities"):  # fmt: skip
         assert f"<h2>{heading}" in html
