@@ -46,11 +46,6 @@ def folder(demo, tmp_path_factory):
     return root
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
 def make(cache, method="gda", **how):
     return PromptClassifier(method, threads=1, cache=cache, **how)
 
@@ -242,7 +237,8 @@ def test_labels_that_an_array_would_change_stay_as_given(demo, cache, tmp_path):
     for classes in ([-1, 0, 2**63], ["a", "b\0", "c"]):  # NumPy: floats; a NUL at the end goes
         labels = [label for label in classes for _ in range(6)]
         made = make(cache, "zero-shot").fit(photos, labels)
-        loaded = PromptClassifier.load(made.save(tmp_path / type(classes[0]).__name__))
+        run = made.save(tmp_path / type(classes[0]).__name__)
+        loaded = PromptClassifier.load(run, cache=cache)
         for one in (made, loaded):
             assert one.classes_.tolist() == classes
             assert [type(label) for label in one.classes_.tolist()] == [type(n) for n in classes]
