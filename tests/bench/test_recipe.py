@@ -100,7 +100,7 @@ def test_a_cell_passes_through_json(recipe):
 BAD = {
     "not TOML": ({}, "methods = [", "is not TOML"),
     "nested": ({}, "x = " + 5000 * "[", "in too many others"),
-    "unknown key": ({}, "shot = 4", "'shot' that means nothing"),
+    "unknown key": ({}, "shot = 4", "'shot' (did you mean 'shots'?) that means nothing"),
     "unknown key in a grid": ({"seeds": ""}, "[[grid]]\nseed = [1]", "grid 1 has a key 'seed'"),
     "wrong type": ({"seeds": "1"}, "", "seeds is 1; give a list, each an integer of at least 0"),
     "wrong item": (
