@@ -159,7 +159,7 @@ BAD = {
     "unknown precision": (
         {"methods": '["zero-shot", { method = "fgn", precision = "int2" }]'},
         "",
-        "precision is 'int2'; give one of 'float32'",
+        "precision is 'int2' (did you mean 'int8'?); give one of 'float32'",
     ),
     "unknown baseline": ({"baseline": '"coop"'}, "", "baseline 'coop' is no method of the recipe"),
     "unknown data set": ({"data_sets": '["eurosta"]'}, "", "there is no data set 'eurosta'"),
