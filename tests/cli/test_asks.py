@@ -212,6 +212,16 @@ def test_no_name_of_a_forgotten_photo_stays(photos, tmp_path, capsys):
     assert "twin.png" not in (run / "run.json").read_text()
 
 
+def test_a_class_that_is_forgotten_leaves_the_others_as_they_were(photos, copy, capsys):
+    """Green stands between the two others."""
+    greens = (photos / "photos" / "green").glob("*.png")
+    given = [arg for file in greens for arg in ("--photo", file)]
+    assert document(capsys, "forget", copy, *given)["classes"] == ["blue", "red"]
+    for name in ("blue", "red"):
+        rows = document(capsys, "predict", copy, photos / "photos" / name, "--lost", "0")
+        assert {row["label"] for row in rows} == {name}
+
+
 def test_a_photo_has_one_class(copy, photos, capsys, cache):
     red, white = photos / "photos" / "red" / "0-0.png", photos / "white" / "8-0.png"
     said = refused(capsys, "add", copy, red, white, "--label", "green")
@@ -222,6 +232,7 @@ def test_a_photo_has_one_class(copy, photos, capsys, cache):
     with pytest.raises(InputError, match="0 is a number"):
         classifier.add([white], [0])
     assert len(classifier.classes_) == 3
+    assert classifier.add([white], ["none"]).record_["none"]["counter_examples"] == 1
     result = document(capsys, "add", copy, red, white, white, "--label", "red")
     assert result["notes"] == [
         f"passed over 2 of 3 photos, in the run already or given twice: {red}, {white}"
