@@ -3,11 +3,8 @@
 import copy
 import json
 import pickle
-import re
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -614,15 +611,3 @@ def test_scikit_learn_validates_searches_and_chains_it(demo, cache, tmp_path):
     joblib.dump(best, tmp_path / "kept.joblib")
     kept = joblib.load(tmp_path / "kept.joblib")
     assert np.array_equal(kept.predict_proba(photos), best.predict_proba(photos))
-
-
-def test_the_example_of_the_readme_runs(folder, tmp_path, monkeypatch):
-    page = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    shutil.copytree(folder / "train", tmp_path / "photos")
-    shutil.copy(folder / "test" / "bag" / "16.png", tmp_path / "new-photo.jpg")
-    monkeypatch.chdir(tmp_path)
-    names: dict = {}
-    exec(code, names)
-    again = PromptClassifier.load("my-run")
-    assert again.predict("new-photo.jpg") == names["classifier"].predict(["new-photo.jpg"])

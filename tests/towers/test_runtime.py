@@ -152,7 +152,10 @@ def test_cuda_is_refused_without_it(models):
     ("how", "sentence"),
     [
         ({"engine": "torch"}, "engine is 'torch'; give one of 'onnxruntime', 'openvino', 'cuda'"),
-        ({"precision": "int2"}, "precision is 'int2'; give one of 'float32', 'float16', 'int8'"),
+        (
+            {"precision": "int2"},
+            r"precision is 'int2' \(did you mean 'int8'\?\); give one of 'float32'",
+        ),
         ({"precision": "bfloat16"}, "bfloat16 needs engine openvino"),
         ({"engine": "openvino", "precision": "int8"}, "int8 needs engine onnxruntime"),
         ({"threads": 0}, "threads is 0"),
