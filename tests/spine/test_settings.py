@@ -38,7 +38,10 @@ def test_dotted_names_change_nested_settings_and_leave_the_original():
 @pytest.mark.parametrize(
     ("assignment", "sentence"),
     [
-        ("inner.rh=1", r"'inner.rh' \(did you mean 'inner.rho'\?\); known: active, bound, grid, name"),
+        (
+            "inner.rh=1",
+            r"'inner.rh' \(did you mean 'inner.rho'\?\); known: active, bound, grid",
+        ),
         ("inner=1", "is a group"),
         ("inner.rho=high", "^inner.rho is 'high'; give a finite number"),
         ("inner.rho=NaN", "^inner.rho is nan; give a finite number"),
