@@ -67,7 +67,11 @@ def test_fit_and_predict(checkpoints, photos, tmp_path, capsys, family, method):
     assert found["n"] == 8
 
 
-def test_bench(checkpoints, photos, tmp_path):
+def test_bench(checkpoints, photos, tmp_path, monkeypatch):
+    from bench.bench_engines import Here
+
+    monkeypatch.setattr("sharpzo.bench.engines.LocalEngine", lambda workers: Here())
+    monkeypatch.setattr("sharpzo.bench.driver.plot", lambda rows, folder: None)
     models = [str(checkpoints / family) for family in ("pair", "siglip", "open_clip", "resnet")]
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(

@@ -15,13 +15,17 @@ from sharpzo.testing import METHOD_CHECKS, check_method
 from sharpzo.types import Reason
 
 
-def embedded():
-    """The embedded text tower: a toy has no weights to give to torch."""
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """The text tower of a checkpoint: a toy has no weights to give to torch."""
     pytest.importorskip("torch")
-    from sharpzo.towers.checkpoint import Checkpoint, resolve
+    from sharpzo.towers.checkpoint import Checkpoint
     from sharpzo.towers.tower import OnnxTextTower
+    from towers.random_models import TEXT, VISION, save_clip
 
-    return OnnxTextTower(Checkpoint.open(resolve()), ["cat", "dog", "tench", "river"], threads=1)
+    folder = tmp_path_factory.mktemp("checkpoint")
+    save_clip(folder, TEXT, VISION)
+    return OnnxTextTower(Checkpoint.open(folder), ["cat", "dog", "tench", "river"], threads=1)
 
 
 # Methods that need other settings than their defaults.
@@ -36,9 +40,10 @@ CHANGES = {
 
 @pytest.mark.parametrize("check", METHOD_CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "tune-blocks"])
-def test_method(name, check):
+def test_method(name, check, request):
     """All but tune-blocks, whose tests run the suite on a checkpoint."""
-    method, tower = METHODS[name], embedded() if name.startswith("coop") else None
+    method = METHODS[name]
+    tower = request.getfixturevalue("small") if name.startswith("coop") else None
     check(replace(method, settings=method.configure(None, CHANGES.get(name))), tower)
 
 
