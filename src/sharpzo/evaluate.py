@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,16 +39,21 @@ def evaluate(head: Head, photos: Features, among: Array | None = None) -> Evalua
     logits = head.scores(photos)
     if among is not None:
         logits = logits[:, among]
-    counts = confusion(logits.argmax(axis=1), photos.labels, len(photos.class_names))
+    return evaluate_logits(logits, photos.labels, photos.class_names)
+
+
+def evaluate_logits(logits: Array, labels: Array, class_names: Sequence[str]) -> Evaluation:
+    """The same where each of N photos has its logits (N, K)."""
+    counts = confusion(logits.argmax(axis=1), labels, len(class_names))
     totals = counts.sum(axis=1)
     per_class = {
         name: float(counts[k, k] / totals[k]) if totals[k] else None
-        for k, name in enumerate(photos.class_names)
+        for k, name in enumerate(class_names)
     }
     return Evaluation(
         float(counts.trace() / counts.sum()),
         int(counts.sum()),
         per_class,
         counts,
-        calibration_error(softmax(logits.astype(np.float64)), photos.labels),
+        calibration_error(softmax(logits.astype(np.float64)), labels),
     )

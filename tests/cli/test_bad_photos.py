@@ -106,6 +106,34 @@ def test_predict_answers_for_the_others(run, good, bad, capsys):
     assert [set(row) for row in json.loads(only.out)] == [{"path", "error"}]
 
 
+def test_photos_are_answered_a_part_at_a_time(run, good, bad, capsys, monkeypatch):
+    """The same answers in the same order, each photo encoded once, whatever the parts are."""
+    paths = [*sorted((good / "test" / "bag").iterdir()), bad / "test" / "sandal" / "bad.jpg",
+             *sorted((good / "test" / "dress").iterdir())]  # fmt: skip
+    whole = json.loads(answer(capsys, 1, "predict", run, *paths, "--json", "--no-cache").out)
+    scored = json.loads(answer(capsys, 1, "evaluate", run, bad, "--json", "--no-cache").out)
+    summarise, passed = OnnxImageTower.summarise, []
+
+    def counted(tower, pixels):
+        passed.append((id(tower), len(pixels)))
+        return summarise(tower, pixels)
+
+    monkeypatch.setattr(OnnxImageTower, "summarise", counted)
+    monkeypatch.setattr("sharpzo.fitting.answers.PART", 2)
+    lines = answer(capsys, 1, "predict", run, *paths, "--stream", "--no-cache").out.splitlines()
+    assert [many for _, many in passed] == [2, 1, 2, 1]
+    assert len({tower for tower, _ in passed}) == 1
+    for found, wanted in zip(map(json.loads, lines), whole, strict=True):
+        assert found["path"] == wanted["path"]
+        assert found.get("error") == wanted.get("error")
+        assert found.get("none") == wanted.get("none")
+        assert found.get("probability") == pytest.approx(wanted.get("probability"), abs=1e-4)
+    passed.clear()
+    found = json.loads(answer(capsys, 1, "evaluate", run, bad, "--json", "--no-cache").out)
+    assert sum(many for _, many in passed) == found["n"] == scored["n"]
+    assert (found["confusion"], found["errors"]) == (scored["confusion"], scored["errors"])
+
+
 def test_evaluate_leaves_bad_photos_out(run, good, bad, capsys):
     whole = json.loads(answer(capsys, 0, "evaluate", run, good, "--json").out)
     assert whole["errors"] == []

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer import Argument, Option
@@ -15,13 +15,10 @@ from sharpzo.cli import options
 
 if TYPE_CHECKING:
     from sharpzo.data.dataset import LabelledPhotos
-    from sharpzo.data.photo import Photo
-    from sharpzo.errors import PhotoError
     from sharpzo.evaluate import Evaluation
+    from sharpzo.fitting.answers import Answers
     from sharpzo.fitting.trained import Trained
-    from sharpzo.types import Array
 
-T = TypeVar("T")
 EVEN = 0.5  # a class is a label of a photo from this probability on
 
 
@@ -47,67 +44,94 @@ def predict(
     no_cache: options.NoCache = False,
     plugin: options.Plugin = [],  # noqa: B006
     as_json: options.Json = False,
+    stream: Annotated[
+        bool, Option("--stream", help="Print one JSON document per photo, each on a line.")
+    ] = False,
 ) -> None:
     """Name the most probable classes of each photo, or none of these where it fits no class.
 
     With --multi, each class is decided on its own, and the labels are those of at least 50 %.
     A photo that cannot be used has an error in place of classes, and the exit code is then 1.
+    Answers are printed as they come, so that any number of photos fits in memory.
     """
+    from sharpzo.cli.progress import Display
+    from sharpzo.data.dataset import strange
     from sharpzo.data.loading import gather
-    from sharpzo.errors import PhotosError
     from sharpzo.fitting.trained import load
-    from sharpzo.wording import printable
 
     kept = options.feature_cache(cache, no_cache)
     trained = load(run, model=model, cache=kept, memory_limit=memory_limit)
     if classes is not None:
         trained = trained.rename(options.names(classes))
     wanted = options.share(lost, trained)
-
-    def ask(photos: Sequence[Photo]) -> tuple[Array, list[bool | None]]:
-        if not multi:
-            return trained.answer(photos, wanted)
-        found = trained.each(photos)
-        return found, [bool(row.max() >= EVEN) for row in found]
-
+    if multi:
+        trained.logit_bias()  # raises where there is none
     photos = gather(images, getattr(sys.stdin, "buffer", None))
-    if not as_json and (seen := options.seen_through(trained.record)):
+    if not (as_json or stream) and (seen := options.seen_through(trained.record)):
         print(seen, file=sys.stderr)
-    errors: tuple[PhotoError, ...] = ()
-    try:
-        answered = ask(photos)
-    except PhotosError as found:  # the others are answered
-        errors = found.errors
-        bad = {error.photo for error in errors}
-        answered = ask([p for p in photos if p.name not in bad])
-    reasons = {error.photo: error.reason for error in errors}
-    answers, labels = zip(*answered, strict=True), trained.classes
-    rows: list[dict[str, Any]] = []
-    for photo in photos:
-        if photo.name in reasons:
-            rows.append({"path": photo.name, "error": reasons[photo.name]})
-            continue
-        row, known = next(answers)
-        order = row.argsort()[::-1]
-        best = [{"label": str(labels[k]), "probability": float(row[k])} for k in order[:top]]
-        several = {"labels": [str(labels[k]) for k in order if row[k] >= EVEN]} if multi else {}
-        rows.append({"path": photo.name, **best[0], "none": known is False, "top": best, **several})
-    if as_json:
-        print(json.dumps(rows))
-    else:
-        for found in rows:
-            if "error" in found:
-                said = f"sharpzo: photo {found['path']} {found['error']}"
-                print(printable(said), file=sys.stderr)
-                continue
-            shown = found["top"]
-            if multi:
-                shown = [g for g in shown if g["probability"] >= EVEN] or shown[:1]
-            guesses = (f"{g['label']} {100 * g['probability']:.1f} %" for g in shown)
-            none = "none of these; nearest " if found["none"] else ""
-            print(printable(f"{found['path']}: {none}{', '.join(guesses)}"))
-    if errors:
+    documents: list[dict[str, Any]] = []
+    bad = False
+    # Answers that appear on a terminal are progress enough.
+    with Display(silent=as_json or sys.stdout.isatty()) as display:
+        for part in trained.ask(strange(photos), display.answering):
+            for document in _documents(trained, part, wanted, top, multi):
+                bad = bad or "error" in document
+                if stream:
+                    print(json.dumps(document))
+                elif as_json:
+                    documents.append(document)
+                else:
+                    _say(document, multi)
+            sys.stdout.flush()
+    if as_json and not stream:
+        print(json.dumps(documents))
+    if bad:
         raise typer.Exit(1)
+
+
+def _documents(
+    trained: Trained, part: Answers, lost: float, top: int, multi: bool
+) -> Iterator[dict[str, Any]]:
+    """What is said of each photo."""
+    from sharpzo.metrics import sigmoid
+
+    if multi:
+        found = sigmoid(part.logits.astype("float64") + trained.logit_bias())
+        known: list[bool | None] = [bool(row.max() >= EVEN) for row in found]
+    else:
+        found = part.probabilities
+        known = part.known(trained.strangers.threshold(lost) if trained.strangers else 0.0)
+    reasons = {error.photo: error.reason for error in part.errors}
+    answers, labels, read = zip(found, known, strict=True), trained.classes, set(part.rows)
+    for row, photo in enumerate(part.photos):
+        if row not in read:
+            yield {"path": photo.name, "error": reasons[photo.name]}
+            continue
+        probabilities, of_these = next(answers)
+        order = probabilities.argsort()[::-1]
+        best = [
+            {"label": str(labels[k]), "probability": float(probabilities[k])} for k in order[:top]
+        ]
+        document = {"path": photo.name, **best[0], "none": of_these is False, "top": best}
+        if multi:
+            document["labels"] = [str(labels[k]) for k in order if probabilities[k] >= EVEN]
+        yield document
+
+
+def _say(document: Mapping[str, Any], multi: bool) -> None:
+    """The same in a line for people."""
+    from sharpzo.wording import printable
+
+    if "error" in document:
+        said = f"sharpzo: photo {document['path']} {document['error']}"
+        print(printable(said), file=sys.stderr)
+        return
+    shown = document["top"]
+    if multi:
+        shown = [guess for guess in shown if guess["probability"] >= EVEN] or shown[:1]
+    guesses = (f"{guess['label']} {100 * guess['probability']:.1f} %" for guess in shown)
+    none = "none of these; nearest " if document["none"] else ""
+    print(printable(f"{document['path']}: {none}{', '.join(guesses)}"))
 
 
 def evaluate(
@@ -141,6 +165,7 @@ def evaluate(
     from sharpzo.data.few_shot import half_of
     from sharpzo.data.loading import read
     from sharpzo.errors import InputError
+    from sharpzo.evaluate import evaluate_logits
     from sharpzo.fitting.kept import seen_by_fit
     from sharpzo.fitting.trained import load
     from sharpzo.wording import printable
@@ -156,12 +181,16 @@ def evaluate(
     if own_classes:
         trained = trained.rename(photos.class_names)
     wanted = options.share(lost, trained)
+    places = trained.places(photos.class_names)
     with Display(silent=as_json) as display:
-        result, photos, errors = _readable(
-            photos, lambda split: trained.evaluate(split, progress=display.encoding)
-        )
-        found, others = rejection(trained, photos, strangers, wanted)
-    errors += others
+        answers = trained.answer(photos, display.encoding)
+        others = trained.answer(strangers, display.encoding) if strangers else None
+    if not answers.rows:
+        answers.complete()
+    photos = photos.take(answers.rows)
+    result = evaluate_logits(answers.logits, places[photos.labels], trained.class_names)
+    found = rejection(trained, answers, others, wanted)
+    errors = (*answers.errors, *(others.errors if others else ()))
     seen = seen_by_fit(trained.splits, photos.photos)
     if as_json:
         print(json.dumps({
@@ -208,34 +237,27 @@ def apart(photos: LabelledPhotos) -> tuple[LabelledPhotos, LabelledPhotos | None
 
 
 def rejection(
-    trained: Trained,
-    photos: LabelledPhotos,
-    strangers: LabelledPhotos | None,
-    lost: float,
-) -> tuple[dict[str, Any] | None, tuple[PhotoError, ...]]:
-    """How many known photos are taken for none of the classes, and how many strangers are, None
-    for a run without a rule; and the strangers that cannot be read."""
+    trained: Trained, known: Answers, strangers: Answers | None, lost: float
+) -> dict[str, Any] | None:
+    """How many known photos are taken for none of the classes, and how many strangers are; None
+    for a run without a rule."""
     from sharpzo.metrics import separation
 
-    if trained.strangers is None:
-        return None, ()
+    if trained.strangers is None or known.familiarity is None:
+        return None
     threshold = trained.strangers.threshold(lost)
-    known = trained.strangers.scores(trained.encoded(photos))
     found: dict[str, Any] = {
         "threshold": threshold if lost else None,  # JSON has no infinity
         "wanted": lost,
-        "lost": float((known < threshold).mean()),
+        "lost": float((known.familiarity < threshold).mean()),
     }
-    errors: tuple[PhotoError, ...] = ()
-    if strangers is not None and len(strangers):
-        features, strangers, errors = _readable(strangers, trained.encoded)
-        others = trained.strangers.scores(features)
+    if strangers is not None and strangers.familiarity is not None and strangers.rows:
         found |= {
-            "strangers": len(strangers),
-            "recognised": float((others < threshold).mean()),
-            "auroc": separation(known, others),
+            "strangers": len(strangers.rows),
+            "recognised": float((strangers.familiarity < threshold).mean()),
+            "auroc": separation(known.familiarity, strangers.familiarity),
         }
-    return found, errors
+    return found
 
 
 def _of_the_fit(seen: int | None, photos: int) -> tuple[str, ...]:
@@ -246,22 +268,6 @@ def _of_the_fit(seen: int | None, photos: int) -> tuple[str, ...]:
         f"{seen:,} of these {photos:,} photos were given to the fit, too, so the accuracy is too "
         "high for new photos; evaluate on others",
     )
-
-
-def _readable(
-    photos: LabelledPhotos, ask: Callable[[LabelledPhotos], T]
-) -> tuple[T, LabelledPhotos, tuple[PhotoError, ...]]:
-    """The answer about the photos that can be read, these, and the errors of the others; raises
-    PhotosError if there is none."""
-    from sharpzo.errors import PhotosError
-
-    try:
-        return ask(photos), photos, ()
-    except PhotosError as found:
-        left = photos.without({error.photo for error in found.errors})
-        if not left:
-            raise
-        return ask(left), left, found.errors
 
 
 def _show(

@@ -85,6 +85,13 @@ class Display(Live):
         if time.monotonic() - begin > 1:
             self._show("checking photos", done, total, "")
 
+    def answering(self, what: str, done: int, total: int) -> None:
+        """Photos encoded of those that are answered one part after the other; nothing is said of
+        what takes a moment."""
+        begin, _ = self._begun.setdefault("encoding photos", (time.monotonic(), done))
+        if time.monotonic() - begin > 1:
+            self._counting("encoding photos", done, total, "photos", last=False)
+
     def working(self, what: str, done: int, total: int) -> None:
         """Photos encoded, or forwards of a landscape."""
         if what == "landscape":
@@ -117,14 +124,14 @@ class Display(Live):
 
         return show
 
-    def _counting(self, name: str, done: int, total: int, unit: str) -> None:
+    def _counting(self, name: str, done: int, total: int, unit: str, last: bool = True) -> None:
         begin, first = self._begun.setdefault(name, (time.monotonic(), done))
         seconds, many = time.monotonic() - begin, done - first
         note = ""
         if many and seconds and done < total:
             rate = many / seconds
             note = f"{rate:,.1f} {unit}/s, {clock((total - done) / rate)} left"
-        self._show(name, done, total, note, now=done == total)
+        self._show(name, done, total, note, now=last and done == total)
 
     def _show(
         self, name: str, done: int, total: int, note: str, unit: str = "", now: bool = False

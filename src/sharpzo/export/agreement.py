@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sharpzo.data.dataset import strange
 from sharpzo.data.demo import load_demo
 from sharpzo.data.photo import Photo
 from sharpzo.errors import EngineError
@@ -82,12 +83,14 @@ def compare(
 ) -> Agreement:
     """Compare answers with those of `Trained.answer`, photos being decoded in the same way."""
     least = Preprocessing.open(trained.towers.checkpoint, trained.towers.decoding).least
-    wanted, known = trained.answer(photos, lost)
+    told = trained.answer(strange(photos)).complete()
+    wanted = told.probabilities
     found = [answer(photo.sized(least).decode()) for photo in photos]
     probabilities = np.array([row for row, _ in found])
     none = None
     if threshold is not None:
         seen = [familiar is None or familiar >= threshold for _, familiar in found]
+        known = told.known(trained.require_rule().threshold(lost))
         none = float(np.mean([a == b for a, b in zip(seen, known, strict=True)]))
     return Agreement(
         source,

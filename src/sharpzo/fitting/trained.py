@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,13 +15,14 @@ from sharpzo.data.dataset import LabelledPhotos, class_name, strange
 from sharpzo.data.photo import Photo
 from sharpzo.detour import detours, fixed_views
 from sharpzo.errors import ArtifactError, InputError
-from sharpzo.evaluate import Evaluation, evaluate
+from sharpzo.evaluate import Evaluation, evaluate_logits
+from sharpzo.fitting.answers import Answers, ask
 from sharpzo.fitting.kept import NONE, PREFIX, TRAINING, Split, kept_splits
 from sharpzo.fitting.strangers import LOST, Strangers, find_strangers, unseen_scores
 from sharpzo.linear import LinearHead
 from sharpzo.memory import Need, parse_size
 from sharpzo.methods import METHODS, Method, find
-from sharpzo.metrics import normalise, sigmoid, softmax
+from sharpzo.metrics import normalise
 from sharpzo.settings import check_path
 from sharpzo.storage import artifact
 from sharpzo.storage.claim import claim
@@ -75,11 +76,22 @@ class Trained:
         """Class probabilities (N, K) of N photos."""
         if not photos:
             return np.zeros((0, len(self.class_names)))
-        return softmax(self.head.scores(self.encoded(strange(photos))).astype(np.float64))
+        return self.answer(strange(photos)).complete().probabilities
 
-    def each(self, photos: Sequence[Photo]) -> Array:
-        """The probability of each class on its own (N, K) of N photos; InputError for a model that
-        was not trained with sigmoids, and for logits that are not the model's own."""
+    def ask(self, split: LabelledPhotos, progress: Progress = silent) -> Iterator[Answers]:
+        """Answer about the photos, whatever their class names, a part of them after the other."""
+        self.verified  # noqa: B018  (raises)
+        ways = detours([self.head]), fixed_views([self.head])
+        with self.towers.encoder([split], self.cache, *ways) as encoder:
+            yield from ask(self.head, self.strangers, encoder, split, progress)
+
+    def answer(self, split: LabelledPhotos, progress: Progress = silent) -> Answers:
+        """Answer about all of the photos."""
+        return Answers.joined(list(self.ask(split, progress)))
+
+    def logit_bias(self) -> float:
+        """The model's logit bias; InputError for a model that was not trained with sigmoids, and
+        for logits that are not the model's own."""
         head, checkpoint = self.head, self.towers.checkpoint
         if checkpoint.logit_bias is None:
             raise InputError(
@@ -96,10 +108,7 @@ class Trained:
                 f"method {self.method.name} fits logits for one class per photo; several at once "
                 "take the model's own: zero-shot, or a search for a context"
             )
-        if not photos:
-            return np.zeros((0, len(self.class_names)))
-        logits = head.scores(self.encoded(strange(photos))).astype(np.float64)
-        return sigmoid(logits + checkpoint.logit_bias)
+        return checkpoint.logit_bias
 
     def encode(
         self,
@@ -144,8 +153,9 @@ class Trained:
 
     def evaluate(self, split: LabelledPhotos, *, progress: Progress = silent) -> Evaluation:
         """Evaluate on labelled photos among all classes of this one."""
-        photos, places = self.encode(split, progress=progress)
-        return evaluate(self.head, among(photos, places, self.class_names))
+        places = self.places(split.class_names)
+        found = self.answer(split, progress).complete()
+        return evaluate_logits(found.logits, places[split.labels], self.class_names)
 
     def _encode(
         self,
@@ -187,30 +197,20 @@ class Trained:
         """What tells photos of no class, where it can be told."""
         return _strangers(self.splits)
 
-    def answer(self, photos: Sequence[Photo], lost: float) -> tuple[Array, list[bool | None]]:
-        """Class probabilities (N, K) of N photos, and whether each is of any class, losing a share
-        of the known ones; None where there is no rule."""
-        if not photos:
-            return np.zeros((0, len(self.class_names))), []
-        features = self.encoded(strange(photos))
-        probabilities = softmax(self.head.scores(features).astype(np.float64))
-        if self.strangers is None:
-            return probabilities, [None] * len(photos)
-        known = self.strangers.scores(features) >= self.strangers.threshold(lost)
-        return probabilities, known.tolist()
-
     def is_known(self, photos: Sequence[Photo], lost: float) -> Array:
         """Whether each of N photos is of any class, booleans (N,); InputError without a rule."""
-        self.require_rule()
-        return np.array(self.answer(photos, lost)[1], bool)
+        threshold = self.require_rule().threshold(lost)
+        found = self.answer(strange(photos)).complete()
+        return np.array(found.known(threshold), bool)
 
-    def require_rule(self) -> None:
-        """Raise InputError if nothing tells photos of no class."""
-        if self.strangers is None:
-            raise InputError(
-                "this classifier cannot tell photos of no class: that takes the default method "
-                "without views, the class names of the fit, and two photos of a class"
-            )
+    def require_rule(self) -> Strangers:
+        """What tells photos of no class; InputError if nothing does."""
+        if self.strangers is not None:
+            return self.strangers
+        raise InputError(
+            "this classifier cannot tell photos of no class: that takes the default method "
+            "without views, the class names of the fit, and two photos of a class"
+        )
 
     def encoded(self, split: LabelledPhotos, progress: Progress = silent) -> Features:
         """Features of photos, whatever their class names."""

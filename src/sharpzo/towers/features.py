@@ -56,7 +56,15 @@ def encode(
     decoding: Decoding = "exact",
     fixed_views: Sequence[str] = (),
 ) -> dict[str, Features]:
-    """Encode every split; the image tower is opened if it is needed and gone before returning.
+    """Encode every split by an `Encoder`, which is gone before returning."""
+    if not splits:  # the fingerprint alone reads the whole tower
+        return {}
+    with Encoder(checkpoint, threads, cache, detours, open_tower, decoding, fixed_views) as encoder:
+        return encoder(splits, progress)
+
+
+class Encoder:
+    """Splits to features; the image tower is opened when it is needed, and stays until the end.
 
     The fingerprint of a split's features is the hash of its photos' contents, the image tower and
     the preprocessing. With a ``cache`` folder, photos that were encoded once are read from there,
@@ -64,87 +72,115 @@ def encode(
     ``open_tower`` gives a tower in place of one in this process; as it rounds otherwise, what it
     makes is kept apart. ``decoding`` is of photos much larger than the tower's input.
     Through each of ``fixed_views`` every photo passes the tower once more: `Features.by_view`.
-
-    Raises `PhotosError` with all photos of all splits that cannot be read, after the others have
-    been encoded and kept.
     """
-    if not splits:  # the fingerprint alone reads the whole tower
-        return {}
-    projection = image_family(checkpoint).projection(checkpoint)
-    store, least = cache and FeatureStore(cache), Preprocessing.open(checkpoint, decoding).least
-    work = _Encoding(checkpoint, decoding, projection.shape[1], threads, store, detours, open_tower)
-    try:
-        passed = {
-            (name, view): work.states(
-                f"{name}, {view}" if view else name,
-                (split.seen(view) if view else split).sized(least),
-                progress,
-            )
-            for name, split in splits.items()
-            for view in ("", *fixed_views)
-        }
-    finally:
-        work.close()
-    if work.errors:
-        once = {error.photo: error for error in work.errors}  # views are of the same photos
-        raise PhotosError(list(once.values()), sum(map(len, splits.values())))
-    found = {
-        (name, view): Features(
-            normalise(by[""][:, 0] @ projection.T),
-            splits[name].labels,
-            splits[name].class_names,
-            hashlib.sha256((combined(digests) + work.identity).encode()).hexdigest(),
-            by[""][:, 0],
-            {
-                one.digest: normalise(
-                    by[one.digest] @ projection.T if one.projected else by[one.digest]
-                )
-                for one in detours
-            },
-            by[""][:, 1:] if by[""].shape[1] > 1 else None,
-        )
-        for (name, view), (digests, by) in passed.items()
-    }
-    return {
-        name: replace(found[name, ""], by_view={view: found[name, view] for view in fixed_views})
-        for name in splits
-    }
-
-
-class _Encoding:
-    """Splits to rows by way: "" is straight through the tower to summaries, the others are
-    detours to states."""
 
     def __init__(
         self,
         checkpoint: Checkpoint,
-        decoding: Decoding,
-        width: int,
-        threads: int | None,
-        store: FeatureStore | None,
-        detours: Sequence[Detour],
-        open_tower: Callable[[], Summaries] | None,
+        threads: int | None = None,
+        cache: Path | None = None,
+        detours: Sequence[Detour] = (),
+        open_tower: Callable[[], Summaries] | None = None,
+        decoding: Decoding = "exact",
+        fixed_views: Sequence[str] = (),
     ) -> None:
-        self.errors: list[PhotoError] = []
         self._tower_is = image_fingerprint(checkpoint)
-        self.identity = with_decoding(self._tower_is, decoding)
-        self._checkpoint, self._width, self._threads = checkpoint, width, threads
+        self._identity = with_decoding(self._tower_is, decoding)
+        self._checkpoint, self._threads = checkpoint, threads
+        self._projection = image_family(checkpoint).projection(checkpoint)
+        self._width = self._projection.shape[1]
         self._rows = image_family(checkpoint).rows  # of a photo's summary
-        self._store, self._detours, self._open = store, detours, open_tower
+        self._least = Preprocessing.open(checkpoint, decoding).least
+        self._store = FeatureStore(cache) if cache else None
+        self._detours, self._open, self._views = detours, open_tower, fixed_views
         where = "summaries elsewhere" if open_tower else "summaries"
+        # "" is straight through the tower to summaries, the others are detours to states.
         marks = {"": where} | {one.digest: one.digest for one in detours}
         self._keys = {
-            way: hashlib.sha256((self.identity + mark).encode()).hexdigest()
+            way: hashlib.sha256((self._identity + mark).encode()).hexdigest()
             for way, mark in marks.items()
         }
+        self._errors: list[PhotoError] = []
         self._elsewhere: Summaries | None = None
         self._here: OnnxImageTower | None = None
 
-    def states(
+    def __enter__(self) -> Encoder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __call__(
+        self,
+        splits: Mapping[str, LabelledPhotos],
+        progress: Progress = lambda what, done, total: None,
+    ) -> dict[str, Features]:
+        """Encode every split.
+
+        Raises `PhotosError` with all photos of all splits that cannot be read, after the others
+        have been encoded and kept.
+        """
+        found = {name: self.read(split, name, progress) for name, split in splits.items()}
+        once = {error.photo: error for _, _, errors in found.values() for error in errors}
+        if once:
+            raise PhotosError(list(once.values()), sum(map(len, splits.values())))
+        return {name: features for name, (features, _, _) in found.items()}
+
+    def read(
+        self,
+        split: LabelledPhotos,
+        name: str,
+        progress: Progress = lambda what, done, total: None,
+    ) -> tuple[Features, list[int], list[PhotoError]]:
+        """Return the features of the photos that can be read, which these are (ascending), and the
+        errors of the others; ``progress`` is told the ``name``."""
+        self._errors = []
+        passed = {
+            view: self._states(
+                f"{name}, {view}" if view else name,
+                (split.seen(view) if view else split).sized(self._least),
+                progress,
+            )
+            for view in ("", *self._views)
+        }
+        once = {error.photo: error for error in self._errors}  # views are of the same photos
+        rows = sorted(set[int].intersection(*(set(by_row) for by_row, _ in passed.values())))
+        seen = {
+            view: self._features(split.take(rows), [by_row[row] for row in rows], by)
+            for view, (by_row, by) in passed.items()
+        }
+        by_view = {view: seen[view] for view in self._views}
+        return replace(seen[""], by_view=by_view), rows, list(once.values())
+
+    def _features(
+        self, split: LabelledPhotos, digests: list[str], found: Mapping[str, Mapping[str, Array]]
+    ) -> Features:
+        by = {
+            way: np.array([kept[digest] for digest in digests], np.float32).reshape(
+                self._shape(way)
+            )
+            for way, kept in found.items()
+        }
+        return Features(
+            normalise(by[""][:, 0] @ self._projection.T),
+            split.labels,
+            split.class_names,
+            hashlib.sha256((combined(digests) + self._identity).encode()).hexdigest(),
+            by[""][:, 0],
+            {
+                one.digest: normalise(
+                    by[one.digest] @ self._projection.T if one.projected else by[one.digest]
+                )
+                for one in self._detours
+            },
+            by[""][:, 1:] if by[""].shape[1] > 1 else None,
+        )
+
+    def _states(
         self, name: str, split: LabelledPhotos, progress: Progress
-    ) -> tuple[list[str], dict[str, Array]]:
-        """Return digests of the photos, and rows (N, R, S) or (N, S) by way; photos that cannot be
-        read are missing in both and stand in ``errors``."""
+    ) -> tuple[dict[int, str], dict[str, dict[str, Array]]]:
+        """Return digests of the photos by row, and by way what each of them gives, (R, S) or (S,);
+        photos that cannot be read are missing in both and stand in ``_errors``."""
         tried = {row: self._try(photo.digest) for row, photo in enumerate(split.photos)}
         photos = {row: digest for row, digest in tried.items() if digest is not None}
         wanted = set(photos.values())
@@ -169,11 +205,8 @@ class _Encoding:
                 found[way] |= fresh
                 if self._store:
                     self._store.write(self._keys[way], fresh)
-        read = [digest for digest in photos.values() if digest in found[""]]
-        return read, {
-            way: np.array([by[digest] for digest in read], np.float32).reshape(self._shape(way))
-            for way, by in found.items()
-        }
+        read = {row: digest for row, digest in photos.items() if digest in found[""]}
+        return read, found
 
     def _kept(self, key: str, photos: set[str], way: str) -> dict[str, Array]:
         assert self._store is not None
@@ -220,7 +253,7 @@ class _Encoding:
         try:
             return read()
         except PhotoError as error:
-            self.errors.append(error)
+            self._errors.append(error)
             return None
 
     def _tower(self) -> OnnxImageTower:

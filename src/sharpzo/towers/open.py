@@ -12,7 +12,7 @@ from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.detour import Detour
 from sharpzo.memory import Need
 from sharpzo.towers.checkpoint import Checkpoint, resolve
-from sharpzo.towers.features import Progress, Summaries, encode
+from sharpzo.towers.features import Encoder, Progress, Summaries
 from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.towers.runtime import Runtime
 from sharpzo.types import Decoding, Features
@@ -121,23 +121,35 @@ class Towers:
         detours: Sequence[Detour],
         fixed_views: Sequence[str] = (),
     ) -> dict[str, Features]:
-        """Return the features of photos; see `features.encode`."""
+        """Return the features of photos; see `features.Encoder`."""
+        if not splits:
+            return {}
+        with self.encoder(splits.values(), cache, detours, fixed_views) as encoder:
+            return encoder(splits, progress)
+
+    def encoder(
+        self,
+        splits: Iterable[LabelledPhotos],
+        cache: Path | None,
+        detours: Sequence[Detour],
+        fixed_views: Sequence[str] = (),
+    ) -> Encoder:
+        """Return what encodes these photos, or parts of them."""
+        splits = list(splits)
 
         def open_tower() -> Summaries:
-            seen = (one.seen(view) for one in splits.values() for view in fixed_views)
-            most = largest(map(self.sized, [*splits.values(), *seen]))
+            seen = (one.seen(view) for one in splits for view in fixed_views)
+            most = largest(map(self.sized, [*splits, *seen]))
             return self._limit().open(most, self._plan and self._plan.chunk)
 
-        return encode(
+        return Encoder(
             self.checkpoint,
-            splits,
-            threads=self._threads,
-            progress=progress,
-            cache=cache,
-            detours=detours,
-            fixed_views=fixed_views,
-            open_tower=None if self._bytes is None else open_tower,
-            decoding=self.decoding,
+            self._threads,
+            cache,
+            detours,
+            None if self._bytes is None else open_tower,
+            self.decoding,
+            fixed_views,
         )
 
     def _limit(self) -> MemoryLimit:
