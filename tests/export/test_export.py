@@ -19,6 +19,7 @@ from sharpzo.errors import EngineError, InputError
 from sharpzo.export.agreement import Agreement
 from sharpzo.export.bundle import new_folder
 from sharpzo.export.classifier_graph import build_classifier
+from sharpzo.fitting.answers import Answers
 from sharpzo.fitting.trained import Trained, load
 from sharpzo.towers.runtime import Session
 
@@ -145,7 +146,11 @@ def test_a_file_that_disagrees_is_not_written(run, photos, tmp_path, capsys, mon
 
     monkeypatch.setattr(Session, "run", wrong)
     monkeypatch.setattr("sharpzo.export.classifier_graph.image_family", tiny_tower)
-    monkeypatch.setattr(Trained, "answer", lambda *given: (np.eye(3)[[0] * 6], [True] * 6))
+
+    def told(trained, split):
+        return Answers(split.photos, list(range(6)), 9 * np.eye(3)[[0] * 6], np.ones(6), ())
+
+    monkeypatch.setattr(Trained, "answer", told)
     said = sentence_of(capsys, 2, "export", run, tmp_path / "out", "--photos", photos)
     assert "disagrees with predict on 6 of 6 photos" in said
     assert not any(tmp_path.iterdir())
