@@ -542,7 +542,7 @@ WITHOUT = """
 import copy, pickle, sys
 sys.modules["sklearn"] = None  # importing it is an error now
 import numpy as np
-from sharpzo import PromptClassifier
+from sharpzo import Budget, PromptClassifier
 from sharpzo.errors import NotFittedError
 photos = np.random.default_rng(0).integers(0, 255, (6, 32, 32, 3)).astype(np.uint8)
 classifier = PromptClassifier("gda", threads=1)
@@ -552,13 +552,17 @@ except NotFittedError:
     print(classifier.get_params()["method"])
 classifier.fit(photos, ["cat", "dog"] * 3)
 print(pickle.loads(pickle.dumps(classifier)).set_params(seed=2).score(photos, ["cat", "dog"] * 3))
+PromptClassifier("cma-es", budget=Budget(forwards=60), threads=1).fit(photos, ["cat", "dog"] * 3)
+print("torch" in sys.modules)
 """
 
 
-def test_scikit_learn_is_not_needed():
+def test_scikit_learn_and_torch_are_not_needed():
     done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True)
-    assert done.stdout.split()[0] == "gda", done.stderr
-    assert 0 <= float(done.stdout.split()[1]) <= 1
+    assert done.returncode == 0, done.stderr
+    name, score, torch = done.stdout.split()
+    assert (name, torch) == ("gda", "False")
+    assert 0 <= float(score) <= 1
 
 
 def test_scikit_learn_takes_it_for_a_classifier(demo, cache):
