@@ -27,6 +27,7 @@ from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.features import encode
 from sharpzo.towers.lowmem.image_process import ImageProcess
 from sharpzo.towers.lowmem.plan import MemoryLimit, TextMemory, image_bytes
+from sharpzo.towers.lowmem.streaming import StreamedText
 from sharpzo.towers.open import largest
 from sharpzo.towers.prompts import layout
 from sharpzo.towers.tower import OnnxImageTower, OnnxTextTower
@@ -175,14 +176,18 @@ def test_fitting_and_predicting_are_the_same_under_a_limit():
 @linux
 @pytest.mark.filterwarnings("ignore:the untuned model is right")  # on so few photos
 @pytest.mark.parametrize("method", ["fgn", "fgn-csc"])
-def test_searches_with_tangents_go_the_same_way_under_a_limit(method, models):
-    """Up to what steps make of a rounding in the slopes (`test_streaming`), about 1e-3 here."""
+def test_searches_with_tangents_go_the_same_way_under_a_limit(method, models, monkeypatch):
+    """Up to what steps make of a rounding in the slopes (`test_streaming`)."""
+    run, runs = StreamedText.run, []
+    monkeypatch.setattr(StreamedText, "run", lambda *given: runs.append(given) or run(*given))
     photos = split(8)
     few = Dataset(photos.class_names, photos, None, None, source="noise")
     how = {"threads": 1, "settings": {"search.directions": 8}, "budget": Budget(60),
            "model": models["clip-gelu"][0]}  # fmt: skip
     free = Fitter(method, **how).fit(few)
+    assert not runs
     bounded = Fitter(method, memory_limit="2GB", **how).fit(few, encoded=free.features)
+    assert runs
     assert bounded.fit.forwards == free.fit.forwards > 20
     found, wanted = (c.fit.notes["training_loss"] for c in (bounded, free))
     assert abs(found - wanted) <= 2e-3 * wanted
