@@ -111,10 +111,14 @@ class Browser:
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self.call("DOM.setFileInputFiles", nodeId=node, files=[str(file)])
 
-    def picture(self, file: Path, width: int, height: int, dark: bool = False) -> None:
-        """Write a PNG of the page as a window of that size shows it."""
+    def resize(self, width: int, height: int) -> None:
+        """Give the window a size; a narrow one is that of a phone."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height,
                   deviceScaleFactor=1, mobile=width < 500)  # fmt: skip
+
+    def picture(self, file: Path, width: int, height: int, dark: bool = False) -> None:
+        """Write a PNG of the page as a window of that size shows it."""
+        self.resize(width, height)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         found = self.call("Page.captureScreenshot", format="png")

@@ -91,6 +91,24 @@ def test_the_same_picture_in_another_form_is_found():
     assert not found.exact
 
 
+def test_photos_with_hardly_any_contrast_are_compared_by_colour():
+    """Such as photos of the sea from above: their grey thumbnails say nothing."""
+    generator = np.random.default_rng(0)
+    waves = generator.normal(0, 0.8, (20, 12, 12, 3))
+    sea = np.array((25, 50, 75)) + np.kron(waves, np.ones((1, 5, 5, 1)))
+    pixels = list(sea.round().astype(np.uint8))
+    planted = [
+        np.ascontiguousarray(pixels[3][:, ::-1]),
+        np.clip(1.15 * pixels[3] + 5, 0, 255).astype(np.uint8),
+        np.asarray(Image.fromarray(pixels[3]).resize((36, 36))),
+    ]
+    photos = [Photo(str(k), pixels=one) for k, one in enumerate([*pixels, *planted])]
+    contrasts = [audit._thumbnails(photo)[0].std() for photo in photos[:20]]
+    assert max(contrasts) < audit.FLAT
+    (found,) = audit.find_copies(photos, [photo.digest() for photo in photos])
+    assert found.rows == (3, 20, 21, 22)
+
+
 def test_photos_without_contrast_are_no_copies():
     grey = [np.full((30, 30, 3), level, np.uint8) for level in (9, 10, 250)]
     photos = [Photo(str(k), pixels=one) for k, one in enumerate(grey)]

@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = {path.stem: path.read_text("utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
 PAGES["README"] = (ROOT / "README.md").read_text("utf-8")
 RUN = {"sh", "python"}
-SHOWN = {"math", "text", "output", "toml", "ini", "mermaid"}
+SHOWN = {"math", "text", "output", "toml", "ini"}
 MARK = re.compile(r"<!-- (slow|run by|not run)(?:: | )(.*?) -->\s*")
 # What a full search or bench of a page is in the default suite.
 FASTER = {"--preset paper/eurosat": "--preset paper/eurosat --set dim=16"}

@@ -1,14 +1,14 @@
 """Pictures of what people see: the page of a run for the documentation, and pages on a phone.
 
 ``python tools/screenshots.py`` writes docs/pictures/report.png, of a run on the demo's photos.
-``python tools/screenshots.py --site site --out DIR`` takes pages of the built site (``make docs``)
-at 400 and 1,200 pixels, to be looked at. Needs Chromium, or ``--browser`` with its name.
+``python tools/screenshots.py --site site --out DIR [PAGE ...]`` takes pages of the built site
+(``make docs``) at 400 and 1,100 pixels, whole, to be looked at, and ends with exit code 1 if one of
+them has to be scrolled sideways or asks for anything that is not on the disk. Needs Chromium.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,23 +20,30 @@ from PIL import Image
 from sharpzo.data.demo import load_demo
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+from browser import Browser  # noqa: E402
+
 PICTURE = ROOT / "docs" / "pictures" / "report.png"
-PAGES = ("index", "five-minutes", "small-machines", "comparison", "reference")
+WIDTHS = (400, 1100)
+TALL = 6000  # pixels of a page that are taken
 
 
-def shoot(browser: str, page: Path, to: Path, width: int, height: int) -> None:
-    """Take a picture of a local page in a window of this size."""
+def shoot(browser: Browser, page: Path, to: Path, width: int, height: int | None) -> list[str]:
+    """Take a picture of a local page in a window of this size, None: of its own height; return
+    what is wrong with it."""
+    browser.requests.clear()
+    browser.resize(width, height or 900)
+    browser.open(page.resolve().as_uri())
+    browser.wait("document.readyState === 'complete' && document.body.innerText.length > 0")
+    if height is None:
+        height = min(int(browser.ask("document.documentElement.scrollHeight")), TALL)
     to.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as profile:
-        subprocess.run(
-            [
-                browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-                f"--user-data-dir={profile}", f"--window-size={width},{height}",
-                "--virtual-time-budget=2000", f"--screenshot={to}", page.resolve().as_uri(),
-            ],
-            check=True, capture_output=True,
-        )  # fmt: skip
-    print(to)
+    browser.picture(to, width, height)
+    wide = int(browser.ask("document.documentElement.scrollWidth"))
+    wrong = [f"{wide} pixels wide in a window of {width}"] if wide > width else []
+    return wrong + [
+        f"asks for {one}" for one in browser.requests if not one.startswith(("file:", "data:"))
+    ]
 
 
 def photos(folder: Path) -> None:
@@ -62,25 +69,33 @@ def report(folder: Path) -> Path:
     return folder / "report.html"
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--browser", default=shutil.which("chromium") or "google-chrome")
+    parser.add_argument("pages", nargs="*", metavar="PAGE", help="of the site; without one, all")
     parser.add_argument("--site", type=Path, help="folder of the built site")
     parser.add_argument("--out", type=Path, help="folder for pictures of the site")
     asked = parser.parse_args()
     if (asked.site is None) != (asked.out is None):
         parser.error("--site and --out belong together")
-    if asked.site is not None:
-        for page in PAGES:
-            for width, height in ((400, 1600), (1200, 900)):
+    found: list[str] = []
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place,
+        Browser(Path(place) / "profile") as browser,
+    ):
+        if asked.site is None:
+            shoot(browser, report(Path(place)), PICTURE, 900, 1100)
+            whole = Image.open(PICTURE)  # fewer colours: half of the bytes
+            few = whole.convert("P", palette=Image.Palette.ADAPTIVE, colors=64)
+            few.save(PICTURE, optimize=True)
+            return 0
+        for page in asked.pages or sorted(path.stem for path in asked.site.glob("*.html")):
+            for width in WIDTHS:
                 to = asked.out / f"{page}-{width}.png"
-                shoot(asked.browser, asked.site / f"{page}.html", to, width, height)
-        return
-    with tempfile.TemporaryDirectory() as place:
-        shoot(asked.browser, report(Path(place)), PICTURE, 900, 1100)
-    whole = Image.open(PICTURE)  # fewer colours: half of the bytes
-    whole.convert("P", palette=Image.Palette.ADAPTIVE, colors=64).save(PICTURE, optimize=True)
+                for wrong in shoot(browser, asked.site / f"{page}.html", to, width, None):
+                    found.append(f"{page} at {width}: {wrong}")
+                    print(found[-1])
+    return min(len(found), 1)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
