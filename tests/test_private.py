@@ -83,6 +83,7 @@ def test_no_command_opens_a_network_socket_needs_torch_or_leaves_a_file_of_other
         ["fit", "photos", "--out", "small", "--memory-limit", "1GB", "--no-cache"],
         ["predict", "small", photo],
         ["predict", "small", photo, "--memory-limit", "1GB", "--no-cache"],
+        ["watch", "small", os.path.dirname(photo), "--once", "--to", "small/answers.csv"],
         ["evaluate", "by-onnxruntime", "photos"],
         ["report", "by-onnxruntime", "--no-landscape"],
         ["bench", "recipe.toml", "--data", ".", "--out", "table", "--cache", features],

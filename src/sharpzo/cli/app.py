@@ -18,6 +18,7 @@ FILES = {
     "check": "check",
     "fit": "fit",
     "predict": "apply",
+    "watch": "watch",
     "evaluate": "apply",
     "add": "update",
     "forget": "update",

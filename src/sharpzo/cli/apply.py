@@ -74,14 +74,14 @@ def predict(
     # Answers that appear on a terminal are progress enough.
     with Display(silent=as_json or sys.stdout.isatty()) as display:
         for part in trained.ask(strange(photos), display.answering):
-            for document in _documents(trained, part, wanted, top, multi):
+            for document in documents_of(trained, part, wanted, top, multi):
                 bad = bad or "error" in document
                 if stream:
                     print(json.dumps(document))
                 elif as_json:
                     documents.append(document)
                 else:
-                    _say(document, multi)
+                    say(document, multi)
             sys.stdout.flush()
     if as_json and not stream:
         print(json.dumps(documents))
@@ -89,7 +89,7 @@ def predict(
         raise typer.Exit(1)
 
 
-def _documents(
+def documents_of(
     trained: Trained, part: Answers, lost: float, top: int, multi: bool
 ) -> Iterator[dict[str, Any]]:
     """What is said of each photo."""
@@ -118,7 +118,7 @@ def _documents(
         yield document
 
 
-def _say(document: Mapping[str, Any], multi: bool) -> None:
+def say(document: Mapping[str, Any], multi: bool) -> None:
     """The same in a line for people."""
     from sharpzo.wording import printable
 

@@ -62,13 +62,14 @@ class Hold:
 
     The lock is the operating system's: it ends with the process, in whatever way that ends, and
     then belongs to whoever asks next. ``what`` names the folder in the ArtifactError that says who
-    holds it. A file system without locks lets everyone in.
+    holds it. A file system without locks lets everyone in. ``lock`` is the file in the folder that
+    is locked.
     """
 
-    def __init__(self, folder: Path, what: str) -> None:
+    def __init__(self, folder: Path, what: str, lock: str = LOCK) -> None:
         from filelock import FileLock, Timeout  # a quarter of a second
 
-        self._file = folder / LOCK
+        self._file = folder / lock
         self._lock = FileLock(self._file, timeout=0, thread_local=False)
         try:
             self._lock.acquire()

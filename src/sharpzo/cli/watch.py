@@ -1,0 +1,180 @@
+"""``sharpzo watch``: a run on photos as they arrive."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Argument, Option
+
+from sharpzo.cli import options
+
+if TYPE_CHECKING:
+    from sharpzo.data.arrivals import Arrival, Arrivals
+    from sharpzo.fitting.trained import Trained
+    from sharpzo.storage.answered import Answered
+
+_NO_NAME = re.compile(r'[\\/:*?"<>|\x00-\x1f\x7f]')  # what a folder's name has nowhere
+
+
+def watch(
+    run: options.Run,
+    folder: Annotated[Path, Argument(help="Folder that photos arrive in.", metavar="FOLDER")],
+    to: Annotated[
+        Path | None,
+        Option(
+            "--to",
+            help="CSV file that gets a row per photo, and knows after a restart which are done.",
+            show_default="answers.csv in FOLDER",
+            metavar="FILE",
+        ),
+    ] = None,
+    sort_into: Annotated[
+        Path | None,
+        Option(
+            "--sort-into",
+            help="Move each photo into the folder of its class there, or into 'none'.",
+            show_default="photos stay where they are",
+            metavar="DEST",
+        ),
+    ] = None,
+    every: Annotated[float, Option(help="Seconds between two looks.", min=0.01)] = 2.0,
+    once: Annotated[
+        bool, Option("--once", help="Classify what is there, and end; for cron or a timer.")
+    ] = False,
+    lost: options.Lost = None,
+    model: options.Model = None,
+    memory_limit: options.MemoryLimit = None,
+    cache: options.Cache = None,
+    no_cache: options.NoCache = False,
+    plugin: options.Plugin = [],  # noqa: B006
+) -> None:
+    """Classify photos as they arrive in FOLDER and below, until Ctrl-C or SIGTERM.
+
+    A photo is read once it has not changed between two looks, and again if its content changes.
+    """
+    from sharpzo.data.arrivals import Arrivals
+    from sharpzo.fitting.trained import load
+    from sharpzo.storage.answered import hold_answers
+
+    kept = options.feature_cache(cache, no_cache)
+    trained = load(run, model=model, cache=kept, memory_limit=memory_limit)
+    wanted = options.share(lost, trained)
+    arrivals, to = Arrivals(folder), to or folder / "answers.csv"
+    _check_outside(sort_into, folder)
+    with hold_answers(to) as answered, _until_stopped() as stop:
+        if not once:
+            print(f"watching {folder}, answers go to {to}; Ctrl-C ends it", file=sys.stderr)
+        while not stop.is_set():
+            there = arrivals.look(settled=not once)
+            _answer(trained, arrivals, there, answered, wanted, sort_into, stop)
+            if once:
+                break
+            stop.wait(every)
+
+
+def _answer(
+    trained: Trained,
+    arrivals: Arrivals,
+    there: list[Arrival],
+    answered: Answered,
+    lost: float,
+    sort_into: Path | None,
+    stop: threading.Event,
+) -> None:
+    """Answer what is new; move it, and what an earlier process has answered but not moved."""
+    from sharpzo.cli.apply import documents_of, say
+    from sharpzo.data.dataset import strange
+
+    new: list[Arrival] = []
+    for one in there:
+        label = answered.label(one.path, one.size, one.modified)
+        if label is None:
+            new.append(one)
+        elif sort_into and label:
+            _move(arrivals.folder / one.path, sort_into, label)
+    if not new:
+        return
+    # Each part is on the disk before the next one is begun.
+    left = iter(new)
+    for part in trained.ask(strange(map(arrivals.photo, new))):
+        rows = []
+        for document, one in zip(documents_of(trained, part, lost, 1, False), left, strict=False):
+            if "error" in document and not (arrivals.folder / one.path).exists():
+                continue  # it was taken away meanwhile
+            say(document, False)
+            label = "none" if document.get("none") else document.get("label", "")
+            rows.append({
+                **document, "path": one.path, "label": label,
+                "bytes": one.size, "modified": one.modified,
+                "answered": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            })  # fmt: skip
+        sys.stdout.flush()
+        answered.append(rows)
+        for row in rows:
+            if sort_into and row["label"]:
+                _move(arrivals.folder / row["path"], sort_into, row["label"])
+        if stop.is_set():
+            return
+
+
+def _check_outside(sort_into: Path | None, folder: Path) -> None:
+    """Raise InputError if photos that are moved would arrive again."""
+    from sharpzo.errors import InputError
+
+    if sort_into is not None and sort_into.resolve().is_relative_to(folder.resolve()):
+        raise InputError(
+            f"{sort_into} is in {folder}, where photos would arrive again once they are sorted; "
+            "give a folder elsewhere"
+        )
+
+
+def _move(photo: Path, sort_into: Path, label: str) -> None:
+    """Move a photo into the folder of a class; one of the same name there is kept."""
+    place = sort_into / (_NO_NAME.sub("_", label).strip(". ") or "_")
+    place.mkdir(parents=True, exist_ok=True)
+    for number in count(1):
+        target = place / (photo.name if number == 1 else f"{photo.stem}-{number}{photo.suffix}")
+        try:
+            target.touch(exist_ok=False)  # it takes the place of no other
+        except FileExistsError:
+            continue
+        try:
+            shutil.move(photo, target)
+        except BaseException as error:
+            target.unlink(missing_ok=True)
+            if isinstance(error, FileNotFoundError):  # it was taken away meanwhile
+                return
+            raise
+        return
+
+
+@contextmanager
+def _until_stopped() -> Generator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set; a second one ends the process at once. In a thread
+    that is not the main one, signals stay what they are."""
+    stop = threading.Event()
+
+    def ask(number: int, frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt("what was answered is kept")
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {one: signal.signal(one, ask) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)

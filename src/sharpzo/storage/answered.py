@@ -1,0 +1,96 @@
+"""Answers about photos of a folder: a CSV file with a row each, which survives crashes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sharpzo.errors import ArtifactError
+from sharpzo.storage.files import Hold
+
+COLUMNS = ("path", "label", "probability", "none", "error", "bytes", "modified", "answered")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would compute a cell that begins so
+# Names of files are kept byte by byte, also where they are no UTF-8.
+_TEXT = {"encoding": "utf-8", "errors": "surrogateescape"}
+
+
+class Answered:
+    """The rows of a CSV file, to which this process alone appends.
+
+    A last line that a crash has cut off is dropped. Raises ArtifactError for a file that holds
+    something else, which is left as it is, and for one that another process writes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._label_of: dict[tuple[str, int, int], str] = {}
+        kept = path.read_bytes() if path.exists() else b""
+        whole = kept[: kept.rfind(b"\n") + 1]
+        for row in self._rows(whole.decode(**_TEXT)):
+            self._remember(row)
+        with path.open("ab") as file:
+            file.truncate(len(whole))
+            if not whole:
+                file.write(_line(COLUMNS))
+
+    def label(self, path: str, size: int, modified: int) -> str | None:
+        """The label that this content of a photo was given, "" if it cannot be read; None if
+        nothing has been answered."""
+        return self._label_of.get((path, size, modified))
+
+    def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write rows by column, onto the disk; columns that a row lacks stay empty."""
+        rows = [{name: row.get(name, "") for name in COLUMNS} for row in rows]
+        with self.path.open("ab") as file:
+            file.write(b"".join(_line(map(_guarded, row.values())) for row in rows))
+            file.flush()
+            os.fsync(file.fileno())
+        for row in rows:
+            self._remember(row)
+
+    def _remember(self, row: Mapping[str, Any]) -> None:
+        key = (row["path"], int(row["bytes"]), int(row["modified"]))
+        self._label_of[key] = row["label"]
+
+    def _rows(self, text: str) -> Iterator[dict[str, str]]:
+        if not text:
+            return
+        rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+        try:
+            if tuple(next(rows)) != COLUMNS:
+                raise ValueError
+            for row in rows:
+                cells = [cell.removeprefix("'") for cell in row]
+                yield dict(zip(COLUMNS, cells, strict=True))
+        except (ValueError, csv.Error, StopIteration):
+            raise ArtifactError(
+                f"{self.path} holds something else than answers about photos, and was left as it "
+                "is; give another file"
+            ) from None
+
+
+@contextmanager
+def hold_answers(path: Path) -> Generator[Answered]:
+    """The answers in a CSV file, which is made if it is missing, held against other processes."""
+    hold = Hold(path.parent, str(path), f"{path.name}.lock")
+    try:
+        yield Answered(path)
+    finally:
+        hold.release()
+
+
+def _line(cells: Iterable[Any]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue().encode(**_TEXT)
+
+
+def _guarded(cell: Any) -> Any:
+    """A text that no spreadsheet takes for a formula."""
+    marked = isinstance(cell, str) and cell.startswith((*_FORMULA, "'"))
+    return f"'{cell}" if marked else cell
