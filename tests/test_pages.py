@@ -136,9 +136,6 @@ def splits(folder: Path) -> None:
             for path in sorted((folder / "photos" / "train").rglob("*.png"))]  # fmt: skip
     lines = [f"{path},{name}" for path, name in rows]
     (folder / "labels.csv").write_text("path,label\n" + "\n".join(lines) + "\n")
-    new = folder / "new-photos"
-    new.mkdir()
-    shutil.copy(folder / "new-photo.jpg", new)
 
 
 def stopped(run: Path) -> None:
@@ -202,6 +199,8 @@ def folder(tmp_path, monkeypatch):
             path.unlink()
     shutil.copy("new/0.jpg", "photo.jpg")
     shutil.copy("new/1.jpg", "new-photo.jpg")
+    Path("new-photos").mkdir()
+    shutil.copy("new-photo.jpg", "new-photos")
     bin_ = tmp_path / "bin"
     bin_.mkdir()
     for name, line in {"sharpzo": "-m sharpzo ", "python": ""}.items():
