@@ -297,6 +297,7 @@ def test_the_blocks_of_a_page_run(page, folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", pages("slow"))
+@pytest.mark.filterwarnings("ignore")  # of the exporter of torch
 def test_all_blocks_of_a_page_run(page, folder):
     run_page(page, folder, slow=True)
 
@@ -304,18 +305,22 @@ def test_all_blocks_of_a_page_run(page, folder):
 def test_equations_become_mathml(monkeypatch):
     """A command that the converter does not know would stay as text."""
     monkeypatch.syspath_prepend(ROOT / "tools")
-    site_math = pytest.importorskip("site_math")
-    inline = site_math.Markdown(extensions=[site_math.Math()])
+    site_markdown = pytest.importorskip("site_markdown")
+    inline = site_markdown.Markdown(extensions=["fenced_code", site_markdown.Site()])
     many = 0
     for page, text in PAGES.items():
-        found = [site_math.block(block.text) for block in ALL
+        found = [site_markdown.block(block.text) for block in ALL
                  if (block.page, block.language) == (page, "math")]  # fmt: skip
         prose = re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.DOTALL)
-        found += [inline.reset().convert(f"${one}$") for one in re.findall(site_math.INLINE, prose)]
+        found += [
+            inline.reset().convert(f"${one}$") for one in re.findall(site_markdown.INLINE, prose)
+        ]
         assert not [one for one in found if "\\" in one or "<math" not in one], page
-        assert prose.count("$") == 2 * len(re.findall(site_math.INLINE, prose)), page
+        assert prose.count("$") == 2 * len(re.findall(site_markdown.INLINE, prose)), page
         many += len(found)
     assert many > 50
+    example = inline.reset().convert("So:\n\n>>> 1 + 1\n2\n")
+    assert "blockquote" not in example
 
 
 def test_every_page_is_in_the_navigation():
