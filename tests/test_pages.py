@@ -173,6 +173,9 @@ def pair(folder: Path) -> None:
     from test_pair_example import save_source
 
     save_source(folder / "my-model")
+    for name, word in {"bag": "cat", "dress": "dog"}.items():  # of its few words
+        (folder / "photos" / name).rename(folder / "photos" / word)
+    shutil.rmtree(folder / "photos" / "sandal")
 
 
 HAVE = {
