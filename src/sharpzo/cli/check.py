@@ -132,10 +132,10 @@ def _show(
         screen.say("too few photos per class to say more; two or more are compared with each other")
     else:
         screen.say(f"left out one by one, {percent(found.accuracy)} of the photos are recognised")
+    if not (suspects or found.copies or found.errors or found.mixed or found.few):
+        screen.say(f"Nothing to mend. Next:  sharpzo fit {quoted(data)} --out my-run")
     if file is not None:
         screen.say(f"The pictures are in {quoted(file)}.")
     elif suspects or found.copies:
         more = "all of them" if hidden else "the pictures"
         screen.say(f"See {more}:  sharpzo check {quoted(data)} --html check.html")
-    elif not (found.errors or found.mixed or found.few):
-        screen.say(f"Nothing to mend. Next:  sharpzo fit {quoted(data)} --out my-run")

@@ -319,7 +319,7 @@ def on_strangers(none: Mapping[str, Any]) -> str:
     if not none:
         return ""
     said = (
-        "The answer is none for photos that fit no class, and wrongly for about "
+        "A photo that fits no class is answered by 'none of these', and so are about "
         f"{percent(none['lost'])} of the others."
     )
     if none.get("recognised") is not None:
@@ -328,7 +328,7 @@ def on_strangers(none: Mapping[str, Any]) -> str:
             "recognised as none"
         )
         examples = none.get("counter_examples", 0)
-        said += "; counter-examples in a folder none raise that." if not examples else "."
+        said += "; counter-examples in a folder 'none' raise that." if not examples else "."
     return said
 
 
