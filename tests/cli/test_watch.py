@@ -71,7 +71,8 @@ def test_each_content_is_answered_once(run, photos, spool, capsys, passed):
         assert label == rows[name]["label"]
         assert float(percent) == pytest.approx(100 * float(rows[name]["probability"]), abs=0.1)
     passed.clear()
-    assert answer(capsys, 0, *watch).out == ""
+    told = answer(capsys, 0, *watch)
+    assert (told.out, told.err.split(";")[0]) == ("", "0 photos answered")
     assert passed == []
     shutil.copy(next((photos / "test" / "sandal").iterdir()), spool / "dress.png")
     shutil.copy(spool / "bag.png", spool / "new.png")
@@ -122,6 +123,9 @@ def test_a_class_is_no_path(tmp_path):
 
 def test_what_is_refused_leaves_everything(run, spool, tmp_path, capsys):
     assert "arrive again" in refused(capsys, "watch", run, spool, "--sort-into", spool / "done")
+    (tmp_path / "file").touch()
+    assert "is a file" in refused(capsys, "watch", run, spool, "--sort-into", tmp_path / "file")
+    assert not (spool / "answers.csv").exists()
     assert "does not exist" in refused(capsys, "watch", run, tmp_path / "missing")
     other = tmp_path / "table.csv"
     other.write_text("a,b\n1,2\n", "utf-8")

@@ -70,16 +70,19 @@ def watch(
     trained = load(run, model=model, cache=kept, memory_limit=memory_limit)
     wanted = options.share(lost, trained)
     arrivals, to = Arrivals(folder), to or folder / "answers.csv"
-    _check_outside(sort_into, folder)
+    if sort_into is not None:
+        _make(sort_into, folder)
     with hold_answers(to) as answered, _until_stopped() as stop:
         if not once:
             print(f"watching {folder}, answers go to {to}; Ctrl-C ends it", file=sys.stderr)
+        many = 0
         while not stop.is_set():
             there = arrivals.look(settled=not once)
-            _answer(trained, arrivals, there, answered, wanted, sort_into, stop)
+            many += _answer(trained, arrivals, there, answered, wanted, sort_into, stop)
             if once:
                 break
             stop.wait(every)
+    print(f"{many:,} photos answered; all answers are in {to}", file=sys.stderr)
 
 
 def _answer(
@@ -90,8 +93,9 @@ def _answer(
     lost: float,
     sort_into: Path | None,
     stop: threading.Event,
-) -> None:
-    """Answer what is new; move it, and what an earlier process has answered but not moved."""
+) -> int:
+    """Answer what is new, and return how many photos that were; move them, and those that an
+    earlier process has answered but not moved."""
     from sharpzo.cli.apply import documents_of, say
     from sharpzo.data.dataset import strange
 
@@ -103,9 +107,9 @@ def _answer(
         elif sort_into and label:
             _move(arrivals.folder / one.path, sort_into, label)
     if not new:
-        return
+        return 0
     # Each part is on the disk before the next one is begun.
-    left = iter(new)
+    left, many = iter(new), 0
     for part in trained.ask(strange(map(arrivals.photo, new))):
         rows = []
         for document, one in zip(documents_of(trained, part, lost, 1, False), left, strict=False):
@@ -120,22 +124,27 @@ def _answer(
             })  # fmt: skip
         sys.stdout.flush()
         answered.append(rows)
+        many += len(rows)
         for row in rows:
             if sort_into and row["label"]:
                 _move(arrivals.folder / row["path"], sort_into, row["label"])
         if stop.is_set():
-            return
+            break
+    return many
 
 
-def _check_outside(sort_into: Path | None, folder: Path) -> None:
-    """Raise InputError if photos that are moved would arrive again."""
+def _make(sort_into: Path, folder: Path) -> None:
+    """Make the folder that photos are moved into; InputError if they would arrive again."""
     from sharpzo.errors import InputError
 
-    if sort_into is not None and sort_into.resolve().is_relative_to(folder.resolve()):
+    if sort_into.resolve().is_relative_to(folder.resolve()):
         raise InputError(
             f"{sort_into} is in {folder}, where photos would arrive again once they are sorted; "
             "give a folder elsewhere"
         )
+    if sort_into.exists() and not sort_into.is_dir():
+        raise InputError(f"{sort_into} is a file; give a folder to sort photos into")
+    sort_into.mkdir(parents=True, exist_ok=True)
 
 
 def _move(photo: Path, sort_into: Path, label: str) -> None:
