@@ -6,6 +6,7 @@
     python tools/faults.py claims 100     # ten processes on one run folder, bench and cache
     python tools/faults.py disk           # no space at every write (as root on a tmpfs)
     python tools/faults.py cost           # share of a search's time
+    python tools/faults.py bytes 500      # so many bytes flipped in every kind of file, and cuts
 
 Each prints what it did, one JSON line at the end, and ends with code 1 if anything was lost.
 Children are forked from a process that has imported everything. Unix only.
@@ -527,6 +528,16 @@ def full_during(small: Path, place: Path, name: str, event: int, left: int) -> d
     return {key: int(value) for key, value in found.items()}
 
 
+# --- damaged files --------------------------------------------------------------------------------
+
+
+def flipped(flips: int = 500, seed: int = 1, names: list[str] | None = None) -> dict[str, Any]:
+    """Flip bytes of every kind of file that is read, and cut files off: 2 cuts for 5 flips."""
+    from damage import damage_all
+
+    return damage_all(flips, flips * 2 // 5, seed, names or [], say, forked)
+
+
 # --- cost -----------------------------------------------------------------------------------------
 
 
@@ -574,12 +585,17 @@ def cost(seconds: float = 20.0) -> dict[str, Any]:
 def main() -> None:
     """Run one of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["kills", "fits", "bench", "claims", "disk", "cost"])
+    parser.add_argument("what", choices=[
+        "kills", "fits", "bench", "claims", "disk", "cost", "bytes",
+    ])  # fmt: skip
     parser.add_argument("many", type=int, nargs="?", default=100)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", action="append", help="one method or kind of file of several")
     chosen = parser.parse_args()
     begin = time.monotonic()
-    if chosen.what in ("kills", "fits", "bench"):
+    if chosen.what == "bytes":
+        found = flipped(chosen.many, chosen.seed, chosen.only)
+    elif chosen.what in ("kills", "fits", "bench"):
         found = globals()[chosen.what](chosen.many, chosen.seed)
     else:
         found = {"claims": lambda: claims(chosen.many), "disk": disk, "cost": cost}[chosen.what]()

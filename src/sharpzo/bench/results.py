@@ -113,12 +113,10 @@ class Results:
         file = self._cells / f"{key}.json"
         try:
             raw = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
-            digest = digest_values(raw)
+            _check_digest(raw)
             found = msgspec.convert(raw, Result)
             lengths = {len(test.points) for test in found.tests.values()}
             if (found.format, found.key, lengths) != (FORMAT, key, {len(found.points)}):
-                raise ValueError
-            if raw.get("record_sha256", digest) != digest:  # early results have none
                 raise ValueError
         except (OSError, ValueError, msgspec.MsgspecError, RecursionError):
             raise ArtifactError(f"{file} is damaged; remove it and run the bench again") from None
@@ -133,7 +131,9 @@ class Results:
     def about(self) -> About:
         """What the bench is of; raises `ArtifactError` if nothing here says so."""
         try:
-            return msgspec.json.decode((self.folder / ABOUT).read_bytes(), type=About)
+            raw = msgspec.json.decode((self.folder / ABOUT).read_bytes(), type=dict[str, Any])
+            _check_digest(raw)
+            return msgspec.convert(raw, About)
         except (OSError, ValueError, msgspec.MsgspecError, RecursionError) as error:
             raise ArtifactError(
                 f"{self.folder} has no usable {ABOUT} ({type(error).__name__}: {error}); run the "
@@ -143,5 +143,13 @@ class Results:
     def write_about(self, about: About) -> None:
         """Keep what the bench is of."""
         record = {**vars(about), "cells": [cell.as_record() for cell in about.cells]}
-        text = json.dumps(record, indent=1, ensure_ascii=False)
+        whole = record | {"record_sha256": digest_values(record)}
+        text = json.dumps(whole, indent=1, ensure_ascii=False)
         write_atomically(self.folder / ABOUT, utf8(text))
+
+
+def _check_digest(raw: dict[str, Any]) -> None:
+    """Raise ValueError for values that are not those that were written; early files say none."""
+    digest = digest_values(raw)
+    if raw.get("record_sha256", digest) != digest:
+        raise ValueError("it was changed after it was written")

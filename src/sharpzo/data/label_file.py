@@ -137,8 +137,10 @@ def _is_label_file(file: Path) -> bool:
 
 def _text(file: Path) -> str:
     try:
+        content = bytearray()
         with file.open("rb") as opened:  # the size of a pipe or a device is not known before
-            content = opened.read(LARGEST + 1)
+            while len(content) <= LARGEST and (more := opened.read(1 << 20)):
+                content += more
         if len(content) > LARGEST:
             raise InputError(f"file {file} is larger than {LARGEST >> 20} MiB; split it up")
         utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))  # as Excel saves "Unicode text"

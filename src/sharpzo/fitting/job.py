@@ -19,6 +19,7 @@ from sharpzo.data.photo_check import check, duplicates, without
 from sharpzo.errors import ArtifactError, InputError, PhotosError
 from sharpzo.fitting.fitter import DEFAULT, Fitter
 from sharpzo.methods import find
+from sharpzo.storage.artifact import digest_values
 from sharpzo.storage.claim import STARTED, read_started
 from sharpzo.towers.feature_store import FeatureStore
 from sharpzo.towers.runtime import Arithmetic, Engine, cores
@@ -64,14 +65,20 @@ class Job:
     decoding: Decoding | None = None
 
     def document(self) -> bytes:
-        """As JSON."""
-        return utf8(json.dumps(asdict(self), ensure_ascii=False, default=_plain))
+        """As JSON, with its hash."""
+        values = json.loads(json.dumps(asdict(self), default=_plain))
+        whole = values | {"record_sha256": digest_values(values)}
+        return utf8(json.dumps(whole, ensure_ascii=False))
 
     @classmethod
     def of(cls, folder: Path) -> Job:
         """What the fit was asked for that was stopped in a folder; ArtifactError if none was."""
         try:
-            return msgspec.convert(json.loads(read_started(folder)), cls)
+            values = json.loads(read_started(folder))
+            found, digest = msgspec.convert(values, cls), digest_values(values)
+            if values.get("record_sha256", digest) != digest:  # early fits have none
+                raise ValueError("it was changed after it was written")
+            return found
         except (ValueError, RecursionError) as error:
             raise ArtifactError(f"{folder / STARTED} is damaged ({error}); fit again") from None
 

@@ -72,8 +72,16 @@ def _write(folder: Path, name: str, arrays: Mapping[str, Array], record: Record)
     blob = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
     write_atomically(folder / name, blob)
     whole = {"format": FORMAT, **record, "arrays_sha256": hashlib.sha256(blob).hexdigest()}
+    whole.pop("history_sha256", None)  # of another folder
+    if (history := _digest_history(folder)) is not None:
+        whole["history_sha256"] = history
     text = json.dumps(whole | {"record_sha256": digest_values(whole)}, indent=1, ensure_ascii=False)
     write_atomically(folder / RECORD, utf8(text))
+
+
+def _digest_history(folder: Path) -> str | None:
+    file = folder / HISTORY
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
 
 
 def digest_values(record: Mapping[str, Any]) -> str:
@@ -141,6 +149,12 @@ def read(run: str | Path) -> Artifact:
         loaded = load(blob)
     except (SafetensorError, ValueError, TypeError, KeyError) as error:  # or an unknown type
         raise ArtifactError(f"{arrays} is damaged: {error}") from None
+    if (history := _digest_history(folder)) is not None:  # which may be left out
+        if record.get("history_sha256", history) != history:  # early runs say none
+            raise ArtifactError(
+                f"{folder / HISTORY} is not the file that {RECORD} was written with; remove it, "
+                "and the run is read without its steps"
+            )
     for name, array in loaded.items():
         if array.dtype.kind == "f" and np.isnan(array).any():
             raise ArtifactError(

@@ -54,15 +54,23 @@ class Journal:
         self._price = PRICE
         self._warned = False
         self._unwritten: list[bytes] = []
-        self.path, keep = folder / HISTORY, 0
+        self.path, written = folder / HISTORY, b""
         if (found := read_snapshot(folder)) is not None:
             about, self.state = found
             self.seconds, self._made_of = about["seconds"], about["made_of"]
-            self.steps, keep = _first_steps(self.path, about["steps"])
+            self.steps, written = _first_steps(self.path, about["steps"])
+        self._digest = hashlib.sha256(written)  # of the lines that are whole
+        if found is not None and found[0].get("history_sha256") not in (
+            None, self._digest.hexdigest()  # early snapshots have none
+        ):  # fmt: skip
+            raise ArtifactError(
+                f"{self.path} is not the file that its snapshot was written with; remove the "
+                "folder, and fit again"
+            )
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         self._file = os.open(self.path, flags, 0o666)
-        os.ftruncate(self._file, keep)
-        self._end = keep  # of the lines that are whole
+        self._end = len(written)
+        os.ftruncate(self._file, self._end)
 
     @property
     def is_whole(self) -> bool:
@@ -101,6 +109,7 @@ class Journal:
                 os.ftruncate(self._file, self._end)
         else:
             self._end += len(blob)
+            self._digest.update(blob)
             self._unwritten.clear()
         self._spent += time.monotonic() - now
 
@@ -133,7 +142,10 @@ class Journal:
             self._file = -1
 
     def _take(self, state: State, seconds: float) -> None:
-        about = {"steps": len(self.steps), "seconds": seconds, "made_of": self._made_of}
+        about = {
+            "steps": len(self.steps), "seconds": seconds, "made_of": self._made_of,
+            "history_sha256": self._digest.hexdigest(),
+        }  # fmt: skip
         try:
             if self._unwritten:
                 raise OSError(28, "the journal is behind")
@@ -167,17 +179,16 @@ def read_journal(path: Path) -> list[Step]:
     return [_step(path, n, line) for n, line in enumerate(_lines(path)[:-1], start=1)]
 
 
-def _first_steps(path: Path, many: int) -> tuple[list[Step], int]:
-    """The first steps of a journal, and where their lines end in the file."""
+def _first_steps(path: Path, many: int) -> tuple[list[Step], bytes]:
+    """The first steps of a journal, and their lines."""
     lines = _lines(path)[:-1][:many]
     if len(lines) < many:
         raise ArtifactError(
             f"{path} has {len(lines):,} whole lines, and its snapshot is of {many:,}; remove "
             "the folder, and fit again"
         )
-    return [_step(path, n, line) for n, line in enumerate(lines, start=1)], sum(
-        len(line) + 1 for line in lines
-    )
+    steps = [_step(path, n, line) for n, line in enumerate(lines, start=1)]
+    return steps, b"".join(line + b"\n" for line in lines)
 
 
 def _lines(path: Path) -> list[bytes]:

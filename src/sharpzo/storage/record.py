@@ -133,6 +133,7 @@ class Record(Inputs, Outcome, total=False):
     format: int
     arrays_sha256: str
     record_sha256: str
+    history_sha256: str
     labels: Annotated[list[str | int | bool], Meta(min_length=1)]
     trained_class_names: Annotated[list[Name], Meta(min_length=1)]
     budget: Limits
