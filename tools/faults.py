@@ -5,6 +5,8 @@
     python tools/faults.py bench 200      # of a bench
     python tools/faults.py claims 100     # ten processes on one run folder, bench and cache
     python tools/faults.py disk           # no space at every write (as root on a tmpfs)
+    python tools/faults.py life 60000     # memory of a search of so many steps
+    python tools/faults.py photos         # a hundred hostile photos
     python tools/faults.py cost           # share of a search's time
     python tools/faults.py bytes 500      # so many bytes flipped in every kind of file, and cuts
 
@@ -538,6 +540,119 @@ def flipped(flips: int = 500, seed: int = 1, names: list[str] | None = None) -> 
     return damage_all(flips, flips * 2 // 5, seed, names or [], say, forked)
 
 
+# --- hostile photos -------------------------------------------------------------------------------
+
+LARGEST, LONGEST = 300 << 20, 10.0  # bytes above what the process had, seconds of the processor
+
+
+def photos(names: list[str] | None = None) -> dict[str, Any]:
+    """Read each of the hostile photos in a process of its own: decode it as a search does, check it
+    as a fit does first, and say what it would take."""
+    from hostile_photos import files
+    from sharpzo.data.decoding import decode
+    from sharpzo.data.photo import Photo
+    from sharpzo.errors import PhotoError
+    from sharpzo.memory import peak, resident, watch_anew
+
+    found = dict.fromkeys(("photos", "refused", "decoded", "crashed", "above", "late"), 0)
+    largest, longest = 0, 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        photo = Path(folder) / "usual.jpg"
+        from PIL import Image
+
+        Image.new("RGB", (64, 64)).save(photo)
+        decode(photo)  # what it calls is loaded now
+        for number, (what, suffix, make) in enumerate(files()):
+            if names and what not in names:
+                continue
+            path = Path(folder) / f"{number}.{suffix}"
+            make(path)
+            reading, writing = os.pipe()
+
+            def work(path: Path = path, writing: int = writing) -> None:
+                before = resident() if watch_anew() else None
+                begin, said = time.process_time(), "decoded"
+                one = Photo(path.name, path=path).sized(224)
+                for read in (one.check, one.decode, lambda: decode(path)):
+                    try:
+                        read()
+                    except PhotoError as error:
+                        said = str(error)
+                took = time.process_time() - begin
+                above = (peak() or 0) - (before or 0)
+                os.write(writing, json.dumps([said, took, above]).encode())
+
+            child = forked(work)
+            os.close(writing)
+            with os.fdopen(reading) as pipe:
+                said = pipe.read()
+            os.waitpid(child, 0)
+            found["photos"] += 1
+            if not said:
+                found["crashed"] += 1
+                say(what, {"crashed": True})
+                continue
+            sentence, took, above = json.loads(said)
+            found["decoded" if sentence == "decoded" else "refused"] += 1
+            found["above"] += above > LARGEST
+            found["late"] += took > LONGEST
+            largest, longest = max(largest, above), max(longest, took)
+            say(what, {"said": sentence, "seconds": round(took, 2), "mb": round(above / 1e6)})
+            path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+    sound = not found["crashed"] and not found["above"] and not found["late"]
+    more = {"largest_mb": round(largest / 1e6), "longest_s": round(longest, 1)}
+    return {"what": "photos", **found, **more, "sound": sound}
+
+
+# --- long life ------------------------------------------------------------------------------------
+
+
+def life(steps: int = 60_000, names: list[str] | None = None) -> dict[str, Any]:
+    """Memory of a search on toys from its 1,000th step to the last, and the size of its history."""
+    from sharpzo.memory import resident
+
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as place:
+        for name in names or TOYS:
+            reading, writing = os.pipe()
+
+            def work(name: str = name, writing: int = writing) -> None:
+                method, changes = METHODS[TOYS[name][0]], TOYS[name][1]
+                seen: list[int] = []
+
+                with claim(Path(place) / name, b"{}") as claimed:
+
+                    def listen(step: Step) -> None:
+                        claimed.journal.append(step)
+                        if step.step >= steps // 60:
+                            seen.append(resident() or 0)
+
+                    claimed.journal.begin({})
+                    settings = override(method.settings, changes)
+                    task = replace(toy_task(method), budget=Budget(steps=steps),
+                                   journal=claimed.journal, listen=listen)  # fmt: skip
+                    fitted = fit(method, settings, task)
+                    size = (claimed.folder / HISTORY).stat().st_size
+                    said = [fitted.steps, str(fitted.reason), claimed.journal.count, size, seen[0],
+                            max(seen)]  # fmt: skip
+                    os.write(writing, json.dumps(said).encode())
+                    claimed.write({}, record(method.name))
+
+            child = forked(work)
+            os.close(writing)
+            with os.fdopen(reading) as pipe:
+                said = pipe.read()
+            os.waitpid(child, 0)
+            done, why, lines, size, first, most = json.loads(said)
+            found[name] = {
+                "steps": done, "stopped": why, "lines": lines, "history_kb": round(size / 1000),
+                "mb": round(first / 1e6, 1), "grown": round(most / first - 1, 4),
+            }  # fmt: skip
+            say(name, found[name])
+    largest = max(one["grown"] for one in found.values())
+    return {"what": "life", "searches": len(found), "grown": largest, "sound": largest <= 0.02}
+
+
 # --- cost -----------------------------------------------------------------------------------------
 
 
@@ -573,7 +688,7 @@ def cost(seconds: float = 20.0) -> dict[str, Any]:
             one.close()
         share = spent[0] / fitted.fit.seconds
         found[method] = {
-            "seconds": round(fitted.fit.seconds, 1), "steps": len(one.steps),
+            "seconds": round(fitted.fit.seconds, 1), "steps": one.count,
             "snapshots": spent[1], "snapshot_kb": round(size / 1000), "share": round(share, 5),
         }  # fmt: skip
         say(method, found[method])
@@ -586,19 +701,26 @@ def main() -> None:
     """Run one of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=[
-        "kills", "fits", "bench", "claims", "disk", "cost", "bytes",
+        "kills", "fits", "bench", "claims", "disk", "cost", "bytes", "photos", "life",
     ])  # fmt: skip
     parser.add_argument("many", type=int, nargs="?", default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", action="append", help="one method or kind of file of several")
     chosen = parser.parse_args()
     begin = time.monotonic()
-    if chosen.what == "bytes":
+    if chosen.what == "life":
+        found = life(chosen.many if chosen.many > 100 else 60_000, chosen.only)
+    elif chosen.what == "bytes":
         found = flipped(chosen.many, chosen.seed, chosen.only)
     elif chosen.what in ("kills", "fits", "bench"):
         found = globals()[chosen.what](chosen.many, chosen.seed)
     else:
-        found = {"claims": lambda: claims(chosen.many), "disk": disk, "cost": cost}[chosen.what]()
+        found = {
+            "claims": lambda: claims(chosen.many),
+            "disk": disk,
+            "cost": cost,
+            "photos": photos,
+        }[chosen.what]()
     print(json.dumps(found | {"minutes": round((time.monotonic() - begin) / 60, 1)}))
     sys.exit(not found["sound"])
 

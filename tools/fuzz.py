@@ -39,6 +39,7 @@ import msgspec
 HERE = Path(__file__).resolve().parent
 CORPUS = HERE.parent / "tests" / "faults" / "corpus"
 SECONDS, MEGABYTES = 2, 200
+LARGEST = 1 << 20  # bytes of a file
 VARIANTS = 15  # of what libFuzzer makes, in each of its runs
 _INTERESTING: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 2, 3, 255, 2**31, 2**63, -(2**63), 2**64, 10**30, 10**400, 0.5,
@@ -96,7 +97,7 @@ def changed(document: Any, draws: random.Random) -> Any:
             case _ if isinstance(container, list):
                 draws.shuffle(container)
             case _:
-                container[key] = [value] * draws.choice((2, 100, 1000))
+                container[key] = [value] * (2 if isinstance(value, dict | list) else 1000)
     return document
 
 
@@ -358,7 +359,7 @@ def one(name: str, work: Path, options: list[str]) -> None:
         shutil.copy(given, corpus)
     words = sorted(set(re.findall(rb"[A-Za-z_][A-Za-z_0-9]{2,30}", content[:20_000])))[:200]
     dictionary = work / f"{slug(name)}.dict"
-    dictionary.write_text("".join(f'"{word.decode()}"\n' for word in words))
+    dictionary.write_text("".join(f'"{word.decode()}"\n' for word in [*words, b"photo"]))
 
     def read(data: bytes) -> None:
         if target.parse is not None:
@@ -385,6 +386,7 @@ def one(name: str, work: Path, options: list[str]) -> None:
                     variant = mutate(data, draws)
                 except Exception:  # no document
                     variant = as_bytes(data, draws)
+                variant = variant[:LARGEST]
             signal.setitimer(signal.ITIMER_PROF, SECONDS)  # of the processor, which others use, too
             try:
                 read(variant)

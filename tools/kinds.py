@@ -511,7 +511,7 @@ def stopped(folder: Path) -> None:
         with claim(folder / "run", job.document()) as claimed:
 
             def stop(step: Any) -> None:
-                claimed.journal.stop = len(claimed.journal.steps) >= 3
+                claimed.journal.stop = claimed.journal.count >= 3
 
             fitter = Fitter(job.method, **{k: v for k, v in job.parameters().items()
                                            if k != "method"})  # fmt: skip

@@ -83,7 +83,7 @@ TOWERS: dict[str, dict[str, Any]] = {
 }
 VOLATILE = {
     "seconds", "peak_memory_mb", "created", "sharpzo_version", "sharpzo", "arrays_sha256",
-    "record_sha256",
+    "record_sha256", "history_sha256",
 }  # fmt: skip
 
 Fields = dict[str, str]

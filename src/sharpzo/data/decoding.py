@@ -40,6 +40,9 @@ MAX_PIXELS = 89_478_485  # Pillow's own limit: 256 MiB of RGB
 MAX_JPEG_PIXELS = 4 * MAX_PIXELS
 REDUCED_SIDE = 4 * 518
 MAX_SCANNED = 12 * MAX_PIXELS
+# What takes more than this, and whose pixels are so many times larger than the file, is a bomb: of
+# zeros in 260 kB PNG makes 90 megapixels. Real photos are 3 to 50 times larger, AVIF up to 200.
+MOST_MEMORY, MOST_GROWTH = 300 * MB, 300
 # Before the picture, where hundreds are usual in photos with depth maps and the like.
 MAX_SEGMENTS, MAX_JUNK = 5000, 100_000
 MANY_BITS = "has 32 bits per pixel; convert it to 8 bits per channel"
@@ -83,6 +86,7 @@ def opened(path: Path, name: str | None = None, least: int | None = None) -> Ite
             _bound_jpeg(image, jpeg.count_scans(image), least)
         else:
             _check_pixels(image, MAX_PIXELS)
+        _check_growth(image, least, os.fstat(file.fileno()).st_size)
         if has_32_bits(image):
             raise _Refused(MANY_BITS)
         yield image
@@ -227,6 +231,15 @@ def _check_pixels(image: PILImage, limit: int) -> None:
         raise _Refused(
             f"is too large ({image.width} x {image.height} pixels, the limit is {limit:,}); "
             "make it smaller, or remove it"
+        )
+
+
+def _check_growth(image: PILImage, least: int | None, size: int) -> None:
+    grown = 3 * image.width * image.height
+    if grown > MOST_GROWTH * size and pixels.memory(image, least, size) > MOST_MEMORY:
+        raise _Refused(
+            f"unpacks to {image.width} x {image.height} pixels from {size:,} bytes, as no photo "
+            "does; save it anew, or remove it"
         )
 
 

@@ -238,7 +238,7 @@ class Fitter:
             before = [*splits.values(), *(s.seen(v) for v in looks for s in splits.values())]
             after += [photos.seen(view) for view in looks for photos in after]
             towers.plan(tower, need, before=before, after=after)
-        history = [] if journal is None else journal.steps
+        history = list[Step]()
 
         def keep(step: Step) -> None:
             if journal is None:
@@ -308,7 +308,8 @@ class Fitter:
         record = cast(Record, {**record, **strange})
         found = Fitted(
             method, towers, self.cache, dataset.class_names, fitted.head,
-            {**fitted.arrays, **fitted.head.arrays(), **keep_splits(kept)}, record, history,
+            {**fitted.arrays, **fitted.head.arrays(), **keep_splits(kept)}, record,
+            history if journal is None else journal.steps,
             fit=fitted, zero_shot=untuned, features=features, test=dataset.test,
         )  # fmt: skip
         vars(found)["verified"] = True  # it was made with this very model

@@ -149,12 +149,12 @@ def read(run: str | Path) -> Artifact:
         loaded = load(blob)
     except (SafetensorError, ValueError, TypeError, KeyError) as error:  # or an unknown type
         raise ArtifactError(f"{arrays} is damaged: {error}") from None
-    if (history := _digest_history(folder)) is not None:  # which may be left out
-        if record.get("history_sha256", history) != history:  # early runs say none
-            raise ArtifactError(
-                f"{folder / HISTORY} is not the file that {RECORD} was written with; remove it, "
-                "and the run is read without its steps"
-            )
+    history = _digest_history(folder)  # the file may be left out, and early runs say none
+    if history is not None and record.get("history_sha256", history) != history:
+        raise ArtifactError(
+            f"{folder / HISTORY} is not the file that {RECORD} was written with; remove it, and "
+            "the run is read without its steps"
+        )
     for name, array in loaded.items():
         if array.dtype.kind == "f" and np.isnan(array).any():
             raise ArtifactError(

@@ -77,7 +77,7 @@ class Claim:
     @property
     def is_begun(self) -> bool:
         """Whether there are steps to go on from."""
-        return bool(self.journal.steps) or (self.folder / SNAPSHOT).is_file()
+        return bool(self.journal.count) or (self.folder / SNAPSHOT).is_file()
 
     def way_on(self) -> str:
         """What there is, and the command that goes on with it."""

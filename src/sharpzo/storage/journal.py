@@ -35,7 +35,7 @@ _log = logging.getLogger("sharpzo")
 class Journal:
     """The steps and the state of the search in a run ``folder``, and what is there of an earlier
     process that was stopped: ``steps`` until its last snapshot, whose ``state`` goes on from there
-    (None: from the beginning).
+    (None: from the beginning). Steps are kept in the file alone: a search may make millions.
 
     A folder that can no longer be written is a warning, and no reason to stop: steps are written
     once it can be. Whoever makes a journal holds the folder (`files.Hold`). Raises ArtifactError
@@ -48,7 +48,7 @@ class Journal:
         self.searching = self.over = False
         self.state: State | None = None
         self.seconds = 0.0  # that the search had taken at the snapshot
-        self.steps: list[Step] = []
+        self.count = 0  # of steps
         self._made_of: Mapping[str, Any] = {}
         self._begun = self._last = self._spent = 0.0  # this process's search, snapshot, seconds
         self._price = PRICE
@@ -58,7 +58,7 @@ class Journal:
         if (found := read_snapshot(folder)) is not None:
             about, self.state = found
             self.seconds, self._made_of = about["seconds"], about["made_of"]
-            self.steps, written = _first_steps(self.path, about["steps"])
+            written, self.count = _first_lines(self.path, about["steps"]), about["steps"]
         self._digest = hashlib.sha256(written)  # of the lines that are whole
         if found is not None and found[0].get("history_sha256") not in (
             None, self._digest.hexdigest()  # early snapshots have none
@@ -71,6 +71,24 @@ class Journal:
         self._file = os.open(self.path, flags, 0o666)
         self._end = len(written)
         os.ftruncate(self._file, self._end)
+
+    @property
+    def steps(self) -> list[Step]:
+        """All steps so far, but for those of a file that can no longer be read."""
+        written = b""
+        try:
+            if self._file < 0:
+                written = self.path.read_bytes()[: self._end]
+            else:
+                os.lseek(self._file, 0, os.SEEK_SET)
+                while len(written) < self._end and (
+                    more := os.read(self._file, self._end - len(written))
+                ):
+                    written += more
+        except OSError as error:
+            self._warn(error)
+        lines = b"".join([written, *self._unwritten]).split(b"\n")[:-1]
+        return [_step(self.path, n, line) for n, line in enumerate(lines, start=1)]
 
     @property
     def is_whole(self) -> bool:
@@ -96,7 +114,7 @@ class Journal:
     def append(self, step: Step) -> None:
         """Add a validated step; it is written at once, so it survives this process."""
         now = self._now()
-        self.steps.append(step)
+        self.count += 1
         self._unwritten.append(line_of(step))
         try:
             os.lseek(self._file, self._end, os.SEEK_SET)
@@ -143,7 +161,7 @@ class Journal:
 
     def _take(self, state: State, seconds: float) -> None:
         about = {
-            "steps": len(self.steps), "seconds": seconds, "made_of": self._made_of,
+            "steps": self.count, "seconds": seconds, "made_of": self._made_of,
             "history_sha256": self._digest.hexdigest(),
         }  # fmt: skip
         try:
@@ -179,16 +197,17 @@ def read_journal(path: Path) -> list[Step]:
     return [_step(path, n, line) for n, line in enumerate(_lines(path)[:-1], start=1)]
 
 
-def _first_steps(path: Path, many: int) -> tuple[list[Step], bytes]:
-    """The first steps of a journal, and their lines."""
+def _first_lines(path: Path, many: int) -> bytes:
+    """The first lines of a journal, each of them a step."""
     lines = _lines(path)[:-1][:many]
     if len(lines) < many:
         raise ArtifactError(
             f"{path} has {len(lines):,} whole lines, and its snapshot is of {many:,}; remove "
             "the folder, and fit again"
         )
-    steps = [_step(path, n, line) for n, line in enumerate(lines, start=1)]
-    return steps, b"".join(line + b"\n" for line in lines)
+    for n, line in enumerate(lines, start=1):
+        _step(path, n, line)
+    return b"".join(line + b"\n" for line in lines)
 
 
 def _lines(path: Path) -> list[bytes]:

@@ -84,7 +84,7 @@ class FeatureStore:
             return
         now, key = int(time.time()), bytes.fromhex(way)
         blobs = ((bytes.fromhex(one), np.float32(row).tobytes()) for one, row in states.items())
-        rows = [(photo, key, now, zlib.crc32(blob), blob) for photo, blob in blobs]
+        rows = [(photo, key, now, _crc32(photo, key, blob), blob) for photo, blob in blobs]
         with self._tolerant("no features are kept"):
             self.folder.mkdir(parents=True, exist_ok=True)
             with closing(self._connect("rwc")) as store, store:
@@ -124,7 +124,8 @@ class FeatureStore:
             yield
         except sqlite3.OperationalError as error:
             self._warn(str(error), then)
-        except sqlite3.DatabaseError as error:  # not a database, or no longer one
+        # Not a database, or no longer one; damage is also told in bytes that are no text.
+        except (sqlite3.DatabaseError, UnicodeError, MemoryError) as error:
             self._warn(f"{error}: it is made anew", then)
             self.clear()
         except OSError as error:
@@ -134,6 +135,11 @@ class FeatureStore:
         if self.folder not in _warned:
             _warned.add(self.folder)
             _log.warning(f"the cache {self.folder} cannot be used ({why}); {then}")
+
+
+def _crc32(photo: bytes, way: bytes, state: bytes) -> int:
+    """Of a row and what it is found by: a damaged index may lead to another photo's."""
+    return zlib.crc32(photo + way + state)
 
 
 def _select(
@@ -146,7 +152,10 @@ def _select(
     for photo in photos:
         digest = bytes.fromhex(photo)
         used, crc32, state = store.execute(query, (digest, key)).fetchone() or (now, 0, b"")
-        if len(state) == 4 * width and zlib.crc32(state) == crc32:
+        # Early rows have that of the state alone.
+        if not isinstance(state, bytes) or not isinstance(used, int):
+            continue  # damaged: SQLite does not hold a column to its type
+        if len(state) == 4 * width and crc32 in (_crc32(digest, key, state), zlib.crc32(state)):
             found[photo] = np.frombuffer(state, np.float32)
             stale += [(now, digest, key)] if used < now - _HOUR else []
     if stale:  # the update may be refused: by a folder that may only be read, or a busy one
