@@ -345,18 +345,18 @@ def photo(name: str, **options: Any) -> Callable[[Path], object]:
     return make
 
 
-def photos(folder: Path, per_class: int = 3) -> Path:
+def photos(folder: Path, per_class: int = 3, side: int = 24) -> Path:
     """Photos of two classes in folders."""
     for number, label in enumerate(("cat", "dog")):
         (folder / label).mkdir(parents=True, exist_ok=True)
         for one in range(per_class):
-            pixels(10 * number + one).save(folder / label / f"{one}.png")
+            pixels(10 * number + one, side, side).save(folder / label / f"{one}.png")
     return folder
 
 
 def zipped(folder: Path) -> None:
     """A zip of photos in folders."""
-    photos(folder / "in")
+    photos(folder / "in", side=64)
     with zipfile.ZipFile(folder / "photos.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for file in sorted((folder / "in").rglob("*.png")):
             archive.write(file, file.relative_to(folder / "in"))

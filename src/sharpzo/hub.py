@@ -114,7 +114,7 @@ class Shared:
         Raises ArtifactError if there is no such run, or if it is damaged.
         """
         folder = as_folder(name_or_path)
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             folder = _download(
                 str(name_or_path), revision=revision, token=token, cache_dir=cache_dir,
                 force_download=force_download, local_files_only=local_files_only,

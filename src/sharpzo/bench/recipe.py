@@ -6,6 +6,7 @@ them holds for all grids that do not say otherwise.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -251,12 +252,12 @@ class Sources:
                     f"data set {name} needs its photos; give the folder that holds them as --data "
                     "or as data in the recipe"
                 )
-            if not self.root.is_dir():
+            if not os.path.isdir(self.root):
                 raise InputError(f"there is no data folder {self.root}; give another as --data")
             return read(self.root, name)
         folders = [base / name for base in (self.root, self.beside) if base is not None]
         for folder in folders:
-            if folder.is_dir():
+            if os.path.isdir(folder):  # a name may be too long for a path
                 return read(folder)
         raise InputError(
             f"there is no data set '{name}'{meant(name, LAYOUTS)}: it is no folder "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -158,7 +159,7 @@ def _photos(trained: Trained, given: Path | None) -> tuple[list[Photo], str]:
         return gather([given]), given.resolve().name
     data: dict[str, Any] = {**trained.record["data"]}
     folder = data["source"].removeprefix("folder ").partition(" with labels of ")[0]
-    if folder != data["source"] and Path(folder).is_dir() and (photos := _usable(folder)):
+    if folder != data["source"] and os.path.isdir(folder) and (photos := _usable(folder)):
         return photos, Path(folder).resolve().name
     return demo_photos(), "the demo's photos"
 

@@ -23,7 +23,8 @@ MOST_BYTES = 32 << 30  # unpacked
 MOST_GROWTH, SMALL = 100, 100 << 20
 MOST_LISTED = 32 << 20  # bytes of the list of files, which is read whole: some 400,000 photos
 _SUFFIXES = SUFFIXES | {".csv", ".jsonl"}  # of what is unpacked; of the rest there is the name
-_LINK = 0o120000
+_LINK, _LONGEST_PATH = 0o120000, 4096
+_HEAD, _END = 30, 22  # bytes before a name in the file, and of the end of the list
 
 _unpacked: dict[tuple[str, int, int], Path] = {}
 
@@ -89,6 +90,7 @@ def _extracted(file: Path) -> Path:
     try:
         folder.mkdir()
         with _Bounded(file) as opened, zipfile.ZipFile(opened) as archive:
+            _check_list(opened, archive)
             members = list(_members(archive))
             _check_size(file, folder, [info for info, _ in members])
             for info, place in members:
@@ -100,6 +102,28 @@ def _extracted(file: Path) -> Path:
     return folder
 
 
+def _check_list(file: _Bounded, archive: zipfile.ZipFile) -> None:
+    """Raise BadZipFile for a list of files that is not that of the files: it has no checksum, so a
+    photo could move to another class, or disappear."""
+    file.seek(-_END - len(archive.comment), os.SEEK_END)
+    many = int.from_bytes(file.read(_END)[10:12], "little")
+    if many not in (len(archive.infolist()), 0xFFFF):  # more are counted elsewhere
+        raise zipfile.BadZipFile("its list of files is damaged")
+    for info in archive.infolist():
+        file.seek(info.header_offset)
+        head = file.read(_HEAD)
+        name = file.read(int.from_bytes(head[26:28], "little"))
+        utf8 = info.flag_bits & 0x800
+        if name != info.orig_filename.encode("utf-8" if utf8 else "cp437"):
+            raise zipfile.BadZipFile(f"its list of files is damaged at {info.filename!r}")
+        if _is_link(info) and info.file_size > _LONGEST_PATH:
+            raise zipfile.BadZipFile(f"it calls {info.filename!r} a link, which it is not")
+
+
+def _is_link(info: zipfile.ZipInfo) -> bool:
+    return stat.S_IFMT(info.external_attr >> 16) == _LINK
+
+
 def _members(archive: zipfile.ZipFile) -> Iterator[tuple[zipfile.ZipInfo, PurePosixPath]]:
     """What may be unpacked, and where."""
     for info in archive.infolist():
@@ -107,7 +131,7 @@ def _members(archive: zipfile.ZipFile) -> Iterator[tuple[zipfile.ZipInfo, PurePo
         if info.flag_bits & 0x1:
             raise zipfile.BadZipFile("it is encrypted")
         odd = place.is_absolute() or ".." in place.parts or re.match("[A-Za-z]:", str(place))
-        if not odd and place.parts and stat.S_IFMT(info.external_attr >> 16) != _LINK:
+        if not odd and place.parts and not _is_link(info):
             yield info, place
 
 

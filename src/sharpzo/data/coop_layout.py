@@ -43,7 +43,7 @@ def read_coop(root: str | os.PathLike[str], name: str) -> Dataset:
     place = layout(name)
     folder = locate(Path(root), place)
     whose = "the archive's" if place.form == "variants" else "CoOp's"
-    absent = [file for file in place.index if not (folder / file).is_file()]
+    absent = [file for file in place.index if not os.path.isfile(folder / file)]
     if absent == list(place.index):
         raise InputError(
             f"neither {root} nor {Path(root) / place.folder} holds {absent[0]}; "
@@ -52,7 +52,7 @@ def read_coop(root: str | os.PathLike[str], name: str) -> Dataset:
     if absent:
         raise InputError(f"file {folder / absent[0]} does not exist; put {whose} there")
     for images in place.images:
-        if not (folder / images).is_dir():
+        if not os.path.isdir(folder / images):
             raise InputError(
                 f"folder {folder / images} does not exist; unpack the images of {name} there"
             )
@@ -72,7 +72,7 @@ def find_coop(root: str | os.PathLike[str]) -> list[str]:
         folder = locate(Path(root), place)
         # Every data set of ImageNet's kind has a classnames.txt: there the folder's name decides.
         sure = place.form in ("split", "variants") or _is_named(folder, place)
-        return sure and (folder / place.index[0]).is_file()
+        return sure and os.path.isfile(folder / place.index[0])
 
     return [name for name, place in LAYOUTS.items() if holds(place)]
 
@@ -81,8 +81,8 @@ def locate(root: Path, place: Layout) -> Path:
     """Return which of ``root`` and its subfolder looks more like the data set's folder."""
 
     def score(folder: Path) -> tuple[bool, int, bool]:
-        there = [(folder / images).is_dir() for images in place.images]
-        return (folder / place.index[0]).is_file(), sum(there), _is_named(folder, place)
+        there = [os.path.isdir(folder / images) for images in place.images]
+        return os.path.isfile(folder / place.index[0]), sum(there), _is_named(folder, place)
 
     return max((root / place.folder, root), key=score)
 

@@ -64,7 +64,7 @@ def read_labels(root: str | os.PathLike[str], file: str | os.PathLike[str]) -> D
     """
     root, file = Path(root), Path(file)
     check_folder(root)
-    if not file.is_file() and (root / file).is_file():
+    if not os.path.isfile(file) and os.path.isfile(root / file):
         file = root / file
     return _dataset(root, str(file), [(line, root, line.role()) for line in read_lines(file)])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
@@ -44,10 +45,10 @@ def find_runtime(given: str | None, cache: Path | None, url: str = URL) -> Runti
             )
     elif given == DOWNLOAD:
         found = (kept and _of_folder(kept)) or _of_archive(_fetched(url))
-    elif Path(given).is_dir():
+    elif os.path.isdir(given):
         places = (Path(given), Path(given) / "dist", Path(given) / "package" / "dist")
         found = next(filter(None, map(_of_folder, places)), {})
-    elif Path(given).is_file():
+    elif os.path.isfile(given):
         found = _of_archive(Path(given).read_bytes())
     else:
         raise InputError(f"there is no folder or archive {given} of onnxruntime-web")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -181,7 +182,8 @@ def resolve(model: str | Path | None = None, *, fetch: bool = True) -> Path:
         if not (EMBEDDED / "config.json").is_file():
             raise CheckpointError(f"the embedded model is missing from {EMBEDDED}; reinstall")
         return EMBEDDED
-    if Path(model).is_dir() or (Path(model).suffix == ".pt" and Path(model).is_file()):
+    # `os.path`: what is too long for a path, in a stranger's record, is none.
+    if os.path.isdir(model) or (Path(model).suffix == ".pt" and os.path.isfile(model)):
         return Path(model)
     if isinstance(model, str) and (hub := _HUB_ID.fullmatch(model)):
         return _download(hub[1], hub[2], fetch)

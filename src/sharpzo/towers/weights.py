@@ -7,6 +7,7 @@ byte range, then the bytes. Source: https://github.com/huggingface/safetensors#f
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -169,7 +170,7 @@ def files(folder: Path) -> list[Path]:
     shards = convert(read_json(index).get("weight_map"), dict[str, str], f"{index}: weight_map")
     names = sorted(set(shards.values()))
     for name in names:
-        if Path(name).name != name or not (folder / name).is_file():
+        if Path(name).name != name or not os.path.isfile(folder / name):
             raise CheckpointError(f"{index} names {name!r}, which is not a file in that folder")
     return [folder / name for name in names]
 
