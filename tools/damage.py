@@ -24,7 +24,7 @@ NEAR = 2000  # bytes of both ends, where headers are: a third of the places each
 DEEP = 25  # of files that are read without a complaint, every so many are read in depth
 
 # What may happen to a damaged file. "other": a text of people, or a photo, that says something else
-# now, which nobody can tell from what was meant.
+# now, which cannot be told from what was meant.
 GOOD = ("refused", "same", "refused by the run", "other")
 BAD = ("silent", "crash", "hang")
 

@@ -633,8 +633,8 @@ def life(steps: int = 60_000, names: list[str] | None = None) -> dict[str, Any]:
                                    journal=claimed.journal, listen=listen)  # fmt: skip
                     fitted = fit(method, settings, task)
                     size = (claimed.folder / HISTORY).stat().st_size
-                    said = [fitted.steps, str(fitted.reason), claimed.journal.count, size, seen[0],
-                            max(seen)]  # fmt: skip
+                    said = [fitted.steps, str(fitted.reason), claimed.journal.count, size]
+                    said += [seen[0], max(seen)] if seen else []
                     os.write(writing, json.dumps(said).encode())
                     claimed.write({}, record(method.name))
 
@@ -643,14 +643,23 @@ def life(steps: int = 60_000, names: list[str] | None = None) -> dict[str, Any]:
             with os.fdopen(reading) as pipe:
                 said = pipe.read()
             os.waitpid(child, 0)
-            done, why, lines, size, first, most = json.loads(said)
+            done, why, lines, size, *memory = json.loads(said)
             found[name] = {
                 "steps": done, "stopped": why, "lines": lines, "history_kb": round(size / 1000),
-                "mb": round(first / 1e6, 1), "grown": round(most / first - 1, 4),
             }  # fmt: skip
+            if memory:  # some end before, because they have converged
+                first, most = memory
+                found[name] |= {"mb": round(first / 1e6, 1), "grown": round(most / first - 1, 4)}
             say(name, found[name])
-    largest = max(one["grown"] for one in found.values())
-    return {"what": "life", "searches": len(found), "grown": largest, "sound": largest <= 0.02}
+    largest = max(one.get("grown", 0.0) for one in found.values())
+    lived = sum("grown" in one for one in found.values())
+    return {
+        "what": "life",
+        "searches": len(found),
+        "measured": lived,
+        "grown": largest,
+        "sound": largest <= 0.02,
+    }
 
 
 # --- cost -----------------------------------------------------------------------------------------

@@ -184,7 +184,7 @@ def files() -> Iterator[tuple[str, str, Make]]:
     yield "a folder called photo", "jpg", lambda path: path.mkdir()
     yield "an empty file", "jpg", write(b"")
     yield "one byte", "png", write(b"\x89")
-    yield "a pipe that nobody writes to", "jpg", os.mkfifo
+    yield "a pipe without a writer", "jpg", os.mkfifo
     yield "a link to itself", "jpg", lambda path: path.symlink_to(path)
     yield "a link to nothing", "jpg", lambda path: path.symlink_to(path.with_name("nowhere"))
     yield "a link to /dev/zero", "jpg", lambda path: path.symlink_to("/dev/zero")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -52,6 +54,30 @@ def instructions() -> tuple[str, ...] | None:
         return None
     found = flags(text)
     return tuple(name for name, known in INSTRUCTIONS.items() if known & found) if found else None
+
+
+def processor() -> str | None:
+    """The processor's name as the system has it; None where it does not say."""
+    try:
+        listed = re.search(r"^model name\s*:\s*(.+)$", _CPUINFO.read_text("utf-8", "replace"), re.M)
+    except OSError:
+        listed = None
+    return listed[1].strip() if listed else platform.processor() or None
+
+
+def kernel() -> str | None:
+    """The kernel of OpenBLAS that NumPy's products run on, such as "Haswell": it decides about the
+    last bit of a sum. None where NumPy has another library."""
+    import numpy as np
+
+    for file in (Path(np.__file__).parents[1] / "numpy.libs").glob("*openblas*"):
+        library = ctypes.CDLL(str(file))  # loaded already
+        for name in ("scipy_openblas_get_corename64_", "scipy_openblas_get_corename"):
+            if hasattr(library, name):
+                ask = getattr(library, name)
+                ask.restype = ctypes.c_char_p
+                return ask().decode("ascii", "replace")
+    return None
 
 
 @dataclass(frozen=True)

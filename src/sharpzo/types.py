@@ -35,6 +35,7 @@ class Reason(Enum):
     PATIENCE = "validation accuracy had stopped rising"
     CONVERGED = "the search had converged: further steps would not move the prompt"
     DIVERGED = "every candidate of a step had a non-finite loss"
+    ENGINE = "the engine failed; the best point until then is kept"
     CLOSED_FORM = "the method needs no search"
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from sharpzo import __version__
+from sharpzo import __version__, machine
 from sharpzo.budget import Budget
 from sharpzo.data.dataset import TEMPLATE, Dataset, LabelledPhotos
 from sharpzo.detour import detours, fixed_views
@@ -302,6 +302,7 @@ class Fitter:
             "engine": self.runtime.engine,
             "precision": self.runtime.precision,
             "threads": self.runtime.threads,
+            "machine": {"processor": machine.processor(), "blas_kernel": machine.kernel()},
             "image_passes": fitted.image_passes,
             "warnings": warnings,
         }

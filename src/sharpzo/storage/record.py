@@ -87,6 +87,13 @@ class More(TypedDict, total=False):
     classes: list[str]
 
 
+class Machine(TypedDict, total=False):
+    """What decides about the last bit of a sum: docs/reproducibility.md."""
+
+    processor: str | None
+    blas_kernel: str | None
+
+
 class Row(TypedDict):
     """A method's cost, and its accuracies by split."""
 
@@ -138,6 +145,7 @@ class Record(Inputs, Outcome, total=False):
     trained_class_names: Annotated[list[Name], Meta(min_length=1)]
     budget: Limits
     threads: int | None
+    machine: Machine
     engine: str
     precision: str
     image_passes: int | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,12 +10,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sharpzo.budget import Budget
+from sharpzo.errors import EngineError
 from sharpzo.linear import LinearHead
 from sharpzo.optim.search import Kept, Search
 from sharpzo.storage.journal import Journal
 from sharpzo.types import Array, Chosen, Evaluated, Head, Kind, Reason, Result, State, Step
 
 Listener = Callable[[Step], None]
+_log = logging.getLogger("sharpzo")
 Load = Callable[[Mapping[str, Array]], Head]
 
 
@@ -36,9 +39,12 @@ def run(
     After at least ``validate_every`` forwards and at the end of a step, the search's point is
     evaluated (a forward) and reported to ``listen`` and to the search. With ``choose`` the point
     of the highest validation accuracy wins, ties to the lower validation loss; otherwise, or
-    without validation photos, the last point does. ``milestones`` are forwards at which the
+    without validation photos, the last point does. A point of a non-finite loss is never taken but
+    where there is no other. ``milestones`` are forwards at which the
     choice of the time is kept, too. Seconds count from ``begin``, a reading of
     `time.perf_counter` (None: from now).
+
+    An engine that fails ends the search: its point so far is returned, `Reason.ENGINE` says why.
 
     A ``journal`` gets a snapshot now and then, of an objective that has a state. From the snapshot
     that an earlier process left, the search goes on bit for bit; ``load`` makes a head of its
@@ -56,7 +62,10 @@ def run(
         seconds = time.perf_counter() - begin
         so_far.keep(m for m in milestones if m < objective.forwards)
         chosen = so_far.chosen
-        if chosen is None or not choose or _better(found, chosen.evaluated):
+        taken = np.isfinite(found.loss) and (
+            chosen is None or not choose or _better(found, chosen.evaluated)
+        )
+        if taken or chosen is None:
             so_far.chosen = Chosen(point.copy(), found, objective.forwards, seconds)
         listen(
             Step(search.step, search.stage, objective.forwards, seconds, found.loss,
@@ -95,12 +104,18 @@ def run(
         if (reason := spent(request.price(objective) + last)) is not None:
             break
         step = search.step
-        search.tell(*request.answer(objective, step))
-        if search.step > step and objective.forwards - so_far.looked_at[1] >= validate_every:
-            validate()
+        try:
+            search.tell(*request.answer(objective, step))
+            if search.step > step and objective.forwards - so_far.looked_at[1] >= validate_every:
+                validate()
+        except EngineError as error:
+            _log.warning(f"{error}; the search ends with the best point until then")
+            reason = Reason.ENGINE
+            break
         if journal is not None:
             journal.after(state, time.perf_counter() - begin)
-    if so_far.looked_at[0] != search.step and spent(last) is not Reason.FORWARDS:
+    unseen = so_far.looked_at[0] != search.step and reason is not Reason.ENGINE
+    if unseen and spent(last) is not Reason.FORWARDS:
         validate()
     if journal is not None:
         journal.end()
