@@ -27,7 +27,7 @@ import sys
 import time
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
@@ -337,6 +337,38 @@ def targets() -> dict[str, Target]:
     }  # fmt: skip
 
 
+def variants(target: Target, data: bytes) -> Iterator[bytes]:
+    """What libFuzzer gives, and further variants of it: always the same."""
+    draws = random.Random(zlib.crc32(data))
+    yield data
+    for number in range(VARIANTS):
+        mutate = target.mutate if target.mutate and number % 4 else as_bytes
+        try:
+            variant = mutate(data, draws)
+        except Exception:  # no document
+            variant = as_bytes(data, draws)
+        yield variant[:LARGEST]
+
+
+def read(target: Target, folder: Path, file: Path, data: bytes) -> None:
+    """Give a reader a file; raises what is no SharpzoError."""
+    from sharpzo.errors import SharpzoError
+
+    with suppress(SharpzoError):
+        if target.parse is not None:
+            try:
+                found = loads(data)
+            except (ValueError, RecursionError):
+                return
+            target.parse(found)
+            return
+        if target.put is None:
+            file.write_bytes(data)
+        else:
+            target.put(folder, file, data)
+        target.read(folder)
+
+
 def one(name: str, work: Path, options: list[str]) -> None:
     """Run one target in this process until its options say stop; does not return."""
     import atheris
@@ -344,7 +376,6 @@ def one(name: str, work: Path, options: list[str]) -> None:
     with atheris.instrument_imports(include=["sharpzo"], enable_loader_override=False):
         target = targets()[name]
     from kinds import KINDS
-    from sharpzo.errors import SharpzoError
 
     logging.disable(logging.CRITICAL)
     kind, folder = KINDS[target.kind], work / "now" / slug(name)
@@ -361,37 +392,11 @@ def one(name: str, work: Path, options: list[str]) -> None:
     dictionary = work / f"{slug(name)}.dict"
     dictionary.write_text("".join(f'"{word.decode()}"\n' for word in [*words, b"photo"]))
 
-    def read(data: bytes) -> None:
-        if target.parse is not None:
-            try:
-                found = loads(data)
-            except (ValueError, RecursionError):
-                return
-            target.parse(found)
-            return
-        if target.put is None:
-            file.write_bytes(data)
-        else:
-            target.put(folder, file, data)
-        target.read(folder)
-
     def execute(data: bytes) -> None:
-        """Read what libFuzzer gives, and further variants of it."""
-        draws = random.Random(zlib.crc32(data))
-        for number in range(1 + VARIANTS):
-            variant = data
-            if number:
-                mutate = target.mutate if target.mutate and number % 4 else as_bytes
-                try:
-                    variant = mutate(data, draws)
-                except Exception:  # no document
-                    variant = as_bytes(data, draws)
-                variant = variant[:LARGEST]
+        for variant in variants(target, data):
             signal.setitimer(signal.ITIMER_PROF, SECONDS)  # of the processor, which others use, too
             try:
-                read(variant)
-            except SharpzoError:
-                pass
+                read(target, folder, file, variant)
             except BaseException:
                 (work / "now" / f"{slug(name)}.input").write_bytes(variant)
                 raise

@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+
 from any_processor import LOOPS, PROBE, call, environment
 
 METHODS = {
