@@ -1,6 +1,7 @@
 """How far apart fits of the demo are on other kernels, loops, threads and engines: a table.
 
     python tools/how_far.py                # docs/reproducibility.md has the result
+    python tools/how_far.py 3000 "kernel of Haswell"    # so many forwards, one variation
 
 Each row is a process of its own (see tools/any_processor.py for the switches), compared with the
 first: the largest difference of a probability on the test photos, and how many answers differ.
@@ -23,7 +24,7 @@ METHODS = {
     "sharpzo": {"validate_every": 20, "search.switch.generation": 5},
     "zo-sgd": {"validate_every": 20},
 }
-FORWARDS, TESTED = 300, 200
+FORWARDS, TESTED = 300, 200  # of a search; photos
 # Name: kernel of OpenBLAS (None: what it takes), NumPy's loops, threads, engine, precision.
 VARIATIONS = {
     "as it is": (None, "all", 1, "onnxruntime"),
@@ -37,14 +38,14 @@ VARIATIONS = {
 }
 
 
-def fit(out: Path, threads: int, engine: str, cache: Path) -> None:
+def fit(out: Path, threads: int, engine: str, cache: Path, forwards: int) -> None:
     """Fit every method on the demo, and write the probabilities of test photos."""
     from sharpzo import Budget, PromptClassifier
     from sharpzo.data.demo import load_demo
 
     demo, found = load_demo(1), {}
     for method, settings in METHODS.items():
-        budget = Budget(forwards=FORWARDS) if settings else None
+        budget = Budget(forwards=forwards) if settings else None
         classifier = PromptClassifier(
             method, settings=settings or None, budget=budget, threads=threads, engine=engine,
             cache=cache,
@@ -56,14 +57,17 @@ def fit(out: Path, threads: int, engine: str, cache: Path) -> None:
 
 def main() -> None:
     """Print the table."""
-    if len(sys.argv) > 1:
-        _, out, threads, engine, cache = sys.argv
-        return fit(Path(out), int(threads), engine, Path(cache))
+    if len(sys.argv) == 6:
+        _, out, threads, engine, cache, forwards = sys.argv
+        return fit(Path(out), int(threads), engine, Path(cache), int(forwards))
+    forwards, only = [*sys.argv[1:2], str(FORWARDS)][0], sys.argv[2:]
     print(f"{'':24}", *(f"{method:>22}" for method in METHODS), flush=True)
     first: dict[str, np.ndarray] = {}
     rows = {}
     with tempfile.TemporaryDirectory() as folder:
         for number, (name, (core, loops, threads, engine)) in enumerate(VARIATIONS.items()):
+            if only and number and name not in only:
+                continue
             variables = environment(core or "", [], threads)
             if core is None:
                 del variables["OPENBLAS_CORETYPE"]
@@ -74,7 +78,7 @@ def main() -> None:
             out = Path(folder) / f"{number}.npz"
             # Photos are encoded anew where that may differ: by other threads.
             cache = Path(folder) / f"cache-{threads}"
-            arguments = [__file__, str(out), str(threads), engine, str(cache)]
+            arguments = [__file__, str(out), str(threads), engine, str(cache), forwards]
             code, said = call(arguments, variables, threads)
             if code:
                 print(f"{name:24} failed: {said.strip().splitlines()[-1]}", flush=True)

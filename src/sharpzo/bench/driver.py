@@ -18,7 +18,7 @@ from sharpzo.bench.results import About, Results
 from sharpzo.bench.summary import Section, as_markdown, summarise
 from sharpzo.bench.table import Row, tabulate, write_curves, write_parquet, write_table
 from sharpzo.errors import EngineError
-from sharpzo.storage.files import Hold, write_atomically
+from sharpzo.storage.files import Hold, check_room, write_atomically
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.tower import OnnxTextTower
 from sharpzo.wording import utf8
@@ -63,6 +63,7 @@ def run_bench(
     hold = Hold(results.folder, f"the bench {results.folder}")
     todo = missing(about.cells, results)
     try:
+        check_room(results.folder)  # before hours of work
         results.write_about(about)
         for cell, answer in engine.run(todo, features, listen) if todo else ():
             error = answer.get("error")

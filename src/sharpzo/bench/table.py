@@ -14,7 +14,7 @@ from sharpzo.bench.cell import Cell
 from sharpzo.bench.results import Result, Results
 from sharpzo.errors import optional
 from sharpzo.storage.files import write_atomically
-from sharpzo.wording import utf8
+from sharpzo.wording import printable, utf8
 
 EMBEDDED = "embedded"
 # What two undisturbed runs of one bench need not agree on.
@@ -122,12 +122,20 @@ def write_curves(cells: Iterable[Cell], results: Results, path: Path) -> None:
 
 
 def _write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    """Empty where there is no value, as the csv module has it."""
+    """Empty where there is no value, as the csv module has it. A text that a spreadsheet would take
+    for a formula begins with an apostrophe, and control characters are escapes."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(rows)
+    writer.writerows(map(_plain, row) for row in rows)
     write_atomically(path, utf8(text.getvalue()))
+
+
+def _plain(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    shown = printable(value)
+    return f"'{shown}" if shown.startswith(("=", "+", "-", "@")) else shown
 
 
 def write_parquet(rows: list[Row], path: Path) -> None:
