@@ -428,14 +428,14 @@ def all_targets(many: int, work: Path, slice_: int) -> dict[str, Any]:
     place = work / "progress.json"
     state = json.loads(place.read_text()) if place.exists() else {}
     names = list(targets())
+    turn = 0
     while sum(one["runs"] for one in state.values()) < many:
-
-        def served(name: str) -> float:
-            """Each target once, then most time for those that are fast."""
-            mine = state.get(name)
-            return 0.0 if mine is None else mine["seconds"] ** 2 / max(mine["runs"], 1)
-
-        name = min(names, key=served)
+        # Each target once; then by turns the one that had least time, and a fast one.
+        times = {name: state.get(name, {}).get("seconds", 0.0) for name in names}
+        if turn % 2:
+            times = {name: s * s / max(state[name]["runs"], 1) if s else 0.0
+                     for name, s in times.items()}  # fmt: skip
+        name, turn = min(names, key=times.__getitem__), turn + 1
         mine = state.setdefault(name, {"runs": 0, "seconds": 0.0, "found": 0})
         begin = time.monotonic()
         done = subprocess.run(
