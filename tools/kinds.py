@@ -31,6 +31,7 @@ from sharpzo.data.folder import read_folder
 from sharpzo.data.label_file import read_lines
 from sharpzo.data.layouts import layout
 from sharpzo.fitting.trained import load
+from sharpzo.storage.answered import Answered
 from sharpzo.storage.journal import Journal
 from sharpzo.towers.checkpoint import Checkpoint, check_finite
 from sharpzo.towers.feature_store import FILE, FeatureStore
@@ -431,6 +432,20 @@ def read_jsonl(folder: Path) -> Any:
     return read_lines(folder / "labels.jsonl")
 
 
+def answers_file(folder: Path) -> None:
+    """What `sharpzo watch` writes and goes on from."""
+    folder.mkdir(parents=True, exist_ok=True)
+    Answered(folder / "answers.csv").append(
+        {"path": f"{one}.png", "label": "cat", "probability": 0.5, "bytes": one, "modified": 9}
+        for one in range(5)
+    )
+
+
+def read_answers(folder: Path) -> Any:
+    """Which photos have been answered, and how."""
+    return Answered(folder / "answers.csv")._label_of
+
+
 def read_coop(name: str) -> Callable[[Path], Any]:
     """What the index files of a data set in CoOp's layout say."""
 
@@ -758,6 +773,9 @@ KINDS: dict[str, Kind] = {
     "recipe": Kind("recipe.toml", recipe, read_a_recipe, free=True),
     "CSV of labels": Kind("labels.csv", labels("labels.csv"), read_csv, free=True),
     "JSON Lines of labels": Kind("labels.jsonl", labels("labels.jsonl"), read_jsonl, free=True),
+    "answers.csv of a folder that is watched": Kind(
+        "answers.csv", answers_file, read_answers, free=True
+    ),
     "split_zhou_EuroSAT.json": Kind(
         "split_zhou_EuroSAT.json", split_file, read_coop("eurosat"), free=True
     ),

@@ -13,6 +13,7 @@ from typing import Any
 from sharpzo.bench.cell import Cell
 from sharpzo.bench.results import Result, Results
 from sharpzo.errors import optional
+from sharpzo.storage.answered import guarded
 from sharpzo.storage.files import write_atomically
 from sharpzo.wording import printable, utf8
 
@@ -132,10 +133,7 @@ def _write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]]
 
 
 def _plain(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    shown = printable(value)
-    return f"'{shown}" if shown.startswith(("=", "+", "-", "@")) else shown
+    return guarded(printable(value)) if isinstance(value, str) else value
 
 
 def write_parquet(rows: list[Row], path: Path) -> None:

@@ -47,7 +47,7 @@ class Answered:
         """Write rows by column, onto the disk; columns that a row lacks stay empty."""
         rows = [{name: row.get(name, "") for name in COLUMNS} for row in rows]
         with self.path.open("ab") as file:
-            file.write(b"".join(_line(map(_guarded, row.values())) for row in rows))
+            file.write(b"".join(_line(map(guarded, row.values())) for row in rows))
             file.flush()
             os.fsync(file.fileno())
         for row in rows:
@@ -66,7 +66,9 @@ class Answered:
                 raise ValueError
             for row in rows:
                 cells = [cell.removeprefix("'") for cell in row]
-                yield dict(zip(COLUMNS, cells, strict=True))
+                found = dict(zip(COLUMNS, cells, strict=True))
+                int(found["bytes"]), int(found["modified"])  # or it is no row of ours
+                yield found
         except (ValueError, csv.Error, StopIteration):
             raise ArtifactError(
                 f"{self.path} holds something else than answers about photos, and was left as it "
@@ -90,7 +92,7 @@ def _line(cells: Iterable[Any]) -> bytes:
     return text.getvalue().encode(**_TEXT)
 
 
-def _guarded(cell: Any) -> Any:
+def guarded(cell: Any) -> Any:
     """A text that no spreadsheet takes for a formula."""
     marked = isinstance(cell, str) and cell.startswith((*_FORMULA, "'"))
     return f"'{cell}" if marked else cell

@@ -17,7 +17,8 @@ from sharpzo.errors import PhotoError
 TOOLS = Path(__file__).parents[2] / "tools"
 CORPUS = Path(__file__).parent / "corpus"
 QUICK = ["cell of a bench", "bench.json", "cache of features", "zip", "CSV of labels",
-         "split_zhou_EuroSAT.json", "photo as png", "history.jsonl of a stopped fit"]  # fmt: skip
+         "split_zhou_EuroSAT.json", "photo as png", "history.jsonl of a stopped fit",
+         "answers.csv of a folder that is watched"]  # fmt: skip
 
 
 def tool(name):
