@@ -66,7 +66,7 @@ class Answered:
                 raise ValueError
             for row in rows:
                 cells = [cell.removeprefix("'") for cell in row]
-                found = dict(zip(COLUMNS, cells, strict=True))
+                found = dict[str, str](zip(COLUMNS, cells, strict=True))
                 int(found["bytes"]), int(found["modified"])  # or it is no row of ours
                 yield found
         except (ValueError, csv.Error, StopIteration):
