@@ -624,8 +624,9 @@ def life(steps: int = 60_000, names: list[str] | None = None) -> dict[str, Any]:
 
                     def listen(step: Step) -> None:
                         claimed.journal.append(step)
-                        if step.step >= steps // 60:
-                            seen.append(resident() or 0)
+                        if step.step >= steps // 60:  # the first, and the most since
+                            now = resident() or 0
+                            seen[:] = [seen[0], max(seen[1], now)] if seen else [now, now]
 
                     claimed.journal.begin({})
                     settings = override(method.settings, changes)
@@ -634,7 +635,7 @@ def life(steps: int = 60_000, names: list[str] | None = None) -> dict[str, Any]:
                     fitted = fit(method, settings, task)
                     size = (claimed.folder / HISTORY).stat().st_size
                     said = [fitted.steps, str(fitted.reason), claimed.journal.count, size]
-                    said += [seen[0], max(seen)] if seen else []
+                    said += seen
                     os.write(writing, json.dumps(said).encode())
                     claimed.write({}, record(method.name))
 

@@ -67,7 +67,8 @@ class Answered:
             for row in rows:
                 cells = [cell.removeprefix("'") for cell in row]
                 found = dict[str, str](zip(COLUMNS, cells, strict=True))
-                int(found["bytes"]), int(found["modified"])  # or it is no row of ours
+                for name in ("bytes", "modified"):
+                    int(found[name])  # or it is no row of ours
                 yield found
         except (ValueError, csv.Error, StopIteration):
             raise ArtifactError(
