@@ -12,8 +12,8 @@ their constants were chosen on held-out development photos; this reads the test 
   counter-examples: four photos of each class of one half of the strangers, tested on those
   (``same``) and on the classes of the other half (``unseen``). ``others``: strangers are photos of
   the other data sets.
-* ``unequal``: half of the classes have only 2 (or 8) photos; the default with equation 3 of
-  ``methods/ladder.py`` and without it.
+* ``unequal``: half of the classes have only 2 (or 8) photos; the default with equations 3 and 4 of
+  ``methods/ladder.py`` and without them.
 """
 
 from __future__ import annotations
@@ -85,11 +85,12 @@ def unequal(
     rich = np.setdiff1d(np.arange(len(train.class_names)), poor)
     few = [np.flatnonzero(train.labels == k)[:many] for k in poor]
     task = train.take(np.sort(np.concatenate([*few, np.flatnonzero(np.isin(train.labels, rich))])))
-    method, raised, line = find(DEFAULT), ladder.balance, {}
+    method, line = find(DEFAULT), {}
+    raised = ladder.balance, ladder.rarity_of
     for name in ("with", "without"):
-        ladder.balance = (
-            raised if name == "with" else lambda own, labels, classes: np.zeros(classes)
-        )
+        if name == "without":
+            ladder.balance = lambda own, labels, classes: np.zeros(classes)
+            ladder.rarity_of = lambda labels, classes: np.zeros(classes)
         result = evaluate(fit(method, method.settings, Task(task, None, tower, seed)).head, test)
         recalls = np.array([np.nan if v is None else v for v in result.per_class.values()])
         line |= {
@@ -98,13 +99,8 @@ def unequal(
             f"{name}_balanced": result.balanced_accuracy,
             f"{name}_calibration": result.calibration_error,
         }
-    ladder.balance = raised
+    ladder.balance, ladder.rarity_of = raised
     return line
-
-
-def nothing(own: Array, labels: Array, classes: int) -> Array:
-    """In place of equation 3."""
-    return np.zeros(classes)
 
 
 def tables() -> None:

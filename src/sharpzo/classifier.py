@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from copy import copy
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sharpzo.budget import Budget
 from sharpzo.data.dataset import TEMPLATE
-from sharpzo.errors import InputError, NotFittedError
+from sharpzo.errors import InputError, not_fitted
 from sharpzo.evaluate import Evaluation
 from sharpzo.hub import Shared
 from sharpzo.storage.record import Record
@@ -25,6 +24,7 @@ from sharpzo.types import Array, Decoding, Head, Step
 if TYPE_CHECKING:
     from sharpzo.data.dataset import Dataset, LabelledPhotos
     from sharpzo.fitting.fitter import Fitter
+    from sharpzo.fitting.growth import Grown
     from sharpzo.fitting.trained import Trained
     from sharpzo.methods import Fit
     from sharpzo.storage.claim import Claim
@@ -272,20 +272,26 @@ class PromptClassifier(Shared):
         return self.trained.is_known(arguments.photos(photos), lost)
 
     def add(self, photos: Any, labels: Any) -> PromptClassifier:
-        """Fit to these photos, too; labels may name new classes, and "none" counter-examples."""
+        """Fit to these photos, too; labels may name new classes, and "none" counter-examples.
+        Python's warnings say which were passed over."""
         from sharpzo.data import arguments
         from sharpzo.fitting import growth
 
         given = arguments.label_list(labels)
-        self._adopt(growth.add(self.trained, arguments.photos(photos), given).trained)
-        return self
+        return self._grow(growth.add(self.trained, arguments.photos(photos), given))
 
     def forget(self, photos: Any) -> PromptClassifier:
-        """Fit without these photos, which are known by their content."""
+        """Fit without these photos, which are known by their content. Python's warnings say which
+        classes are gone."""
         from sharpzo.data import arguments
         from sharpzo.fitting import growth
 
-        self._adopt(growth.forget(self.trained, arguments.photos(photos)).trained)
+        return self._grow(growth.forget(self.trained, arguments.photos(photos)))
+
+    def _grow(self, grown: Grown) -> PromptClassifier:
+        for note in grown.notes:
+            warnings.warn(note, stacklevel=3)
+        self._adopt(grown.trained)
         return self
 
     def score(self, photos: Any, labels: Any = None) -> float:
@@ -297,20 +303,22 @@ class PromptClassifier(Shared):
         photos: Any,
         labels: Any = None,
         *,
+        lost: float = 0.05,
         progress: Progress = lambda what, done, total: None,
     ) -> Evaluation:
         """Evaluate on labelled photos among all classes of this classifier.
 
         ``photos`` come with ``labels``, or are a split of a data set, or a folder, whose test
         split is taken, or all of it if there are no splits. A label that the classifier does not
-        know raises InputError. Evaluated on the test split of what it was fitted on, the
-        classifier keeps the accuracy in its record.
+        know raises InputError. Photos labelled "none" are of no class: the result's ``none`` has
+        how many are told from the others, of which a share may be ``lost``. Evaluated on the test
+        split of what it was fitted on, the classifier keeps the accuracy in its record.
         """
         trained = self.trained
         split = _split(trained, photos, labels)
         if not len(split):
             raise InputError("there are no photos to evaluate on; give at least one")
-        return trained.evaluate(split, progress=progress)
+        return trained.evaluate(split, lost=lost, progress=progress)
 
     # --- keeping ----------------------------------------------------------------------------------
 
@@ -357,20 +365,6 @@ class PromptClassifier(Shared):
         return classifier
 
 
-def not_fitted(sentence: str) -> NotFittedError:
-    """Make the error, which is scikit-learn's NotFittedError, too, where scikit-learn is loaded."""
-    theirs = getattr(sys.modules.get("sklearn.exceptions"), "NotFittedError", None)
-    if theirs is None:
-        return NotFittedError(sentence)
-    members = {"__reduce__": _reduce, "__module__": __name__}
-    return type("NotFittedError", (NotFittedError, theirs), members)(sentence)
-
-
-def _reduce(error: NotFittedError) -> tuple[Any, ...]:
-    """How `not_fitted` makes the same again, in another process."""
-    return not_fitted, error.args
-
-
 def _parameters(cls: type) -> dict[str, Any]:
     """Names of the constructor's parameters and their defaults."""
     found = inspect.signature(cls).parameters.values()
@@ -379,7 +373,7 @@ def _parameters(cls: type) -> dict[str, Any]:
 
 def _split(trained: Trained, photos: Any, labels: Any) -> LabelledPhotos:
     from sharpzo.data import arguments
-    from sharpzo.data.dataset import LabelledPhotos
+    from sharpzo.data.dataset import NONE, LabelledPhotos
     from sharpzo.data.loading import read
 
     if isinstance(photos, LabelledPhotos):
@@ -397,4 +391,4 @@ def _split(trained: Trained, photos: Any, labels: Any) -> LabelledPhotos:
     many, values = arguments.photos(photos), arguments.label_list(labels)
     if len(values) != len(many):
         raise InputError(f"there are {len(many)} photos and {len(values)} labels; give one each")
-    return LabelledPhotos(many, trained.rows(values), trained.class_names)
+    return LabelledPhotos(many, trained.rows(values), (*trained.class_names, NONE))

@@ -7,7 +7,7 @@ A method that tunes pixels or the tower's last block gives its head a ``detour``
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Protocol
@@ -81,6 +81,18 @@ def digest_of(arrays: Mapping[str, Array]) -> str:
 def fixed_views(heads: Iterable[Head | None]) -> list[str]:
     """The fixed views that these heads read photos through, each once."""
     return list(dict.fromkeys(view for head in heads for view in getattr(head, "fixed_views", ())))
+
+
+def seen_through(photos: Features, views: Sequence[str]) -> list[Features]:
+    """Photos as they are, then through each of ``views``; InputError if they were encoded
+    without one."""
+    missing = [view for view in views if view not in photos.by_view]
+    if missing:
+        raise InputError(
+            f"the photos were encoded without the view '{missing[0]}'; encode them with "
+            "towers.features.encode(..., fixed_views=head.fixed_views)"
+        )
+    return [photos, *(photos.by_view[view] for view in views)]
 
 
 def detours(heads: Iterable[Head | None]) -> list[Detour]:

@@ -6,6 +6,7 @@ the message alone and ends with exit code 2.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -83,3 +84,17 @@ def optional(module: str, extra: str, what: str) -> Any:
         raise EngineError(
             f"{what} needs the package {package}; install it with: pip install 'sharpzo[{extra}]'"
         ) from None
+
+
+def not_fitted(sentence: str) -> NotFittedError:
+    """Make the error, which is scikit-learn's NotFittedError, too, where scikit-learn is loaded."""
+    theirs = getattr(sys.modules.get("sklearn.exceptions"), "NotFittedError", None)
+    if theirs is None:
+        return NotFittedError(sentence)
+    members = {"__reduce__": _reduce, "__module__": __name__}
+    return type("NotFittedError", (NotFittedError, theirs), members)(sentence)
+
+
+def _reduce(error: NotFittedError) -> tuple[Any, ...]:
+    """How `not_fitted` makes the same again, in another process."""
+    return not_fitted, error.args

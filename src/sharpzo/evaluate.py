@@ -11,12 +11,30 @@ from sharpzo.metrics import calibration_error, confusion, softmax
 from sharpzo.types import Array, Features, Head
 
 
+@dataclass(frozen=True)
+class Rejection:
+    """What a rule for photos of no class makes of photos; shares are fractions.
+
+    ``lost`` of the photos of classes are below the ``threshold``, where ``wanted`` were to be. Of
+    ``strangers``, photos of no class, ``recognised`` are below it; ``auroc`` is the area under the
+    ROC curve. None without strangers.
+    """
+
+    threshold: float
+    wanted: float
+    lost: float
+    strangers: int = 0
+    recognised: float | None = None
+    auroc: float | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """Accuracy as a fraction; ``confusion`` (K, K) counts, rows are true classes.
 
     ``per_class`` is None for a class without a photo. ``calibration_error`` is how far predicted
-    probabilities are from accuracies (`metrics.calibration_error`).
+    probabilities are from accuracies (`metrics.calibration_error`). ``none`` is what was measured
+    of the rule for photos of no class, which all other figures leave out.
     """
 
     accuracy: float
@@ -24,6 +42,7 @@ class Evaluation:
     per_class: dict[str, float | None]
     confusion: Array
     calibration_error: float
+    none: Rejection | None = None
 
     @property
     def balanced_accuracy(self) -> float:

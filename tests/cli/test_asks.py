@@ -126,8 +126,9 @@ def test_add_equals_a_fit_to_all(photos, copy, tmp_path, capsys, cache):
     assert "was not fitted to" in refused(capsys, "forget", copy, *given)
 
 
-def test_add_equals_a_fit_from_scratch(photos, cache):
-    """With the penalty and the temperature chosen anew by both, without validation photos."""
+@pytest.mark.parametrize("views", [1, 2])
+def test_add_equals_a_fit_from_scratch(photos, cache, views):
+    """With views, penalty and temperature chosen anew by both, without validation photos."""
     from sharpzo.data.dataset import Dataset, LabelledPhotos
     from sharpzo.data.loading import read
     from sharpzo.fitting.fitter import Fitter
@@ -138,7 +139,7 @@ def test_add_equals_a_fit_from_scratch(photos, cache):
     whole = whole.take(order)
 
     def fitted(split: LabelledPhotos):
-        return Fitter(cache=cache).fit(
+        return Fitter(settings={"views": views}, cache=cache).fit(
             Dataset(split.class_names, split, None, None, source="photos")
         )
 
@@ -170,13 +171,42 @@ def test_what_cannot_be_added_to(photos, run, tmp_path, capsys, cache):
 
 def test_counter_examples_that_nothing_uses_are_told(photos, tmp_path, capsys):
     given = ("--none", photos / "others", "--out")
-    for name, options in {
-        "probe": ("--method", "linear-probe"), "views": ("--views", "2"), "run": ()
-    }.items():  # fmt: skip
+    for name, options in {"probe": ("--method", "linear-probe"), "run": ()}.items():
         found = document(capsys, "fit", photos / "photos", *given, tmp_path / name, *options)
         assert any("not used" in one for one in found["warnings"]) == (name != "run")
-    said = refused(capsys, "add", tmp_path / "views", photos / "others")
-    assert "without views" in said
+
+
+def test_a_run_through_views_answers_none_and_changes_with_its_photos(photos, tmp_path, capsys):
+    run = tmp_path / "run"
+    found = document(capsys, "fit", photos / "photos", "--out", run, "--views", "2")
+    assert found["none"]["lost"] == 0.05
+    before, white = arrays_of(run), sorted((photos / "white").glob("*.png"))
+    rows = document(capsys, "predict", run, *white, "--lost", "0.5")
+    assert any(row["none"] for row in rows)
+    assert document(capsys, "add", run, *white, "--label", "white")["classes"][-1] == "white"
+    document(capsys, "forget", run, "--photo", photos / "white")
+    same(before, arrays_of(run))
+
+
+def test_none_is_no_class_however_it_is_written(copy, photos, tmp_path, capsys):
+    white = sorted((photos / "white").glob("*.png"))
+    found = document(capsys, "add", copy, *white[:2], "--label", "None")
+    assert sorted(found["classes"]) == sorted(COLOURS)
+    assert artifact.read(copy).record["none"]["counter_examples"] == 2
+    classifier = PromptClassifier.load(copy)
+    reds = sorted((photos / "photos" / "red").glob("*.png"))
+    result = classifier.evaluate([*reds, white[2]], ["red"] * len(reds) + ["NONE"], lost=0.2)
+    assert (result.n, result.none.strangers, result.none.wanted) == (len(reds), 1, 0.2)
+    assert set(result.per_class) == {*COLOURS}
+    with pytest.raises(InputError, match="class 'non' that"):
+        classifier.evaluate(reds[:1], ["non"])
+    with pytest.warns(UserWarning, match="passed over 1 of 1 photos"):
+        classifier.add(white[:1], ["none"])
+    files = [*reds, *(photos / "photos" / "blue").glob("*.png"), *white]
+    labels = [file.parent.name.replace("white", "None") for file in files]
+    fitted = PromptClassifier().fit(files, labels)
+    assert fitted.classes_.tolist() == ["blue", "red"]
+    assert fitted.record_["none"]["counter_examples"] == 3
 
 
 def test_counter_examples_are_checked_as_other_photos_are(photos, tmp_path, capsys):

@@ -8,6 +8,7 @@ import pytest
 from sharpzo.data.demo import CLASS_NAMES
 from sharpzo.errors import ArtifactError
 from sharpzo.methods import ladder
+from sharpzo.methods.gda import gaussian
 from sharpzo.methods.ladder import LadderSettings, fit_ladder, other_names
 from sharpzo.metrics import normalise
 from sharpzo.types import Features
@@ -109,16 +110,24 @@ def test_an_artefact_without_its_arrays_is_told():
         other_names(fit_ladder(photos(2), TEXT, None, ONE).head.arrays(), TEXT, np.zeros(5, int))
 
 
-def test_a_class_of_few_photos_is_not_passed_over(monkeypatch):
+def as_if_equal(monkeypatch):
+    """Without equations 3 and 4."""
+    monkeypatch.setattr(ladder, "balance", lambda own, labels, classes: 0.0)
+    monkeypatch.setattr(ladder, "rarity_of", lambda labels, classes: 0.0)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.25])
+def test_a_class_of_few_photos_is_not_passed_over(monkeypatch, weight):
     """Over draws, so that no path of rounded numbers decides."""
     found = {"raised": [], "as fitted": []}
+    settings = LadderSettings(gaussian=weight)
     for seed in range(20):
         many, shown = photos(16, seed), photos(40, 100 + seed)
         train = many.take(np.r_[0:2, 16:80])  # two photos of the first class
         for name in found:
             if name == "as fitted":
-                monkeypatch.setattr(ladder, "balance", lambda own, labels, classes: 0.0)
-            right = fit_ladder(train, TEXT, None, LadderSettings()).head.scores(shown)
+                as_if_equal(monkeypatch)
+            right = fit_ladder(train, TEXT, None, settings).head.scores(shown)
             right = right.argmax(axis=1) == shown.labels
             recalls = [right[shown.labels == k].mean() for k in range(5)]
             found[name].append((recalls[0], np.mean(recalls)))
@@ -128,11 +137,29 @@ def test_a_class_of_few_photos_is_not_passed_over(monkeypatch):
     assert balanced > 0.02
 
 
+def test_the_expert_is_given_back_what_an_error_of_the_mean_takes():
+    """What a photo loses to its class by the mean of n photos, against that of very many."""
+    rng, lost, expected = np.random.default_rng(0), [], []
+    middles = np.random.default_rng(1).normal(size=(5, 4))  # they span the space
+    labels = np.repeat(np.arange(5), [2, 40, 40, 40, 40])
+    for _ in range(200):
+        rows = middles[labels] + rng.normal(size=(len(labels), 4))
+        weight, _, away = gaussian(rows, labels, 5, len(rows))
+        shown = middles[0] + rng.normal(size=(200, 4))
+        means = np.array([rows[labels == k].mean(axis=0) for k in range(5)])
+        precision = np.linalg.lstsq(means, weight, rcond=None)[0]
+        near = (shown - means[0]) @ precision * (shown - means[0])
+        true = (shown - middles[0]) @ precision * (shown - middles[0])
+        lost.append((near - true).sum(axis=1).mean() / 2)
+        expected.append(away / 2)
+    assert np.mean(lost) == pytest.approx(np.mean(expected), rel=0.15)
+
+
 def test_equal_numbers_of_photos_change_nothing(monkeypatch):
     """To the bit, also where some names have no photo."""
     for train in (photos(1), photos(7), photos(3, classes=(0, 2, 3))):
         one = fit_ladder(train, TEXT, None, LadderSettings(gaussian=0.25)).head
-        monkeypatch.setattr(ladder, "balance", lambda own, labels, classes: 0.0)
+        as_if_equal(monkeypatch)
         other = fit_ladder(train, TEXT, None, LadderSettings(gaussian=0.25)).head
         monkeypatch.undo()
         assert np.array_equal(one.weight, other.weight)

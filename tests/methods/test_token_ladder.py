@@ -74,7 +74,7 @@ def test_the_fit_is_the_dense_one_on_z(shots):
     factor, shift = np.polyfit((z @ names.T).ravel(), one_hot.ravel(), 1)
     left = one_hot - factor * z @ names.T - shift
     offsets = np.linalg.solve(z.T @ z + 0.7 * np.eye(width), z.T @ left).T
-    weight, bias = gaussian(z, train.labels, K, len(z))
+    weight, bias, _ = gaussian(z, train.labels, K, len(z))
     share = 0.25 * (1 - K / len(z))
     seen = head.reading(shown).astype(float)
     wanted = 20 * (seen @ (factor * names + offsets).T + shift) + share * (seen @ weight.T + bias)

@@ -12,7 +12,7 @@ from PIL import Image
 from command import answer, call, demo_folder, refused
 from sharpzo.data.demo import load_demo
 from sharpzo.report.run_report import demo_of, report_run
-from sharpzo.storage.artifact import read, write
+from sharpzo.storage.artifact import read, rewrite, write
 
 EVIL = '<b>bag & "shoe"'
 VOID = {"meta", "img", "br", "link"}
@@ -138,6 +138,10 @@ def test_heads_leave_the_landscape_out_in_a_sentence(photos, tmp_path):
     assert len(made.left_out) == 1
     assert "tunes neither" in made.html
     assert report_run(run, data=photos, landscape=False).left_out == ()
+    found = read(run)
+    del found.record["data"]["training_sha256"]  # as `add` does
+    rewrite(run, found.arrays, found.record)
+    assert "tunes neither" in report_run(run, data=photos).left_out[0]
 
 
 def test_a_demo_run_is_known_by_its_record():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,7 +15,6 @@ from typer import Argument, Option
 from sharpzo.cli import options
 
 if TYPE_CHECKING:
-    from sharpzo.data.dataset import LabelledPhotos
     from sharpzo.evaluate import Evaluation
     from sharpzo.fitting.answers import Answers
     from sharpzo.fitting.trained import Trained
@@ -165,7 +165,6 @@ def evaluate(
     from sharpzo.data.few_shot import half_of
     from sharpzo.data.loading import read
     from sharpzo.errors import InputError
-    from sharpzo.evaluate import evaluate_logits
     from sharpzo.fitting.kept import seen_by_fit
     from sharpzo.fitting.trained import load
     from sharpzo.wording import printable
@@ -177,7 +176,7 @@ def evaluate(
     photos = given.train if whole else getattr(given, split)
     if not photos:
         raise InputError(f"{data} has no {split} split; choose another one with --split")
-    photos, strangers = apart(photos)
+    photos, strangers = photos.apart()
     if own_classes:
         trained = trained.rename(photos.class_names)
     wanted = options.share(lost, trained)
@@ -188,8 +187,8 @@ def evaluate(
     if not answers.rows:
         answers.complete()
     photos = photos.take(answers.rows)
-    result = evaluate_logits(answers.logits, places[photos.labels], trained.class_names)
-    found = rejection(trained, answers, others, wanted)
+    result = trained.evaluation(answers, places[photos.labels], others, wanted)
+    found = _rejection(result)
     errors = (*answers.errors, *(others.errors if others else ()))
     seen = seen_by_fit(trained.splits, photos.photos)
     if as_json:
@@ -218,46 +217,14 @@ def evaluate(
         raise typer.Exit(1)
 
 
-def apart(photos: LabelledPhotos) -> tuple[LabelledPhotos, LabelledPhotos | None]:
-    """Photos of the classes, and those of the class "none"; InputError if there are no others."""
-    from sharpzo.data.dataset import NONE, LabelledPhotos, strange
-    from sharpzo.errors import InputError
-
-    if NONE not in photos.class_names:
-        return photos, None
-    last = photos.class_names.index(NONE)
-    known = photos.take(row for row, label in enumerate(photos.labels) if label != last)
-    if not known:
-        raise InputError(f"all photos are of class {NONE!r}; add photos of the run's classes")
-    names = tuple(name for name in photos.class_names if name != NONE)
-    labels = known.labels - (known.labels > last)
-    others = (photo for photo, label in zip(photos.photos, photos.labels, strict=True)
-              if label == last)  # fmt: skip
-    return LabelledPhotos(known.photos, labels, names), strange(others)
-
-
-def rejection(
-    trained: Trained, known: Answers, strangers: Answers | None, lost: float
-) -> dict[str, Any] | None:
-    """How many known photos are taken for none of the classes, and how many strangers are; None
-    for a run without a rule."""
-    from sharpzo.metrics import separation
-
-    if trained.strangers is None or known.familiarity is None:
+def _rejection(result: Evaluation) -> dict[str, Any] | None:
+    """What was measured of the rule for photos of no class, as JSON has it."""
+    if result.none is None:
         return None
-    threshold = trained.strangers.threshold(lost)
-    found: dict[str, Any] = {
-        "threshold": threshold if lost else None,  # JSON has no infinity
-        "wanted": lost,
-        "lost": float((known.familiarity < threshold).mean()),
-    }
-    if strangers is not None and strangers.familiarity is not None and strangers.rows:
-        found |= {
-            "strangers": len(strangers.rows),
-            "recognised": float((strangers.familiarity < threshold).mean()),
-            "auroc": separation(known.familiarity, strangers.familiarity),
-        }
-    return found
+    found = {name: value for name, value in asdict(result.none).items() if value is not None}
+    if not result.none.strangers:
+        del found["strangers"]
+    return {**found, "threshold": found["threshold"] if found["wanted"] else None}  # not infinite
 
 
 def _of_the_fit(seen: int | None, photos: int) -> tuple[str, ...]:

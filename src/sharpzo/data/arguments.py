@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sharpzo.data.dataset import Dataset, LabelledPhotos, class_name
+from sharpzo.data.dataset import NONE, Dataset, LabelledPhotos, class_name
 from sharpzo.data.few_shot import draw
 from sharpzo.data.loading import load
 from sharpzo.data.photo import Photo, as_photo
@@ -39,7 +39,8 @@ def dataset(source: Any, labels: Any, shots: int | None, seed: int) -> tuple[Dat
             raise InputError(f"shots is {shots}, but {what} is taken as it is; draw from it before")
         return source, None
     whole, classes = labelled(photos(source), labels)
-    return draw(whole, shots, seed), classes
+    known = [label for label, name in zip(classes, whole.class_names, strict=True) if name != NONE]
+    return draw(whole, shots, seed), as_array(known)
 
 
 def path(source: Any) -> str | None:

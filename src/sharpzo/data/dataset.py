@@ -97,6 +97,20 @@ class LabelledPhotos:
         photos = (FixedView(p.name, p.path, p.pixels, view, least=p.least) for p in self.photos)
         return replace(self, photos=tuple(photos))
 
+    def apart(self) -> tuple[LabelledPhotos, LabelledPhotos | None]:
+        """Return the photos of classes, and those of class `NONE` if it is one of the names;
+        InputError if there are no others."""
+        if NONE not in self.class_names:
+            return self, None
+        last = self.class_names.index(NONE)
+        known = self.take(np.flatnonzero(self.labels != last))
+        if not known:
+            raise InputError(f"all photos are of class {NONE!r}; add photos of the run's classes")
+        names = tuple(name for name in self.class_names if name != NONE)
+        labels = known.labels - (known.labels > last)
+        others = strange(self.take(np.flatnonzero(self.labels == last)).photos)
+        return LabelledPhotos(known.photos, labels, names), others
+
     def digest(self) -> str:
         """Return the SHA-256 of the photos' contents in order; names and labels do not count."""
         return combined(photo.digest() for photo in self.photos)
@@ -274,10 +288,11 @@ def _skip_notes(skipped: Sequence[Skipped]) -> list[str]:
 def class_name(text: str, where: str) -> str:
     """Return a class name as the model reads it: words with single spaces, none for underscores.
 
-    Raises `InputError`, saying ``where`` it was found, if nothing is left or it is no text.
+    `NONE` is itself in capitals, too. Raises `InputError`, saying ``where`` it was found, if
+    nothing is left or it is no text.
 
-    >>> class_name("ripe_tomato ", "folder ripe_tomato")
-    'ripe tomato'
+    >>> class_name("ripe_tomato ", "folder ripe_tomato"), class_name("None", "folder None")
+    ('ripe tomato', 'none')
     """
     with suppress(UnicodeError):  # a process with an ASCII locale takes UTF-8 for single bytes
         text = os.fsencode(text).decode("utf-8")
@@ -288,4 +303,4 @@ def class_name(text: str, where: str) -> str:
         )
     if not any(character.isprintable() and not character.isspace() for character in name):
         raise InputError(f"{where} has no name that the model could read; rename it")
-    return name
+    return NONE if name.lower() == NONE else name

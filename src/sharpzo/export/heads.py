@@ -67,6 +67,8 @@ def write_logits(build: Builder, checkpoint: Checkpoint, head: Head, tokens: int
 def write_familiarity(build: Builder, rule: Strangers) -> str:
     """Return how familiar photos are, (B,), as `Strangers.scores` does."""
     x, total = _unit(build, STATES), ""
+    if rule.views:
+        x = _mean_of_views(build, x)
     for number, (weight, (measure, middle, deviation)) in enumerate(rule.terms):
         name = f"strangers.{number}"
         if isinstance(measure, Distance):
@@ -103,9 +105,7 @@ def _rows(build: Builder, checkpoint: Checkpoint, head: TokenHead) -> str:
     vectors = build.op("Mul", _vectors(build, checkpoint), build.constant(shares[0]))
     own = build.op("Mul", own, build.constant(shares[1]))
     rows = build.op("Concat", vectors, own, axis=1)
-    if reading.views:
-        rows = build.op("ReduceMean", rows, build.constant([0]), keepdims=1)
-    return rows
+    return _mean_of_views(build, rows) if reading.views else rows
 
 
 def _tuned_states(build: Builder, checkpoint: Checkpoint, head: TunedHead, tokens: int) -> str:
@@ -153,6 +153,11 @@ def _margin(build: Builder, x: str, measure: Margin, name: str) -> str:
     )
     most = build.op("ReduceMax", first, build.constant([1]), keepdims=0)
     return build.op("Sub", most, build.op("Squeeze", last, build.constant([1])))
+
+
+def _mean_of_views(build: Builder, rows: str) -> str:
+    """The mean (1, width) of rows of one photo through several views."""
+    return build.op("ReduceMean", rows, build.constant([0]), keepdims=1)
 
 
 def _gemm(

@@ -10,7 +10,7 @@ import numpy as np
 
 from sharpzo.errors import PhotoError, PhotosError
 from sharpzo.metrics import softmax
-from sharpzo.types import Array, Head
+from sharpzo.types import Array, Features, Head
 
 if TYPE_CHECKING:
     from sharpzo.data.dataset import LabelledPhotos
@@ -31,6 +31,14 @@ class Answers:
     logits: Array
     familiarity: Array | None
     errors: tuple[PhotoError, ...]
+
+    @classmethod
+    def of(
+        cls, head: Head, rule: Strangers | None, photos: tuple[Photo, ...], features: Features
+    ) -> Answers:
+        """About photos that all have features."""
+        familiarity = None if rule is None else rule.scores(features)
+        return cls(photos, list(range(len(features))), head.scores(features), familiarity, ())
 
     @classmethod
     def joined(cls, parts: Sequence[Answers]) -> Answers:

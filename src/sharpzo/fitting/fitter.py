@@ -19,9 +19,11 @@ from sharpzo.data.dataset import TEMPLATE, Dataset, LabelledPhotos
 from sharpzo.detour import detours, fixed_views
 from sharpzo.errors import InputError
 from sharpzo.evaluate import Evaluation, evaluate
+from sharpzo.fitting.answers import Answers
 from sharpzo.fitting.forecast import forecast
 from sharpzo.fitting.kept import keep_splits, splits_of
-from sharpzo.fitting.trained import Trained, among, silent, strange_record
+from sharpzo.fitting.strangers import LOST, rule_of, strange_record
+from sharpzo.fitting.trained import Trained, silent
 from sharpzo.memory import Need, parse_size, peak_memory_mb
 from sharpzo.methods import Fit, Images, Task, find, fit
 from sharpzo.methods.searching import cautions
@@ -74,10 +76,7 @@ class Fitted(Trained):
             return None
         tower = self.towers.text(self.class_names, self.template)
         try:
-            settings = self.method.configure(
-                self.record["preset"],
-                self.method.changed(self.record["preset"], self.record["settings"]),
-            )
+            settings = self.method.restored(self.record["preset"], self.record["settings"])
             found = forecast(
                 self.method, settings, self.features["training"], tower, self.record["seed"]
             )
@@ -87,12 +86,18 @@ class Fitted(Trained):
             self.record["more_photos"] = cast(More, found)
         return found
 
-    def evaluate(self, split: LabelledPhotos, *, progress: Progress = silent) -> Evaluation:
+    def evaluate(
+        self, split: LabelledPhotos, *, lost: float = LOST, progress: Progress = silent
+    ) -> Evaluation:
         """Evaluate on labelled photos; the record learns the accuracy if it is the test split."""
-        photos, places = self.encode(split, progress=progress)
-        if self.test is not None and _same(split, self.test):
-            self._record_rows({"test": (photos, places)})
-        return evaluate(self.head, among(photos, places, self.class_names))
+        known, others = split.apart()
+        if self.test is None or not _same(known, self.test):
+            return super().evaluate(split, lost=lost, progress=progress)
+        photos, places = self.encode(known, progress=progress)
+        self._record_rows({"test": (photos, places)})
+        strange = self.answer(others, progress).complete() if others else None
+        found = Answers.of(self.head, self.strangers, known.photos, photos)
+        return self.evaluation(found, places[known.labels], strange, lost)
 
     def _record_rows(
         self, read: Mapping[str, tuple[Features, Array]], beside: Sequence[Fitted] = ()
@@ -273,13 +278,12 @@ class Fitter:
                 journal=journal,
             )
             untuned = zero_shot_head(tower)
-            # With views a photo has features of each.
-            kept = splits_of(splits, features) if method.grows and not looks else {}
-            strange = strange_record(kept)
-            unused = dataset.none is not None and not strange
+            kept = splits_of(splits, features) if method.grows else {}
+            unused = dataset.none is not None and not rule_of(kept)
             known = towers.checkpoint.warnings
             warnings = cautions(method, untuned, features, warn, unused, known)
             fitted = fit(method, self.settings, task)
+            strange = strange_record(kept, fixed_views([fitted.head]))
             ways = detours([fitted.head])
             if dataset.val and ways:  # what is evaluated on it needs them taken
                 features |= towers.encode(

@@ -15,9 +15,11 @@ import numpy as np
 
 from sharpzo.data.dataset import NONE, LabelledPhotos, class_name
 from sharpzo.data.photo import Photo
+from sharpzo.detour import fixed_views
 from sharpzo.errors import ArtifactError, InputError
 from sharpzo.fitting.kept import PREFIX, TRAINING, VALIDATION, Split, keep_splits, without
-from sharpzo.fitting.trained import OF_THE_FIT, Trained, silent, strange_record
+from sharpzo.fitting.strangers import strange_record
+from sharpzo.fitting.trained import OF_THE_FIT, Trained, silent
 from sharpzo.methods import Task, fit
 from sharpzo.storage.record import Record
 from sharpzo.towers.features import Progress
@@ -75,7 +77,9 @@ def add(
         np.array([(*names, NONE).index(words[i]) for i in rows], np.int64),
         (*names, NONE),
     )
-    features = trained.encoded(split, progress)
+    settings = trained.method.restored(trained.record["preset"], trained.record["settings"])
+    looks = trained.method.fixed_views
+    features = trained.encoded(split, progress, sorted(looks(settings) if looks else ()))
     found = Split(features, tuple(digests[i] for i in rows))
     strange = split.labels == len(names)
     same = np.arange(len(trained.class_names))
@@ -161,7 +165,7 @@ def _splits(trained: Trained) -> dict[str, Split]:
         raise ArtifactError(
             f"the run keeps nothing of its photos (method {trained.method.name}, sharpzo "
             f"{trained.record['sharpzo_version']}), so none can be added or forgotten; the default "
-            "method keeps them, without views and under the class names of the fit: fit again"
+            "method keeps their features, under the class names of the fit: fit again"
         )
     return dict(trained.splits)
 
@@ -170,9 +174,7 @@ def _fitted(trained: Trained, splits: Mapping[str, Split], names: tuple[str, ...
     """The method of a classifier fitted to other features, with what its record says of it."""
     splits = {name: split for name, split in splits.items() if len(split.digests)}
     method, record = trained.method, trained.record
-    settings = method.configure(
-        record["preset"], method.changed(record["preset"], record["settings"])
-    )
+    settings = method.restored(record["preset"], record["settings"])
     tower = trained.towers.text(names, trained.template)
     begin = time.perf_counter()
     validation = splits[VALIDATION].features if VALIDATION in splits else None
@@ -188,7 +190,7 @@ def _fitted(trained: Trained, splits: Mapping[str, Split], names: tuple[str, ...
         others["labels"] = [shown.get(name, name) for name in names]
     updated: dict[str, Any] = {
         **others,
-        **strange_record(splits),
+        **strange_record(splits, fixed_views([fitted.head])),
         "model": {**record["model"], "text_sha256": text_sha256},
         "class_names": list(names),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

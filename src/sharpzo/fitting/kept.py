@@ -1,9 +1,11 @@
 """What a run keeps of the photos that it was fitted to, so that others can be added or forgotten.
 
-Not the photos: of each its features (a few kilobytes), its class, and the SHA-256 of its content.
-A method in closed form that is fitted again to these is exactly what a fit to the photos gives, all
-its choices included. No smaller statistics do that: a covariance of 1,024 features is larger than
-the features of a thousand photos, and the choices need each photo left out.
+Not the photos: of each its features (a few kilobytes, through every view that a fit may choose),
+its class, and the SHA-256 of its content. A method in closed form that is fitted again to these is
+exactly what a fit to the photos gives, all its choices included. No statistics of a fixed size do
+that: z of `token_ladder.py` is scaled to length 1 after the training photos' mean is subtracted, so
+every photo that is added changes the rows of all others, and the choices need each row left out.
+The products of 1,024 features would also be larger than the features of 400 photos.
 """
 
 from __future__ import annotations
@@ -41,17 +43,11 @@ class Split:
 
     def plus(self, other: Split) -> Split:
         """Both, one after the other; their features name the same classes."""
-        one, two = self.features, other.features
-        fields = ("vectors", "labels", *_present(one))
-        joined = {n: np.concatenate([getattr(one, n), getattr(two, n)]) for n in fields}
-        return Split(replace(one, **joined), self.digests + other.digests)
+        return Split(_joined(self.features, other.features), self.digests + other.digests)
 
     def relabelled(self, places: Array, class_names: tuple[str, ...]) -> Split:
         """The same photos, class k of them now being ``places[k]`` of ``class_names``."""
-        labels = places[self.features.labels]
-        return replace(
-            self, features=replace(self.features, labels=labels, class_names=class_names)
-        )
+        return replace(self, features=_relabelled(self.features, places, class_names))
 
 
 def seen_by_fit(splits: Mapping[str, Split], photos: Iterable[Photo]) -> int | None:
@@ -80,8 +76,10 @@ def keep_splits(splits: Mapping[str, Split]) -> dict[str, Array]:
         digests = b"".join(map(bytes.fromhex, split.digests))
         arrays[f"{PREFIX}{name}/digests"] = np.frombuffer(digests, np.uint8).reshape(-1, 32)
         arrays[f"{PREFIX}{name}/labels"] = split.features.labels
-        for field in _present(split.features):
-            arrays[f"{PREFIX}{name}/{field}"] = getattr(split.features, field)
+        seen = {"": split.features} | {f"{v}/": one for v, one in split.features.by_view.items()}
+        for view, features in seen.items():
+            for field in _present(features):
+                arrays[f"{PREFIX}{name}/{view}{field}"] = getattr(features, field)
     return arrays
 
 
@@ -90,29 +88,37 @@ def kept_splits(
 ) -> dict[str, Split]:
     """What `keep_splits` kept, an empty dictionary if nothing; ``projection`` (D, S) makes features
     of states. Raises ArtifactError for arrays that do not belong together."""
-    names = sorted({name.split("/")[1] for name in arrays if name.startswith(PREFIX)})
+    parts: dict[str, dict[str, Array]] = {}
+    for path, array in arrays.items():
+        if path.startswith(PREFIX):
+            name, _, field = path.removeprefix(PREFIX).partition("/")
+            parts.setdefault(name, {})[field] = array
     found: dict[str, Split] = {}
-    for name in names:
-        own = {
-            field: arrays[f"{PREFIX}{name}/{field}"]
-            for field in ("digests", "labels", *_FIELDS)
-            if f"{PREFIX}{name}/{field}" in arrays
-        }
+    for name, own in sorted(parts.items()):
         many = {len(array) for array in own.values()}
         classes = class_names if name != NONE else (NONE,)
+        views = {field.rpartition("/")[0] for field in own} - {""}
         damaged = f"the artefact's kept {name} photos are damaged; fit the run again"
         try:
             labels = own["labels"].astype(np.int64)
             digests = tuple(bytes(row).hex() for row in own["digests"])
-            vectors = normalise(own["states"] @ projection.T)
+            features = Features(labels=labels, class_names=classes, **_seen(own, "", projection))
+            by_view = {
+                view: replace(features, **_seen(own, f"{view}/", projection)) for view in views
+            }
             sound = len(many) == 1 and bool(((labels >= 0) & (labels < len(classes))).all())
         except (KeyError, ValueError, TypeError):
             raise ArtifactError(damaged) from None
         if not sound:
             raise ArtifactError(damaged)
-        fields: dict[str, Any] = {field: own[field] for field in _FIELDS if field in own}
-        found[name] = Split(Features(vectors, labels, classes, **fields), digests)
+        found[name] = Split(replace(features, by_view=by_view), digests)
     return found
+
+
+def _seen(own: Mapping[str, Array], view: str, projection: Array) -> dict[str, Any]:
+    """The arrays of features of photos through a view."""
+    fields = {field: own[view + field] for field in _FIELDS if view + field in own}
+    return {**fields, "vectors": normalise(fields["states"] @ projection.T)}
 
 
 def without(splits: Mapping[str, Split], digests: Iterable[str]) -> dict[str, Split]:
@@ -122,6 +128,19 @@ def without(splits: Mapping[str, Split], digests: Iterable[str]) -> dict[str, Sp
         name: split.take(np.array([one not in gone for one in split.digests], bool))
         for name, split in splits.items()
     }
+
+
+def _joined(one: Features, two: Features) -> Features:
+    fields = ("vectors", "labels", *_present(one))
+    arrays = {n: np.concatenate([getattr(one, n), getattr(two, n)]) for n in fields}
+    by_view = {view: _joined(seen, two.by_view[view]) for view, seen in one.by_view.items()}
+    return replace(one, **arrays, by_view=by_view)
+
+
+def _relabelled(features: Features, places: Array, class_names: tuple[str, ...]) -> Features:
+    by_view = {v: _relabelled(one, places, class_names) for v, one in features.by_view.items()}
+    labels = places[features.labels]
+    return replace(features, labels=labels, class_names=class_names, by_view=by_view)
 
 
 def _present(features: Features) -> list[str]:

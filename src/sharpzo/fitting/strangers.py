@@ -1,6 +1,7 @@
 """None of these: whether a photo is of any class that training saw (closed form, ours).
 
-Photos are their states as unit vectors x (N, S). With R the training photos less the means m_k of
+Photos are their states as unit vectors x (N, S), the mean over the views that the classifier reads
+them through. With R the training photos less the means m_k of
 their classes, and X the same less the mean m of all, a photo is the nearer the smaller
 
     d(x) = min_k  (x - m_k)' (R'R + a I)^-1 (x - m_k) / (1 + 1 / n_k)                   (1)
@@ -21,14 +22,19 @@ All that is left out is exact: the inverse changes by one outer product.
 # pyright: basic
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from numbers import Real
+from typing import Any
 
 import numpy as np
 
+from sharpzo.detour import seen_through
 from sharpzo.errors import InputError
+from sharpzo.evaluate import Rejection
+from sharpzo.fitting.kept import NONE, TRAINING, Split
 from sharpzo.linear import left_out
-from sharpzo.metrics import normalise
+from sharpzo.metrics import normalise, separation
 from sharpzo.types import Array, Features
 
 LOST = 0.05  # of the known photos, by default
@@ -105,14 +111,15 @@ Term = tuple[Distance | Margin, float, float]  # a measure of photos; its mean a
 @dataclass(frozen=True, eq=False)
 class Strangers:
     """How familiar photos are: ``terms`` of equation 2 with their weights, and the ascending scores
-    ``left_out`` (N,) of the training photos, each without itself."""
+    ``left_out`` (N,) of the training photos, each without itself; ``views`` beside the photo."""
 
     terms: tuple[tuple[float, Term], ...]
     left_out: Array
+    views: tuple[str, ...] = ()
 
     def scores(self, photos: Features) -> Array:
         """N photos -> how familiar they are (N,), float64."""
-        x = _rows(photos)
+        x = _rows(photos, self.views)
         found = np.zeros(len(x))
         for weight, (measure, middle, deviation) in self.terms:
             found += weight * (measure(x) - middle) / deviation
@@ -126,13 +133,30 @@ class Strangers:
         place = max(int(lost * (len(self.left_out) + 1)), 1)
         return float(self.left_out[place - 1]) if lost > 0 else -np.inf
 
+    def measure(self, known: Array, strange: Array | None, lost: float) -> Rejection:
+        """What becomes of photos of classes, this familiar (N,), and of ``strange`` ones (M,), with
+        the threshold for ``lost``."""
+        threshold = self.threshold(lost)
+        found = Rejection(threshold, lost, float((known < threshold).mean()))
+        if strange is None or not len(strange):
+            return found
+        return replace(
+            found,
+            strangers=len(strange),
+            recognised=float((strange < threshold).mean()),
+            auroc=separation(known, strange),
+        )
 
-def find_strangers(train: Features, none: Features | None = None) -> Strangers | None:
-    """The rule of training photos, and of counter-examples ``none`` if there are any; None where no
-    class has two different photos, or photos come without states."""
+
+def find_strangers(
+    train: Features, none: Features | None = None, views: Sequence[str] = ()
+) -> Strangers | None:
+    """The rule of training photos, and of counter-examples ``none`` if there are any, of photos as
+    they are and through ``views``; None where no class has two different photos, or photos come
+    without states."""
     if train.states is None or not len(train):
         return None
-    x = _rows(train)
+    x = _rows(train, views)
     classes, labels, counts = np.unique(train.labels, return_inverse=True, return_counts=True)
     means = np.array([x[labels == k].mean(axis=0) for k in range(len(classes))])
     rest = x - means[labels]
@@ -147,7 +171,7 @@ def find_strangers(train: Features, none: Features | None = None) -> Strangers |
         (ALL, far, far.left_out(x[known], np.zeros(int(known.sum()), np.int64))),
     ]
     if none is not None and len(none):
-        margin, held = _margin(x, labels, _rows(none))
+        margin, held = _margin(x, labels, _rows(none, views))
         terms.append((COUNTER, margin, held[known]))
     left_out = np.zeros(known.sum())
     standardised: list[tuple[float, Term]] = []
@@ -155,10 +179,41 @@ def find_strangers(train: Features, none: Features | None = None) -> Strangers |
         middle, deviation = float(held.mean()), max(float(held.std()), 1e-12)
         left_out += weight * (held - middle) / deviation
         standardised.append((weight, (measure, middle, deviation)))
-    return Strangers(tuple(standardised), np.sort(left_out))
+    return Strangers(tuple(standardised), np.sort(left_out), tuple(views))
 
 
-def unseen_scores(train: Features, none: Features | None = None) -> Array | None:
+def rule_of(splits: Mapping[str, Split], views: Sequence[str] = ()) -> Strangers | None:
+    """The rule of what a run keeps of its photos, read through ``views``; None where there is
+    none."""
+    if TRAINING not in splits:
+        return None
+    return find_strangers(*_shown(splits), views)
+
+
+def strange_record(splits: Mapping[str, Split], views: Sequence[str] = ()) -> dict[str, Any]:
+    """What a record says about photos of no class; nothing where there is no rule."""
+    rule = rule_of(splits, views)
+    if rule is None:
+        return {}
+    train, none = _shown(splits)
+    unseen = unseen_scores(train, none, views)
+    return {
+        "none": {
+            "counter_examples": 0 if none is None else len(none),
+            "lost": LOST,
+            "threshold": rule.threshold(),
+            "recognised": None if unseen is None else float((unseen < rule.threshold()).mean()),
+        }
+    }
+
+
+def _shown(splits: Mapping[str, Split]) -> tuple[Features, Features | None]:
+    return splits[TRAINING].features, splits[NONE].features if NONE in splits else None
+
+
+def unseen_scores(
+    train: Features, none: Features | None = None, views: Sequence[str] = ()
+) -> Array | None:
     """How familiar the training photos (N,) are where their class, or group of classes, is left out
     of training, each in turn: what strangers score that resemble the classes. None for fewer than
     three classes."""
@@ -166,7 +221,7 @@ def unseen_scores(train: Features, none: Features | None = None) -> Array | None
     found: list[Array] = []
     for group in np.array_split(classes, min(len(classes), GROUPS)) if len(classes) > 2 else []:
         away = np.isin(train.labels, group)
-        rule = find_strangers(train.take(~away), none)
+        rule = find_strangers(train.take(~away), none, views)
         if rule is not None:
             found.append(rule.scores(train.take(away)))
     return np.concatenate(found) if found else None
@@ -191,7 +246,9 @@ def _margin(x: Array, labels: Array, none: Array) -> tuple[Margin, Array]:
     return margin, margin.of((held / root)[: len(x)])
 
 
-def _rows(photos: Features) -> Array:
-    if photos.states is None:
+def _rows(photos: Features, views: Sequence[str] = ()) -> Array:
+    """Unit states (N, S), averaged over the photos as they are and their views."""
+    seen = [one.states for one in seen_through(photos, views)]
+    if any(states is None for states in seen):
         raise InputError("the photos' features come without states; encode the photos again")
-    return normalise(photos.states.astype(np.float64))
+    return np.mean([normalise(np.asarray(states, np.float64)) for states in seen], axis=0)

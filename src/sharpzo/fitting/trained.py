@@ -11,14 +11,14 @@ from typing import Any, cast, get_args
 import numpy as np
 
 from sharpzo.data.arguments import as_array
-from sharpzo.data.dataset import LabelledPhotos, class_name, strange
+from sharpzo.data.dataset import NONE, LabelledPhotos, class_name, strange
 from sharpzo.data.photo import Photo
 from sharpzo.detour import detours, fixed_views
 from sharpzo.errors import ArtifactError, InputError
 from sharpzo.evaluate import Evaluation, evaluate_logits
 from sharpzo.fitting.answers import Answers, ask
-from sharpzo.fitting.kept import NONE, PREFIX, TRAINING, Split, kept_splits
-from sharpzo.fitting.strangers import LOST, Strangers, find_strangers, unseen_scores
+from sharpzo.fitting.kept import PREFIX, Split, kept_splits
+from sharpzo.fitting.strangers import LOST, Strangers, rule_of
 from sharpzo.linear import LinearHead
 from sharpzo.memory import Need, parse_size
 from sharpzo.methods import METHODS, Method, find
@@ -126,9 +126,10 @@ class Trained:
         places = self.places(split.class_names)
         return self._encode({"test": split}, progress, heads)["test"], places
 
-    def places(self, names: Iterable[str]) -> Array:
-        """Which class each name is, int64; InputError for one that is none."""
-        known = {name: k for k, name in enumerate(self.class_names)}
+    def places(self, names: Iterable[str], among: Iterable[str] | None = None) -> Array:
+        """Which class each name is, ``among`` these or all, int64; InputError for one that is
+        none."""
+        known = {name: k for k, name in enumerate(among or self.class_names)}
         found = [(name, known.get(class_name(name, f"the class {name!r}"))) for name in names]
         unknown = [name for name, place in found if place is None]
         if unknown:
@@ -139,10 +140,10 @@ class Trained:
         return np.array([place for _, place in found], np.int64)
 
     def rows(self, labels: Sequence[Any]) -> Array:
-        """Which class each label is, int64; InputError for one that is none."""
+        """Which class each label is, int64, K for "none"; InputError for one that is no class."""
         known = self.classes.tolist()
         if isinstance(known[0], str) and all(isinstance(label, str) for label in labels):
-            return self.places(labels)
+            return self.places(labels, (*self.class_names, NONE))
         for label in labels:  # 1 is no True, and neither is "1"
             if label not in known or type(label) is not type(known[0]):
                 raise InputError(
@@ -151,21 +152,39 @@ class Trained:
                 )
         return np.array([known.index(label) for label in labels], np.int64)
 
-    def evaluate(self, split: LabelledPhotos, *, progress: Progress = silent) -> Evaluation:
-        """Evaluate on labelled photos among all classes of this one."""
-        places = self.places(split.class_names)
-        found = self.answer(split, progress).complete()
-        return evaluate_logits(found.logits, places[split.labels], self.class_names)
+    def evaluate(
+        self, split: LabelledPhotos, *, lost: float = LOST, progress: Progress = silent
+    ) -> Evaluation:
+        """Evaluate on labelled photos among all classes of this one; those of a class none are of
+        no class, and a share of the others may be ``lost`` to it."""
+        known, others = split.apart()
+        places = self.places(known.class_names)
+        found = self.answer(known, progress).complete()
+        strange = self.answer(others, progress).complete() if others else None
+        return self.evaluation(found, places[known.labels], strange, lost)
+
+    def evaluation(
+        self, known: Answers, labels: Array, others: Answers | None, lost: float
+    ) -> Evaluation:
+        """What answers about photos of ``labels`` (N,) are worth, and, where there is a rule for
+        photos of no class, those about ``others``."""
+        found = evaluate_logits(known.logits, labels, self.class_names)
+        if self.strangers is None or known.familiarity is None:
+            return found
+        strange = None if others is None else others.familiarity
+        return replace(found, none=self.strangers.measure(known.familiarity, strange, lost))
 
     def _encode(
         self,
         splits: Mapping[str, LabelledPhotos],
         progress: Progress = silent,
         heads: Sequence[Head] | None = None,
+        views: Sequence[str] | None = None,
     ) -> dict[str, Features]:
         self.verified  # noqa: B018  (raises)
         heads = [self.head] if heads is None else heads
-        return self.towers.encode(splits, progress, self.cache, detours(heads), fixed_views(heads))
+        views = fixed_views(heads) if views is None else views
+        return self.towers.encode(splits, progress, self.cache, detours(heads), views)
 
     @cached_property
     def verified(self) -> bool:
@@ -195,7 +214,7 @@ class Trained:
     @cached_property
     def strangers(self) -> Strangers | None:
         """What tells photos of no class, where it can be told."""
-        return _strangers(self.splits)
+        return rule_of(self.splits, fixed_views([self.head]))
 
     def is_known(self, photos: Sequence[Photo], lost: float) -> Array:
         """Whether each of N photos is of any class, booleans (N,); InputError without a rule."""
@@ -208,13 +227,16 @@ class Trained:
         if self.strangers is not None:
             return self.strangers
         raise InputError(
-            "this classifier cannot tell photos of no class: that takes the default method "
-            "without views, the class names of the fit, and two photos of a class"
+            "this classifier cannot tell photos of no class: that takes the default method, "
+            "the class names of the fit, and two photos of a class"
         )
 
-    def encoded(self, split: LabelledPhotos, progress: Progress = silent) -> Features:
-        """Features of photos, whatever their class names."""
-        return self._encode({"new": split}, progress)["new"]
+    def encoded(
+        self, split: LabelledPhotos, progress: Progress = silent, views: Sequence[str] | None = None
+    ) -> Features:
+        """Features of photos, whatever their class names; through ``views``, those of the head if
+        not given."""
+        return self._encode({"new": split}, progress, views=views)["new"]
 
     # --- other names ------------------------------------------------------------------------------
 
@@ -285,30 +307,6 @@ class Trained:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, method=find(state["method"]))
-
-
-def _strangers(splits: Mapping[str, Split]) -> Strangers | None:
-    if TRAINING not in splits:
-        return None
-    none = splits[NONE].features if NONE in splits else None
-    return find_strangers(splits[TRAINING].features, none)
-
-
-def strange_record(splits: Mapping[str, Split]) -> dict[str, Any]:
-    """What a record says about photos of no class; nothing where there is no rule."""
-    rule = _strangers(splits)
-    if rule is None:
-        return {}
-    none = splits[NONE].features if NONE in splits else None
-    unseen = unseen_scores(splits[TRAINING].features, none)
-    return {
-        "none": {
-            "counter_examples": 0 if none is None else len(none),
-            "lost": LOST,
-            "threshold": rule.threshold(),
-            "recognised": None if unseen is None else float((unseen < rule.threshold()).mean()),
-        }
-    }
 
 
 def among(photos: Features, places: Array, class_names: tuple[str, ...]) -> Features:

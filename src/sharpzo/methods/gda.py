@@ -53,7 +53,7 @@ def fit(settings: GdaSettings, task: Task) -> Fit:
     """One forward per template; one D x D inverse."""
     text, photos = read_text(task.tower, settings.templates), every_view(task)
     samples = len(task.train) * settings.ridge_views
-    weight, bias = gaussian(photos.vectors, photos.labels, len(text.features), samples)
+    weight, bias, _ = gaussian(photos.vectors, photos.labels, len(text.features), samples)
 
     def head(alpha: float) -> LinearHead:
         both = task.tower.logit_scale * text.features + alpha * weight
@@ -64,8 +64,11 @@ def fit(settings: GdaSettings, task: Task) -> Fit:
     return cached_fit(head(alpha), task, text, {"alpha": alpha})
 
 
-def gaussian(vectors: Array, labels: Array, classes: int, samples: int) -> tuple[Array, Array]:
-    """Return w (K, D) and b (K,) of M rows (M, D), float64; ``samples`` is n of the ridge."""
+def gaussian(
+    vectors: Array, labels: Array, classes: int, samples: int
+) -> tuple[Array, Array, float]:
+    """Return w (K, D) and b (K,) of M rows (M, D), float64, and half of what P measures that one
+    photo is away from the mean of its class; ``samples`` is n of the ridge."""
     vectors = vectors.astype(np.float64)
     means, counts = class_means(vectors, labels, classes)
     means[counts == 0] = means[counts > 0].mean(axis=0)
@@ -77,7 +80,9 @@ def gaussian(vectors: Array, labels: Array, classes: int, samples: int) -> tuple
     ridge = (samples - 1) * covariance + np.trace(covariance) * np.eye(width)
     precision = width * np.linalg.pinv(ridge, hermitian=True)
     weight = means @ precision
-    return weight, -np.log(classes) - 0.5 * (means * weight).sum(axis=1)
+    free = max(len(vectors) - np.count_nonzero(counts), 1)  # degrees of freedom of the scatter
+    away = (precision * covariance).sum() * max(len(vectors) - 1, 1) / free
+    return weight, -np.log(classes) - 0.5 * (means * weight).sum(axis=1), 0.5 * float(away)
 
 
 register(

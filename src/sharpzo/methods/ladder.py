@@ -31,9 +31,15 @@ photos say that are left out of (1): s_i is the score of photo i for its own cla
     s_i = alpha + beta r(n_i - 1),  r(n) = n / (n + 16)                               (3)
 
 by least squares, beta being at least 0. Class k of n_k photos then gets beta (mean r - r(n_k))
-more, times 3/4 of the geometric mean of the sharpness and of how many times farther (2) spreads the
-logits of a photo than (1) does: the expert lacks photos, too. Where all classes have as many photos
-there is no slope, and nothing is added.
+more, times 3/4 of the sharpness, and times the fourth root of how many times farther than
+sharpness times (1) the expert makes (2) spread the logits of a photo. The expert also takes photos
+of such a class to be too far from it, as the mean of n_k photos is itself off: with S the
+covariance within the classes and P the expert's precision, by tr(P S) / n_k in expected square. So
+the class gets
+
+    weight (1 - K / N) tr(P S) (1 / n_k - 1 / max n) / 2                                  (4)
+
+more. Where all classes have as many photos, nothing is added.
 
 A class without a photo has d_k = 0, and for the expert it is the average class (the mean of the
 means): where no class has a photo, (2) orders the classes exactly as their texts do.
@@ -129,7 +135,8 @@ def fit_ladder(
     rarity = len(np.unique(labels)) / many  # K / N
     share = settings.gaussian * (1 - rarity)
     # The row after the last class has no photo: it is the average class.
-    weight, bias = gaussian(vectors, train.labels, len(text) + 1, many)
+    weight, bias, away = gaussian(vectors, train.labels, len(text) + 1, many)
+    bias[:-1] += away * rarity_of(labels, len(text))
     rows = settings.sharpness * (factor * text + offsets) + share * weight[:-1]
     biases = settings.sharpness * shift + share * bias[:-1]
 
@@ -139,7 +146,8 @@ def fit_ladder(
     reach = spread(_mean(vectors @ rows.T + biases, views))
     middle = centre(as_new * reach, 1 / rarity, settings.calibrated)
     own = alone[np.arange(many), labels]
-    unit = BALANCE * np.sqrt(settings.sharpness * reach / max(spread(scores), 1e-12))
+    wider = reach / max(settings.sharpness * spread(scores), 1e-12)
+    unit = BALANCE * settings.sharpness * wider**0.25
     biases = biases + unit * balance(own, labels, len(text))
     held_out = None
     if validation is not None:
@@ -192,6 +200,16 @@ def balance(own: Array, labels: Array, classes: int) -> Array:
     slope = max(float(away @ own) / across, 0.0) if across > 1e-12 else 0.0
     share, shown = counts / (counts + ENOUGH), counts > 0
     return np.where(shown, slope * (share[shown].mean() - share), 0.0)
+
+
+def rarity_of(labels: Array, classes: int) -> Array:
+    """1 / n_k - 1 / max n of equation 4 (K,); nothing for a class without photos.
+
+    >>> rarity_of(np.array([0, 1, 1, 1, 1]), 3).tolist()
+    [0.75, 0.0, 0.0]
+    """
+    counts = np.bincount(labels, minlength=classes)
+    return np.where(counts > 0, 1 / np.maximum(counts, 1) - 1 / counts.max(), 0.0)
 
 
 def _offsets(

@@ -183,6 +183,10 @@ class Method(Generic[S]):
             raise InputError(f"method {self.name} has no preset '{preset}'{like}; known: {known}")
         return override(self.presets[preset] if preset else self.settings, changes or {})
 
+    def restored(self, preset: str | None, settings: Mapping[str, Any]) -> S:
+        """Settings as a record has them, checked."""
+        return self.configure(preset, self.changed(preset, settings))
+
 
 # The modules of this package by the names of their methods: a run needs one of them.
 HOMES = {

@@ -232,7 +232,7 @@ def cautions(
     if unused:
         found.append(
             "the counter-examples are not used: a rule for photos of no class takes the default "
-            "method, without views, and a class of two photos"
+            "method and a class of two photos"
         )
     for one in found:
         if warn is None:

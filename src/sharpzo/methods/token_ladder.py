@@ -31,6 +31,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from sharpzo.detour import seen_through
 from sharpzo.errors import InputError
 from sharpzo.linear import LinearHead, keep, take
 from sharpzo.methods.cached import cached_fit, read_text
@@ -81,13 +82,13 @@ class Reading:
         """That of training photos, in the numbers that a run keeps."""
         if train.tokens is None:
             return cls(np.zeros((2, 0), np.float32), 0.0, views)
-        own = np.mean([_own(seen) for seen in _seen(train, views)], axis=0)
+        own = np.mean([_own(seen) for seen in seen_through(train, views)], axis=0)
         return cls(own.mean(axis=0).astype(np.float32), float(np.float32(share)), views)
 
     def rows(self, photos: Features) -> Array:
         """z (N, 1 + views, D + 2 S) of each view, of length 1."""
         found = []
-        for seen in _seen(photos, self.views):
+        for seen in seen_through(photos, self.views):
             if not self.centre.size:
                 found.append(seen.vectors)
                 continue
@@ -103,16 +104,6 @@ class Reading:
     def text(self, text: Array) -> Array:
         """Unit text features (K, D) so that their products with z are cosines (K, D + 2 S)."""
         return np.pad(text / np.sqrt(1 - self.share), ((0, 0), (0, self.centre.size)))
-
-
-def _seen(photos: Features, views: tuple[str, ...]) -> list[Features]:
-    missing = [view for view in views if view not in photos.by_view]
-    if missing:
-        raise InputError(
-            f"the photos were encoded without the view '{missing[0]}'; encode them with "
-            "towers.features.encode(..., fixed_views=head.fixed_views)"
-        )
-    return [photos, *(photos.by_view[view] for view in views)]
 
 
 def _own(photos: Features) -> Array:

@@ -98,9 +98,11 @@ def report_run(
                 evidence = gather(trained, zero_shot_head(tower), photos, progress)
                 spent, surfaces = 1, {}
                 if landscape:
-                    train, why = _training(trained, record, photos, progress)
+                    train, why = None, _no_solution(found.arrays, tower)
+                    if not why:
+                        train, why = _training(trained, record, photos, progress)
                     if train is not None:
-                        surfaces, why = _landscapes(
+                        surfaces = _landscapes(
                             found.arrays, tower, train, record["seed"], side, progress
                         )
                     left_out += [why] if why else []
@@ -133,6 +135,21 @@ def _usable(photos: Dataset) -> tuple[Dataset, list[str]]:
     return without(photos, errors), [" ".join(lines)]
 
 
+_PROJECTION = {"projection_left", "projection_right"}
+
+
+def _no_solution(arrays: Mapping[str, Any], tower: TextTower) -> str:
+    """Why there is no solution to look around; nothing if there is one."""
+    context = arrays.get("context")
+    tuned = context is not None and context.ndim == 2 and context.shape[1] == tower.start.shape[1]
+    if tuned or set(arrays) >= _PROJECTION:
+        return ""
+    return (
+        "The loss landscape is left out: this method tunes neither a context nor the text "
+        "projection, so there is no solution in their space to look around"
+    )
+
+
 def _training(
     trained: Trained, record: Mapping[str, Any], photos: Dataset, progress: Progress
 ) -> tuple[Features | None, str]:
@@ -160,9 +177,9 @@ def _landscapes(
     seed: int,
     side: int,
     progress: Progress,
-) -> tuple[dict[str, Landscape], str]:
-    """Landscapes by name (before, stage1, after); or none, and why."""
-    if {"projection_left", "projection_right"} <= set(arrays):
+) -> dict[str, Landscape]:
+    """Landscapes by name (before, stage1, after)."""
+    if set(arrays) >= _PROJECTION:
         left, right = arrays["projection_left"], arrays["projection_right"]
         shape = tower.projection.shape
         if (*left.shape, *right.shape) != (shape[0], right.shape[0], right.shape[0], shape[1]):
@@ -171,13 +188,8 @@ def _landscapes(
                 f"are no factors of a text projection {shape}; fit the run again"
             )
         change = left.astype(np.float64) @ right
-        return projection_landscapes(tower, train, change, side=side, seed=seed), ""
-    context = arrays.get("context")
-    if context is None or context.ndim != 2 or context.shape[1] != tower.start.shape[1]:
-        return {}, (
-            "The loss landscape is left out: this method tunes neither a context nor the text "
-            "projection, so there is no solution in their space to look around"
-        )
+        return projection_landscapes(tower, train, change, side=side, seed=seed)
+    context = arrays["context"]
     other = len(context) != len(tower.start)
     with closing(tower.variant(n_context=len(context))) if other else nullcontext(tower) as used:
         points = {"before": used.start, "stage1": arrays.get("context_stage1"), "after": context}
@@ -188,4 +200,4 @@ def _landscapes(
             side=side,
             seed=seed,
             progress=lambda done, total: progress("landscape", done, total),
-        ), ""
+        )

@@ -166,7 +166,7 @@ def strangers(trained: Trained) -> dict[str, Any]:
     if trained.strangers is None:
         return {}
     none = splits["none"].features if "none" in splits else None
-    unseen = unseen_scores(splits["training"].features, none)
+    unseen = unseen_scores(splits["training"].features, none, trained.strangers.views)
     rows = []
     for lost in DIAL:
         threshold = trained.strangers.threshold(lost)
