@@ -135,3 +135,13 @@ def test_familiarity_is_that_of_the_rule(many, strange):
     inputs, photos = seen()
     found = compute(lambda b: heads.write_familiarity(b, rule), inputs, ("B",))
     np.testing.assert_allclose(found, rule.scores(photos), rtol=2e-4, atol=2e-4)
+
+
+def test_familiarity_through_views_is_that_of_their_mean():
+    train, views = seen(9)[1], {"mirror": seen(9)[1]}
+    train = replace(train, labels=np.arange(9) % 3, by_view=views)
+    rule = find_strangers(train, None, ("mirror",))
+    inputs, photos = seen(2)
+    whole = replace(photos.take(np.array([0])), by_view={"mirror": photos.take(np.array([1]))})
+    found = compute(lambda b: heads.write_familiarity(b, rule), inputs, ("B",))
+    np.testing.assert_allclose(found, rule.scores(whole), rtol=2e-4, atol=2e-4)

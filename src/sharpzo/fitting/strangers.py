@@ -134,7 +134,7 @@ class Strangers:
         return float(self.left_out[place - 1]) if lost > 0 else -np.inf
 
     def measure(self, known: Array, strange: Array | None, lost: float) -> Rejection:
-        """What becomes of photos of classes, this familiar (N,), and of ``strange`` ones (M,), with
+        """What happens to photos of classes, this familiar (N,), and to ``strange`` ones (M,), with
         the threshold for ``lost``."""
         threshold = self.threshold(lost)
         found = Rejection(threshold, lost, float((known < threshold).mean()))
