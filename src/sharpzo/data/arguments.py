@@ -39,7 +39,8 @@ def dataset(source: Any, labels: Any, shots: int | None, seed: int) -> tuple[Dat
             raise InputError(f"shots is {shots}, but {what} is taken as it is; draw from it before")
         return source, None
     whole, classes = labelled(photos(source), labels)
-    known = [label for label, name in zip(classes, whole.class_names, strict=True) if name != NONE]
+    named = zip(classes.tolist(), whole.class_names, strict=True)
+    known = [label for label, name in named if name != NONE]
     return draw(whole, shots, seed), as_array(known)
 
 
