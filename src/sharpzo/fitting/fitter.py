@@ -75,11 +75,10 @@ class Fitted(Trained):
         if not self.method.grows or fixed_views([self.head]):
             return None
         tower = self.towers.text(self.class_names, self.template)
+        method, record, train = self.method, self.record, self.features["training"]
         try:
-            settings = self.method.restored(self.record["preset"], self.record["settings"])
-            found = forecast(
-                self.method, settings, self.features["training"], tower, self.record["seed"]
-            )
+            settings = method.restored(record["preset"], record["settings"])
+            found = forecast(method, settings, train, tower, record["seed"])
         finally:
             tower.close()
         if found is not None:
