@@ -84,7 +84,8 @@ def test_changed_arrays_end_in_a_sentence(run, photos, capsys, kind):
 def test_a_changed_journal_ends_in_a_sentence(run, photos, capsys):
     with (run / "history.jsonl").open("a") as file:
         file.write('{"step": []}\n')
-    assert "history.jsonl is damaged" in sentence_of(capsys, 2, "report", run)
+    said = sentence_of(capsys, 2, "report", run)
+    assert "history.jsonl is not the file that run.json was written with" in said
 
 
 @pytest.mark.parametrize("method", [FAST, SEARCH])
