@@ -86,11 +86,11 @@ def unequal(
     few = [np.flatnonzero(train.labels == k)[:many] for k in poor]
     task = train.take(np.sort(np.concatenate([*few, np.flatnonzero(np.isin(train.labels, rich))])))
     method, line = find(DEFAULT), {}
-    raised = ladder.balance, ladder.rarity_of
+    raised = ladder.balance, ladder.excess_variance
     for name in ("with", "without"):
         if name == "without":
             ladder.balance = lambda own, labels, classes: np.zeros(classes)
-            ladder.rarity_of = lambda labels, classes: np.zeros(classes)
+            ladder.excess_variance = lambda labels, classes: np.zeros(classes)
         result = evaluate(fit(method, method.settings, Task(task, None, tower, seed)).head, test)
         recalls = np.array([np.nan if v is None else v for v in result.per_class.values()])
         line |= {
@@ -99,7 +99,7 @@ def unequal(
             f"{name}_balanced": result.balanced_accuracy,
             f"{name}_calibration": result.calibration_error,
         }
-    ladder.balance, ladder.rarity_of = raised
+    ladder.balance, ladder.excess_variance = raised
     return line
 
 

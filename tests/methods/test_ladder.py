@@ -113,7 +113,7 @@ def test_an_artefact_without_its_arrays_is_told():
 def as_if_equal(monkeypatch):
     """Without equations 3 and 4."""
     monkeypatch.setattr(ladder, "balance", lambda own, labels, classes: 0.0)
-    monkeypatch.setattr(ladder, "rarity_of", lambda labels, classes: 0.0)
+    monkeypatch.setattr(ladder, "excess_variance", lambda labels, classes: 0.0)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.25])

@@ -58,6 +58,30 @@ def test_views_of_other_arrays_are_read_as_they_were_seen(tmp_path):
         assert np.array_equal(array, views[name]), name
 
 
+def test_line_ends_of_a_version_control_change_nothing(tmp_path):
+    folder = made(tmp_path / "run")
+    steps = folder / "history.jsonl"
+    steps.write_bytes(b'{"step": 1}\n{"step": 2}\n')
+    artifact.write(folder, ARRAYS, RECORD)
+    for file in (steps, folder / "run.json"):
+        file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    assert artifact.read(folder).record["method"] == "x"
+    steps.write_bytes(steps.read_bytes().replace(b"2", b"3"))
+    with pytest.raises(ArtifactError, match=r"history.jsonl is not the file"):
+        artifact.read(folder)
+
+
+def test_steps_that_cannot_be_read_are_one_sentence(run, monkeypatch):
+    (run / "history.jsonl").write_bytes(b"")
+    monkeypatch.setattr(artifact, "_digest_history", _unreadable)
+    with pytest.raises(ArtifactError, match=r"cannot read .*history.jsonl: Permission denied"):
+        artifact.read(run)
+
+
+def _unreadable(folder):
+    raise PermissionError(13, "Permission denied", str(folder))
+
+
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sharpzo.fitting.trained import Trained
     from sharpzo.storage.answered import Answered
 
-_NO_NAME = re.compile(r'[\\/:*?"<>|\x00-\x1f\x7f]')  # what a folder's name has nowhere
+_NO_NAME = re.compile(r'[\\/:*?"<>|\x00-\x1f\x7f]')  # what some system refuses in a name
 
 
 def watch(

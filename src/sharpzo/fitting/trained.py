@@ -127,8 +127,8 @@ class Trained:
         return self._encode({"test": split}, progress, heads)["test"], places
 
     def places(self, names: Iterable[str], among: Iterable[str] | None = None) -> Array:
-        """Which class each name is, ``among`` these or all, int64; InputError for one that is
-        none."""
+        """Which class each name is, ``among`` these or all, int64; InputError for an unknown
+        one."""
         known = {name: k for k, name in enumerate(among or self.class_names)}
         found = [(name, known.get(class_name(name, f"the class {name!r}"))) for name in names]
         unknown = [name for name, place in found if place is None]
@@ -140,7 +140,7 @@ class Trained:
         return np.array([place for _, place in found], np.int64)
 
     def rows(self, labels: Sequence[Any]) -> Array:
-        """Which class each label is, int64, K for "none"; InputError for one that is no class."""
+        """Which class each label is, int64, K for "none"; InputError for an unknown one."""
         known = self.classes.tolist()
         if isinstance(known[0], str) and all(isinstance(label, str) for label in labels):
             return self.places(labels, (*self.class_names, NONE))

@@ -67,8 +67,8 @@ def fit(settings: GdaSettings, task: Task) -> Fit:
 def gaussian(
     vectors: Array, labels: Array, classes: int, samples: int
 ) -> tuple[Array, Array, float]:
-    """Return w (K, D) and b (K,) of M rows (M, D), float64, and half of what P measures that one
-    photo is away from the mean of its class; ``samples`` is n of the ridge."""
+    """Return w (K, D) and b (K,) of M rows (M, D), float64, and half the expected squared
+    distance, by P, of a photo from the mean of its class; ``samples`` is n of the ridge."""
     vectors = vectors.astype(np.float64)
     means, counts = class_means(vectors, labels, classes)
     means[counts == 0] = means[counts > 0].mean(axis=0)

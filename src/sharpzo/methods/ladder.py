@@ -136,7 +136,7 @@ def fit_ladder(
     share = settings.gaussian * (1 - rarity)
     # The row after the last class has no photo: it is the average class.
     weight, bias, away = gaussian(vectors, train.labels, len(text) + 1, many)
-    bias[:-1] += away * rarity_of(labels, len(text))
+    bias[:-1] += away * excess_variance(labels, len(text))
     rows = settings.sharpness * (factor * text + offsets) + share * weight[:-1]
     biases = settings.sharpness * shift + share * bias[:-1]
 
@@ -202,10 +202,11 @@ def balance(own: Array, labels: Array, classes: int) -> Array:
     return np.where(shown, slope * (share[shown].mean() - share), 0.0)
 
 
-def rarity_of(labels: Array, classes: int) -> Array:
-    """1 / n_k - 1 / max n of equation 4 (K,); nothing for a class without photos.
+def excess_variance(labels: Array, classes: int) -> Array:
+    """1 / n_k - 1 / max n of equation 4 (K,): by how much of a photo's variance that of a class's
+    mean exceeds the smallest; 0 for a class without photos.
 
-    >>> rarity_of(np.array([0, 1, 1, 1, 1]), 3).tolist()
+    >>> excess_variance(np.array([0, 1, 1, 1, 1]), 3).tolist()
     [0.75, 0.0, 0.0]
     """
     counts = np.bincount(labels, minlength=classes)

@@ -80,8 +80,16 @@ def _write(folder: Path, name: str, arrays: Mapping[str, Array], record: Record)
 
 
 def _digest_history(folder: Path) -> str | None:
+    """sha256 of the steps, in whichever line ends a version control gave them; None without any
+    file of them."""
     file = folder / HISTORY
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
+    if not file.is_file():
+        return None
+    total = hashlib.sha256()
+    with file.open("rb") as stream:
+        while line := stream.readline(LARGEST_RECORD):
+            total.update(line[:-2] + b"\n" if line.endswith(b"\r\n") else line)
+    return total.hexdigest()
 
 
 def digest_values(record: Mapping[str, Any]) -> str:
@@ -124,9 +132,8 @@ def read(run: str | Path) -> Artifact:
         record = as_record(found)
     except ArtifactError as error:
         raise ArtifactError(f"{folder / RECORD} {error}") from None
-    if (
-        record.get("record_sha256", digest := digest_values(found)) != digest
-    ):  # early runs have none
+    digest = digest_values(found)
+    if record.get("record_sha256", digest) != digest:  # early runs have none
         raise ArtifactError(
             f"{folder / RECORD} was changed after it was written, or is damaged; fit the run again"
         )
@@ -149,7 +156,10 @@ def read(run: str | Path) -> Artifact:
         loaded = load(blob)
     except (SafetensorError, ValueError, TypeError, KeyError) as error:  # or an unknown type
         raise ArtifactError(f"{arrays} is damaged: {error}") from None
-    history = _digest_history(folder)  # the file may be left out, and early runs say none
+    try:
+        history = _digest_history(folder)  # the file may be left out, and early runs say none
+    except OSError as error:
+        raise ArtifactError(f"cannot read {folder / HISTORY}: {error.strerror}") from None
     if history is not None and record.get("history_sha256", history) != history:
         raise ArtifactError(
             f"{folder / HISTORY} is not the file that {RECORD} was written with; remove it, and "

@@ -152,9 +152,9 @@ def _select(
     for photo in photos:
         digest = bytes.fromhex(photo)
         used, crc32, state = store.execute(query, (digest, key)).fetchone() or (now, 0, b"")
-        # Early rows have that of the state alone.
         if not isinstance(state, bytes) or not isinstance(used, int):
             continue  # damaged: SQLite does not hold a column to its type
+        # The CRC of early rows is that of the state alone.
         if len(state) == 4 * width and crc32 in (_crc32(digest, key, state), zlib.crc32(state)):
             found[photo] = np.frombuffer(state, np.float32)
             stale += [(now, digest, key)] if used < now - _HOUR else []
