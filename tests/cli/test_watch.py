@@ -10,7 +10,10 @@ import time
 import pytest
 
 from command import FAST, answer, call, demo_folder, refused
+from sharpzo.cli.watch import _move
+from sharpzo.data import entries
 from sharpzo.data.arrivals import Arrivals
+from sharpzo.errors import InputError
 from sharpzo.storage.answered import COLUMNS, Answered, hold_answers
 from sharpzo.towers.tower import OnnxImageTower
 
@@ -111,30 +114,126 @@ def test_photos_are_sorted_and_none_is_overwritten(run, spool, tmp_path, capsys,
 
 
 def test_a_class_is_no_path(tmp_path):
-    from sharpzo.cli.watch import _move
-
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    arrivals = Arrivals(spool)
     for label in ("../../x", "a/b", "..", "C:\\x"):
-        photo = tmp_path / "photo.png"
-        photo.touch()
-        _move(photo, tmp_path / "sorted", label)
-    assert {path.name for path in tmp_path.iterdir()} == {"sorted"}
+        (spool / "photo.png").touch()
+        (one,) = arrivals.look(settled=False)
+        _move(arrivals, one, tmp_path / "sorted", label)
+    assert {path.name for path in tmp_path.rglob("*.png")} == {"photo.png"}
+    assert not list(spool.iterdir())
     assert len(list((tmp_path / "sorted").glob("*/photo.png"))) == 4
 
 
 def test_what_is_refused_leaves_everything(run, spool, tmp_path, capsys):
     assert "arrive again" in refused(capsys, "watch", run, spool, "--sort-into", spool / "done")
     (tmp_path / "file").touch()
-    assert "is a file" in refused(capsys, "watch", run, spool, "--sort-into", tmp_path / "file")
+    assert "is no folder" in refused(capsys, "watch", run, spool, "--sort-into", tmp_path / "file")
     assert not (spool / "answers.csv").exists()
     assert "does not exist" in refused(capsys, "watch", run, tmp_path / "missing")
     other = tmp_path / "table.csv"
     other.write_text("a,b\n1,2\n", "utf-8")
     assert "something else" in refused(capsys, "watch", run, spool, "--once", "--to", other)
     assert other.read_text("utf-8") == "a,b\n1,2\n"
-    with hold_answers(tmp_path / "held.csv"):
+    (tmp_path / "link.csv").symlink_to(tmp_path / "held.csv")
+    with hold_answers(tmp_path / "link.csv"):
         said = refused(capsys, "watch", run, spool, "--once", "--to", tmp_path / "held.csv")
     assert "is being written by process" in said
     assert not list(tmp_path.rglob("*.lock"))
+
+
+def test_no_other_file_is_taken_for_answers(run, spool, tmp_path, capsys):
+    other = tmp_path / "notes"
+    watch = ("watch", run, spool, "--once", "--to")
+    for content in (b"a line without an end", ",".join(COLUMNS).encode() + b"\rx\r"):
+        other.write_bytes(content)
+        assert "something else" in refused(capsys, *watch, other)
+        assert other.read_bytes() == content
+    assert "name of a photo" in refused(capsys, *watch, spool / "told.jpg")
+    assert "no file" in refused(capsys, *watch, spool)
+    assert not (spool / "told.jpg").exists()
+    other.write_bytes(b"path,la")  # a crash cut the first line off
+    answer(capsys, 0, *watch, other)
+    assert len(rows_of(other)) == 4
+
+
+def test_photos_never_arrive_again(run, spool, tmp_path, capsys):
+    (tmp_path / "sorted").mkdir()
+    (tmp_path / "sorted" / "bag").symlink_to(spool)
+    inner = tmp_path / "photos" / "bag"
+    inner.mkdir(parents=True)
+    for folder, there in ((spool, tmp_path / "sorted"), (inner, inner.parent)):
+        watch = ("watch", run, folder, "--once", "--sort-into", there)
+        assert "arrive again" in refused(capsys, *watch)
+    assert "sharpzo wrote" in refused(capsys, "watch", run, spool, "--sort-into", run)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert "no folder" in refused(capsys, "watch", run, spool, "--sort-into", tmp_path / "loop")
+    for seconds in ("inf", "nan", "1e12"):
+        assert call("watch", run, spool, "--every", seconds) == 2
+    assert not (spool / "answers.csv").exists()
+
+
+def test_what_is_moved_is_what_was_answered(tmp_path):
+    spool, there = tmp_path / "spool", tmp_path / "sorted"
+    spool.mkdir()
+    (tmp_path / "real.png").write_bytes(b"photo")
+    (spool / "link.png").symlink_to("../real.png")
+    long = "x" * 251 + ".png"
+    (spool / long).touch()
+    arrivals = Arrivals(spool)
+    for one in arrivals.look(settled=False):
+        _move(arrivals, one, there, "bag")
+    assert (there / "bag" / "link.png").read_bytes() == b"photo"
+    (spool / long).write_bytes(b"another")
+    (spool / "camera.png").touch()
+    looked = arrivals.look(settled=False)
+    (spool / "camera.png").write_bytes(b"written again after the answer")
+    for one in looked:
+        _move(arrivals, one, there, "bag")
+    assert [one.name for one in spool.iterdir()] == ["camera.png"]
+    assert sorted(one.stat().st_size for one in (there / "bag").iterdir()) == [0, 5, 7]
+
+
+def test_answers_that_were_changed_or_taken_away(tmp_path, monkeypatch):
+    row = {"path": "a\nb.png", "label": "bag", "bytes": 1, "modified": 2}
+    path = tmp_path / "told.csv"
+    told = Answered(path)
+    told.append([row])
+    path.unlink()
+    told.append([row])
+    whole = path.read_bytes()
+    for changed in (b"\xef\xbb\xbf" + whole, whole.replace(b"\n", b"\r\n") + b"\r\n"):
+        path.write_bytes(changed)
+        Answered(path).append([{**row, "path": "c.png"}])
+        assert Answered(path).label("c.png", 1, 2) == "bag"
+        assert path.read_bytes().startswith(changed)
+    path.write_bytes(whole + b'"c\nd')  # a name of two lines was cut off
+    assert Answered(path).label("a\nb.png", 1, 2) == "bag"
+    assert path.read_bytes() == whole
+
+    def full(file):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"told\.csv"):
+        Answered(path)
+
+
+def test_a_folder_that_is_taken_away_during_a_look_holds_nothing(spool, monkeypatch):
+    real = entries.entries
+
+    def late(folder):
+        if folder.name == "=below":
+            shutil.rmtree(folder)
+        return real(folder)
+
+    monkeypatch.setattr(entries, "entries", late)
+    arrivals = Arrivals(spool)
+    assert len(arrivals.look(settled=False)) == 3
+    shutil.rmtree(spool)
+    with pytest.raises(InputError, match="does not exist any more"):
+        arrivals.look()
 
 
 def test_a_photo_that_is_being_written_has_to_wait(spool):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
 import sys
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
@@ -47,7 +48,7 @@ def watch(
             metavar="DEST",
         ),
     ] = None,
-    every: Annotated[float, Option(help="Seconds between two looks.", min=0.01)] = 2.0,
+    every: Annotated[float, Option(help="Seconds between two looks.", min=0.01, max=86_400)] = 2.0,
     once: Annotated[
         bool, Option("--once", help="Classify what is there, and end; for cron or a timer.")
     ] = False,
@@ -70,8 +71,9 @@ def watch(
     trained = load(run, model=model, cache=kept, memory_limit=memory_limit)
     wanted = options.share(lost, trained)
     arrivals, to = Arrivals(folder), to or folder / "answers.csv"
+    _check(to, every)
     if sort_into is not None:
-        _make(sort_into, folder)
+        _make(sort_into, folder, trained.class_names)
     with hold_answers(to) as answered, _until_stopped() as stop:
         if not once:
             print(f"watching {folder}, answers go to {to}; Ctrl-C ends it", file=sys.stderr)
@@ -105,18 +107,20 @@ def _answer(
         if label is None:
             new.append(one)
         elif sort_into and label:
-            _move(arrivals.folder / one.path, sort_into, label)
+            _move(arrivals, one, sort_into, label)
     if not new:
         return 0
     # Each part is on the disk before the next one is begun.
     left, many = iter(new), 0
     for part in trained.ask(strange(map(arrivals.photo, new))):
-        rows = []
+        rows: list[dict[str, Any]] = []
+        moves: list[tuple[Arrival, str]] = []
         for document, one in zip(documents_of(trained, part, lost, 1, False), left, strict=False):
             if "error" in document and not (arrivals.folder / one.path).exists():
                 continue  # it was taken away meanwhile
             say(document, False)
             label = "none" if document.get("none") else document.get("label", "")
+            moves.append((one, label))
             rows.append({
                 **document, "path": one.path, "label": label,
                 "bytes": one.size, "modified": one.modified,
@@ -125,40 +129,73 @@ def _answer(
         sys.stdout.flush()
         answered.append(rows)
         many += len(rows)
-        for row in rows:
-            if sort_into and row["label"]:
-                _move(arrivals.folder / row["path"], sort_into, row["label"])
+        for one, label in moves:
+            if sort_into and label:
+                _move(arrivals, one, sort_into, label)
         if stop.is_set():
             break
     return many
 
 
-def _make(sort_into: Path, folder: Path) -> None:
-    """Make the folder that photos are moved into; InputError if they would arrive again."""
+def _check(to: Path, every: float) -> None:
+    """InputError for answers that would arrive as a photo, and for a time that is none."""
+    from sharpzo.data.decoding import SUFFIXES
     from sharpzo.errors import InputError
 
-    if sort_into.resolve().is_relative_to(folder.resolve()):
-        raise InputError(
-            f"{sort_into} is in {folder}, where photos would arrive again once they are sorted; "
-            "give a folder elsewhere"
-        )
-    if sort_into.exists() and not sort_into.is_dir():
-        raise InputError(f"{sort_into} is a file; give a folder to sort photos into")
+    if to.suffix.lower() in SUFFIXES:
+        raise InputError(f"{to} has the name of a photo; give a CSV file for --to")
+    if not every > 0:  # non-finite: it passes every bound
+        raise InputError(f"--every is {every}; give seconds")
+
+
+def _make(sort_into: Path, folder: Path, class_names: Iterable[str]) -> None:
+    """Make the folder that photos are moved into; InputError if they would arrive again, or if it
+    or that of a class is none for photos."""
+    from sharpzo.data.dataset import NONE
+    from sharpzo.data.entries import is_own
+    from sharpzo.errors import InputError
+
+    watched = os.path.realpath(folder)
+    for place in (sort_into, *(_place(sort_into, name) for name in (*class_names, NONE))):
+        if Path(os.path.realpath(place)).is_relative_to(watched):  # links, too
+            raise InputError(
+                f"{place} is in {folder}, where photos would arrive again once they are sorted; "
+                "give a folder elsewhere"
+            )
+        if os.path.lexists(place) and not place.is_dir():
+            raise InputError(f"{place} is no folder; give one to sort photos into")
+    if sort_into.is_dir() and is_own(sort_into):
+        raise InputError(f"{sort_into} is a folder that sharpzo wrote; give another one")
     sort_into.mkdir(parents=True, exist_ok=True)
 
 
-def _move(photo: Path, sort_into: Path, label: str) -> None:
-    """Move a photo into the folder of a class; one of the same name there is kept."""
-    place = sort_into / (_NO_NAME.sub("_", label).strip(". ") or "_")
+def _place(sort_into: Path, label: str) -> Path:
+    return sort_into / (_NO_NAME.sub("_", label).strip(". ") or "_")
+
+
+def _move(arrivals: Arrivals, one: Arrival, sort_into: Path, label: str) -> None:
+    """Move a photo into the folder of a class, unless it is another one by now; one of the same
+    name there is kept."""
+    if not arrivals.is_there(one):
+        return
+    photo, place = arrivals.folder / one.path, _place(sort_into, label)
     place.mkdir(parents=True, exist_ok=True)
     for number in count(1):
-        target = place / (photo.name if number == 1 else f"{photo.stem}-{number}{photo.suffix}")
+        mark = f"-{number}" if number > 1 else ""
+        # A file system that takes the name takes one that is no longer.
+        stem = photo.stem[: -len(mark)] if len(photo.stem) > 40 and mark else photo.stem
+        target = place / f"{stem}{mark}{photo.suffix}"
         try:
             target.touch(exist_ok=False)  # it takes the place of no other
         except FileExistsError:
             continue
         try:
-            shutil.move(photo, target)
+            if photo.is_symlink():  # a relative one would point elsewhere from there
+                target.unlink()
+                target.symlink_to(os.path.realpath(photo))
+                photo.unlink()
+            else:
+                shutil.move(photo, target)
         except BaseException as error:
             target.unlink(missing_ok=True)
             if isinstance(error, FileNotFoundError):  # it was taken away meanwhile

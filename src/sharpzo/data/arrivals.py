@@ -38,11 +38,20 @@ class Arrivals:
         there: list[Arrival] = []
         for photo in photos_below(self.folder):
             with suppress(FileNotFoundError):  # it has just been taken away
-                found = photo.stat()
-                path = os.path.relpath(photo, self.folder)
-                there.append(Arrival(path, found.st_size, found.st_mtime_ns))
+                there.append(self._arrival(os.path.relpath(photo, self.folder)))
         before, self._before = self._before, set(there)
         return [one for one in there if one in before or not settled]
+
+    def is_there(self, arrival: Arrival) -> bool:
+        """Whether the photo is still the same, neither taken away nor written again."""
+        try:
+            return self._arrival(arrival.path) == arrival
+        except FileNotFoundError:
+            return False
+
+    def _arrival(self, path: str) -> Arrival:
+        found = (self.folder / path).stat()
+        return Arrival(path, found.st_size, found.st_mtime_ns)
 
     def photo(self, arrival: Arrival) -> Photo:
         """The photo, named by its path below the folder."""

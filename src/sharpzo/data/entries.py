@@ -110,8 +110,13 @@ def photos_below(folder: Path) -> Iterator[Path]:
     for entry in entries(folder):
         if is_photo(entry):
             yield entry
-        elif os.path.isdir(entry) and not entry.is_symlink() and passed_over(entry) is None:
-            yield from photos_below(entry)
+            continue
+        try:
+            if os.path.isdir(entry) and not entry.is_symlink() and passed_over(entry) is None:
+                yield from photos_below(entry)
+        except InputError:
+            if os.path.isdir(entry):  # or it has been taken away meanwhile, and has none
+                raise
 
 
 def _photos_in(folder: Path) -> Iterator[Path]:
@@ -139,4 +144,6 @@ def inside(relative: str) -> str:
 
 
 def _unreadable(folder: Path, error: OSError) -> InputError:
+    if isinstance(error, FileNotFoundError):
+        return InputError(f"folder {folder} does not exist any more")
     return InputError(f"folder {folder} cannot be read ({error.strerror}); check its rights")
