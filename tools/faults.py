@@ -562,9 +562,7 @@ def photos(names: list[str] | None = None) -> dict[str, Any]:
 
         Image.new("RGB", (64, 64)).save(photo)
         decode(photo)  # what it calls is loaded now
-        for number, (what, suffix, make) in enumerate(files()):
-            if names and what not in names:
-                continue
+        for number, (what, suffix, make) in enumerate(files(set(names) if names else None)):
             path = Path(folder) / f"{number}.{suffix}"
             make(path)
             reading, writing = os.pipe()

@@ -422,14 +422,9 @@ def rows_of(dataset: Dataset) -> Any:
     return dataset.class_names, splits, dataset.skipped
 
 
-def read_csv(folder: Path) -> Any:
-    """The lines of a CSV."""
-    return read_lines(folder / "labels.csv")
-
-
-def read_jsonl(folder: Path) -> Any:
-    """The lines of JSON Lines."""
-    return read_lines(folder / "labels.jsonl")
+def read_labels(name: str) -> Callable[[Path], Any]:
+    """The lines of a label file."""
+    return lambda folder: read_lines(folder / name)
 
 
 def answers_file(folder: Path) -> None:
@@ -531,8 +526,7 @@ def stopped(folder: Path) -> None:
             def stop(step: Any) -> None:
                 claimed.journal.stop = claimed.journal.count >= 3
 
-            fitter = Fitter(job.method, **{k: v for k, v in job.parameters().items()
-                                           if k != "method"})  # fmt: skip
+            fitter = Fitter(**job.parameters())
             fitter.fit(job.photos()[0], journal=claimed.journal, listen=stop,
                        warn=lambda sentence: None)  # fmt: skip
     except KeyboardInterrupt:
@@ -650,9 +644,8 @@ def read_cache(folder: Path) -> Any:
 
 def graph_cache(folder: Path) -> None:
     """A graph in the cache of graphs."""
-    model = clip(folder / "model")
+    clip(folder / "model")
     read_graph(folder)
-    assert (model / "config.json").is_file()
 
 
 def read_graph(folder: Path) -> Any:
@@ -771,8 +764,10 @@ KINDS: dict[str, Kind] = {
     "tokenizer.json of a pair": of_model("tokenizer.json", pair),
     "zip": Kind("photos.zip", zipped, read_zip),
     "recipe": Kind("recipe.toml", recipe, read_a_recipe, free=True),
-    "CSV of labels": Kind("labels.csv", labels("labels.csv"), read_csv, free=True),
-    "JSON Lines of labels": Kind("labels.jsonl", labels("labels.jsonl"), read_jsonl, free=True),
+    "CSV of labels": Kind("labels.csv", labels("labels.csv"), read_labels("labels.csv"), free=True),
+    "JSON Lines of labels": Kind(
+        "labels.jsonl", labels("labels.jsonl"), read_labels("labels.jsonl"), free=True
+    ),
     "answers.csv of a folder that is watched": Kind(
         "answers.csv", answers_file, read_answers, free=True
     ),
