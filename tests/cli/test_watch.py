@@ -1,11 +1,13 @@
 """`sharpzo watch`: photos that arrive in a folder are answered once, whatever happens between."""
 
 import csv
+import errno
 import os
 import shutil
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -193,6 +195,35 @@ def test_what_is_moved_is_what_was_answered(tmp_path):
         _move(arrivals, one, there, "bag")
     assert [one.name for one in spool.iterdir()] == ["camera.png"]
     assert sorted(one.stat().st_size for one in (there / "bag").iterdir()) == [0, 5, 7]
+
+
+def test_a_copy_to_another_disk_is_whole_or_not_there(tmp_path, monkeypatch):
+    spool, there = tmp_path / "spool", tmp_path / "sorted"
+    spool.mkdir()
+    (spool / "a.png").write_bytes(b"photo")
+    real = os.replace
+
+    def another_disk(before, after):
+        if spool in Path(before).parents:
+            raise OSError(errno.EXDEV, "Invalid cross-device link", str(before))
+        real(before, after)
+
+    def full(before, after):
+        Path(after).write_bytes(b"ph")
+        raise OSError(errno.ENOSPC, "No space left on device", str(after))
+
+    monkeypatch.setattr(os, "replace", another_disk)
+    arrivals = Arrivals(spool)
+    looked = arrivals.look(settled=False)
+    with monkeypatch.context() as once:
+        once.setattr(shutil, "copy2", full)
+        with pytest.raises(OSError, match="No space"):
+            _move(arrivals, looked[0], there, "bag")
+    assert (spool / "a.png").read_bytes() == b"photo"
+    assert not list((there / "bag").iterdir())
+    _move(arrivals, looked[0], there, "bag")
+    assert [one.read_bytes() for one in (there / "bag").iterdir()] == [b"photo"]
+    assert not list(spool.iterdir())
 
 
 def test_answers_that_were_changed_or_taken_away(tmp_path, monkeypatch):

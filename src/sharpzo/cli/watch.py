@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import secrets
 import shutil
 import signal
 import sys
@@ -195,13 +197,29 @@ def _move(arrivals: Arrivals, one: Arrival, sort_into: Path, label: str) -> None
                 target.symlink_to(os.path.realpath(photo))
                 photo.unlink()
             else:
-                shutil.move(photo, target)
+                _move_file(photo, target)
         except BaseException as error:
             target.unlink(missing_ok=True)
             if isinstance(error, FileNotFoundError):  # it was taken away meanwhile
                 return
             raise
         return
+
+
+def _move_file(photo: Path, target: Path) -> None:
+    """Move a file; on another disk, half a photo never has its name, whatever ends the process."""
+    try:
+        os.replace(photo, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        part = target.with_name(f".{secrets.token_hex(8)}.part")
+        try:
+            shutil.copy2(photo, part)
+            os.replace(part, target)
+        finally:
+            part.unlink(missing_ok=True)
+        photo.unlink()
 
 
 @contextmanager
