@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -182,44 +182,53 @@ def _move(arrivals: Arrivals, one: Arrival, sort_into: Path, label: str) -> None
         return
     photo, place = arrivals.folder / one.path, _place(sort_into, label)
     place.mkdir(parents=True, exist_ok=True)
+    try:
+        if photo.is_symlink():  # a relative one would point elsewhere from there
+            _copy(photo, place)
+        else:
+            _give_name(photo, place, photo.name)
+    except FileNotFoundError:  # it was taken away meanwhile
+        return
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        with suppress(FileNotFoundError):
+            _copy(photo, place)
+
+
+def _copy(photo: Path, place: Path) -> None:
+    """Move a file by a copy of it, or of the link that it is. Half a photo never has its name,
+    whatever ends the process."""
+    part = place / f".{secrets.token_hex(8)}.part"
+    try:
+        if photo.is_symlink():
+            part.symlink_to(os.path.realpath(photo))
+        else:
+            shutil.copy2(photo, part)
+        _give_name(part, place, photo.name)
+    finally:
+        part.unlink(missing_ok=True)
+    photo.unlink()
+
+
+def _give_name(file: Path, place: Path, name: str) -> None:
+    """Move a file into a folder of its disk, under this name or one with a number."""
+    stem, suffix = os.path.splitext(name)
     for number in count(1):
         mark = f"-{number}" if number > 1 else ""
         # A file system that takes the name takes one that is no longer.
-        stem = photo.stem[: -len(mark)] if len(photo.stem) > 40 and mark else photo.stem
-        target = place / f"{stem}{mark}{photo.suffix}"
+        short = stem[: -len(mark)] if len(stem) > 40 and mark else stem
+        target = place / f"{short}{mark}{suffix}"
         try:
             target.touch(exist_ok=False)  # it takes the place of no other
         except FileExistsError:
             continue
         try:
-            if photo.is_symlink():  # a relative one would point elsewhere from there
-                target.unlink()
-                target.symlink_to(os.path.realpath(photo))
-                photo.unlink()
-            else:
-                _move_file(photo, target)
-        except BaseException as error:
+            os.replace(file, target)
+        except BaseException:
             target.unlink(missing_ok=True)
-            if isinstance(error, FileNotFoundError):  # it was taken away meanwhile
-                return
             raise
         return
-
-
-def _move_file(photo: Path, target: Path) -> None:
-    """Move a file; on another disk, half a photo never has its name, whatever ends the process."""
-    try:
-        os.replace(photo, target)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        part = target.with_name(f".{secrets.token_hex(8)}.part")
-        try:
-            shutil.copy2(photo, part)
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)
-        photo.unlink()
 
 
 @contextmanager
