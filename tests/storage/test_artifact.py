@@ -40,6 +40,20 @@ def test_what_is_written_is_read(run):
     assert sorted(p.name for p in run.iterdir()) == ["arrays.safetensors", "run.json"]
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"settings": {"weights": {9: 1, 10: 2}}},  # of a plugin's method
+        {"notes": {"loss": float("inf"), "shift": np.float64(0.1), "small": 5e-324}},
+        {"warnings": ("caf\udce9.jpg", "\ud83d\ude00")},
+    ],
+)
+def test_a_hash_is_of_what_is_read(tmp_path, changes):
+    folder = made(tmp_path / "run")
+    artifact.write(folder, ARRAYS, {**RECORD, **changes})
+    assert artifact.read(folder).record.keys() >= RECORD.keys()
+
+
 def test_a_run_of_the_first_format_is_read(run):
     (run / "arrays.safetensors").rename(run / "prompt.safetensors")
     record = json.loads((run / "run.json").read_text())

@@ -96,7 +96,10 @@ def digest_values(record: Mapping[str, Any]) -> str:
     """sha256 of the values of a record but for the one that keeps this, however its file lays them
     out."""
     values = {name: value for name, value in record.items() if name != "record_sha256"}
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    read = json.loads(
+        json.dumps(values)
+    )  # keys that were numbers are sorted as the texts they become
+    return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()
 
 
 def read(run: str | Path) -> Artifact:
