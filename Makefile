@@ -25,6 +25,7 @@ bench: .venv/test
 	$(BIN)/python benchmarks/search_overhead.py
 	$(BIN)/python benchmarks/tangents.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/image_precisions.py
 	$(BIN)/python benchmarks/whole_path.py
 	$(BIN)/python benchmarks/photo_limits.py
 
