@@ -606,7 +606,8 @@ def photos(names: list[str] | None = None) -> dict[str, Any]:
 
 
 def life(steps: int = 60_000, names: list[str] | None = None) -> dict[str, Any]:
-    """Memory of a search on toys from its 1,000th step to the last, and the size of its history."""
+    """Memory of a search on toys: the most between the 1,000th and the 6,000th of 60,000 steps, and
+    since; and the size of its history."""
     from sharpzo.memory import resident
 
     found: dict[str, Any] = {}
@@ -622,9 +623,11 @@ def life(steps: int = 60_000, names: list[str] | None = None) -> dict[str, Any]:
 
                     def listen(step: Step) -> None:
                         claimed.journal.append(step)
-                        if step.step >= steps // 60:  # the first, and the most since
-                            now = resident() or 0
-                            seen[:] = [seen[0], max(seen[1], now)] if seen else [now, now]
+                        if step.step >= steps // 60:
+                            # Python's collector lets it swing: the most of the first tenth, and
+                            # of the rest.
+                            now, part = resident() or 0, int(step.step > steps // 10)
+                            seen[part:] = [max([now, *seen[part:]])]
 
                     claimed.journal.begin({})
                     settings = override(method.settings, changes)
@@ -646,7 +649,7 @@ def life(steps: int = 60_000, names: list[str] | None = None) -> dict[str, Any]:
             found[name] = {
                 "steps": done, "stopped": why, "lines": lines, "history_kb": round(size / 1000),
             }  # fmt: skip
-            if memory:  # some end before, because they have converged
+            if len(memory) == 2:  # some end before, because they have converged
                 first, most = memory
                 found[name] |= {"mb": round(first / 1e6, 1), "grown": round(most / first - 1, 4)}
             say(name, found[name])
