@@ -11,16 +11,19 @@ A message is a line of JSON; raw bytes may follow it. ``Child`` starts a module,
     with Child("sharpzo.double") as child:
         child.send({"number": 21})
         print(child.receive()["double"])
+
+`stop_signals` handles the signals that end a process.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, suppress
 from typing import IO, Any
 
 from sharpzo import errors
@@ -168,3 +171,18 @@ class Child(Channel):
         self.close()
         why = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
         return ProcessDied(self._module, f"{why}; {lines[-1]}" if lines else why)
+
+
+@contextmanager
+def stop_signals(handler: Callable[[int, object], None]) -> Generator[None]:
+    """Let ``handler`` take Ctrl-C and SIGTERM. In a thread that is not the main one, signals stay
+    what they are."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {one: signal.signal(one, handler) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for one, former in before.items():
+            signal.signal(one, former)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Context, Option
 
 from sharpzo.cli import options
+from sharpzo.process import stop_signals
 
 if TYPE_CHECKING:
     from sharpzo.cli.progress import Display
@@ -208,10 +207,7 @@ def _is_given(ctx: Context, name: str) -> bool:
 
 @contextmanager
 def _stoppable(claimed: Claim, display: Display) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end a search after its next event; again, or elsewhere, they end at once.
-
-    In a thread that is not the main one, signals stay what they are.
-    """
+    """Ctrl-C and SIGTERM end a search after its next event; again, or elsewhere, they end at once."""
     journal = claimed.journal
 
     def stop(number: int, frame: object) -> None:
@@ -220,15 +216,8 @@ def _stoppable(claimed: Claim, display: Display) -> Iterator[None]:
         journal.stop = True
         display.console.say("stopping after this step; once more stops at once")
 
-    if threading.current_thread() is not threading.main_thread():
+    with stop_signals(stop):
         yield
-        return
-    before = {one: signal.signal(one, stop) for one in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
 
 
 def _introduce(screen: Screen, fitter: Fitter, photos: Dataset) -> None:

@@ -7,7 +7,6 @@ import os
 import re
 import secrets
 import shutil
-import signal
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from sharpzo.cli import options
+from sharpzo.process import stop_signals
 
 if TYPE_CHECKING:
     from sharpzo.data.arrivals import Arrival, Arrivals
@@ -233,8 +233,7 @@ def _give_name(file: Path, place: Path, name: str) -> None:
 
 @contextmanager
 def _until_stopped() -> Generator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set; a second one ends the process at once. In a thread
-    that is not the main one, signals stay what they are."""
+    """An event that Ctrl-C and SIGTERM set; a second one ends the process at once."""
     stop = threading.Event()
 
     def ask(number: int, frame: object) -> None:
@@ -242,12 +241,5 @@ def _until_stopped() -> Generator[threading.Event]:
             raise KeyboardInterrupt("what was answered is kept")
         stop.set()
 
-    if threading.current_thread() is not threading.main_thread():
+    with stop_signals(ask):
         yield stop
-        return
-    before = {one: signal.signal(one, ask) for one in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)

@@ -34,11 +34,18 @@ class Answers:
 
     @classmethod
     def of(
-        cls, head: Head, rule: Strangers | None, photos: tuple[Photo, ...], features: Features
+        cls,
+        head: Head,
+        rule: Strangers | None,
+        photos: tuple[Photo, ...],
+        features: Features,
+        rows: list[int] | None = None,
+        errors: Sequence[PhotoError] = (),
     ) -> Answers:
-        """About photos that all have features."""
+        """About photos of which ``rows`` have features, all if not given."""
         familiarity = None if rule is None else rule.scores(features)
-        return cls(photos, list(range(len(features))), head.scores(features), familiarity, ())
+        rows = list(range(len(features))) if rows is None else rows
+        return cls(photos, rows, head.scores(features), familiarity, tuple(errors))
 
     @classmethod
     def joined(cls, parts: Sequence[Answers]) -> Answers:
@@ -81,6 +88,4 @@ def ask(
             progress(what, before + done, len(split))
 
         part = split.take(range(first, min(first + PART, len(split))))
-        features, rows, errors = encoder.read(part, "new", report)
-        familiarity = None if rule is None else rule.scores(features)
-        yield Answers(part.photos, rows, head.scores(features), familiarity, tuple(errors))
+        yield Answers.of(head, rule, part.photos, *encoder.read(part, "new", report))

@@ -16,8 +16,8 @@ from sharpzo.storage.files import Hold
 
 COLUMNS = ("path", "label", "probability", "none", "error", "bytes", "modified", "answered")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would compute a cell that begins so
-# Names of files are kept byte by byte, also where they are no UTF-8.
 _MARK = b"\xef\xbb\xbf"  # a spreadsheet puts it before UTF-8
+# Names of files are kept byte by byte, also where they are no UTF-8.
 _TEXT = {"encoding": "utf-8", "errors": "surrogateescape"}
 
 

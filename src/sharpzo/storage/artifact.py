@@ -96,9 +96,8 @@ def digest_values(record: Mapping[str, Any]) -> str:
     """sha256 of the values of a record but for the one that keeps this, however its file lays them
     out."""
     values = {name: value for name, value in record.items() if name != "record_sha256"}
-    read = json.loads(
-        json.dumps(values)
-    )  # keys that were numbers are sorted as the texts they become
+    # Keys that were numbers are sorted as the texts that they become.
+    read = json.loads(json.dumps(values))
     return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()
 
 
