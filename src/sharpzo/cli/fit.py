@@ -207,7 +207,7 @@ def _is_given(ctx: Context, name: str) -> bool:
 
 @contextmanager
 def _stoppable(claimed: Claim, display: Display) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end a search after its next event; again, or elsewhere, they end at once."""
+    """Ctrl-C and SIGTERM end a search after its next event, and at once anywhere else or twice."""
     journal = claimed.journal
 
     def stop(number: int, frame: object) -> None:
