@@ -64,7 +64,7 @@ def test_the_house_is_small():
     lines = {name: path.read_text("utf-8").count("\n") for name, path in MODULES.items()}
     assert not {name: many for name, many in lines.items() if many > 400}
     assert median(lines.values()) <= 160
-    assert len(MODULES) <= 195
+    assert len(MODULES) <= 196
 
 
 def test_a_file_name_means_one_thing():

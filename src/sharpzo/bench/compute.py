@@ -20,7 +20,8 @@ from sharpzo.bench.results import Accuracy, Point, Result, Test, Validated
 from sharpzo.data.dataset import Dataset, LabelledPhotos
 from sharpzo.errors import SharpzoError
 from sharpzo.evaluate import evaluate
-from sharpzo.fitting.fitter import Fitted, Fitter
+from sharpzo.fitting.fitted import Fitted
+from sharpzo.fitting.fitter import Fitter
 from sharpzo.memory import peak_memory_mb
 from sharpzo.methods import load_plugin
 from sharpzo.process import Channel, serve

@@ -17,7 +17,8 @@ from sharpzo.cli import options
 if TYPE_CHECKING:
     from sharpzo.cli.progress import Display
     from sharpzo.data.dataset import Dataset
-    from sharpzo.fitting.fitter import Fitted, Fitter
+    from sharpzo.fitting.fitted import Fitted
+    from sharpzo.fitting.fitter import Fitter
 
 SHOWN = ("sharpzo", "fgn-csc", options.DEFAULT)
 # Of each search: equal for all, and together below 90 seconds on a slow machine, too.

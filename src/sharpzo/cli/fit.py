@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from sharpzo.cli.progress import Display
     from sharpzo.cli.screen import Screen
     from sharpzo.data.dataset import Dataset
-    from sharpzo.fitting.fitter import Fitted, Fitter, Row
+    from sharpzo.fitting.fitted import Fitted
+    from sharpzo.fitting.fitter import Fitter
     from sharpzo.fitting.job import Job
     from sharpzo.storage.claim import Claim
+    from sharpzo.storage.record import Row
 
 
 def fit(

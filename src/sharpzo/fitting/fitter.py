@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from copy import copy
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -18,124 +18,26 @@ from sharpzo.budget import Budget
 from sharpzo.data.dataset import TEMPLATE, Dataset, LabelledPhotos
 from sharpzo.detour import detours, fixed_views
 from sharpzo.errors import InputError
-from sharpzo.evaluate import Evaluation, evaluate
-from sharpzo.fitting.answers import Answers
-from sharpzo.fitting.forecast import forecast
+from sharpzo.fitting.fitted import Fitted
 from sharpzo.fitting.kept import keep_splits, splits_of
-from sharpzo.fitting.strangers import LOST, rule_of, strange_record
-from sharpzo.fitting.trained import Trained, silent
+from sharpzo.fitting.strangers import rule_of, strange_record
+from sharpzo.fitting.trained import silent
 from sharpzo.memory import Need, parse_size, peak_memory_mb
 from sharpzo.methods import Fit, Images, Task, find, fit
 from sharpzo.methods.searching import cautions
 from sharpzo.methods.zero_shot import zero_shot_head
 from sharpzo.settings import as_dict, check_path, flat, integer
 from sharpzo.storage.journal import Journal
-from sharpzo.storage.record import Inputs, Limits, More, Record, Row
+from sharpzo.storage.record import Inputs, Record
 from sharpzo.towers.features import Progress, wanted_views
 from sharpzo.towers.open import Towers
 from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.towers.runtime import Arithmetic, Engine, Runtime
-from sharpzo.types import Array, Decoding, Features, Head, Step
+from sharpzo.towers.tower import OnnxTextTower
+from sharpzo.types import Decoding, Features, Step
 
 _PUBLISHED = "paper", "published", "release"  # presets that begin so
 DEFAULT = "ladder+tokens"  # docs/how-to-choose.md says why
-
-
-@dataclass(frozen=True, eq=False)
-class Fitted(Trained):
-    """What a fit leaves beside the classifier: its cost, the untuned head, features by split."""
-
-    fit: Fit = field(kw_only=True)
-    zero_shot: Head = field(kw_only=True)
-    features: Mapping[str, Features] = field(kw_only=True)
-    test: LabelledPhotos | None = field(kw_only=True)
-
-    def measure(
-        self,
-        tests: Mapping[str, LabelledPhotos | None] | None = None,
-        beside: Sequence[Fitted] = (),
-        progress: Progress = silent,
-    ) -> list[Row]:
-        """Return a row per method (zero-shot, those ``beside``, this one) and record them.
-
-        A row has the accuracy on the validation photos and on each of ``tests``, which is read
-        here and nowhere else; a test set of some of the classes is classified among these, as is
-        the custom for ImageNet-A.
-        """
-        heads = [one.head for one in (self, *beside)]
-        return self._record_rows({
-            name: self.encode(photos, progress=progress, heads=heads)
-            for name, photos in (tests or {}).items()
-            if photos is not None
-        }, beside)  # fmt: skip
-
-    def forecast(self) -> dict[str, Any] | None:
-        """What twice the photos would bring, by `forecast`, which the record learns; None where
-        there is no forecast."""
-        if not self.method.grows or fixed_views([self.head]):
-            return None
-        tower = self.towers.text(self.class_names, self.template)
-        method, record, train = self.method, self.record, self.features["training"]
-        try:
-            settings = method.restored(record["preset"], record["settings"])
-            found = forecast(method, settings, train, tower, record["seed"])
-        finally:
-            tower.close()
-        if found is not None:
-            self.record["more_photos"] = cast(More, found)
-        return found
-
-    def evaluate(
-        self, split: LabelledPhotos, *, lost: float = LOST, progress: Progress = silent
-    ) -> Evaluation:
-        """Evaluate on labelled photos; the record learns the accuracy if it is the test split."""
-        known, others = split.apart()
-        if self.test is None or not _same(known, self.test):
-            return super().evaluate(split, lost=lost, progress=progress)
-        photos, places = self.encode(known, progress=progress)
-        self._record_rows({"test": (photos, places)})
-        strange = self.answer(others, progress).complete() if others else None
-        found = Answers.of(self.head, self.strangers, known.photos, photos)
-        return self.evaluation(found, places[known.labels], strange, lost)
-
-    def _record_rows(
-        self, read: Mapping[str, tuple[Features, Array]], beside: Sequence[Fitted] = ()
-    ) -> list[Row]:
-        rows = [one._row(one.method.name, one.head, one.fit, read) for one in (*beside, self)]
-        if (self.method.name, self.record["settings"]) != _ZERO_SHOT:
-            rows.insert(0, self._row("zero-shot", self.zero_shot, None, read))
-        untuned, tuned = next(row for row in rows if row["method"] == "zero-shot"), rows[-1]
-        self.record["methods"] = rows
-        self.record["validation"]["zero_shot_accuracy"] = untuned["validation"]
-        for split in ("test", "shifted"):
-            if split == "test" or tuned[split] is not None:
-                self.record[split] = {
-                    "accuracy": tuned[split], "zero_shot_accuracy": untuned[split],
-                }  # fmt: skip
-        self.record["peak_memory_mb"] = peak_memory_mb()
-        return rows
-
-    def _row(
-        self, name: str, head: Head, fit: Fit | None, read: Mapping[str, tuple[Features, Array]]
-    ) -> Row:
-        validation = self.features.get("validation")
-        row: Row = {
-            "method": name,
-            "forwards": fit.forwards if fit else 1,
-            "seconds": fit.seconds if fit else 0.0,
-            "validation": evaluate(head, validation).accuracy if validation else None,
-            "test": None,
-            "shifted": None,
-        }
-        for split, (photos, places) in read.items():
-            row[split] = evaluate(head, photos, places).accuracy
-        return row
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "features": {}, "test": None}  # photos stay here
-
-
-_ZERO_SHOT = "zero-shot", as_dict(find("zero-shot").settings)
 
 
 class Fitter:
@@ -228,37 +130,18 @@ class Fitter:
         number of photos encoded, ``warn`` (None: Python's warnings) with reasons for less.
         """
         method, towers = self.method, self.towers
-        splits = {"training": dataset.training()}
-        splits |= {"validation": dataset.val} if dataset.val else {}
-        splits |= {"none": dataset.none} if dataset.none and method.grows else {}
-        views = method.views(self.settings)
-        splits |= wanted_views(towers.checkpoint, splits["training"], views, self.seed)
-        looks = method.fixed_views(self.settings) if method.fixed_views else frozenset[str]()
-        # The text tower comes first: its complaints about class names come before the work.
-        tower = towers.text(dataset.class_names, self.template)
-        if self.memory_limit is not None:
-            need = method.need(self.settings, tower) if method.need else Need()
-            after = [dataset.test] if dataset.test else []
-            before = [*splits.values(), *(s.seen(v) for v in looks for s in splits.values())]
-            after += [photos.seen(view) for view in looks for photos in after]
-            towers.plan(tower, need, before=before, after=after)
+        splits, looks = self._splits(dataset), self._looks()
         history = list[Step]()
+        keep = history.append if journal is None else journal.append
 
-        def keep(step: Step) -> None:
-            if journal is None:
-                history.append(step)
-            else:
-                journal.append(step)
+        def heard(step: Step) -> None:
+            keep(step)
             listen(step)
 
-        try:
-            features = {n: v for n, v in (encoded or {}).items() if n != "views"}
-            missing = {
-                name: split
-                for name, split in splits.items()
-                if name not in features or not looks <= features[name].by_view.keys()
-            }
-            features |= towers.encode(missing, progress, self.cache, (), sorted(looks))
+        # The text tower comes first: its complaints about class names come before the work.
+        with closing(towers.text(dataset.class_names, self.template)) as tower:
+            self._plan(tower, dataset, splits, looks)
+            features = self._encode(splits, looks, encoded or {}, progress)
             inputs = self._inputs(dataset, features["training"], tower.fingerprint)
             if journal is not None:
                 journal.begin(self._made_of(inputs, features))
@@ -268,7 +151,7 @@ class Fitter:
                 tower=tower,
                 seed=self.seed,
                 budget=self.budget,
-                listen=keep,
+                listen=heard,
                 views=features.get("views"),
                 images=self._images(splits) if method.images else None,
                 milestones=tuple(milestones),
@@ -285,39 +168,62 @@ class Fitter:
             strange = strange_record(kept, fixed_views([fitted.head]))
             ways = detours([fitted.head])
             if dataset.val and ways:  # what is evaluated on it needs them taken
-                features |= towers.encode(
-                    {"validation": dataset.val}, progress, self.cache, ways, sorted(looks)
-                )
-        finally:
-            tower.close()
-        record: Record = {
-            **inputs,
-            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "stopped": fitted.reason.value,
-            "forwards": fitted.forwards,
-            "steps": fitted.steps,
-            "seconds": round(fitted.seconds, 3),
-            "peak_memory_mb": peak_memory_mb(),
-            "notes": dict(fitted.notes),
-            "validation": {"accuracy": fitted.validation_accuracy},
-            "test": {"accuracy": None},
-            "budget": cast(Limits, as_dict(self.budget)),
-            "engine": self.runtime.engine,
-            "precision": self.runtime.precision,
-            "threads": self.runtime.threads,
-            "machine": {"processor": machine.processor(), "blas_kernel": machine.kernel()},
-            "image_passes": fitted.image_passes,
-            "warnings": warnings,
-        }
-        record = cast(Record, {**record, **strange})
+                validation = {"validation": dataset.val}
+                features |= towers.encode(validation, progress, self.cache, ways, sorted(looks))
+        record = {**inputs, **self._outcome(fitted), "warnings": warnings, **strange}
         found = Fitted(
             method, towers, self.cache, dataset.class_names, fitted.head,
-            {**fitted.arrays, **fitted.head.arrays(), **keep_splits(kept)}, record,
-            history if journal is None else journal.steps,
+            {**fitted.arrays, **fitted.head.arrays(), **keep_splits(kept)},
+            cast(Record, record), history if journal is None else journal.steps,
             fit=fitted, zero_shot=untuned, features=features, test=dataset.test,
         )  # fmt: skip
         vars(found)["verified"] = True  # it was made with this very model
         return found
+
+    def _splits(self, dataset: Dataset) -> dict[str, LabelledPhotos]:
+        """The photos that are read for a fit, by name; the test split is not among them."""
+        splits = {"training": dataset.training()}
+        splits |= {"validation": dataset.val} if dataset.val else {}
+        splits |= {"none": dataset.none} if dataset.none and self.method.grows else {}
+        views = self.method.views(self.settings)
+        return splits | wanted_views(self.towers.checkpoint, splits["training"], views, self.seed)
+
+    def _looks(self) -> frozenset[str]:
+        """The fixed views through which the method reads each photo."""
+        fixed = self.method.fixed_views
+        return fixed(self.settings) if fixed else frozenset()
+
+    def _plan(
+        self,
+        tower: OnnxTextTower,
+        dataset: Dataset,
+        splits: Mapping[str, LabelledPhotos],
+        looks: frozenset[str],
+    ) -> None:
+        """Find room under the memory limit, if there is one, for all that will be read."""
+        if self.memory_limit is None:
+            return
+        need = self.method.need(self.settings, tower) if self.method.need else Need()
+        after = [dataset.test] if dataset.test else []
+        before = [*splits.values(), *(s.seen(v) for v in looks for s in splits.values())]
+        after += [photos.seen(view) for view in looks for photos in after]
+        self.towers.plan(tower, need, before=before, after=after)
+
+    def _encode(
+        self,
+        splits: Mapping[str, LabelledPhotos],
+        looks: frozenset[str],
+        encoded: Mapping[str, Features],
+        progress: Progress,
+    ) -> dict[str, Features]:
+        """Features of all splits, those already ``encoded`` among them."""
+        known = {name: found for name, found in encoded.items() if name != "views"}
+        missing = {
+            name: split
+            for name, split in splits.items()
+            if name not in known or not looks <= known[name].by_view.keys()
+        }
+        return known | self.towers.encode(missing, progress, self.cache, (), sorted(looks))
 
     def _made_of(self, inputs: Inputs, features: Mapping[str, Features]) -> dict[str, Any]:
         """What a search depends on, by the names that a person is told."""
@@ -341,6 +247,26 @@ class Fitter:
             "precision": self.runtime.precision,
             "threads": self.runtime.threads,
             "memory limit": self.memory_limit,
+        }
+
+    def _outcome(self, fitted: Fit) -> dict[str, Any]:
+        """What the fit has cost and found, and on what."""
+        return {
+            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "stopped": fitted.reason.value,
+            "forwards": fitted.forwards,
+            "steps": fitted.steps,
+            "seconds": round(fitted.seconds, 3),
+            "peak_memory_mb": peak_memory_mb(),
+            "notes": dict(fitted.notes),
+            "validation": {"accuracy": fitted.validation_accuracy},
+            "test": {"accuracy": None},
+            "budget": as_dict(self.budget),
+            "engine": self.runtime.engine,
+            "precision": self.runtime.precision,
+            "threads": self.runtime.threads,
+            "machine": {"processor": machine.processor(), "blas_kernel": machine.kernel()},
+            "image_passes": fitted.image_passes,
         }
 
     def _images(self, splits: Mapping[str, LabelledPhotos]) -> Images:
@@ -376,19 +302,6 @@ class Fitter:
                 "skipped": dataset.remarks()["skipped"],
             },
         }
-
-
-def _same(split: LabelledPhotos, other: LabelledPhotos) -> bool:
-    """Whether both are the same photos with the same labels; no file is read."""
-    return (
-        len(split) == len(other)
-        and split.class_names == other.class_names
-        and bool((split.labels == other.labels).all())
-        and all(
-            one.path == two.path and one.pixels is two.pixels
-            for one, two in zip(split.photos, other.photos, strict=True)
-        )
-    )
 
 
 def _model_id(model: str | Path | None, folder: Path) -> str | None:
