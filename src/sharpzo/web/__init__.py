@@ -1,0 +1,1 @@
+"""HTTP for `sharpzo serve` and `sharpzo ui` (extra ``web``): who may ask, how much, how it ends."""
