@@ -1,10 +1,23 @@
-"""How copies of photos with hardly any contrast can be found: the table of docs/your-photos.md.
+"""How copies of photos with hardly any contrast can be found.
 
     python experiments/check/flat.py --data DATASETS
 
 The first 120 photos of EuroSAT's sea whose grey levels vary by less than 2 of 255, each planted
 again as JPEG of quality 60, at 60 % of the size, brighter and mirrored. A copy is found if it is
-more alike than any two different photos are; features are those of 60 photos.
+more alike than any two different photos are; features are those of 60 photos. Seen:
+
+| compared by | JPEG again | smaller | brighter | mirrored |
+| --- | --- | --- | --- | --- |
+| grey thumbnails of 16 pixels, as other photos | 27 % | 48 % | 60 % | 98 % |
+| colours, 16 pixels | 22 % | 58 % | 98 % | 100 % |
+| colours, 32 pixels (chosen) | 26 % | 84 % | 100 % | 100 % |
+| colours, 64 pixels | 28 % | 94 % | 100 % | 100 % |
+| mean colour | 0 % | 100 % | 0 % | 100 % |
+| mean colour and colours, 32 pixels | 46 % | 100 % | 0 % | 100 % |
+| features of the image tower (60 photos) | 0 % | 17 % | 42 % | 23 % |
+| features, relative to the nearest other photo | 2 % | 77 % | 70 % | 90 % |
+
+The least correlation, 0.75, is above the highest of 7,140 pairs of different photos (0.69).
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ NOISE = 0.3  # grey levels, of 255, that another encoding adds to that
 SIDE = 16  # of a thumbnail
 FLAT = 0.7  # contrast, the standard deviation of grey levels, that is too little to compare
 # Up to this contrast colours are compared, too, at this side, and have to correlate by as much: of
-# 7,140 pairs of flat photos of the sea the most alike had 0.69 (docs/your-photos.md).
+# 7,140 pairs of flat photos of the sea the most alike had 0.69 (experiments/check/flat.py).
 PALE, PALE_SIDE, PALE_LEAST = 2.0, 32, 0.75
 FEW = 4  # photos per class: fewer say little about a class
 MIXED = 0.3  # of a class that is taken for one other class
