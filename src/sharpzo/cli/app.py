@@ -24,6 +24,7 @@ FILES = {
     "forget": "update",
     "report": "report",
     "export": "export",
+    "ui": "ui",
     "bench": "bench",
     "methods": "listings",
     "cache": "listings",

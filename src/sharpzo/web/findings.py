@@ -1,0 +1,112 @@
+"""What is wrong with photos, in sentences beside the photos that they are about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sharpzo.audit import Audit, audit
+from sharpzo.data.dataset import Dataset
+from sharpzo.data.decoding import opened
+from sharpzo.errors import InputError, PhotoError
+from sharpzo.towers.features import Progress
+from sharpzo.towers.open import Towers
+from sharpzo.towers.runtime import Runtime
+
+SMALL = 64  # pixels: a shorter side has too little for a model that reads 224
+UNEVEN = 4  # times as many photos as another class
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A sentence, and the photos that it is about, each a class and a file name; none where it is
+    about classes. ``kind`` is unreadable, label, copy, small or class."""
+
+    kind: str
+    sentence: str
+    photos: tuple[tuple[str, str], ...] = ()
+
+
+def find_problems(
+    photos: Dataset,
+    cache: Path | None,
+    checking: Callable[[int, int], object],
+    encoding: Progress,
+) -> dict[str, Any]:
+    """Look through photos in folders of classes; their features are kept in ``cache``.
+
+    Returns, as JSON has it, the ``findings`` and ``recognised``, the share of the photos that are
+    recognised when they are left out one by one (None: too few of them).
+    """
+    towers = Towers(None, Runtime(), decoding="reduced")
+    found = audit(photos, towers, cache, None, checking, encoding)
+    all_ = [*_of_photos(found), *_small(photos), *_of_classes(found)]
+    return {"findings": [asdict(one) for one in all_], "recognised": found.accuracy}
+
+
+def _of_photos(found: Audit) -> list[Finding]:
+    names = found.photos.class_names
+    places = [_place(photo.path) for photo in found.photos.photos]
+    all_ = [
+        Finding("unreadable", f"This file {error.reason}.", (_place(Path(error.photo)),))
+        for error in found.errors
+    ]
+    for one in found.suspects:
+        likely = f"Is it {names[one.likely]}? It looks more like that class than like its own."
+        all_.append(Finding("label", likely, (places[one.row],)))
+    for copies in found.copies:
+        group = tuple(places[row] for row in copies.rows)
+        what = "the same file" if copies.exact else "the same picture"
+        apart = len({label for label, _ in group}) > 1
+        more = (
+            "in several classes, so one at most is right" if apart else "which teaches nothing new"
+        )
+        all_.append(Finding("copy", f"{len(group)} times {what}, {more}.", group))
+    return all_
+
+
+def _small(photos: Dataset) -> list[Finding]:
+    small: list[tuple[str, str]] = []
+    for photo in photos.train.photos:
+        with suppress(PhotoError), opened(photo.path or Path()) as image:
+            if min(image.size) < SMALL:
+                small.append(_place(photo.path))
+    if not small:
+        return []
+    many = "1 photo is" if len(small) == 1 else f"{len(small):,} photos are"
+    return [Finding(
+        "small", f"{many} smaller than {SMALL} x {SMALL} pixels; larger ones show more.",
+        tuple(small),
+    )]  # fmt: skip
+
+
+def _of_classes(found: Audit) -> list[Finding]:
+    counts = dict(zip(found.photos.class_names, found.photos.counts().tolist(), strict=True))
+    said = [
+        f"{found.photos.class_names[one.one]}: {one.many} of "
+        f"{counts[found.photos.class_names[one.one]]} photos look like "
+        f"{found.photos.class_names[one.other]}. Add photos that show the difference, or make them "
+        "one class."
+        for one in found.mixed
+    ]
+    said += [
+        f"{name} has {many} photo{'' if many == 1 else 's'}; four are a start, sixteen are good."
+        for name, many in found.few
+    ]
+    most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
+    if counts[most] >= UNEVEN * max(counts[least], 1):
+        said.append(
+            f"The classes differ much in size, from {counts[least]} ({least}) to {counts[most]} "
+            f"photos ({most}); photos of the small ones help most."
+        )
+    return [Finding("class", sentence) for sentence in said]
+
+
+def _place(path: Path | None) -> tuple[str, str]:
+    """The class folder and the name of a photo."""
+    if path is None:
+        raise InputError("the photo is no file")
+    return path.parent.name, path.name
