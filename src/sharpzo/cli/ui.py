@@ -64,8 +64,8 @@ def ui(
     can = {"web": web, "report": all(map(find_spec, ("jinja2", "matplotlib")))}
     hold = Hold(home, f"the folder {home}")
     tabs, token = Tabs(home, kept, folder), secrets.token_urlsafe(16)
+    page = LivePage(tabs, token, can)
     try:
-        page = LivePage(tabs, token, can)
         listening = listen("127.0.0.1", port)
         where = f"{address(listening)}/#{token}"
 
@@ -75,8 +75,7 @@ def ui(
             if not no_browser:
                 webbrowser.open(where)
 
-        run(Guard(page.app(), hosts=LOOPBACK), listening, ready)
+        run(Guard(page.app(), hosts=LOOPBACK), listening, ready, page.close)
     finally:
-        page.close()
         tabs.close()
         hold.release()

@@ -55,8 +55,7 @@ def _of_photos(found: Audit) -> list[Finding]:
         for error in found.errors
     ]
     for one in found.suspects:
-        likely = f"Is it {names[one.likely]}? It looks more like that class than like its own."
-        all_.append(Finding("label", likely, (places[one.row],)))
+        all_.append(Finding("label", f"Is it {names[one.likely]}?", (places[one.row],)))
     for copies in found.copies:
         group = tuple(places[row] for row in copies.rows)
         what = "the same file" if copies.exact else "the same picture"

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.resources import files
 from typing import Any
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -24,7 +25,6 @@ from starlette.routing import Mount, Route
 from sharpzo.errors import SharpzoError
 from sharpzo.memory import MB
 from sharpzo.web.answering import Answering
-from sharpzo.web.downloads import zipped
 from sharpzo.web.refusals import HANDLERS, Refusal
 from sharpzo.web.tab import METHODS, Tab
 from sharpzo.web.tabs import Tabs
@@ -118,12 +118,9 @@ class LivePage:
     async def _document(self, request: Request) -> dict[str, Any]:
         async with self._documents.read(request) as body:
             try:
-                found = json.loads(body or b"{}")
-            except (ValueError, RecursionError):
-                found = None
-        if not isinstance(found, dict):
-            raise Refusal(400, "the body has to be a JSON object")
-        return found
+                return msgspec.json.decode(body or b"{}", type=dict[str, Any])
+            except (msgspec.MsgspecError, RecursionError):
+                raise Refusal(400, "the body has to be a JSON object") from None
 
     def _route(self, path: str, handler: Handler, method: str = "GET") -> Route:
         async def found(request: Request) -> Response:
@@ -257,9 +254,9 @@ class LivePage:
         return JSONResponse({})
 
     async def _run(self, request: Request, tab: Tab) -> Response:
-        run = tab.finished(request.path_params["run"])
-        blob = await run_in_threadpool(zipped, run)
-        return Response(blob, media_type="application/zip", headers=_saved(f"run-{run.name}.zip"))
+        run = request.path_params["run"]
+        blob = await run_in_threadpool(tab.run_zip, run)
+        return Response(blob, media_type="application/zip", headers=_saved(f"run-{run}.zip"))
 
     async def _report(self, request: Request, tab: Tab) -> Response:
         file = tab.file(f"{request.path_params['run']}-report.html")

@@ -52,11 +52,13 @@ def run(
     app: ASGIApp,
     listening: socket.socket,
     ready: Callable[[Callable[[], None]], object] = lambda stop: None,
+    ending: Callable[[], object] = lambda: None,
 ) -> None:
     """Serve until Ctrl-C, SIGTERM, or a call of what ``ready`` is given once requests are taken.
 
     No request is taken after that, and those that were begun are answered; a second signal ends
-    it at once. ``lifespan`` of the app is its own, as ASGI has it.
+    it at once. ``lifespan`` of the app is its own, as ASGI has it. ``ending`` is called with the
+    first signal: it has to end answers that would last for ever.
     """
     config = uvicorn.Config(
         app,
@@ -75,6 +77,7 @@ def run(
     def stop(*_: Any) -> None:
         server.force_exit = server.should_exit
         server.should_exit = True
+        ending()
 
     with stop_signals(stop):
         ready(stop)

@@ -7,11 +7,13 @@ import os
 import secrets
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+import zipfile
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from sharpzo.data.folder import read_folder
 from sharpzo.errors import InputError, SharpzoError
@@ -20,11 +22,9 @@ from sharpzo.fitting.job import Job
 from sharpzo.storage import artifact
 from sharpzo.storage.claim import STARTED
 from sharpzo.storage.files import write_atomically
-from sharpzo.web.downloads import zipped
 from sharpzo.web.findings import find_problems
-from sharpzo.web.following import Follower
 from sharpzo.web.result import measure
-from sharpzo.web.work import Desk, Work
+from sharpzo.web.work import Desk, Follower, Work
 from sharpzo.web.workspace import Workspace
 
 # The methods that a page offers, and why one would take each.
@@ -53,7 +53,7 @@ class Tab:
     # --- photos -----------------------------------------------------------------------------------
 
     @contextmanager
-    def changing(self) -> Iterator[Workspace]:
+    def changing(self) -> Generator[Workspace]:
         """The workspace, to change its photos; InputError while a fit reads them."""
         work = self.desk.work
         if work is not None and work.running and work.kind == "tune":
@@ -112,7 +112,7 @@ class Tab:
         self._found = found | {"version": version}
 
     @contextmanager
-    def _my_turn(self, work: Work) -> Iterator[None]:
+    def _my_turn(self, work: Work) -> Generator[None]:
         work.tell(stage="waiting for another tab")
         while not self._turn.acquire(timeout=WAIT):
             work.tell(**work.shown)
@@ -178,6 +178,11 @@ class Tab:
             found.append(about)
         return found
 
+    def run_zip(self, number: str) -> bytes:
+        """A finished run as a zip file: kilobytes."""
+        zipped(self.finished(number), out := BytesIO())
+        return out.getvalue()
+
     def finished(self, number: str) -> Path:
         """The folder of a finished run; InputError if there is none."""
         run = self._run(number)
@@ -210,33 +215,37 @@ class Tab:
         def export(work: Work) -> None:
             with self._my_turn(work):
                 work.tell(stage="writing", what=kind, run=int(run.name))
-                part = self._files / f".{secrets.token_hex(4)}"
+                part = self._files / f".{secrets.token_hex(4)}"  # a folder that is gone at the end
+                part.mkdir()
                 try:
-                    if kind == "report":
-                        data = ["--data", str(self.workspace.photos), "--no-landscape"]
-                        work.command(
-                            ["report", str(run), "--out", str(part), *data], self.workspace.folder
-                        )
-                    else:
-                        made = part / to.stem
-                        line = ["export", str(run), str(made), "--format", kind, *self._kept()]
-                        work.command(line, self.workspace.folder)
-                        with to.with_suffix(".part").open("wb") as file:
-                            zipped(made, file)
-                        shutil.rmtree(part)
-                        part = to.with_suffix(".part")
-                    os.replace(part, to)
+                    os.replace(self._write(work, kind, run, part, to), to)
                 finally:
                     shutil.rmtree(part, ignore_errors=True)
 
         self.desk.begin("report" if kind == "report" else "export", export)
 
+    def _write(self, work: Work, kind: str, run: Path, part: Path, to: Path) -> Path:
+        """Let the command of its kind write into a folder, and return the file."""
+        if kind == "report":
+            line = ["report", str(run), "--out", str(part / to.name), "--no-landscape"]
+            work.command([*line, "--data", str(self.workspace.photos)], self.workspace.folder)
+        else:
+            made = part / to.stem
+            line = ["export", str(run), str(made), "--format", kind, *self._kept()]
+            work.command(line, self.workspace.folder)
+            with (part / to.name).open("wb") as file:
+                zipped(made, file)
+        return part / to.name
+
     def file(self, name: str) -> Path:
         """A file that was made; InputError if there is none."""
-        found = next((file for file in self._files.iterdir() if file.name == name), None)
-        if found is None or name.startswith("."):
+        found = next((file for file in self._made() if file.name == name), None)
+        if found is None:
             raise InputError(f"there is no file {name!r}; make it first")
         return found
+
+    def _made(self) -> list[Path]:
+        return [file for file in self._files.iterdir() if not file.name.startswith(".")]
 
     # --- what a page shows ------------------------------------------------------------------------
 
@@ -251,7 +260,7 @@ class Tab:
             "work": about,
             "missing": self.missing,
             "checked": self.found() is not None,
-            "files": sorted(file.name for file in self._files.iterdir()),
+            "files": sorted(file.name for file in self._made()),
         }
 
     def plain(self, sentence: str) -> str:
@@ -259,3 +268,11 @@ class Tab:
         return sentence.replace(f"{self.workspace.photos}/", "").replace(
             f"{self.workspace.folder}/", ""
         )
+
+
+def zipped(folder: Path, to: IO[bytes]) -> None:
+    """Write a folder as a zip file with it at its top."""
+    with zipfile.ZipFile(to, "w") as archive:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file() and not file.is_symlink():
+                archive.write(file, Path(folder.name, file.relative_to(folder)))

@@ -9,7 +9,7 @@ import secrets
 import shutil
 import threading
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from itertools import count
@@ -100,7 +100,7 @@ class Workspace:
         shutil.rmtree(folder)
 
     @contextmanager
-    def incoming(self) -> Iterator[Path]:
+    def incoming(self) -> Generator[Path]:
         """A new place for a file that arrives, which is gone at the end if it was not added."""
         place = self._incoming / secrets.token_hex(8)
         try:
@@ -134,15 +134,15 @@ class Workspace:
             stem, suffix = name, _SUFFIX.get(kind, f".{kind.lower()}")
         with self._lock:
             for number in count(1):
-                target = place / f"{stem}{f'-{number}' if number > 1 else ''}{suffix}"
-                if not os.path.lexists(target):
+                name = f"{stem}{f'-{number}' if number > 1 else ''}{suffix}"
+                if not os.path.lexists(place / name):
+                    self._many, self._bytes = self._many + 1, self._bytes + file.stat().st_size
+                    os.replace(file, place / name)
+                    self.version += 1
                     break
-                if target.is_file() and _same(target, file):
-                    return target.name
-            self._many, self._bytes = self._many + 1, self._bytes + file.stat().st_size
-            os.replace(file, target)
-            self.version += 1
-        return target.name
+                if _same(place / name, file):
+                    break
+        return name
 
     def remove(self, label: str, name: str) -> None:
         """Remove a photo; InputError if there is none."""
@@ -179,7 +179,7 @@ class Workspace:
                 with self.incoming() as file:
                     Image.fromarray(photo.decode()).convert("L").save(file, "PNG")
                     row = photo.name.rpartition(" ")[2]
-                    self.add(demo.class_names[label], f"{row}.png", file)
+                    self.add(demo.class_names[int(label)], f"{row}.png", file)
 
     def add_folder(self, folder: Path) -> None:
         """Add copies of the photos of a folder with one subfolder per class, as far as there is
@@ -206,4 +206,5 @@ def _safe(name: str) -> str:
 
 
 def _same(one: Path, other: Path) -> bool:
-    return one.stat().st_size == other.stat().st_size and one.read_bytes() == other.read_bytes()
+    same = one.is_file() and one.stat().st_size == other.stat().st_size
+    return same and one.read_bytes() == other.read_bytes()

@@ -2,11 +2,11 @@
 "use strict";
 
 const $ = (id) => document.getElementById(id);
-const FEW = 10; // photos of a class, and findings, that are shown before a button shows all
+const FEW = 12; // photos of a class, and findings of a kind, that are shown before a button shows all
 const STAGES = { "cma-es": "evolution strategy", "sharp-cma": "sharpness-aware evolution strategy", "sparse-zo": "sparse zeroth-order steps",
   "gauss-newton": "Gauss-Newton steps" };
 let base = "", can = {}, methods = {}, state = null, photos = null, runs = [], used = null, stream = null;
-const all = new Set(); // classes, and "findings", of which all is shown
+const all = new Set(); // classes, and kinds of findings, of which all is shown
 
 function el(tag, attributes, ...children) {
   const node = document.createElement(tag);
@@ -91,6 +91,8 @@ async function show(now) {
   showWork();
   if (changed) await listPhotos();
   if (!before || changed || ended) await listRuns();
+  if (ended && before.work.kind === "tune" && !now.work.error && !now.work.stopped)
+    $("result").scrollIntoView({ behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
   if (JSON.stringify(before && before.files) !== JSON.stringify(now.files)) showExports();
   if (changed || ended) lookLater();
 }
@@ -129,9 +131,9 @@ function card(label, held, marked) {
     el("h3", {}, label, " ", el("small", {}, many(held.length, "photo"))),
     el("div", { className: "photos" }, ...shown.map(([name, version]) =>
       thumbnail(label, name, version, marked.get(`${label}/${name}`)))),
-    el("div", { className: "row" }, input, el("label", { className: "button", htmlFor: input.id }, "Add photos"),
+    el("div", { className: "row" }, input, el("label", { className: "button", htmlFor: input.id }, "Add"),
       held.length > FEW && !all.has(label)
-        ? el("button", { type: "button", onclick: () => { all.add(label); listPhotos(); } }, `Show all ${held.length}`) : null,
+        ? el("button", { type: "button", onclick: () => { all.add(label); listPhotos(); } }, `All ${held.length}`) : null,
       el("button", { type: "button", onclick: tried(() => removeClass(label, held.length)), title: `Remove the class ${label}` }, "Remove")));
   droppable(box, (found) => upload(found.map(([, file]) => [label, file])));
   return box;
@@ -212,16 +214,25 @@ function addFolders(pairs) {
 
 // --- what to look at -----------------------------------------------------------------------------
 
+const KINDS = { unreadable: "Files that cannot be read", label: "Labels that may be wrong: each looks more like another class",
+  copy: "Copies", small: "Small photos", class: "Classes" };
 function showFindings() {
-  const found = photos.found, list = found ? found.findings : [];
-  const shown = all.has("findings") ? list : list.slice(0, FEW);
-  $("findings").replaceChildren(...shown.map((one) => el("li", {}, one.sentence,
-    one.photos.length && one.kind !== "small" ? el("div", { className: "photos" }, ...one.photos.slice(0, 8).map(([label, name]) =>
-      el("figure", {}, thumbnail(label, name), el("figcaption", {}, label)))) : null)));
-  if (shown.length < list.length) $("findings").append(el("li", {}, el("button", { type: "button",
-    onclick: () => { all.add("findings"); showFindings(); } }, `Show all ${list.length}`)));
+  const found = photos.found ? photos.found.findings : [];
+  $("findings").replaceChildren(...Object.entries(KINDS).flatMap(([kind, title]) => {
+    const list = found.filter((one) => one.kind === kind);
+    if (!list.length) return [];
+    const shown = all.has(kind) ? list : list.slice(0, FEW);
+    return [el("h3", {}, title), ...(kind === "label" || kind === "unreadable"
+      ? [el("div", { className: "photos" }, ...shown.map((one) => figure(...one.photos[0], one.sentence)))]
+      : shown.map((one) => el("div", {}, el("p", {}, one.sentence), kind === "small" ? null
+        : el("div", { className: "photos" }, ...one.photos.slice(0, FEW).map(([label, name]) => figure(label, name, "")))))),
+      shown.length < list.length ? el("button", { type: "button",
+        onclick: () => { all.add(kind); showFindings(); } }, `Show all ${list.length}`) : ""];
+  }));
   showLooked();
 }
+
+const figure = (label, name, why) => el("figure", {}, thumbnail(label, name), el("figcaption", {}, el("b", {}, label), why && el("br"), why));
 
 function showLooked() {
   const found = photos && photos.found, work = state.work || {};
