@@ -134,7 +134,7 @@ class Fitter:
         history = list[Step]()
         keep = history.append if journal is None else journal.append
 
-        def heard(step: Step) -> None:
+        def on_step(step: Step) -> None:
             keep(step)
             listen(step)
 
@@ -151,7 +151,7 @@ class Fitter:
                 tower=tower,
                 seed=self.seed,
                 budget=self.budget,
-                listen=heard,
+                listen=on_step,
                 views=features.get("views"),
                 images=self._images(splits) if method.images else None,
                 milestones=tuple(milestones),
