@@ -105,11 +105,11 @@ class Browser:
             time.sleep(0.1)
         return value
 
-    def choose(self, selector: str, file: Path) -> None:
-        """Give a file to an input of the page."""
+    def choose(self, selector: str, *files: Path) -> None:
+        """Give files, or a folder, to an input of the page."""
         root = self.call("DOM.getDocument")["root"]["nodeId"]
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
-        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(file)])
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(file) for file in files])
 
     def resize(self, width: int, height: int) -> None:
         """Give the window a size; a narrow one is that of a phone."""

@@ -24,6 +24,7 @@ ASSETS = [
     "clip/merges.txt.gz",
     "export/site/index.html",
     "export/site/page.js",
+    "ui/page.*",
     "model/README.md",
     "model/config.json",
     "model/metrics.json",

@@ -188,9 +188,11 @@ def test_from_photos_to_an_answer(client):
         assert {"1/run.json", "1/arrays.safetensors"} <= set(archive.namelist())
     client("DELETE", f"photos/bag/{listed['classes']['bag'][0][0]}")
     assert not client("GET", "runs").json[0]["same_photos"]
+    (client.tabs._home / "1" / "results" / "1.json").unlink()  # as if we had been killed then
     later = Client(client.tabs._home, None)  # the program, started anew
     later.key = later.open(workspace="1").json["key"]
-    assert [one["run"] for one in later("GET", "runs").json] == ["1"]
+    (one,) = later("GET", "runs").json
+    assert [one[name] for name in ("run", "of", "right")] == ["1", 3, run["right"]]
 
 
 def test_a_search_is_stopped_and_goes_on(client, monkeypatch):

@@ -1,50 +1,46 @@
-"""What a finished run is worth, in plain words, and the photos that it takes for something else."""
+"""What a finished run is worth, and the photos that it takes for something else."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sharpzo.fitting.fitter import Fitter
 from sharpzo.fitting.job import Job
 from sharpzo.fitting.trained import load
+from sharpzo.storage.record import Record
 
 MOST = 24  # mistakes that are shown
 
 
-def measure(run: Path, job: Job, found: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Evaluate a run on the photos that its fit set aside; ``found`` is what `find_problems` found.
-
-    Returns, as JSON has it: method, seconds and forwards of the fit, how many of the photos set
-    aside were ``right`` ``of`` all, the share that the untuned model has right, the mistakes, the
-    surest first, and the sentences that belong to it.
-    """
-    fitter = Fitter(**job.parameters())
-    photos, _ = job.usable(*job.photos(), fitter)
-    trained = load(run, cache=job.cache)
-    record = trained.record
-    mistakes: list[dict[str, Any]] = []
-    if photos.val:
-        answers = trained.answer(photos.val).complete()
-        probabilities, names = answers.probabilities, trained.class_names
-        for photo, label, row in zip(
-            photos.val.photos, photos.val.labels, probabilities, strict=True
-        ):
-            said = int(row.argmax())
-            if said != label and photo.path is not None:
-                mistakes.append({
-                    "class": photo.path.parent.name, "name": photo.path.name,
-                    "said": names[said], "probability": float(row[said]),
-                })  # fmt: skip
-    mistakes.sort(key=lambda one: -one["probability"])
-    many = len(photos.val or ())
+def summarise(record: Record) -> dict[str, Any]:
+    """What a run's record says, as JSON has it: its method, what its fit cost, how many ``of`` the
+    photos that it set aside are ``right``, and what may be said of it."""
+    many, accuracy = record["data"]["validation_photos"], record["validation"]["accuracy"]
     return {
-        "method": record["method"], "classes": list(trained.class_names),
+        "method": record["method"], "classes": record["class_names"],
         "seconds": record["seconds"], "forwards": record["forwards"],
-        "of": many, "right": many - len(mistakes), "mistakes": mistakes[:MOST],
+        "of": many, "right": round(many * (accuracy or 0)),
         "untuned": record["validation"].get("zero_shot_accuracy"),
-        "left_out": found and found["recognised"],
         "more": record.get("more_photos"), "none": record.get("none"),
         "warnings": record.get("warnings", []),
     }  # fmt: skip
+
+
+def find_mistakes(run: Path, job: Job) -> list[dict[str, Any]]:
+    """Photos that the fit set aside and that the run takes for another class, the surest first:
+    ``class``, ``name``, what it ``said``, with which ``probability``."""
+    photos, _ = job.usable(*job.photos(), Fitter(**job.parameters()))
+    if not photos.val:
+        return []
+    trained = load(run, cache=job.cache)
+    probabilities = trained.answer(photos.val).complete().probabilities
+    said = probabilities.argmax(axis=1)
+    rows = zip(photos.val.photos, photos.val.labels, said, probabilities.max(axis=1), strict=True)
+    mistakes: list[dict[str, Any]] = [
+        {"class": photo.path.parent.name, "name": photo.path.name,
+         "said": trained.class_names[guess], "probability": float(sure)}
+        for photo, label, guess, sure in rows
+        if guess != label and photo.path is not None
+    ]  # fmt: skip
+    return sorted(mistakes, key=lambda one: -one["probability"])[:MOST]

@@ -23,7 +23,7 @@ from sharpzo.storage import artifact
 from sharpzo.storage.claim import STARTED
 from sharpzo.storage.files import write_atomically
 from sharpzo.web.findings import find_problems
-from sharpzo.web.result import measure
+from sharpzo.web.result import find_mistakes, summarise
 from sharpzo.web.work import Desk, Follower, Work
 from sharpzo.web.workspace import Workspace
 
@@ -153,29 +153,30 @@ class Tab:
             work.tell(stage="starting", method=job.method, run=number)
             work.command(arguments, self.workspace.folder, follow.look)
             work.tell(stage="measuring", method=job.method, run=number)
-            result = measure(self.runs / str(number), job, self._found)
-        result["photos"] = self.workspace.digest()
-        text = json.dumps(result)
-        write_atomically(self._results / f"{number}.json", text.encode())
+            found = {
+                "photos": self.workspace.digest(),
+                "mistakes": find_mistakes(self.runs / str(number), job),
+                "left_out": self._found and self._found["recognised"],
+            }
+        write_atomically(self._results / f"{number}.json", json.dumps(found).encode())
 
     def results(self) -> list[dict[str, Any]]:
         """All runs, the oldest first: those that are finished, and those that can go on."""
         found: list[dict[str, Any]] = []
         now = self.workspace.digest()
         for run in sorted(self.runs.iterdir(), key=lambda run: (len(run.name), run.name)):
-            about: dict[str, Any] = {"run": run.name}
-            try:
-                if artifact.is_finished(run):
-                    text = (self._results / f"{run.name}.json").read_text("utf-8")
-                    about |= {"finished": True, **json.loads(text)}
-                    about["same_photos"] = about.pop("photos") == now
+            about: dict[str, Any] = {"run": run.name, "finished": artifact.is_finished(run)}
+            with suppress(OSError, ValueError, SharpzoError):  # of a folder that was damaged
+                if about["finished"]:
+                    about |= summarise(artifact.read(run).record)
+                    file = self._results / f"{run.name}.json"  # not there if we were killed
+                    about |= {"mistakes": [], "left_out": None}
+                    about |= json.loads(file.read_bytes()) if file.is_file() else {}
+                    about["same_photos"] = about.pop("photos", now) == now
                 elif (run / STARTED).is_file():
-                    about |= {"finished": False, "method": Job.of(run).method}
-                else:
-                    continue
-            except (OSError, ValueError, SharpzoError):
-                continue
-            found.append(about)
+                    about["method"] = Job.of(run).method
+            if "method" in about:
+                found.append(about)
         return found
 
     def run_zip(self, number: str) -> bytes:
