@@ -79,7 +79,7 @@ def _platform() -> Finding:
             "others.",
             values,
         )  # fmt: skip
-    return Finding("system", "ok", found, "Name these versions where you report a fault.", values)
+    return Finding("system", "ok", found, "Give these versions when you report a fault.", values)
 
 
 def requirements() -> dict[str, list[str]]:
@@ -127,8 +127,8 @@ def _packages() -> list[Finding]:
     there = [name for name, found in extras.items() if all(found.values())]
     absent = [name for name in extras if name not in there]
     advice = (
-        f"Install one by: pip install 'sharpzo[{absent[0]}]'; docs/dependencies.md says what each "
-        "is for."
+        f"Install one with: pip install 'sharpzo[{absent[0]}]'; docs/dependencies.md says what "
+        "each is for."
         if absent
         else "All of them are there."
     )
@@ -148,7 +148,7 @@ def _instructions() -> Finding:
     if found is None:
         return Finding(
             "processor", "ok", f"{platform.machine()}; this system does not list instructions",
-            "The times below say what it is worth.", values,
+            "The times below are what counts.", values,
         )  # fmt: skip
     said = f"{platform.machine()} with {', '.join(found) or 'none of the fast instructions'}"
     wide = {"AVX2", "AVX-512", "NEON", "SVE"}
@@ -182,13 +182,12 @@ def _threads(threads: int | None) -> Finding:
     if (threads or usable) > usable:
         return Finding(
             "threads", "advice", found,
-            f"Use --threads {usable}: more than there are cores wait for each other.", values,
+            f"Use --threads {usable}: more threads than cores wait for each other.", values,
         )  # fmt: skip
     if usable < present:
         return Finding(
             "threads", "ok", found,
-            "This process is bound to them by its affinity or its container; more need another "
-            "limit.",
+            "The affinity or the container of this process sets this limit.",
             values,
         )  # fmt: skip
     return Finding("threads", "ok", found, "--threads N leaves cores to others.", values)
@@ -310,7 +309,7 @@ def _costs(costs: Mapping[str, Any], model: str | Path | None) -> list[Finding]:
     photo = costs["photo"]
     findings.append(
         Finding(
-            "photo", "ok", f"{1000 * photo:.0f} ms through the image tower, beside decoding it",
+            "photo", "ok", f"{1000 * photo:.0f} ms through the image tower, without decoding",
             f"{FITTED} photos are encoded in about {_duration(FITTED * photo)}, once: the cache "
             "keeps them.",
             {"seconds": photo},

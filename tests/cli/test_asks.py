@@ -163,7 +163,7 @@ def test_what_cannot_be_added_to(photos, run, tmp_path, capsys, cache):
     assert "--label" in refused(capsys, "add", run, photos / "white")
     with pytest.raises(InputError, match="share of known photos to lose is '5'"):
         PromptClassifier.load(run, cache=cache).is_known([photos / "white" / "8-0.png"], "5")
-    with pytest.raises(InputError, match="cannot tell"):
+    with pytest.raises(InputError, match="cannot recognise"):
         PromptClassifier.load(out, cache=cache).is_known([photos / "white" / "8-0.png"])
     reds = [arg for file in (photos / "photos").glob("[rg]*/*.png") for arg in ("--photo", file)]
     assert "fewer than two classes" in refused(capsys, "forget", run, *reds)
@@ -303,5 +303,5 @@ def test_a_share_is_refused_where_nothing_tells_photos_of_no_class(photos, tmp_p
     assert call("fit", photos, "--out", out, "--method", "gda") == 0
     image = min(photos.rglob("*.png"))
     for command in (("predict", out, image), ("evaluate", out, photos)):
-        assert "cannot tell photos of no class" in refused(capsys, *command, "--lost", "0.1")
+        assert "cannot recognise photos of no class" in refused(capsys, *command, "--lost", "0.1")
         assert call(*command) == 0

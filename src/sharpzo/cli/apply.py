@@ -158,7 +158,7 @@ def evaluate(
 ) -> None:
     """Measure accuracy, per class and with the confusion matrix, on labelled photos.
 
-    A folder without splits is evaluated whole. Photos of a class called none are of no class.
+    A folder without splits is evaluated whole. A class folder 'none' has photos of no class.
     Photos that cannot be used are left out and named, and the exit code is then 1.
     """
     from sharpzo.cli.progress import Display
@@ -270,7 +270,7 @@ def _show(
         f"{percent(result.calibration_error)} on average (calibration error)"
     )
     if none is not None:
-        said = f"{percent(none['lost'])} of these photos are taken for none of the classes"
+        said = f"{percent(none['lost'])} of these photos are called none of these"
         if "auroc" in none:
             said += (
                 f", and {percent(none['recognised'])} of {none['strangers']:,} photos of class "

@@ -28,7 +28,7 @@ def bench(
     out: Annotated[
         Path | None,
         Option(
-            help="Folder for results; one that has some is gone on with.",
+            help="Folder for results; a bench that is there continues.",
             show_default="RECIPE's name with -bench",
         ),
     ] = None,

@@ -99,7 +99,7 @@ def demo(
     )
     show_rows(screen, title, rows, {"test": "test", "validation": "validation"})
     if not alone:
-        screen.say("Memory is that of the process so far: this system does not count it anew.")
+        screen.say("Peaks include the methods above: this system cannot reset the count.")
     memory = best.record["peak_memory_mb"]
     screen.say(peak_of(memory, limit, "Peak memory, with the encoding of the photos"))
     for one in fitted:
@@ -134,8 +134,9 @@ def _fit(
         f"{photos.source}: {len(photos.class_names)} classes, {len(photos.train)} training and "
         f"{len(photos.val or ())} validation photos"
     )
+    wide = max(len(one.method.name) for one in fitters)
     for one in fitters:
-        display.console.say(f"  {one.method.name:<10}  {one.method.summary}")
+        display.console.say(f"  {one.method.name:<{wide}}  {one.method.summary}")
     features = fitters[0].fit(photos, progress=display.encoding).features
     fitted: list[Fitted] = []
     peaks: list[float | None] = []

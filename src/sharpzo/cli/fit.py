@@ -42,7 +42,7 @@ def fit(
     resume: Annotated[
         Path | None,
         Option(
-            help="Folder of a fit that was stopped: go on with it, with its own DATA and settings.",
+            help="Continue the stopped fit of this folder, with its own DATA and settings.",
             metavar="RUN",
             show_default=False,
         ),
@@ -65,14 +65,14 @@ def fit(
     none: Annotated[
         Path | None,
         Option(
-            help="Photos of no class, counter-examples, as are those of a class folder 'none'.",
+            help="Photos of no class (counter-examples), like those of a class folder 'none'.",
             metavar="FOLDER",
         ),
     ] = None,
     test_on: Annotated[
         Path | None,
         Option(
-            help="A second test set: the same classes, or some, in other photos.", metavar="DATA"
+            help="A second test set: other photos of the same classes, or some.", metavar="DATA"
         ),
     ] = None,
     test_on_dataset: Annotated[
@@ -95,7 +95,7 @@ def fit(
 ) -> None:
     """Tune the model on your photos and write a run folder that 'predict' uses.
 
-    Stopped by Ctrl-C, SIGTERM or a crash, it can be gone on with: --resume RUN.
+    A fit that was stopped by Ctrl-C, SIGTERM or a crash continues with --resume RUN.
     """
     from sharpzo.cli.progress import Display
     from sharpzo.cli.screen import Screen
@@ -310,13 +310,13 @@ def on_strangers(none: Mapping[str, Any]) -> str:
     if not none:
         return ""
     said = (
-        "A photo that fits no class is answered by 'none of these', and so are about "
-        f"{percent(none['lost'])} of the others."
+        "Photos that fit no class get the answer 'none of these', and so do about "
+        f"{percent(none['lost'])} of the photos of your classes."
     )
     if none.get("recognised") is not None:
         said += (
-            f" With each class left out in turn, {percent(none['recognised'])} of its photos were "
-            "recognised as none"
+            f" With each class left out in turn, {percent(none['recognised'])} of its photos got "
+            "this answer"
         )
         examples = none.get("counter_examples", 0)
         said += "; counter-examples in a folder 'none' raise that." if not examples else "."

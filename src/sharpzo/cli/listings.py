@@ -82,11 +82,11 @@ def cache(
     clear: Annotated[bool, Option("--clear", help="Remove all features and graphs.")] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Show or clear the image features that are kept, so that no photo is encoded twice, and the
-    graphs of image towers, which open faster than the models that they were made of.
+    """Show or clear the cache: image features, so that no photo is encoded twice, and graphs of
+    image towers, which open faster than models.
 
-    Beyond the limit, 1 GB or what the environment variable SHARPZO_CACHE_SIZE says, those go that
-    were not used for longest.
+    Beyond the limit (1 GB, or the environment variable SHARPZO_CACHE_SIZE), what was unused for
+    longest is deleted.
     """
     from sharpzo.cli.screen import Screen
     from sharpzo.errors import InputError

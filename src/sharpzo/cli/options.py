@@ -66,8 +66,8 @@ Engine = Annotated[str, Option(help="What computes the text tower: onnxruntime, 
 Precision = Annotated[
     str,
     Option(
-        help="Of the text tower while it is tuned: float32; float16, int8 or int4 for its matrices "
-        "alone; bfloat16 with openvino."
+        help="Precision of the text tower in the fit: float32; float16, int8 or int4 (its matrices "
+        "alone); bfloat16 (with openvino)."
     ),
 ]
 MemoryLimit = Annotated[
@@ -81,25 +81,25 @@ MemoryLimit = Annotated[
 Decoding = Annotated[
     str | None,
     Option(
-        help="Of photos that are much larger than the image tower's input: reduced (JPEG at 1/2, "
-        "1/4 or 1/8) or exact.",
+        help="How photos much larger than the image tower's input are decoded: reduced (JPEG at "
+        "1/2, 1/4 or 1/8) or exact.",
         show_default="reduced; exact with published settings",
     ),
 ]
 Views = Annotated[
     str | None,
     Option(
-        help="How often each photo may pass the image tower, mirrored or cut to its middle: 1, 2, "
-        "4, or auto for 4. Which views is chosen by leaving training photos out.",
+        help="Most views of a photo (also mirrored, or cut to its middle) that pass the image "
+        "tower: 1, 2, 4, or auto for 4; the fit chooses them by leave-one-out.",
         show_default="1",
     ),
 ]
 Track = Annotated[
     str | None,
     Option(
-        help="Log the steps of the search by tensorboard or mlflow; tensorboard:FOLDER or "
-        "mlflow:URI name another place than the usual one.",
-        show_default="not",
+        help="Log the steps of the search to tensorboard or mlflow; tensorboard:FOLDER or "
+        "mlflow:URI say where.",
+        show_default="no",
         metavar="TRACKER",
     ),
 ]
@@ -114,7 +114,7 @@ NoCache = Annotated[bool, Option("--no-cache", help="Encode photos anew, keep no
 Lost = Annotated[
     float | None,
     Option(
-        help="Share of photos of known classes that may be taken for none of these; 0: none is.",
+        help="Share of photos of known classes that may be called none of these; 0: no photo is.",
         show_default="0.05",
         min=0.0,
         max=0.5,
@@ -157,7 +157,7 @@ Classes = Annotated[
     str | None,
     Option(
         help="Class names to choose from, separated by commas; training need not have seen them. "
-        "A name that holds a comma stands in double quotes: '\"salt, sea\",sugar'.",
+        "Put a name with a comma in double quotes: '\"salt, sea\",sugar'.",
         show_default="those of the run",
         metavar="NAMES",
     ),

@@ -28,7 +28,7 @@ def report(
         Option(help="HTML file to write.", show_default="report.html in the run's folder"),
     ] = None,
     landscape: Annotated[
-        bool, Option(help="Compute the loss around the solution: 441 forwards a surface.")
+        bool, Option(help="Compute the loss around the solution: 441 forwards per surface.")
     ] = True,
     labels: options.Labels = None,
     dataset: options.Dataset = None,

@@ -36,7 +36,7 @@ def watch(
         Path | None,
         Option(
             "--to",
-            help="CSV file that gets a row per photo, and knows after a restart which are done.",
+            help="CSV file that gets a row per photo; photos that have one are not read again.",
             show_default="answers.csv in FOLDER",
             metavar="FILE",
         ),

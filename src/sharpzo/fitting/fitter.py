@@ -84,7 +84,7 @@ class Fitter:
         self.memory_limit = None if memory_limit is None else parse_size(memory_limit)
         if self.memory_limit is not None and self.method.need is None:
             raise InputError(
-                f"method {self.method.name} needs more than the towers block by block; choose "
+                f"method {self.method.name} needs the whole model in memory; choose "
                 "another method, or leave out the memory limit"
             )
         self.preset, self.settings = preset, self.method.configure(preset, settings)

@@ -227,8 +227,8 @@ class Trained:
         if self.strangers is not None:
             return self.strangers
         raise InputError(
-            "this classifier cannot tell photos of no class: that takes the default method, "
-            "the class names of the fit, and two photos of a class"
+            "this classifier cannot recognise photos of no class: that takes ladder+tokens (the "
+            "default), ladder+gda or ladder, the class names of the fit, and two photos of a class"
         )
 
     def encoded(
