@@ -63,8 +63,8 @@ class Features:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, rows: Array) -> Features:
-        """The photos of ``rows`` (indices or booleans), in that order."""
+    def take(self, rows: Array | slice) -> Features:
+        """The photos of ``rows`` (indices, booleans or a slice), in that order."""
         vectors, labels = self.vectors[rows], self.labels[rows]
         states, tokens = (
             None if kept is None else kept[rows] for kept in (self.states, self.tokens)

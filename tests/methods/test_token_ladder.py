@@ -9,7 +9,8 @@ from sharpzo.data.demo import CLASS_NAMES
 from sharpzo.data.photo import FIXED_VIEWS
 from sharpzo.errors import InputError
 from sharpzo.methods.gda import gaussian
-from sharpzo.methods.ladder import LadderSettings, fit_ladder, line, other_names
+from sharpzo.methods.ladder import LadderSettings, fit_ladder, other_names
+from sharpzo.methods.moments import Moments
 from sharpzo.methods.token_ladder import Reading, TokenHead, TokenLadderSettings, fit_tokens
 from sharpzo.metrics import normalise
 from sharpzo.types import Features
@@ -74,7 +75,7 @@ def test_the_fit_is_the_dense_one_on_z(shots):
     factor, shift = np.polyfit((z @ names.T).ravel(), one_hot.ravel(), 1)
     left = one_hot - factor * z @ names.T - shift
     offsets = np.linalg.solve(z.T @ z + 0.7 * np.eye(width), z.T @ left).T
-    weight, bias, _ = gaussian(z, train.labels, K, len(z))
+    weight, bias, _ = gaussian(Moments.of(replace(train, vectors=z), K), len(z))
     share = 0.25 * (1 - K / len(z))
     seen = head.reading(shown).astype(float)
     wanted = 20 * (seen @ (factor * names + offsets).T + shift) + share * (seen @ weight.T + bias)
@@ -136,7 +137,8 @@ def test_a_photo_is_left_out_with_all_of_its_views():
     ladder, reading = fit_tokens(train, TEXT, None, _Only(**vars(settings)))
     names, rows = reading.text(TEXT), reading.rows(train).astype(float)
     one_hot = np.eye(K)[train.labels]
-    factor, shift = line(rows.reshape(-1, names.shape[1]) @ names.T, np.repeat(one_hot, 4, axis=0))
+    cosines = rows.reshape(-1, names.shape[1]) @ names.T
+    factor, shift = np.polyfit(cosines.ravel(), np.repeat(one_hot, 4, axis=0).ravel(), 1)
     left = one_hot[:, None] - factor * rows @ names.T - shift
     total = 0.0
     for i in range(len(train)):

@@ -26,12 +26,12 @@ from sharpzo.methods.cached import (
     CachedSettings,
     Grid,
     cached_fit,
-    class_means,
     every_view,
     logspace,
     read_text,
 )
 from sharpzo.methods.choose import choose_along
+from sharpzo.methods.moments import Moments
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.settings import Count, NotNegative
 from sharpzo.types import Array
@@ -53,7 +53,7 @@ def fit(settings: GdaSettings, task: Task) -> Fit:
     """One forward per template; one D x D inverse."""
     text, photos = read_text(task.tower, settings.templates), every_view(task)
     samples = len(task.train) * settings.ridge_views
-    weight, bias, _ = gaussian(photos.vectors, photos.labels, len(text.features), samples)
+    weight, bias, _ = gaussian(Moments.of(photos, len(text.features)), samples)
 
     def head(alpha: float) -> LinearHead:
         both = task.tower.logit_scale * text.features + alpha * weight
@@ -64,25 +64,17 @@ def fit(settings: GdaSettings, task: Task) -> Fit:
     return cached_fit(head(alpha), task, text, {"alpha": alpha})
 
 
-def gaussian(
-    vectors: Array, labels: Array, classes: int, samples: int
-) -> tuple[Array, Array, float]:
-    """Return w (K, D) and b (K,) of M rows (M, D), float64, and half the expected squared
+def gaussian(moments: Moments, samples: int) -> tuple[Array, Array, float]:
+    """Return w (K, D) and b (K,) of rows of width D, float64, and half the expected squared
     distance, by P, of a photo from the mean of its class; ``samples`` is n of the ridge."""
-    vectors = vectors.astype(np.float64)
-    means, counts = class_means(vectors, labels, classes)
-    means[counts == 0] = means[counts > 0].mean(axis=0)
-    centred = vectors - means[labels]
-    if counts.max() < 2:
-        centred = vectors - vectors.mean(axis=0)
-    covariance = centred.T @ centred / max(len(vectors) - 1, 1)
-    width = vectors.shape[1]
+    means, many, width = moments.means, moments.many, len(moments.scatter)
+    covariance = moments.scatter / max(many - 1, 1)
     ridge = (samples - 1) * covariance + np.trace(covariance) * np.eye(width)
     precision = width * np.linalg.pinv(ridge, hermitian=True)
     weight = means @ precision
-    free = max(len(vectors) - np.count_nonzero(counts), 1)  # degrees of freedom of the scatter
-    away = (precision * covariance).sum() * max(len(vectors) - 1, 1) / free
-    return weight, -np.log(classes) - 0.5 * (means * weight).sum(axis=1), 0.5 * float(away)
+    free = max(many - np.count_nonzero(moments.counts), 1)  # degrees of freedom of the scatter
+    away = (precision * covariance).sum() * max(many - 1, 1) / free
+    return weight, -np.log(len(means)) - 0.5 * (means * weight).sum(axis=1), 0.5 * float(away)
 
 
 register(

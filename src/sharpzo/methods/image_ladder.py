@@ -28,6 +28,7 @@ from sharpzo.methods.cached import Penalty, read_text
 from sharpzo.methods.factors import Factors, tune
 from sharpzo.methods.ladder import Ladder, LadderSettings, fit_ladder, line
 from sharpzo.methods.last_block import Seen
+from sharpzo.methods.moments import Moments
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.metrics import accuracy, cross_entropy, normalise
 from sharpzo.settings import Count, NotNegative, Positive
@@ -146,9 +147,8 @@ def _unseen(
 ) -> dict[str, Array]:
     """What a name without photos gets: the average class, and the line of untuned cosines in
     place of the line that is in its level."""
-    one_hot = np.eye(len(text))[photos.labels]
-    factor, shift = line(photos.vectors @ text.T, one_hot)
-    _, tuned_shift = line(moved.vectors @ text.T, one_hot)
+    factor, shift = line(Moments.of(photos, len(text)), text)
+    _, tuned_shift = line(Moments.of(moved, len(text)), text)
     sharpness = settings.sharpness / ladder.temperature
     weight, level, _ = ladder.unseen
     level += sharpness * (shift - tuned_shift)

@@ -41,6 +41,10 @@ the class gets
 
 more. Where all classes have as many photos, nothing is added.
 
+With many photos and classes, a and b, d and the expert are still fitted to all photos, from sums in
+blocks; only the penalty, the temperature and equation 3 are then of some photos that stand for all
+(`moments.py`).
+
 A class without a photo has d_k = 0, and for the expert it is the average class (the mean of the
 means): where no class has a photo, (2) orders the classes exactly as their texts do.
 """
@@ -57,6 +61,7 @@ from sharpzo.linear import LinearHead, keep, left_out, take
 from sharpzo.methods.cached import Penalty, PenaltyGrid, Text, cached_fit, logspace, read_text
 from sharpzo.methods.choose import CALIBRATED, centre, choose_temperature, spread
 from sharpzo.methods.gda import gaussian
+from sharpzo.methods.moments import Moments, Read, own_vectors, subsample
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.settings import NotNegative, Positive, Settings
 from sharpzo.types import Array, Features, TextTower
@@ -111,47 +116,58 @@ def fit_ladder(
     text: Array,
     validation: Features | None,
     settings: LadderSettings,
-    views: int = 1,
+    read: Read = own_vectors,
 ) -> Ladder:
     """Fit equations 1 and 2 to the photos; ``text`` (K, D) has unit rows.
 
-    Of several ``views`` of each photo, which follow each other in ``train``, each is a row of the
-    least squares that counts 1 / views, and a photo is left out with all of its views.
+    ``read`` gives rows (N, V, D) of V views of photos. Each view is a row of the least squares that
+    counts 1 / V, and a photo is left out with all of its views; a validation photo is the mean of
+    its views.
     """
-    vectors, text = train.vectors.astype(np.float64), text.astype(np.float64)
-    labels, many = train.labels[::views], len(train) // views
-    one_hot = np.eye(len(text))[train.labels]
-    cosines = vectors @ text.T
-    factor, shift = line(cosines, one_hot)
-    left = one_hot - factor * cosines - shift
-    left[:, one_hot.sum(axis=0) == 0] = 0.0  # no photo, no offset
-    held = None
-    if validation is not None:
-        residual = np.eye(len(text))[validation.labels]
-        residual -= factor * (validation.vectors @ text.T) + shift
-        held = validation.vectors, residual
-    penalty, offsets, hat = _offsets(vectors, left, labels, held, settings)
+    text = text.astype(np.float64)
+    classes, many = len(text), len(train)
+    # The class after the last has no photo: it is the average class.
+    moments = Moments.of(train, classes + 1, read)
+    views = moments.many // many
+    counts = np.bincount(train.labels, minlength=classes)
+    factor, shift = line(moments, text)
 
-    rarity = len(np.unique(labels)) / many  # K / N
+    def shown(photos: Features, averaged: bool = False) -> Shown:
+        chosen = photos.take(subsample(photos.labels, views * text.shape[1], views * classes))
+        rows = read(chosen)
+        if averaged:
+            rows = rows.mean(axis=1, keepdims=True)
+        rows = rows.reshape(-1, text.shape[1])
+        left = np.eye(classes)[np.repeat(chosen.labels, len(rows) // len(chosen))]
+        left -= factor * (rows @ text.T) + shift
+        return Shown(rows, chosen.labels, left)
+
+    tried = shown(train)
+    tried.left[:, counts == 0] = 0.0  # no photo, no offset
+    held = None if validation is None else shown(validation, averaged=True)
+    # X'R of equation 1, from sums.
+    along = moments.sums[:-1].T - factor * (moments.gram @ text.T)
+    along -= shift * moments.sums.sum(axis=0)[:, None]
+    along[:, counts == 0] = 0.0
+    penalty, offsets, hat = _offsets(moments.gram, along, counts, tried, held, settings)
+
+    rarity = np.count_nonzero(counts) / many  # K / N
     share = settings.gaussian * (1 - rarity)
-    # The row after the last class has no photo: it is the average class.
-    weight, bias, away = gaussian(vectors, train.labels, len(text) + 1, many)
-    bias[:-1] += away * excess_variance(labels, len(text))
+    weight, bias, away = gaussian(moments, many)
+    bias[:-1] += away * excess_variance(counts)
     rows = settings.sharpness * (factor * text + offsets) + share * weight[:-1]
     biases = settings.sharpness * shift + share * bias[:-1]
 
-    scores = _mean(factor * cosines + shift + vectors @ offsets.T, views)
-    alone = scores - _gained(hat, left - vectors @ offsets.T)
-    as_new = spread(alone) / max(spread(scores), 1e-12)
-    reach = spread(_mean(vectors @ rows.T + biases, views))
-    middle = centre(as_new * reach, 1 / rarity, settings.calibrated)
-    own = alone[np.arange(many), labels]
-    wider = reach / max(settings.sharpness * spread(scores), 1e-12)
+    seen = mean_of_views(tried.rows, views)
+    scores = seen @ (factor * text + offsets).T + shift
+    within, reach = spread(scores), spread(seen @ rows.T + biases)
+    as_new, own, error = _as_left_out(scores, tried, offsets, hat)
+    del scores
+    middle = centre(as_new / max(within, 1e-12) * reach, 1 / rarity, settings.calibrated)
+    wider = reach / max(settings.sharpness * within, 1e-12)
     unit = BALANCE * settings.sharpness * wider**0.25
-    biases = biases + unit * balance(own, labels, len(text))
-    held_out = None
-    if validation is not None:
-        held_out = validation.vectors @ rows.T + biases, validation.labels
+    biases = biases + unit * balance(own, tried.labels, counts)
+    held_out = None if held is None else (held.rows @ rows.T + biases, held.labels)
     temperature = choose_temperature(settings.temperatures, middle, settings.prior, held_out)
     head = LinearHead(
         (rows / temperature).astype(np.float32), (biases / temperature).astype(np.float32), 1.0
@@ -159,8 +175,27 @@ def fit_ladder(
     average = share * weight[-1] / temperature
     level = (settings.sharpness * shift + share * bias[-1]) / temperature
     unseen = average, float(level), settings.sharpness * factor / temperature
-    error = float(((alone - one_hot[::views]) ** 2).sum() / many)
     return Ladder(head, unseen, penalty, temperature, error)
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """Photos that choose what has no closed form: rows (n V, D) of their views, labels (n,), and
+    what the text alone leaves of their labels (n V, K)."""
+
+    rows: Array
+    labels: Array
+    left: Array
+
+
+def squares(rows: Array) -> float:
+    """The sum of all squares."""
+    return float(np.vdot(rows, rows))
+
+
+def mean_of_views(rows: Array, views: int) -> Array:
+    """Rows (N V, K) averaged over the views of each photo (N, K)."""
+    return rows if views == 1 else rows.reshape(-1, views, rows.shape[1]).mean(axis=1)
 
 
 def other_names(arrays: Mapping[str, Array], text: Array, rows: Array) -> LinearHead:
@@ -174,26 +209,28 @@ def other_names(arrays: Mapping[str, Array], text: Array, rows: Array) -> Linear
     return LinearHead(weight.astype(np.float32), biases.astype(np.float32), fitted.scale)
 
 
-def line(cosines: Array, one_hot: Array) -> tuple[float, float]:
-    """Slope and intercept of least squares from cosines (N, K) to ``one_hot`` (N, K), over all
-    pairs. The slope is at least 0.01, so that names without photos keep their order."""
-    spread = cosines - cosines.mean()
-    slope = float((spread * one_hot).sum() / max((spread**2).sum(), 1e-12))
-    slope = max(slope, 0.01)
-    return slope, float(one_hot.mean() - slope * cosines.mean())
+def line(moments: Moments, text: Array) -> tuple[float, float]:
+    """Slope and intercept of least squares from the cosines of rows with ``text`` (K, D) to one-hot
+    labels, over all pairs of a row and a class. The slope is at least 0.01, so that names without
+    photos keep their order."""
+    many, middle = moments.many, text @ moments.mean
+    level = float(middle.mean())
+    along = float((moments.sums[: len(text)] * text).sum()) - many * level
+    across = (text @ moments.spread * text).sum() + many * ((middle - level) ** 2).sum()
+    slope = max(along / max(float(across), 1e-12), 0.01)
+    return slope, 1 / len(text) - slope * level
 
 
-def balance(own: Array, labels: Array, classes: int) -> Array:
-    """What equation 3 adds to the scores of the classes (K,), by the scores (N,) of photos for
-    their own class; nothing for a class without photos.
+def balance(own: Array, labels: Array, counts: Array) -> Array:
+    """What equation 3 adds to the scores of classes with so many photos each (K,), by the scores
+    (n,) of some photos for their own class; nothing for a class without photos.
 
     >>> own, labels = np.array([0.1, 0.1, 0.6, 0.7, 0.5, 0.6]), np.array([0, 0, 1, 1, 1, 1])
-    >>> balance(own, labels, 3).round(2).tolist()
+    >>> balance(own, labels, np.array([2, 4, 0])).round(2).tolist()
     [0.22, -0.22, 0.0]
-    >>> balance(own[:4], labels[:4], 2).tolist()  # two photos each
+    >>> balance(own[:4], labels[:4], np.array([2, 2])).tolist()
     [0.0, 0.0]
     """
-    counts = np.bincount(labels, minlength=classes)
     before = (counts - 1) / (counts - 1 + ENOUGH)
     away = before[labels] - before[labels].mean()
     across = float(away @ away)
@@ -202,66 +239,64 @@ def balance(own: Array, labels: Array, classes: int) -> Array:
     return np.where(shown, slope * (share[shown].mean() - share), 0.0)
 
 
-def excess_variance(labels: Array, classes: int) -> Array:
+def excess_variance(counts: Array) -> Array:
     """1 / n_k - 1 / max n of equation 4 (K,): by how much of a photo's variance that of a class's
     mean exceeds the smallest; 0 for a class without photos.
 
-    >>> excess_variance(np.array([0, 1, 1, 1, 1]), 3).tolist()
+    >>> excess_variance(np.array([1, 4, 0])).tolist()
     [0.75, 0.0, 0.0]
     """
-    counts = np.bincount(labels, minlength=classes)
     return np.where(counts > 0, 1 / np.maximum(counts, 1) - 1 / counts.max(), 0.0)
 
 
 def _offsets(
-    vectors: Array,
-    left: Array,
-    labels: Array,
-    validation: tuple[Array, Array] | None,
+    gram: Array,
+    along: Array,
+    counts: Array,
+    tried: Shown,
+    held: Shown | None,
     settings: LadderSettings,
 ) -> tuple[float, Array, Array]:
-    """Penalty, offsets (K, D), and what of H a photo's own views share (N, V, V). One decomposition
-    of X'X serves every penalty."""
-    views = len(vectors) // len(labels)
-    vectors, left = vectors / np.sqrt(views), left / np.sqrt(views)
-    latent, basis = np.linalg.eigh(vectors.T @ vectors)
-    latent, turned = np.maximum(latent, 0), vectors @ basis
-    along = turned.T @ left
+    """Penalty, offsets (K, D), and what of H each photo's own views in ``tried`` share (n, V, V);
+    ``gram`` is X'X, ``along`` X'R. One decomposition of X'X serves every penalty."""
+    views = len(tried.rows) // len(tried.labels)
+    latent, basis = np.linalg.eigh(gram / views)
+    latent, turned = np.maximum(latent, 0), tried.rows @ basis
+    of_held = turned if held is None else held.rows @ basis
+    along = basis.T @ (along / views)
 
     def offsets(penalty: float) -> Array:
         return (basis @ (along / (latent[:, None] + penalty))).T
 
     def hat(penalty: float) -> Array:
         if views == 1:
-            return (turned**2 / (latent + penalty)).sum(axis=1)[:, None, None]
-        of_photo = turned.reshape(len(labels), views, -1)
-        return of_photo / (latent + penalty) @ of_photo.swapaxes(1, 2)
+            return (turned**2 @ (1 / (latent + penalty)))[:, None, None]
+        of_photo = turned.reshape(len(tried.labels), views, -1)
+        return of_photo / (latent + penalty) @ of_photo.swapaxes(1, 2) / views
 
     def error(penalty: float) -> float:
-        if validation is not None:
-            residual = validation[1] - validation[0] @ offsets(penalty).T
-        else:
-            residual = left - turned @ (along / (latent[:, None] + penalty))
-            residual = _mean(left_out(residual, hat(penalty)), views)
-        return float((residual**2).sum())
+        if held is not None:
+            return squares(held.left - of_held @ (along / (latent[:, None] + penalty)))
+        residual = tried.left - turned @ (along / (latent[:, None] + penalty))
+        return squares(mean_of_views(left_out(residual, hat(penalty)), views))
 
     penalty = settings.penalty
-    if validation is not None or np.bincount(labels).max() > 1:
+    if held is not None or counts.max() > 1:
         penalty = min(settings.penalties, key=error)
     return penalty, offsets(penalty), hat(penalty)
 
 
-def _mean(rows: Array, views: int) -> Array:
-    """Rows (N V, K) averaged over the views of each photo (N, K)."""
-    return rows if views == 1 else rows.reshape(-1, views, rows.shape[1]).mean(axis=1)
-
-
-def _gained(hat: Array, residual: Array) -> Array:
-    """What a photo's own views add to its scores, on average over these (N, K)."""
-    views = hat.shape[1]
-    if views == 1:
-        return residual * (hat / (1 - hat))[:, 0]
-    return _mean(left_out(residual, hat), views) - _mean(residual, views)
+def _as_left_out(
+    scores: Array, tried: Shown, offsets: Array, hat: Array
+) -> tuple[float, Array, float]:
+    """What equation 1 makes of each photo that is left out, of ``scores`` (n, K) with all of them
+    in: the spread, the scores for its own class (n,), and the mean squared error."""
+    residual = tried.left - tried.rows @ offsets.T
+    views, places = hat.shape[1], (np.arange(len(scores)), tried.labels)
+    alone = scores - mean_of_views(left_out(residual, hat) - residual, views)
+    found, own = spread(alone), alone[places]
+    alone[places] -= 1
+    return found, own, squares(alone) / len(alone)
 
 
 def fit(settings: LadderSettings, task: Task) -> Fit:

@@ -43,6 +43,7 @@ from sharpzo.methods.ladder import (
     record_names,
     recorded_rows,
 )
+from sharpzo.methods.moments import blocks
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.metrics import normalise
 from sharpzo.settings import Count, Decay, NotNegative
@@ -82,8 +83,11 @@ class Reading:
         """That of training photos, in the numbers that a run keeps."""
         if train.tokens is None:
             return cls(np.zeros((2, 0), np.float32), 0.0, views)
-        own = np.mean([_own(seen) for seen in seen_through(train, views)], axis=0)
-        return cls(own.mean(axis=0).astype(np.float32), float(np.float32(share)), views)
+        centre = np.zeros(train.tokens.shape[1:])
+        for part in blocks(len(train), centre.size * (1 + len(views))):
+            own = [_own(seen) for seen in seen_through(train.take(part), views)]
+            centre += np.mean(own, axis=0).sum(axis=0)
+        return cls((centre / len(train)).astype(np.float32), float(np.float32(share)), views)
 
     def rows(self, photos: Features) -> Array:
         """z (N, 1 + views, D + 2 S) of each view, of length 1."""
@@ -95,7 +99,7 @@ class Reading:
             tokens = np.sqrt(self.share / 2) * normalise(_own(seen) - self.centre)
             vectors = np.sqrt(1 - self.share) * seen.vectors
             found.append(np.concatenate([vectors, tokens.reshape(len(photos), -1)], axis=1))
-        return np.stack(found, axis=1)
+        return np.stack(found, axis=1) if self.views else found[0][:, None]
 
     def __call__(self, photos: Features) -> Array:
         """The mean of z over the views (N, D + 2 S)."""
@@ -128,7 +132,7 @@ class TokenHead:
     def scores(self, photos: Features) -> Array:
         parts = [np.zeros((0, len(self.linear.bias)), np.float32)]
         for first in range(0, len(photos), _ROWS):
-            some = photos.take(np.arange(first, min(first + _ROWS, len(photos))))
+            some = photos.take(slice(first, first + _ROWS))
             parts.append(self.linear.scores(replace(some, vectors=self.reading(some))))
         return np.concatenate(parts)
 
@@ -167,20 +171,29 @@ def _fit(
     settings: TokenLadderSettings,
     views: tuple[str, ...],
 ) -> tuple[Ladder, Reading]:
-    reading, many = Reading.of(train, settings.tokens, views), 1 + len(views)
+    reading = Reading.of(train, settings.tokens, views)
     names = reading.text(text.astype(np.float64))
-    shown = reading.rows(train).astype(np.float64).reshape(many * len(train), -1)
-    basis = np.eye(shown.shape[1])
-    if len(shown) + len(names) < len(basis):
-        basis = np.linalg.qr(np.concatenate([shown, names]).T)[0]  # (D + 2 S, N + K)
-    # gda.py multiplies by the width of what it is given.
-    weight = settings.gaussian * len(basis) / basis.shape[1]
+    many, width = len(train) * (1 + len(views)) + len(names), names.shape[1]
+
+    def read(photos: Features) -> Array:
+        return reading.rows(photos).astype(np.float64)
+
+    if many >= width:
+        return fit_ladder(train, names, validation, settings, read), reading
+    shown = np.concatenate([read(train).reshape(-1, width), names])
+    basis = np.linalg.qr(shown.T)[0]  # (D + 2 S, N + K)
+
+    def read_along(photos: Features) -> Array:
+        rows = read(photos)
+        return (rows.reshape(-1, width) @ basis).reshape(*rows.shape[:2], many)
+
     ladder = fit_ladder(
-        replace(train, vectors=shown @ basis, labels=np.repeat(train.labels, many)),
+        train,
         names @ basis,
-        validation and replace(validation, vectors=reading(validation) @ basis),
-        replace(settings, gaussian=weight),
-        many,
+        validation,
+        # gda.py multiplies by the width of what it is given.
+        replace(settings, gaussian=settings.gaussian * width / many),
+        read_along,
     )
     average, *line = ladder.unseen
     rows = (ladder.head.weight @ basis.T).astype(np.float32)
