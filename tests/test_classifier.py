@@ -90,6 +90,7 @@ def test_many_photos_in_any_order_of_things(demo, fitted, folder):
     for many in (
         np.stack(pixels), pixels, tuple(paths), iter(paths), (Image.open(p) for p in paths),
         np.array([str(path) for path in paths]), np.array(paths, object), Column(paths),
+        [path.read_bytes() for path in paths],
         [Column(one, np.uint8) if i % 2 else one for i, one in enumerate(pixels)],
     ):  # fmt: skip
         assert np.array_equal(fitted.predict_proba(many), wanted)
@@ -103,7 +104,8 @@ def test_many_photos_in_any_order_of_things(demo, fitted, folder):
     [
         (None, "the photos are None"),
         (3, "the photos are 3"),
-        (b"a.jpg", "of type bytes"),
+        (b"a.jpg", "not a readable"),
+        (bytearray(b"a.jpg"), "of type bytearray"),
         (memoryview(np.zeros((28, 28, 3), np.uint8)), "of type memoryview"),
         (np.ma.masked_greater(np.arange(12, dtype=np.uint8).reshape(2, 2, 3), 9), "masked entries"),
         ({"a.jpg": 1}, "of type dict"),

@@ -22,7 +22,7 @@ LAYERS = [
     {"web"},
     {"report", "export"},
     {"bench", "testing"},
-    {"classifier"},
+    {"classifier", "models"},
     {"hub", "trackers"},
     {"fitting", "audit", "diagnosis"},
     {"methods"},

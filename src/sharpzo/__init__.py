@@ -26,6 +26,7 @@ __all__ = [
     "LossObjective",
     "LossesAt",
     "Method",
+    "Models",
     "PromptClassifier",
     "PromptObjective",
     "Reason",
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
         search_until_spent,
     )
     from sharpzo.metrics import normalise
+    from sharpzo.models import Models
     from sharpzo.optim import Search
     from sharpzo.rng import generator
     from sharpzo.settings import Fraction, Settings
@@ -82,6 +84,7 @@ _HOMES = {
         "search_until_spent",
     ],
     "metrics": ["normalise"],
+    "models": ["Models"],
     "optim": ["Search"],
     "rng": ["generator"],
     "settings": ["Fraction", "Settings"],

@@ -46,9 +46,9 @@ class PromptClassifier(Shared):
     "exact" whole; None: "exact" with published settings (presets paper/…, published and release),
     else "reduced".
 
-    Photos are paths, PIL images, arrays (height, width, 3) of uint8 or of floats from 0 to 1, or
-    an array (N, height, width, 3); a single photo counts as a list of one. Labels are class names,
-    which the model reads with spaces for underscores.
+    Photos are paths, the bytes of files, PIL images, arrays (height, width, 3) of uint8 or of
+    floats from 0 to 1, or an array (N, height, width, 3); a single photo counts as a list of one.
+    Labels are class names, which the model reads with spaces for underscores.
 
     The class follows the conventions of scikit-learn without needing it: parameters are kept as
     they are given and checked by ``fit``; ``clone``, ``cross_val_score``, ``GridSearchCV`` and

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.data.decoding import MAX_PIXELS, decode
 from sharpzo.data.photo import FIXED_VIEWS, FixedView, Photo, as_photo
-from sharpzo.errors import InputError
+from sharpzo.errors import InputError, PhotoError
 
 from .trees import photo
 
@@ -35,6 +36,41 @@ def test_lossy_formats_come_back_roughly(tmp_path: Path, suffix: str):
     out = decode(photo(tmp_path / f"a.{suffix}", (200, 30, 90)))
     assert out.shape == (6, 8, 3)
     assert np.abs(out.astype(int) - (200, 30, 90)).max() <= 8
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "gif", "tiff", "avif"])
+def test_the_bytes_of_a_file_are_a_photo(tmp_path: Path, suffix: str):
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(RNG.integers(0, 256, (90, 120, 3), np.uint8)).save(path)
+    blob = path.read_bytes()
+    for least in (None, 20):
+        there, here = as_photo(path).sized(least), as_photo(blob, "sent").sized(least)
+        assert here.name == "sent"
+        assert here.memory() == there.memory() > 0
+        assert here.digest() == there.digest()
+        here.check()
+        np.testing.assert_array_equal(here.decode(), there.decode())
+        one, two = (LabelledPhotos((p,), np.zeros(1, int), ("a",)) for p in (there, here))
+        for seen in (lambda split: split.seen("middle"), lambda split: split.views(1, 16)):
+            (view,), (other,) = seen(one).photos, seen(two).photos
+            np.testing.assert_array_equal(view.decode(), other.decode())
+            assert view.digest() == other.digest()
+
+
+@pytest.mark.parametrize(
+    ("blob", "sentence"),
+    [
+        (b"", "sent is empty"),
+        (b"text", "sent is not a readable"),
+        (b"\xff\xd8\xff\xe0 cut off", "sent "),
+        (b"GIF89a", "sent "),
+    ],
+)
+def test_bytes_that_are_no_photo_are_refused(blob: bytes, sentence: str):
+    for read in (Photo.decode, Photo.check):
+        with pytest.raises(PhotoError, match=sentence):
+            read(as_photo(blob, "sent"))
+    assert as_photo(blob).memory() == 0
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr"])
@@ -259,7 +295,7 @@ def test_as_photo_of_other_things(tmp_path: Path):
     assert as_photo(ours) is ours
     with pytest.raises(InputError, match="photo is a int; give a path"):
         as_photo(3)
-    with pytest.raises(InputError, match="either a path or pixels"):
+    with pytest.raises(InputError, match="needs a path, pixels or content"):
         Photo("neither")
 
 

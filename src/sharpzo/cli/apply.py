@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,10 +16,6 @@ from sharpzo.cli import options
 
 if TYPE_CHECKING:
     from sharpzo.evaluate import Evaluation
-    from sharpzo.fitting.answers import Answers
-    from sharpzo.fitting.trained import Trained
-
-EVEN = 0.5  # a class is a label of a photo from this probability on
 
 
 def predict(
@@ -57,6 +53,7 @@ def predict(
     from sharpzo.cli.progress import Display
     from sharpzo.data.dataset import strange
     from sharpzo.data.loading import gather
+    from sharpzo.fitting.documents import documents_of
     from sharpzo.fitting.trained import load
 
     kept = options.feature_cache(cache, no_cache)
@@ -89,37 +86,9 @@ def predict(
         raise typer.Exit(1)
 
 
-def documents_of(
-    trained: Trained, part: Answers, lost: float, top: int, multi: bool
-) -> Iterator[dict[str, Any]]:
-    """What is said of each photo."""
-    from sharpzo.metrics import sigmoid
-
-    if multi:
-        found = sigmoid(part.logits.astype("float64") + trained.logit_bias())
-        known: list[bool | None] = [bool(row.max() >= EVEN) for row in found]
-    else:
-        found = part.probabilities
-        known = part.known(trained.strangers.threshold(lost) if trained.strangers else 0.0)
-    reasons = {error.photo: error.reason for error in part.errors}
-    answers, labels, read = zip(found, known, strict=True), trained.classes, set(part.rows)
-    for row, photo in enumerate(part.photos):
-        if row not in read:
-            yield {"path": photo.name, "error": reasons[photo.name]}
-            continue
-        probabilities, of_these = next(answers)
-        order = probabilities.argsort()[::-1]
-        best = [
-            {"label": str(labels[k]), "probability": float(probabilities[k])} for k in order[:top]
-        ]
-        document = {"path": photo.name, **best[0], "none": of_these is False, "top": best}
-        if multi:
-            document["labels"] = [str(labels[k]) for k in order if probabilities[k] >= EVEN]
-        yield document
-
-
 def say(document: Mapping[str, Any], multi: bool) -> None:
     """The same in a line for people."""
+    from sharpzo.fitting.documents import EVEN
     from sharpzo.wording import printable
 
     if "error" in document:

@@ -100,8 +100,9 @@ def _answer(
 ) -> int:
     """Answer what is new, and return how many photos that were; move them, and those that an
     earlier process has answered but not moved."""
-    from sharpzo.cli.apply import documents_of, say
+    from sharpzo.cli.apply import say
     from sharpzo.data.dataset import strange
+    from sharpzo.fitting.documents import documents_of
 
     new: list[Arrival] = []
     for one in there:
@@ -117,7 +118,7 @@ def _answer(
     for part in trained.ask(strange(map(arrivals.photo, new))):
         rows: list[dict[str, Any]] = []
         moves: list[tuple[Arrival, str]] = []
-        for document, one in zip(documents_of(trained, part, lost, 1, False), left, strict=False):
+        for document, one in zip(documents_of(trained, part, lost, 1), left, strict=False):
             if "error" in document and not (arrivals.folder / one.path).exists():
                 continue  # it was taken away meanwhile
             say(document, False)

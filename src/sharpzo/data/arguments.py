@@ -17,8 +17,8 @@ from sharpzo.errors import InputError
 from sharpzo.types import Array
 
 _PHOTOS = (
-    "give a path, a PIL image or an array (height, width, 3), or a list of these, or an array "
-    "(N, height, width, 3)"
+    "give a path, the bytes of a file, a PIL image or an array (height, width, 3), or a list of "
+    "these, or an array (N, height, width, 3)"
 )
 _LABELS = "give one class name, a string or an integer, for each photo"
 
@@ -50,7 +50,8 @@ def path(source: Any) -> str | None:
 
 
 def photos(source: Any) -> tuple[Photo, ...]:
-    """Return N photos; one photo (a path, a PIL image, an array (H, W, 3)) is a list of one.
+    """Return N photos; one photo (a path, the bytes of a file, a PIL image, an array (H, W, 3)) is
+    a list of one.
 
     An array of uint8, or of floats from 0 to 1, is a photo if it is (H, W, 3) or (H, W, 1), and N
     photos if it is (N, H, W, 3) or (N, H, W, 1). Iterables and whatever NumPy understands as an
@@ -64,7 +65,7 @@ def photos(source: Any) -> tuple[Photo, ...]:
         return source.photos
     if isinstance(source, str | os.PathLike) and os.path.isdir(source):
         raise InputError(f"'{source}' is a folder; give a list of the photos in it")
-    if isinstance(source, str | os.PathLike | Photo) or _is_image(source):
+    if isinstance(source, str | bytes | os.PathLike | Photo) or _is_image(source):
         return (_photo(source, "photo"),)
     if isinstance(source, Dataset):
         raise InputError("a data set has several splits; give the photos of one, such as its test")
@@ -83,9 +84,7 @@ def photos(source: Any) -> tuple[Photo, ...]:
                     f"an array of shape {array.shape} is no photo and no row of photos; {_PHOTOS}"
                 )
         many = list(array)
-    elif isinstance(source, bytes | bytearray | memoryview | Mapping | Set) or hasattr(
-        source, "read"
-    ):
+    elif isinstance(source, bytearray | memoryview | Mapping | Set) or hasattr(source, "read"):
         raise InputError(f"the photos are of type {type(source).__name__}; {_PHOTOS}")
     elif not isinstance(source, Iterable):
         raise InputError(f"the photos are {source!r}; {_PHOTOS}")

@@ -86,7 +86,17 @@ class LabelledPhotos:
         if many < 1:
             raise InputError(f"views is {many}; give 1 or more")
         made = tuple(
-            View(photo.name, photo.path, photo.pixels, seed, i, v, side, scale)
+            View(
+                photo.name,
+                photo.path,
+                photo.pixels,
+                seed,
+                i,
+                v,
+                side,
+                scale,
+                content=photo.content,
+            )
             for v in range(many)
             for i, photo in enumerate(self.photos)
         )
@@ -94,8 +104,11 @@ class LabelledPhotos:
 
     def seen(self, view: str) -> LabelledPhotos:
         """Return the photos through one of `FIXED_VIEWS`."""
-        photos = (FixedView(p.name, p.path, p.pixels, view, least=p.least) for p in self.photos)
-        return replace(self, photos=tuple(photos))
+        photos = tuple(
+            FixedView(p.name, p.path, p.pixels, view, content=p.content, least=p.least)
+            for p in self.photos
+        )
+        return replace(self, photos=photos)
 
     def apart(self) -> tuple[LabelledPhotos, LabelledPhotos | None]:
         """Return the photos of classes, and those of class `NONE` if it is one of the names;

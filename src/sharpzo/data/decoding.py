@@ -7,6 +7,7 @@ of the file and its markers decide whether it is opened, before a pixel is decod
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import os
 import stat
@@ -50,6 +51,7 @@ MANY_BITS = "has 32 bits per pixel; convert it to 8 bits per channel"
 _HEVC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
 _AV1 = (b"avif", b"avis")
 _CHUNK = 1 << 20
+File = Path | bytes  # a file, or what is in one
 _log, _SILENT = logging.getLogger("PIL"), logging.NullHandler()  # its errors name no file
 
 
@@ -73,50 +75,50 @@ def decode(path: str | os.PathLike[str]) -> Array:
 
 
 @contextmanager
-def opened(path: Path, name: str | None = None, least: int | None = None) -> Iterator[PILImage]:
-    """Open a photo file whose size, kind and header are within bounds; no pixel is decoded yet.
+def opened(file: File, name: str | None = None, least: int | None = None) -> Iterator[PILImage]:
+    """Open a photo whose size, kind and header are within bounds; no pixel is decoded yet.
 
     With ``least`` a JPEG is decoded at the smallest of 1, 1/2, 1/4 and 1/8 that leaves its shorter
     side at least so long.
 
     Raises `PhotoError` about ``name`` (None: the path), also for what the caller's decoding raises.
     """
-    with _naming(name or path), _file(path) as file, _image(file) as image:
+    with _naming(name or file), _open(file) as stream, _image(stream) as image:
         if pixels.is_jpeg(image):
             _bound_jpeg(image, jpeg.count_scans(image), least)
         else:
             _check_pixels(image, MAX_PIXELS)
-        _check_growth(image, least, os.fstat(file.fileno()).st_size)
+        _check_growth(image, least, _size(file))
         if has_32_bits(image):
             raise _Refused(MANY_BITS)
         yield image
 
 
-def digest(path: Path, name: str | None = None) -> str:
+def digest(file: File, name: str | None = None) -> str:
     """Return the SHA-256 of a file, in hexadecimal; raises `PhotoError` like `opened`."""
     total = hashlib.sha256()
-    with _naming(name or path), _file(path) as file:
-        while part := file.read(_CHUNK):
+    with _naming(name or file), _open(file) as stream:
+        while part := stream.read(_CHUNK):
             total.update(part)
     return total.hexdigest()
 
 
-def check(path: Path, name: str | None = None, least: int | None = None) -> None:
+def check(file: File, name: str | None = None, least: int | None = None) -> None:
     """Raise what `opened` and `to_rgb` would raise, in less time.
 
     A JPEG that goes on to its end marker is not decoded: of what is damaged before it, decoders
     make what they can.
     """
-    with opened(path, name, least) as image:
+    with opened(file, name, least) as image:
         if not pixels.is_jpeg(image) or not jpeg.is_complete(image):
             pixels.to_rgb(image, least)
 
 
-def bytes_to_decode(path: Path, least: int | None = None) -> int:
+def bytes_to_decode(file: File, least: int | None = None) -> int:
     """Return how much memory decoding takes at most; 0 where `opened` will refuse the file."""
     try:
-        with opened(path, least=least) as image:
-            return pixels.memory(image, least, path.stat().st_size)
+        with opened(file, least=least) as image:
+            return pixels.memory(image, least, _size(file))
     except PhotoError:
         return 0
 
@@ -162,23 +164,29 @@ def _reason(error: Exception) -> str:
     )
 
 
-def _file(path: Path) -> BinaryIO:
+def _open(file: File) -> BinaryIO:
     """Open a regular file of bounded size; anything else is not opened: a pipe would block."""
-    try:
-        found = path.stat()
-    except ValueError as error:  # a NUL in the path
-        raise FileNotFoundError(path) from error
-    if not stat.S_ISREG(found.st_mode):
-        kind = "folder" if stat.S_ISDIR(found.st_mode) else "device or pipe"
-        raise _Refused(f"is a {kind}, not a file; give a photo")
-    if found.st_size > MAX_BYTES:
+    if isinstance(file, Path):
+        try:
+            mode = file.stat().st_mode
+        except ValueError as error:  # a NUL in the path
+            raise FileNotFoundError(file) from error
+        if not stat.S_ISREG(mode):
+            kind = "folder" if stat.S_ISDIR(mode) else "device or pipe"
+            raise _Refused(f"is a {kind}, not a file; give a photo")
+    size = _size(file)
+    if size > MAX_BYTES:
         raise _Refused(
-            f"is too large ({found.st_size / MB:,.0f} MB, the limit is {MAX_BYTES // MB} MB); "
+            f"is too large ({size / MB:,.0f} MB, the limit is {MAX_BYTES // MB} MB); "
             "make it smaller, or remove it"
         )
-    if not found.st_size:
+    if not size:
         raise _Refused("is empty; copy it again, or remove it")
-    return path.open("rb")
+    return io.BytesIO(file) if isinstance(file, bytes) else file.open("rb")
+
+
+def _size(file: File) -> int:
+    return len(file) if isinstance(file, bytes) else file.stat().st_size
 
 
 def _image(file: BinaryIO) -> PILImage:

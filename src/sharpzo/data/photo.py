@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Photo:
-    """One photo, either a file (``path``) or pixels in memory (uint8 (H, W, 3)).
+    """One photo: a file (``path``), what is in one (``content``), or pixels (uint8 (H, W, 3)).
 
     ``name`` is what messages and tables show; the file may lie elsewhere, as out of a zip file.
     A file with ``least`` is decoded small: a JPEG at 1/2, 1/4 or 1/8, others made smaller by a
@@ -34,11 +34,12 @@ class Photo:
     name: str
     path: Path | None = None
     pixels: Array | None = None
+    content: bytes | None = field(default=None, kw_only=True, repr=False)
     least: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        if (self.path is None) == (self.pixels is None):
-            raise InputError(f"photo {self.name} needs either a path or pixels; give one of them")
+        if sum(source is not None for source in (self.path, self.pixels, self.content)) != 1:
+            raise InputError(f"photo {self.name} needs a path, pixels or content; give one of them")
 
     def sized(self, least: int | None) -> Photo:
         """Return the same photo, decoded as small as ``least`` allows; None: whole."""
@@ -79,9 +80,10 @@ class Photo:
         return hashlib.sha256(shape + self.pixels.tobytes()).hexdigest()
 
     @property
-    def _file(self) -> Path:
-        assert self.path is not None  # by __post_init__
-        return self.path
+    def _file(self) -> decoding.File:
+        file = self.content if self.path is None else self.path
+        assert file is not None  # by __post_init__
+        return file
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,10 +171,10 @@ class FixedView(Photo):
 def as_photo(source: Any, name: str = "photo") -> Photo:
     """Return ``source`` as a `Photo`; a path is not opened before it is decoded.
 
-    Accepts a path, a `PIL.Image.Image`, or a NumPy array: uint8 (H, W, 3), (H, W, 1) or (H, W),
-    or floats of these shapes within [0, 1] (the pixels are then rounded to 8 bits). Floats from 0
-    to 255 and arrays with channels first or with alpha are refused: guessing wrong would go
-    unnoticed. ``name`` is used for photos that have no path.
+    Accepts a path, the bytes of a file, a `PIL.Image.Image`, or a NumPy array: uint8 (H, W, 3),
+    (H, W, 1) or (H, W), or floats of these shapes within [0, 1] (the pixels are then rounded to 8
+    bits). Floats from 0 to 255 and arrays with channels first or with alpha are refused: guessing
+    wrong would go unnoticed. ``name`` is used for photos that have no path.
 
     Raises `InputError` for anything else.
 
@@ -185,6 +187,8 @@ def as_photo(source: Any, name: str = "photo") -> Photo:
         return source
     if isinstance(source, str | os.PathLike):
         return Photo(str(source), path=Path(source))
+    if isinstance(source, bytes):
+        return Photo(name, content=source)
     if isinstance(source, np.ndarray):
         return Photo(name, pixels=_from_array(source, name))
     from PIL import Image
@@ -194,7 +198,8 @@ def as_photo(source: Any, name: str = "photo") -> Photo:
             raise InputError(f"{name} {decoding.MANY_BITS}")
         return Photo(name, pixels=np.asarray(to_rgb(source), np.uint8))
     raise InputError(
-        f"{name} is a {type(source).__name__}; give a path, a PIL image or a uint8 array (H, W, 3)"
+        f"{name} is a {type(source).__name__}; give a path, the bytes of a file, a PIL image or a "
+        "uint8 array (H, W, 3)"
     )
 
 

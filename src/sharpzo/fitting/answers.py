@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sharpzo.detour import fixed_views
 from sharpzo.errors import PhotoError, PhotosError
 from sharpzo.metrics import softmax
 from sharpzo.types import Array, Features, Head
@@ -88,4 +89,5 @@ def ask(
             progress(what, before + done, len(split))
 
         part = split.take(range(first, min(first + PART, len(split))))
-        yield Answers.of(head, rule, part.photos, *encoder.read(part, "new", report))
+        found = encoder.read(part, "new", report, fixed_views([head]))
+        yield Answers.of(head, rule, part.photos, *found)

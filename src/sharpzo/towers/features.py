@@ -131,9 +131,12 @@ class Encoder:
         split: LabelledPhotos,
         name: str,
         progress: Progress = lambda what, done, total: None,
+        fixed_views: Sequence[str] | None = None,
     ) -> tuple[Features, list[int], list[PhotoError]]:
         """Return the features of the photos that can be read, which these are (ascending), and the
-        errors of the others; ``progress`` is told the ``name``."""
+        errors of the others; ``progress`` is told the ``name``. ``fixed_views`` are those of the
+        encoder if not given."""
+        views = self._views if fixed_views is None else fixed_views
         self._errors = []
         passed = {
             view: self._states(
@@ -141,7 +144,7 @@ class Encoder:
                 (split.seen(view) if view else split).sized(self._least),
                 progress,
             )
-            for view in ("", *self._views)
+            for view in ("", *views)
         }
         once = {error.photo: error for error in self._errors}  # views are of the same photos
         rows = sorted(set[int].intersection(*(set(by_row) for by_row, _ in passed.values())))
@@ -149,7 +152,7 @@ class Encoder:
             view: self._features(split.take(rows), [by_row[row] for row in rows], by)
             for view, (by_row, by) in passed.items()
         }
-        by_view = {view: seen[view] for view in self._views}
+        by_view = {view: seen[view] for view in views}
         return replace(seen[""], by_view=by_view), rows, list(once.values())
 
     def _features(
