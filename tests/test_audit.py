@@ -136,7 +136,7 @@ def test_the_command_names_what_was_planted(tmp_path, capsys):
     assert "broken.png" in html
     assert sorted(folder.rglob("*")) == before
     said = answer(capsys, 0, "check", folder, "--cache", tmp_path / "cache").out
-    assert "of 2 classes, one at most is right" in said
+    assert "it has 2 classes, and at most one is right" in said
     assert f"sharpzo check {folder} --html check.html" in said
 
 

@@ -110,9 +110,11 @@ def _show(
         kind = "the same file" if group["exact"] else "the same picture"
         places = [f"{one['path']} ({one['class']}, {one['split']})" for one in group["photos"]]
         classes, splits = ({one[what] for one in group["photos"]} for what in ("class", "split"))
-        bad = f"; of {len(classes)} classes, one at most is right" if len(classes) > 1 else (
-            "; a test on it is no test" if len(splits) > 1 else ""
-        )  # fmt: skip
+        bad = ""
+        if len(classes) > 1:
+            bad = f"; it has {len(classes)} classes, and at most one is right"
+        elif len(splits) > 1:
+            bad = f"; it is in {len(splits)} splits, so accuracies are too high"
         screen.say(f"{kind}: {', '.join(places)}{bad}")
     for one in answer["mixed"]:
         screen.say(
@@ -131,7 +133,9 @@ def _show(
     if found.accuracy is None:
         screen.say("too few photos per class to say more; two or more are compared with each other")
     else:
-        screen.say(f"left out one by one, {percent(found.accuracy)} of the photos are recognised")
+        screen.say(
+            f"{percent(found.accuracy)} of the photos are classified correctly, each by the others"
+        )
     if not (suspects or found.copies or found.errors or found.mixed or found.few):
         screen.say(f"Nothing to mend. Next:  sharpzo fit {quoted(data)} --out my-run")
     if file is not None:

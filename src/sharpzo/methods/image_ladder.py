@@ -220,7 +220,7 @@ def rename(arrays: Mapping[str, Array], tower: TextTower) -> Head:
 register(
     Method(
         "ladder+image",
-        "ladder+gda on features of a tuned last image block, if validation photos prefer these",
+        "ladder+gda on features of a tuned last image block, if validation photos improve",
         ImageLadderSettings(),
         fit,
         load=load,
