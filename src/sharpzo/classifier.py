@@ -170,13 +170,13 @@ class PromptClassifier(Shared):
         listen: Callable[[Step], None] = lambda step: None,
         progress: Progress = lambda what, done, total: None,
     ) -> PromptClassifier:
-        """Go on with a fit that was stopped, in its folder ``run``, and return the classifier.
+        """Continue a fit that was stopped, in its folder ``run``, and return the classifier.
 
-        It was begun by ``sharpzo fit`` or by `fit` with a ``run``, and leaves what it would have
-        left without a stop, to the bit. ``photos`` (with ``labels``) are needed where they came
-        from memory, and may say where a folder lies now; so may ``model`` and ``cache``.
+        The fit was begun by ``sharpzo fit`` or by `fit` with a ``run``; the result is that of a fit
+        that was not stopped, to the bit. ``photos`` (with ``labels``) are needed if they came from
+        memory, and say where a folder lies now if it has moved; so do ``model`` and ``cache``.
 
-        Raises ArtifactError if there is nothing to go on with, if another process is at it, or if
+        Raises ArtifactError if no stopped fit is there, if another process continues it, or if
         photos, model or settings are not those that it began with.
         """
         from sharpzo.data import arguments
@@ -266,7 +266,8 @@ class PromptClassifier(Shared):
         return self.trained.classes[self.predict_proba(photos).argmax(axis=1)]
 
     def is_known(self, photos: Any, lost: float = 0.05) -> Array:
-        """Whether photos are of any class (N,), losing a share of those that are."""
+        """Whether each of N photos is of any class, booleans (N,); about ``lost`` of those that are
+        of a class are rejected."""
         from sharpzo.data import arguments
 
         return self.trained.is_known(arguments.photos(photos), lost)
@@ -311,8 +312,9 @@ class PromptClassifier(Shared):
         ``photos`` come with ``labels``, or are a split of a data set, or a folder, whose test
         split is taken, or all of it if there are no splits. A label that the classifier does not
         know raises InputError. Photos labelled "none" are of no class: the result's ``none`` has
-        how many are told from the others, of which a share may be ``lost``. Evaluated on the test
-        split of what it was fitted on, the classifier keeps the accuracy in its record.
+        how many were recognised, with the threshold that rejects ``lost`` of the known photos.
+        Evaluated on the test split of what it was fitted on, the classifier keeps the accuracy in
+        its record.
         """
         trained = self.trained
         split = _split(trained, photos, labels)
@@ -323,7 +325,7 @@ class PromptClassifier(Shared):
     # --- keeping ----------------------------------------------------------------------------------
 
     def save(self, run: str | Path) -> Path:
-        """Write a run folder (kilobytes, no pickle); raises ArtifactError if it exists."""
+        """Write a run folder (JSON and safetensors); raises ArtifactError if it exists."""
         return self.trained.save(run)
 
     @classmethod

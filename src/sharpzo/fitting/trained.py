@@ -293,7 +293,7 @@ class Trained:
     # --- keeping ----------------------------------------------------------------------------------
 
     def save(self, run: str | Path) -> Path:
-        """Write a run folder (kilobytes, no pickle); raises ArtifactError if it exists."""
+        """Write a run folder (JSON and safetensors); raises ArtifactError if it exists."""
         with claim(run) as claimed:  # after a failure nothing is lost: all of it is in memory
             write_history(claimed.folder, self.history)
             artifact.write(claimed.folder, self.arrays, self.record)

@@ -1,4 +1,4 @@
-"""The files of a run folder: kilobytes of JSON and safetensors, which cannot run code.
+"""The files of a run folder: JSON and safetensors, which cannot run code.
 
 A run folder holds ``arrays.safetensors``, ``run.json`` (everything a person or a later version
 needs to know) and ``history.jsonl`` (the journal). ``run.json`` is written last and by an atomic
