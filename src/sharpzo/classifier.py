@@ -266,8 +266,7 @@ class PromptClassifier(Shared):
         return self.trained.classes[self.predict_proba(photos).argmax(axis=1)]
 
     def is_known(self, photos: Any, lost: float = 0.05) -> Array:
-        """Whether each of N photos is of any class, booleans (N,); about ``lost`` of those that are
-        of a class are rejected."""
+        """Whether photos are of any class, booleans (N,); False for about ``lost`` of the known."""
         from sharpzo.data import arguments
 
         return self.trained.is_known(arguments.photos(photos), lost)
@@ -311,10 +310,9 @@ class PromptClassifier(Shared):
 
         ``photos`` come with ``labels``, or are a split of a data set, or a folder, whose test
         split is taken, or all of it if there are no splits. A label that the classifier does not
-        know raises InputError. Photos labelled "none" are of no class: the result's ``none`` has
-        how many were recognised, with the threshold that rejects ``lost`` of the known photos.
-        Evaluated on the test split of what it was fitted on, the classifier keeps the accuracy in
-        its record.
+        know raises InputError. Photos labelled "none" are of no class: ``none`` of the result says
+        how many were recognised where ``lost`` of the known are rejected. Evaluated on the test
+        split of what it was fitted on, the classifier keeps the accuracy in its record.
         """
         trained = self.trained
         split = _split(trained, photos, labels)
