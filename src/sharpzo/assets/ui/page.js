@@ -92,7 +92,7 @@ async function show(now) {
   if (changed) await listPhotos();
   if (!before || changed || ended) await listRuns();
   if (ended && before.work.kind === "tune" && !now.work.error && !now.work.stopped)
-    $("result").scrollIntoView({ behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
+    $(runs.length > 1 ? "compare" : "result").scrollIntoView();
   if (JSON.stringify(before && before.files) !== JSON.stringify(now.files)) showExports();
   if (changed || ended) lookLater();
 }
@@ -272,8 +272,13 @@ function showWork() {
   if (photos) showLooked();
 }
 
+async function tune(method) {
+  await post(["tune"], { method });
+  $("h-tune").scrollIntoView();
+}
+
 function draw(curve) {
-  $("curve").toggleAttribute("hidden", !curve || curve.length < 2);
+  for (const id of ["curve", "legend"]) $(id).toggleAttribute("hidden", !curve || curve.length < 2);
   if (!curve || curve.length < 2) return;
   const last = curve[curve.length - 1][0] || 1, losses = curve.map((one) => one[1]);
   const low = Math.min(...losses), high = Math.max(...losses, low + 1e-9);
@@ -297,6 +302,9 @@ async function listRuns() {
   $("compare").hidden = !runs.length;
   for (const id of ["result", "take"]) $(id).hidden = !finished.length;
   $("runs").replaceChildren(...runs.map(row));
+  const there = new Set(runs.filter((run) => !run.finished || run.same_photos).map((run) => run.method));
+  $("others").replaceChildren(...Object.keys(methods).filter((name) => !there.has(name)).map((name) =>
+    el("button", { type: "button", onclick: tried(() => tune(name)) }, `Fit ${name} to the same photos`)));
   showResult();
   showExports();
 }
@@ -410,7 +418,7 @@ async function useCamera() {
 // --- what is pressed -----------------------------------------------------------------------------
 
 $("demo").addEventListener("click", tried(() => post(["fill"])));
-$("tune").addEventListener("click", tried(() => post(["tune"], { method: document.querySelector("input[name=method]:checked").value })));
+$("tune").addEventListener("click", tried(() => tune(document.querySelector("input[name=method]:checked").value)));
 $("stop").addEventListener("click", tried(() => post(["stop"])));
 $("camera").addEventListener("click", tried(useCamera));
 $("new").addEventListener("submit", tried(async (event) => {
