@@ -30,7 +30,7 @@ TALL = 5000  # pixels of a page that are taken
 CLASSES = ("ankle boot", "bag", "dress", "sandal", "shirt", "trouser")
 # The steps that the docs show: width, height, dark, and the heading that is at the top.
 SHOWN = {
-    "photos": ("checked", 1100, 900, False, None),
+    "photos": ("checked", 1100, 760, False, None),
     "tune": ("searching", 400, 820, True, "h-tune"),
     "result": ("answered", 1100, 1000, False, "h-result"),
 }
@@ -108,7 +108,7 @@ def shown(page: Browser, step: str) -> None:
         top = f"document.getElementById('{heading}')" if heading else "document.body"
         page.ask(f"{top}.scrollIntoView()")
         page.picture(file, width, height, dark)
-        few = Image.open(file).convert("P", palette=Image.Palette.ADAPTIVE, colors=64)
+        few = Image.open(file).convert("P", palette=Image.Palette.ADAPTIVE, colors=48)
         few.save(file, optimize=True)
 
 

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from browser import CHROMIUM, Browser
 from command import demo_folder
 from sharpzo.data.demo import CLASS_NAMES
 
+ROOT = Path(__file__).parents[2]
 CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 LOADED = "typeof state !== 'undefined' && state !== null && photos !== null"
 ANSWERS = "Number(document.getElementById('took').dataset.answers || 0)"
@@ -27,12 +29,17 @@ def click(name):
 
 @pytest.fixture
 def address(tmp_path):
-    """The address that a person opens; at the end Ctrl-C has ended the program without a word."""
-    line = [sys.executable, "-m", "sharpzo", "ui", str(tmp_path / "home"), "--no-browser"]
-    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    """The address that the command of docs/page.md prints; at the end a signal has ended it without
+    a word."""
+    page = (ROOT / "docs" / "page.md").read_text("utf-8")
+    command = re.search(r"^sharpzo ui my-folder", page, re.MULTILINE)[0].split()
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command, "--no-browser"], cwd=tmp_path,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
     try:
         where, kept = process.stdout.readline(), process.stdout.readline()
-        assert str(tmp_path / "home") in kept
+        assert "my-folder" in kept
         yield re.search(r"http://127\.0\.0\.1:\d+/#\S+", where)[0]
         process.terminate()
         _, err = process.communicate(timeout=60)

@@ -1,21 +1,18 @@
-"""Answers about photos by runs that stay open: the camera of a page asks many times a second."""
+"""Answers about photos by a run that stays open: the camera of a page asks several times a
+second."""
 
 from __future__ import annotations
 
 import threading
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from sharpzo.data.dataset import strange
-from sharpzo.data.photo import Photo
-from sharpzo.detour import detours, fixed_views
+from sharpzo.data.photo import as_photo
 from sharpzo.errors import PhotoError
-from sharpzo.fitting.answers import ask
+from sharpzo.fitting.documents import documents_of
 from sharpzo.fitting.strangers import LOST
-from sharpzo.fitting.trained import Trained, load, silent
-from sharpzo.towers.features import Encoder
+from sharpzo.models import Models
 
 TOP = 5  # classes that are named
 
@@ -24,35 +21,29 @@ class Answering:
     """Keeps the run that was asked last, and its image tower."""
 
     def __init__(self) -> None:
-        self._lock, self._kept = threading.Lock(), ExitStack()
-        self._run: Path | None = None
+        self._lock = threading.Lock()
+        self._models: tuple[Path, Models] | None = None
 
-    def answer(self, run: Path, file: Path) -> dict[str, Any]:
-        """What a run says of a photo: ``label``, whether it is of ``none`` of the classes, the
-        ``top`` classes, milliseconds; raises PhotoError for a file that is no photo."""
+    def answer(self, run: Path, file: bytes) -> dict[str, Any]:
+        """What a run says of the bytes of a photo: ``label``, whether it is of ``none`` of the
+        classes, the ``top`` classes, and the milliseconds (``ms``) that it took.
+
+        Raises PhotoError for what is no photo, ArtifactError for a run that cannot be read.
+        """
         with self._lock:
-            trained, encoder = self._open(run)
+            models = self._open(run)
             begin = time.perf_counter()
-            split = strange([Photo("this file", path=file)])
-            (part,) = ask(trained.head, trained.strangers, encoder, split, silent)
-            if part.errors:
-                raise PhotoError("that was given", part.errors[0].reason)
+            found = models.answer([as_photo(file, "of yours")])
+            (document,) = documents_of(models.trained(), found, LOST, TOP)
             ms = 1000 * (time.perf_counter() - begin)
-        rule = trained.strangers
-        (known,) = part.known(rule.threshold(LOST) if rule else 0.0)
-        (row,) = part.probabilities
-        best = [
-            {"label": str(trained.classes[k]), "probability": float(row[k])}
-            for k in row.argsort()[::-1][:TOP]
-        ]
-        return {"label": best[0]["label"], "none": known is False, "top": best, "ms": round(ms)}
+        if "error" in document:
+            raise PhotoError(document["path"], document["error"])
+        return {**document, "ms": round(ms)}
 
-    def _open(self, run: Path) -> tuple[Trained, Encoder]:
-        if self._run != run:
-            self._kept.close()
-            self._run = None
-            trained = load(run)
-            ways = detours([trained.head]), fixed_views([trained.head])
-            self._found = trained, self._kept.enter_context(trained.towers.encoder([], None, *ways))
-            self._run = run
-        return self._found
+    def _open(self, run: Path) -> Models:
+        if self._models is None or self._models[0] != run:
+            if self._models is not None:
+                self._models[1].close()
+                self._models = None
+            self._models = run, Models(run)
+        return self._models[1]

@@ -239,10 +239,7 @@ class LivePage:
 
     async def _answer(self, request: Request, tab: Tab) -> Response:
         def answer(body: bytes) -> dict[str, Any]:
-            run = tab.finished(request.path_params["run"])
-            with tab.workspace.incoming() as file:
-                file.write_bytes(body)
-                return self._answering.answer(run, file)
+            return self._answering.answer(tab.finished(request.path_params["run"]), body)
 
         async with self._photos.read(request) as body:
             return JSONResponse(await run_in_threadpool(answer, body))

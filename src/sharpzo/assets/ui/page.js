@@ -19,7 +19,7 @@ function el(tag, attributes, ...children) {
   return node;
 }
 const many = (n, what) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;
-const percent = (share) => `${Math.round(100 * share)} %`;
+const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
 const clock = (s) => `${Math.floor(s / 60)}:${String(Math.floor(s % 60)).padStart(2, "0")}`;
 const path = (...parts) => base + parts.map((part) => "/" + encodeURIComponent(part)).join("");
 const picture = (label, name, version) => `${path("photos", label, name)}?v=${version || 0}`;
@@ -92,7 +92,7 @@ async function show(now) {
   if (changed) await listPhotos();
   if (!before || changed || ended) await listRuns();
   if (ended && before.work.kind === "tune" && !now.work.error && !now.work.stopped)
-    $(runs.length > 1 ? "compare" : "result").scrollIntoView();
+    $(runs.length > 1 ? "h-compare" : "h-result").scrollIntoView();
   if (JSON.stringify(before && before.files) !== JSON.stringify(now.files)) showExports();
   if (changed || ended) lookLater();
 }
