@@ -3,8 +3,8 @@ limit, and of backpropagation on the same photos and model.
 
     python benchmarks/memory.py              # prints one line per run, writes results/memory.json
 
-Models: random weights of the sizes of CLIP ViT-B/16 and ViT-L/14, float32 files, a vocabulary of
-49,408 pieces; 16 random photos of 64 x 64 pixels for each of 10 classes. Runs of a model, in this
+Models: random weights of the sizes of CLIP ViT-B/16, RN50 and ViT-L/14, with a vocabulary of 49,408
+pieces, and of SigLIP-B/16 with 32,000, float32 files; 16 random photos of 64 x 64 pixels for each of 10 classes. Runs of a model, in this
 order (``--runs`` names fewer):
 
 * ``least``, ``least, int8``: method ``sharpzo``, 200 forwards, with the least limit, which is what
@@ -74,6 +74,13 @@ MODELS = {
          "num_hidden_layers": 12, "patch_size": 16},
         512,
     ),
+    "RN50": (
+        {"hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8},
+        {"hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 1,
+         "num_hidden_layers": 1, "patch_size": 32},
+        1024,
+    ),
+    "SigLIP-B/16": ({}, {}, 768),
     "ViT-L/14": (
         {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12},
         {"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16,
@@ -85,10 +92,14 @@ MODELS = {
 
 def write_model(folder: Path, name: str) -> None:
     """A checkpoint of random weights, and a vocabulary as large as CLIP's."""
-    sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "towers"))
+    tests = Path(__file__).parent.parent / "tests"
+    sys.path[:0] = [str(tests), str(tests / "towers")]
     from random_models import save_clip
 
     text, vision, width = MODELS[name]
+    if name.startswith("SigLIP"):
+        write_siglip(folder)
+        return
     save_clip(folder, {**text, "vocab_size": PIECES, "num_hidden_layers": 12},
               {**vision, "image_size": 224}, width=width)  # fmt: skip
     letters = sorted(json.loads((folder / "vocab.json").read_text("utf-8")))
@@ -107,6 +118,31 @@ def write_model(folder: Path, name: str) -> None:
     config = json.loads((folder / "config.json").read_text())
     config["text_config"] |= {"bos_token_id": PIECES - 2, "eos_token_id": PIECES - 1}
     (folder / "config.json").write_text(json.dumps(config))
+
+
+    if name == "RN50":
+        with_resnet(folder)
+
+
+def with_resnet(folder: Path) -> None:
+    """Put the ResNet's tensors in place of the small image tower, in a folder of OpenCLIP."""
+    from open_clip_models import from_transformers, save_resnet
+
+    from_transformers(folder, folder / "plain")
+    save_resnet(folder / "plain", folder, stages=(3, 4, 6, 3), stem=64, heads=32, side=224)
+    for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def write_siglip(folder: Path) -> None:
+    """SigLIP of base size at 224 pixels, and a tokenizer that has the words."""
+    from siglip_models import save_real
+    from tokenizers import Tokenizer
+
+    save_real(folder, "siglip-b16")
+    core = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    core.add_tokens([*WORDS])
+    core.save(str(folder / "tokenizer.json"))
 
 
 def write_photos(folder: Path, shots: int) -> None:

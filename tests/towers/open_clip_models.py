@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 CONFIG = "open_clip_config.json"
+WEIGHTS = "open_clip_model.safetensors"
 
 
 def library() -> Any:
@@ -59,7 +60,7 @@ def save(folder: Path, config: dict[str, Any], state: dict[str, torch.Tensor], *
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).write_text(json.dumps({"model_cfg": config, **more}))
     state = {name: tensor.contiguous() for name, tensor in state.items()}
-    save_file(state, folder / "open_clip_model.safetensors")
+    save_file(state, folder / WEIGHTS)
     return folder
 
 
@@ -128,6 +129,53 @@ def from_transformers(source: Path, target: Path, prefix: str = "", **options: A
     return target
 
 
+def with_options(made: Path, folder: Path, part: str, options: dict) -> Path:
+    """The model of ``made`` with options of one tower, and the tensors that these ask for."""
+    from safetensors.torch import load_file
+
+    config = json.loads((made / CONFIG).read_text())["model_cfg"]
+    config[f"{part}_cfg"].update(options)
+    state, generator = load_file(made / WEIGHTS), torch.Generator().manual_seed(3)
+    m, wide = config[f"{part}_cfg"]["width"], config["embed_dim"]
+
+    def fresh(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator) / shape[-1] ** 0.5
+
+    def norm(name: str, width: int) -> None:
+        state[f"{name}.weight"] = 1 + 0.2 * torch.randn(width, generator=generator)
+        state[f"{name}.bias"] = 0.2 * torch.randn(width, generator=generator)
+
+    if options.get("embed_cls"):
+        state["cls_emb"] = 0.5 * torch.randn(m, generator=generator)
+        state["positional_embedding"] = torch.cat([state["positional_embedding"], fresh(1, m)])
+    if options.get("proj_bias"):
+        state["text_projection.weight"] = state.pop("text_projection").T.contiguous()
+        state["text_projection.bias"] = fresh(wide)
+    if options.get("no_ln_pre"):
+        state = {name: one for name, one in state.items() if "ln_pre" not in name}
+    if options.get("ls_init_value"):
+        for layer in range(config["vision_cfg"]["layers"]):
+            for number in (1, 2):
+                name = f"visual.transformer.resblocks.{layer}.ls_{number}.gamma"
+                state[name] = 1 + 0.3 * torch.randn(m, generator=generator)
+    if options.get("attentional_pool"):
+        name = "visual.attn_pool"
+        state[f"{name}.query"] = torch.randn((5, wide), generator=generator)
+        for one, width in zip("qkv", (wide, m, m), strict=True):
+            state[f"{name}.attn.{one}_proj_weight"] = 2 * fresh(wide, width)
+        state[f"{name}.attn.in_proj_bias"] = fresh(3 * wide)
+        state[f"{name}.attn.out_proj.weight"] = fresh(wide, wide)
+        state[f"{name}.attn.out_proj.bias"] = fresh(wide)
+        norm(f"{name}.ln_q", wide)
+        norm(f"{name}.ln_k", m)
+        norm("visual.ln_post", wide)
+        state["visual.proj"] = fresh(wide, wide)
+    save(folder, config, state)
+    for name in ("vocab.json", "merges.txt"):
+        (folder / name).write_bytes((made / name).read_bytes())
+    return folder
+
+
 def features(model: torch.nn.Module, pixels: np.ndarray) -> np.ndarray:
     """Features of photos, of length 1."""
     with torch.no_grad():
@@ -135,7 +183,14 @@ def features(model: torch.nn.Module, pixels: np.ndarray) -> np.ndarray:
     return found.numpy()
 
 
-def save_resnet(clip: Path, target: Path, stages: tuple[int, ...] = (1, 2, 1, 1)) -> Path:
+def save_resnet(
+    clip: Path,
+    target: Path,
+    stages: tuple[int, int, int, int] = (1, 2, 1, 1),
+    stem: int = 8,
+    heads: int = 4,
+    side: int = 64,
+) -> Path:
     """Write a folder of OpenCLIP with a small ResNet, and the text tower of another one."""
     from safetensors.torch import load_file
 
@@ -143,7 +198,7 @@ def save_resnet(clip: Path, target: Path, stages: tuple[int, ...] = (1, 2, 1, 1)
     from sharpzo.towers.config import ResNetConfig
 
     config = json.loads((clip / CONFIG).read_text())["model_cfg"]
-    tower = ResNetConfig(stages, 8, 4, 64, config["embed_dim"])
+    tower = ResNetConfig(stages, stem, heads, side, config["embed_dim"])
     generator, found = torch.Generator().manual_seed(0), {}
     for name, shape in shapes(tower).items():
         noise = torch.randn(shape, generator=generator)
@@ -158,7 +213,8 @@ def save_resnet(clip: Path, target: Path, stages: tuple[int, ...] = (1, 2, 1, 1)
             found[f"visual.{name[:-11]}num_batches_tracked"] = torch.tensor(7)
     words = load_file(clip / "open_clip_model.safetensors")
     found |= {name: one for name, one in words.items() if not name.startswith("visual.")}
-    sizes = {"layers": list(stages), "width": 8, "image_size": 64, "patch_size": None}
+    sizes = {"layers": list(stages), "width": stem, "image_size": side, "patch_size": None,
+             "head_width": 32 * stem // heads}  # fmt: skip
     save(target, {**config, "vision_cfg": sizes}, found)
     for name in ("vocab.json", "merges.txt"):
         (target / name).write_bytes((clip / name).read_bytes())

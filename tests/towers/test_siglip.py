@@ -94,7 +94,7 @@ def test_classes_in_groups_are_the_same(given, monkeypatch, specific):
     tower = OnnxTextTower(checkpoint, names, specific=specific)
     contexts = contexts_for(tower)
     whole = tower.forward(contexts)
-    monkeypatch.setattr("sharpzo.towers.siglip_text._TOKENS", 2 * 16)
+    monkeypatch.setattr("sharpzo.towers.whole_text.TOKENS", 2 * 16)
     apart = OnnxTextTower(checkpoint, names, specific=specific)
     assert relative(apart.forward(contexts), whole) < 1e-5
     found = apart.jvp(contexts[0], contexts[1:] - contexts[:1])

@@ -11,7 +11,7 @@ from random_models import TEXT, VISION, halve, relative, save_clip
 
 from sharpzo.errors import EngineError, InputError
 from sharpzo.towers.checkpoint import Checkpoint
-from sharpzo.towers.lowmem.streaming import Kept, StreamedText
+from sharpzo.towers.lowmem.streaming import Kept, stream
 from sharpzo.towers.prompts import layout, start
 from sharpzo.towers.runtime import Session
 from sharpzo.towers.tangent import build_tangent
@@ -35,7 +35,7 @@ def check_text(
     prompts = layout(checkpoint, NAMES, template, n, specific)
     noise = np.random.default_rng(0).normal(size=(3, *start(checkpoint, prompts).shape))
     contexts = (start(checkpoint, prompts) + noise).astype(np.float32)
-    streamed = StreamedText(checkpoint, prompts, threads=1, precision=precision)
+    streamed = stream(checkpoint, prompts, threads=1, precision=precision)
     with closing(Session(build_text(checkpoint, prompts, precision), threads=1)) as whole:
         for output in ("states", "features"):
             (wanted,) = whole.run([output], {"context": contexts})
@@ -53,7 +53,7 @@ def check_tangents(
     inputs = {"context": start(checkpoint, prompts) + draws[:1], "directions": draws[1:]}
     inputs = {name: values.astype(np.float32) for name, values in inputs.items()}
     outputs = ("derivatives", "features", "states", "state_derivatives")
-    streamed = StreamedText(checkpoint, prompts, 1, precision, tangents=True)
+    streamed = stream(checkpoint, prompts, 1, precision, tangents=True)
     found = streamed.run(outputs, inputs)
     streamed.close()
     with closing(Session(build_tangent(checkpoint, prompts, precision), threads=1)) as whole:
@@ -168,6 +168,6 @@ def test_matrices_in_fewer_bits_are_in_memory_once(models):
     checkpoint, kept = Checkpoint.open(models["clip-gelu"][0]), Kept()
     for specific, tangents in ((False, False), (False, True), (True, True)):
         prompts = layout(checkpoint, NAMES, specific=specific)
-        streamed = StreamedText(checkpoint, prompts, 1, "int8", tangents, kept)
+        streamed = stream(checkpoint, prompts, 1, "int8", tangents, kept)
         for layer, step in enumerate(streamed._steps):
             assert step.fixed["block.fc2.weight"] is kept[layer, "block.fc2.weight"].values

@@ -51,11 +51,55 @@ class TextConfig(msgspec.Struct, frozen=True):
     projection: Count = field(name="projection_dim", default=512)
     causal: bool = field(name="is_causal", default=True)  # since transformers 5
 
+    appended: ClassVar[int] = 0  # class tokens behind the prompt
+
+    @property
+    def highest(self) -> bool:
+        """Whether features are taken at the highest token id."""
+        return self.eos_id == 2
+
+
+class EosText(TextConfig, frozen=True):
+    """Features are taken at the first token ``eos_id``, whatever its number is."""
+
+    @property
+    def highest(self) -> bool:
+        return False
+
+
+class CocaText(TextConfig, frozen=True):
+    """A causal text tower that is read at a class token behind everything else."""
+
+    family: ClassVar[str] = "coca"
+    appended: ClassVar[int] = 1
+
+
+class WholeText(TextConfig, frozen=True):
+    """A text tower that reads prompts as they are filled up, both ways unless it is ``causal``.
+
+    ``pool``: the token that the feature is made of; ``head``: by a matrix and a bias, by a matrix,
+    or as it is. ``clean`` is what is done to words before; ``strip``: the token that ends a
+    sentence is filling, too.
+    """
+
+    family: ClassVar[str] = "whole"
+
+    pool: Literal["first", "last", "eos"] = "eos"
+    head: Literal["linear", "plain", "none"] = "plain"
+    clean: Literal["whitespace", "lower", "canonicalize"] = "whitespace"
+    strip: bool = False
+    words: bool = True  # CLIP's own
+    legacy: bool = True  # EOS is the highest id
+
+    @property
+    def highest(self) -> bool:
+        return self.legacy
+
 
 class ImageConfig(msgspec.Struct, frozen=True):
     """A vision transformer that is read at its class token: sizes and family."""
 
-    family: Literal["clip", "dinov2", "siglip"]
+    family: Literal["clip", "dinov2", "siglip", "pooled"]
     width: Count = field(name="hidden_size")
     mlp_width: Count = field(name="intermediate_size")
     layers: Layers = field(name="num_hidden_layers")
@@ -65,6 +109,25 @@ class ImageConfig(msgspec.Struct, frozen=True):
     activation: Activation = field(name="hidden_act")
     norm_eps: Fraction = field(name="layer_norm_eps")
     projection: Count = field(name="projection_dim")
+
+    pool: ClassVar[str] = "tok"  # what states are made of
+    pre: ClassVar[bool] = True  # a norm before the blocks
+
+
+class PooledImage(ImageConfig, frozen=True):
+    """A vision transformer of OpenCLIP with other options than CLIP's.
+
+    ``pool``: "tok", the class token; "avg", the mean of the others, normed after it if
+    ``normed_mean``; "attention", what the first of ``queries`` reads with ``readers`` heads.
+    ``pre``: a norm comes before the blocks; ``scaled``: LayerScale multiplies what branches add.
+    """
+
+    pool: Literal["tok", "avg", "attention"] = "tok"  # type: ignore[misc]
+    pre: bool = True  # type: ignore[misc]
+    normed_mean: bool = False
+    scaled: bool = False
+    queries: Count = 1
+    readers: Count = 8
 
 
 class ResNetConfig(msgspec.Struct, frozen=True):

@@ -8,15 +8,15 @@ entry here; nothing else asks for a family's name.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from sharpzo.errors import InputError
-from sharpzo.towers import image, prompts, resnet, siglip_image, siglip_text, text
+from sharpzo.towers import image, prompts, resnet, siglip_image, text, whole_prompts, whole_text
 from sharpzo.towers.checkpoint import Checkpoint
-from sharpzo.towers.lowmem import layers, resnet_layers
+from sharpzo.towers.lowmem import layers, pooled_layers, resnet_layers
 from sharpzo.towers.prompts import Prompts
 from sharpzo.towers.runtime import Running, Runtime
 from sharpzo.types import Array, LastBlock
@@ -157,8 +157,15 @@ IMAGES = {
         siglip_image.build_image,
         siglip_image.read_projection,
         _no_last_block,
-        _not_layered,
-        _not_layered,
+        pooled_layers.LayeredSiglip,
+        layers.layered_bytes,
+    ),
+    "pooled": ImageFamily(
+        image.build_image,
+        image.read_projection,
+        _no_last_block,
+        pooled_layers.LayeredPooled,
+        layers.layered_bytes,
     ),
     "onnx": ImageFamily(
         _not_ours,
@@ -170,18 +177,22 @@ IMAGES = {
         rows=1,
     ),
 }
+_CAUSAL = TextFamily(
+    text.check_text, prompts.layout, _open_clip, text.read_projection, streamed=True, torch=True
+)
+_WHOLE = TextFamily(
+    whole_text.check_text, whole_prompts.layout_whole, whole_text.open_text,
+    whole_text.read_projection, streamed=True,
+)  # fmt: skip
 TEXTS = {
-    "clip": TextFamily(
-        text.check_text, prompts.layout, _open_clip, text.read_projection, streamed=True, torch=True
-    ),
-    "siglip": TextFamily(
-        siglip_text.check_text, siglip_text.layout, siglip_text.open_text,
-        siglip_text.read_projection,
-    ),
+    "clip": _CAUSAL,
+    "coca": replace(_CAUSAL, layout=prompts.layout_appended, torch=False),
+    "whole": _WHOLE,
+    "siglip": replace(_WHOLE, layout=whole_prompts.layout_siglip),
     "onnx": TextFamily(
         lambda checkpoint: None, _lay_out_pair, _open_pair_text, _identity, exact=False
     ),
-}  # fmt: skip
+}
 
 
 def image_family(checkpoint: Checkpoint) -> ImageFamily:

@@ -1,8 +1,9 @@
 """The image tower: its weights, and an ONNX graph, pixels (B, 3, height, width) -> states (B, H).
 
-Two families: CLIP's vision transformer and DINOv2. Both are read at the class token, so the last
-block computes queries, output projection and MLP for that token alone. `lowmem/layers.py` computes
-the same from the same weights without a graph.
+CLIP's vision transformer and DINOv2 are read at the class token, so the last block computes
+queries, output projection and MLP for that token alone. Transformers of OpenCLIP with other options
+may read all tokens (`pooling.py`). `lowmem/layers.py` computes the same from the same weights
+without a graph.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from sharpzo.errors import CheckpointError
 from sharpzo.towers import blocks
 from sharpzo.towers.blocks import Block, Pair
 from sharpzo.towers.checkpoint import CLIP_LAYERS, Checkpoint, block_shapes
-from sharpzo.towers.config import ImageConfig
+from sharpzo.towers.config import ImageConfig, PooledImage
+from sharpzo.towers.pooling import read_post, write_pooling
 from sharpzo.towers.preprocess import REDUCED, Preprocessing
 from sharpzo.types import Array, Decoding, LastBlock
 
@@ -30,7 +32,7 @@ _DINO_LAYERS = {
     "fc1": "mlp.fc1", "fc2": "mlp.fc2",
 }  # fmt: skip
 _CUBIC = -0.75  # torch's cubic coefficient; PIL and others use -0.5
-_DINO_SCALES = {"out": "layer_scale1", "fc2": "layer_scale2"}
+_SCALES = {"out": "layer_scale1.lambda1", "fc2": "layer_scale2.lambda1"}
 
 
 def build_image(checkpoint: Checkpoint, height: int, width: int) -> Graph:
@@ -52,10 +54,9 @@ def build_image(checkpoint: Checkpoint, height: int, width: int) -> Graph:
             mean = np.full((2, tokens), 1 / max(tokens - 1, 1))
             mean[0], mean[1, 0] = np.eye(tokens)[0], 0
             build.op("MatMul", build.constant(mean, "image.mean"), "tokens", name="summary")
-        x = write_block(build, config, x, f"image.{layer}", block, tokens, last)
-    pair = read_norm(checkpoint, "post")
-    states = blocks.norm(build, x, "image.post", pair, config.norm_eps)
-    build.op("Identity", states, name="states")
+        alone = last and config.pool == "tok"
+        x = write_block(build, config, x, f"image.{layer}", block, tokens, alone)
+    build.op("Identity", write_pooling(build, checkpoint, x, tokens), name="states")
     return build.finish(
         {"pixels": ("B", 3, height, width)},
         {"tokens": ("B", tokens, m), "summary": ("B", 2, m), "states": ("B", m)},
@@ -75,7 +76,7 @@ def read_layer(checkpoint: Checkpoint, layer: int, part: str, *, folded: bool = 
     """
     config = checkpoint.image
     shape = block_shapes(config.width, config.mlp_width)[part]
-    layers = CLIP_LAYERS if config.family == "clip" else _DINO_LAYERS
+    layers = _DINO_LAYERS if config.family == "dinov2" else CLIP_LAYERS
     pair = checkpoint.pair(f"{_block_name(checkpoint, layer)}.{layers[part]}", *shape)
     if not folded:
         return pair
@@ -88,17 +89,19 @@ def read_layer(checkpoint: Checkpoint, layer: int, part: str, *, folded: bool = 
 
 def read_layer_scale(checkpoint: Checkpoint, layer: int, part: str) -> Array | None:
     """Return LayerScale's factors (H,) of what a layer makes, where the family has any."""
-    if checkpoint.image.family != "dinov2" or part not in _DINO_SCALES:
+    config = checkpoint.image
+    scaled = config.family == "dinov2" or (isinstance(config, PooledImage) and config.scaled)
+    if not scaled or part not in _SCALES:
         return None
-    name = f"{_block_name(checkpoint, layer)}.{_DINO_SCALES[part]}.lambda1"
-    return checkpoint.tensor(name, (checkpoint.image.width,))
+    return checkpoint.tensor(f"{_block_name(checkpoint, layer)}.{_SCALES[part]}", (config.width,))
 
 
-def read_norm(checkpoint: Checkpoint, place: str) -> Pair:
-    """Return the norm before the blocks, ``pre`` (CLIP's only), or the one after them, ``post``."""
-    clip = {"pre": "pre_layrnorm", "post": "post_layernorm"}  # CLIP's own spelling
-    name = clip[place] if checkpoint.image.family == "clip" else "layernorm"
-    return checkpoint.pair(f"vision_model.{name}", checkpoint.image.width)
+def read_pre(checkpoint: Checkpoint) -> Pair | None:
+    """Return the norm before the blocks, where the family has one."""
+    config = checkpoint.image
+    if config.family == "dinov2" or not config.pre:
+        return None
+    return checkpoint.pair("vision_model.pre_layrnorm", config.width)  # CLIP's own spelling
 
 
 def read_last_block(checkpoint: Checkpoint) -> LastBlock:
@@ -107,7 +110,7 @@ def read_last_block(checkpoint: Checkpoint) -> LastBlock:
     block = read_block(checkpoint, config.layers - 1)
     parts = {field.name: getattr(block, field.name) for field in fields(block)}
     return LastBlock(
-        parts | {"norm": read_norm(checkpoint, "post")},
+        parts | {"norm": read_post(checkpoint)},
         config.heads,
         config.activation,
         config.norm_eps,
@@ -121,7 +124,8 @@ def read_embedding(checkpoint: Checkpoint, height: int, width: int) -> tuple[Pai
     Raises `CheckpointError` for a size that the tower does not take.
     """
     config, m, p = checkpoint.image, checkpoint.image.width, checkpoint.image.patch
-    if config.family == "clip" and (height, width) != (config.image_size, config.image_size):
+    own = config.family != "dinov2"
+    if own and (height, width) != (config.image_size, config.image_size):
         raise CheckpointError(
             f"preprocessing makes photos of {height}x{width} pixels, the image tower was made for "
             f"{config.image_size}x{config.image_size}; make the two configurations agree"
@@ -129,7 +133,7 @@ def read_embedding(checkpoint: Checkpoint, height: int, width: int) -> tuple[Pai
     if min(height, width) < p:
         raise CheckpointError(f"photos of {height}x{width} pixels are smaller than a patch of {p}")
     name, grid = "vision_model.embeddings", config.image_size // p
-    if config.family == "clip":
+    if own:
         cls = checkpoint.tensor(f"{name}.class_embedding", (m,))
         table = checkpoint.tensor(f"{name}.position_embedding.weight", (1 + grid * grid, m))
         kernel = checkpoint.tensor(f"{name}.patch_embedding.weight", (m, 3, p, p))
@@ -161,12 +165,15 @@ def with_decoding(fingerprint: str, decoding: Decoding) -> str:
 
 def read_projection(checkpoint: Checkpoint) -> Array:
     """Final image projection, float32 (D, S): features = normalised states @ projection.T."""
-    shape = (checkpoint.image.projection, checkpoint.image.width)
-    return checkpoint.tensor("visual_projection.weight", shape)
+    config = checkpoint.image
+    if config.pool == "attention":  # states are narrower than tokens; zeros fill them up
+        own = checkpoint.tensor("visual_projection.weight", (config.projection,) * 2)
+        return np.pad(own, ((0, 0), (0, config.width - config.projection)))
+    return checkpoint.tensor("visual_projection.weight", (config.projection, config.width))
 
 
 def _block_name(checkpoint: Checkpoint, layer: int) -> str:
-    folder = "layers" if checkpoint.image.family == "clip" else "layer"
+    folder = "layer" if checkpoint.image.family == "dinov2" else "layers"
     return f"vision_model.encoder.{folder}.{layer}"
 
 
@@ -191,8 +198,7 @@ def _write_embedding(
     first = blocks.repeat(build, "pixels", added[:1], "image.class")
     x = build.op("Concat", first, x, axis=1)
     x = build.reshape(x, [-1, m])
-    if config.family == "clip":
-        pair = read_norm(checkpoint, "pre")
+    if (pair := read_pre(checkpoint)) is not None:
         x = blocks.norm(build, x, "image.pre", pair, config.norm_eps)
     return x, len(added)
 

@@ -1,7 +1,7 @@
 """Checkpoints of OpenCLIP: `open_clip_config.json`, and tensors under the names of OpenAI's CLIP.
 
-What changes a tower and is not supported is refused under its option's name; so is a tensor that
-the configuration does not account for. Source: https://github.com/mlfoundations/open_clip
+`open_clip_options.py` says which towers options ask for, and refuses others by their names; a
+tensor that the configuration does not account for is refused here. Source: https://github.com/mlfoundations/open_clip
 """
 
 from __future__ import annotations
@@ -9,55 +9,31 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, cast
-
-import msgspec
-from msgspec import Meta
+from typing import Any
 
 from sharpzo.errors import CheckpointError
-from sharpzo.settings import Count, Fraction
 from sharpzo.towers import bottlenecks
 from sharpzo.towers.config import (
-    Activation,
     ImageConfig,
-    Json,
+    PooledImage,
     ResNetConfig,
-    Side,
     TextConfig,
-    check_heads,
+    WholeText,
     convert,
     read_json,
 )
 from sharpzo.towers.contents import TOKENIZER_FILES, Contents, Format
+from sharpzo.towers.open_clip_options import CONFIG, Model, read_image, read_text, refused
 from sharpzo.towers.torch_archive import read_archive
 from sharpzo.towers.weights import Source, Weights
 
-CONFIG = "open_clip_config.json"
 FILES = (
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.safetensors",
     "model.safetensors",
     "open_clip_pytorch_model.bin",
 )
-T = TypeVar("T", bound=msgspec.Struct)
-_Ratio = Annotated[float, Meta(gt=0, le=64)]
 _RESAMPLE = {"bicubic": 3, "bilinear": 2}  # Pillow's numbers
-
-# Options with the values under which a tower is one of ours; others are refused by name.
-_VISION = {
-    "pool_type": "tok", "block_type": "default",
-    **dict.fromkeys(("ls_init_value", "attentional_pool", "no_ln_pre", "act_kwargs",
-                     "timm_model_name")),
-}  # fmt: skip
-_TEXT = {
-    "proj_type": "linear", "block_type": "default",
-    **dict.fromkeys(("ls_init_value", "no_causal_mask", "embed_cls", "proj_bias", "act_kwargs",
-                     "hf_model_name", "tokenizer_mode", "tokenizer_kwargs")),
-}  # fmt: skip
-# Options that change no feature once the ones above are as they should be.
-_IDLE = {"patch_dropout", "output_tokens", "final_ln_after_pool", "pos_embed_type", "pad_id",
-         "attn_pooler_queries", "attn_pooler_heads"}  # fmt: skip
-_IDLE_PREFIXES = "timm_", "hf_"
 # Tensors beside the towers: of a sigmoid loss, of CoCa's decoder, and buffers.
 _BESIDE = re.compile(
     r"logit_bias$|text_decoder\.|input_resolution$|context_length$|vocab_size$"
@@ -73,48 +49,11 @@ _QUICK = re.compile(r"openai|metaclip|dfn[25]b|yfcc15m|cc12m", re.IGNORECASE)
 _EXACT = re.compile(r"laion-?2b|datacomp|commonpool", re.IGNORECASE)
 
 
-class _Norm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    eps: Fraction = 1e-5
-
-
-class _Text(msgspec.Struct):
-    context_length: Count = 77
-    vocab_size: Count = 49408
-    width: Count = 512
-    heads: Count = 8
-    layers: Count = 12
-    mlp_ratio: _Ratio = 4.0
-    norm_kwargs: _Norm = _Norm()
-    pool_type: Literal["argmax", "eos"] = "argmax"
-    eos_id: int = 2
-    hf_tokenizer_name: str | None = None
-
-
-class _Vision(msgspec.Struct):
-    layers: Count | list[Count] = 12
-    width: Count = 768
-    head_width: Count = 64
-    mlp_ratio: _Ratio = 4.0
-    patch_size: Count = 16
-    image_size: Side = 224
-    norm_kwargs: _Norm = _Norm()
-
-
-class _Model(msgspec.Struct):
-    embed_dim: Count
-    vision_cfg: dict[str, Any]
-    text_cfg: dict[str, Any]
-    quick_gelu: bool = False
-
-
 def read_open_clip(folder: Path) -> Contents:
     """Read a folder; raises `CheckpointError` naming the option or tensor at fault."""
     config = read_json(folder / CONFIG)
-    model = convert(config.get("model_cfg"), _Model, f"{CONFIG}: model_cfg")
-    parts = {"text_cfg": model.text_cfg, "vision_cfg": model.vision_cfg}
-    activation: Activation = "quick_gelu" if model.quick_gelu else "gelu"
-    text = _text(parts, activation, model.embed_dim)
-    image = _image(parts, activation, model.embed_dim)
+    model = convert(config.get("model_cfg"), Model, f"{CONFIG}: model_cfg")
+    text, image = read_text(model), read_image(model)
     tokenizer = model.text_cfg.get("hf_tokenizer_name")
     if tokenizer and not (folder / "tokenizer.json").is_file():
         raise CheckpointError(
@@ -134,7 +73,7 @@ def read_open_clip(folder: Path) -> Contents:
         CONFIG,
         _processor(config.get("preprocess_cfg"), image.image_size),
         clip_words=True,
-        warnings=tuple(_disagreement(folder, activation)),
+        warnings=tuple(_disagreement(folder, model.quick_gelu)),
     )
 
 
@@ -186,18 +125,23 @@ def _check_depth(weights: Weights, layers: Mapping[str, int], config: str) -> No
 
 def _text_sources(config: TextConfig, own: str) -> dict[str, Source]:
     m, embeddings = config.width, "text_model.embeddings"
+    positions = (config.context_length + config.appended, m)
     found = {
         f"{embeddings}.token_embedding.weight": Source(
             f"{own}token_embedding.weight", (config.vocabulary, m)
         ),
-        f"{embeddings}.position_embedding.weight": Source(
-            f"{own}positional_embedding", (config.context_length, m)
-        ),
-        "text_projection.weight": Source(
-            f"{own}text_projection", (m, config.projection), turned=True
-        ),
+        f"{embeddings}.position_embedding.weight": Source(f"{own}positional_embedding", positions),
         **_pair("text_model.final_layer_norm", f"{own}ln_final", m),
     }
+    if config.appended:
+        found[f"{embeddings}.class_embedding"] = Source(f"{own}cls_emb", (m,))
+    head = config.head if isinstance(config, WholeText) else "plain"
+    ours = "text_model.head" if isinstance(config, WholeText) else "text_projection"
+    if head == "linear":
+        found |= _pair(ours, f"{own}text_projection", config.projection, m)
+    elif head == "plain":
+        turned = Source(f"{own}text_projection", (m, config.projection), turned=True)
+        found[f"{ours}.weight"] = turned
     return found | _block_sources("text_model", f"{own}transformer", config)
 
 
@@ -222,11 +166,46 @@ def _image_sources(config: ImageConfig) -> dict[str, Source]:
             "visual.positional_embedding", (1 + grid * grid, m)
         ),
         f"{embeddings}.patch_embedding.weight": Source("visual.conv1.weight", (m, 3, p, p)),
-        "visual_projection.weight": Source("visual.proj", (m, config.projection), turned=True),
-        **_pair("vision_model.pre_layrnorm", "visual.ln_pre", m),
-        **_pair("vision_model.post_layernorm", "visual.ln_post", m),
     }
+    states = config.projection if config.pool == "attention" else m
+    found["visual_projection.weight"] = Source(
+        "visual.proj", (states, config.projection), turned=True
+    )
+    found |= _pair("vision_model.post_layernorm", "visual.ln_post", states)
+    if config.pre:
+        found |= _pair("vision_model.pre_layrnorm", "visual.ln_pre", m)
+    if isinstance(config, PooledImage):
+        found |= _pooled_sources(config)
     return found | _block_sources("vision_model", "visual.transformer", config)
+
+
+def _pooled_sources(config: PooledImage) -> dict[str, Source]:
+    """LayerScale's factors, and the pooler of CoCa, of whose queries the first one is read."""
+    m, wide, found = config.width, config.projection, dict[str, Source]()
+    if config.scaled:
+        for layer in range(config.layers):
+            for number in (1, 2):
+                found[f"vision_model.encoder.layers.{layer}.layer_scale{number}.lambda1"] = Source(
+                    f"visual.transformer.resblocks.{layer}.ls_{number}.gamma", (m,)
+                )
+    if config.pool != "attention":
+        return found
+    theirs, ours = "visual.attn_pool", "vision_model.head"
+    found[f"{ours}.learned"] = Source(f"{theirs}.query", (config.queries, wide), (0, 1))
+    found |= _pair(f"{ours}.query_norm", f"{theirs}.ln_q", wide)
+    found |= _pair(f"{ours}.key_norm", f"{theirs}.ln_k", m)
+    found |= _pair(f"{ours}.out", f"{theirs}.attn.out_proj", wide, wide)
+    for i, (name, width) in enumerate((("query", wide), ("key", m), ("value", m))):
+        rows = (i * wide, (i + 1) * wide)
+        found[f"{ours}.{name}.bias"] = Source(f"{theirs}.attn.in_proj_bias", (3 * wide,), rows)
+        if wide == m:  # torch keeps the three as one
+            found[f"{ours}.{name}.weight"] = Source(
+                f"{theirs}.attn.in_proj_weight", (3 * m, m), rows
+            )
+        else:
+            of = f"{theirs}.attn.{name[0]}_proj_weight"
+            found[f"{ours}.{name}.weight"] = Source(of, (wide, width))
+    return found
 
 
 def _block_sources(ours: str, theirs: str, config: TextConfig | ImageConfig) -> dict[str, Source]:
@@ -251,86 +230,14 @@ def _pair(ours: str, theirs: str, *shape: int) -> dict[str, Source]:
     }
 
 
-def _text(model: Json, activation: Activation, width: int) -> TextConfig:
-    raw = _options(model, "text_cfg", _TEXT, _Text)
-    found = TextConfig(
-        vocabulary=raw.vocab_size,
-        width=raw.width,
-        mlp_width=int(raw.width * raw.mlp_ratio),
-        layers=raw.layers,
-        heads=raw.heads,
-        context_length=raw.context_length,
-        activation=activation,
-        norm_eps=raw.norm_kwargs.eps,
-        # 2 stands for the highest id of a sentence, as `argmax` does.
-        eos_id=2 if raw.pool_type == "argmax" else raw.eos_id,
-        projection=width,
-    )
-    check_heads(found, "text")
-    return found
-
-
-def _image(model: Json, activation: Activation, width: int) -> ImageConfig:
-    raw = _options(model, "vision_cfg", _VISION, _Vision)
-    if isinstance(raw.layers, list):
-        if len(raw.layers) != 4:
-            raise _refused("vision_cfg.layers", raw.layers)
-        one, two, three, four = raw.layers
-        heads = 32 * raw.width // raw.head_width
-        found = ResNetConfig((one, two, three, four), raw.width, heads, raw.image_size, width)
-        if not heads or found.channels % heads or raw.width % 2 or raw.image_size % 32:
-            raise CheckpointError(
-                f"{CONFIG}: a ResNet of vision_cfg.width {raw.width}, head_width {raw.head_width} "
-                f"and image_size {raw.image_size} cannot be; the width is even, {found.channels} "
-                "channels are a multiple of the heads, and the size is one of 32"
-            )
-        return cast(ImageConfig, found)  # of which the towers of all families share the sizes
-    if raw.width % raw.head_width:
-        raise CheckpointError(
-            f"{CONFIG}: vision_cfg.width {raw.width} is not a multiple of head_width "
-            f"{raw.head_width}"
-        )
-    return ImageConfig(
-        family="clip",
-        width=raw.width,
-        mlp_width=int(raw.width * raw.mlp_ratio),
-        layers=raw.layers,
-        heads=raw.width // raw.head_width,
-        patch=raw.patch_size,
-        image_size=raw.image_size,
-        activation=activation,
-        norm_eps=raw.norm_kwargs.eps,
-        projection=width,
-    )
-
-
-def _options(model: Json, part: str, wanted: Json, kind: type[T]) -> T:
-    """The options of a tower that say its sizes; raises for one that is not supported."""
-    raw = convert(model.get(part), dict[str, Any], f"{CONFIG}: {part}")
-    raw = {name: value for name, value in raw.items() if value is not None}
-    for name, value in raw.items():
-        if name in kind.__struct_fields__ or name in _IDLE or value in (False, {}, ""):
-            continue
-        if value != wanted.get(name) and (name in wanted or not name.startswith(_IDLE_PREFIXES)):
-            raise _refused(f"{part}.{name}", value)
-    return convert(raw, kind, f"{CONFIG}: {part}")
-
-
-def _refused(option: str, value: object) -> CheckpointError:
-    return CheckpointError(
-        f"{CONFIG}: {option} is {value!r}, which is not supported; two ONNX files of the encoders "
-        "are"
-    )
-
-
 def _processor(raw: object, side: int) -> Mapping[str, Any]:
     """The settings of an image processor as transformers has them."""
     raw = convert(raw or {}, dict[str, Any], f"{CONFIG}: preprocess_cfg")
     resize, resample = raw.get("resize_mode") or "shortest", raw.get("interpolation") or "bicubic"
     if resize not in ("shortest", "squash"):
-        raise _refused("preprocess_cfg.resize_mode", resize)
+        raise refused("preprocess_cfg.resize_mode", resize)
     if resample not in _RESAMPLE:
-        raise _refused("preprocess_cfg.interpolation", resample)
+        raise refused("preprocess_cfg.interpolation", resample)
     square = {"height": side, "width": side}
     return {
         "size": side if resize == "shortest" else square,
@@ -342,16 +249,16 @@ def _processor(raw: object, side: int) -> Mapping[str, Any]:
     }
 
 
-def _disagreement(folder: Path, activation: str) -> Iterable[str]:
+def _disagreement(folder: Path, quick_gelu: bool) -> Iterable[str]:
     """What published weights of this name were trained with, if that is not what the configuration
     says."""
     # A hub's folder is models--owner--name/snapshots/commit.
     name = folder.parent.parent.name if folder.parent.name == "snapshots" else folder.name
     found = {"quick_gelu": _QUICK.search(name), "gelu": _EXACT.search(name)}
     for trained, word in found.items():
-        if word and trained != activation:
+        if word and quick_gelu != (trained == "quick_gelu"):
             yield (
                 f"weights called {word[0]!r} were trained with {trained}, and {CONFIG} says "
-                f"quick_gelu {str(activation == 'quick_gelu').lower()}: if the name is right, the "
+                f"quick_gelu {str(quick_gelu).lower()}: if the name is right, the "
                 "features are not"
             )

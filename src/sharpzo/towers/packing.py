@@ -58,8 +58,12 @@ class Packing:
     chunks: tuple[Chunk, ...]
 
 
-def pack(lengths: Sequence[int], before: int, width: int, most: int) -> Packing:
+def pack(
+    lengths: Sequence[int], before: int, width: int, most: int, *, blind: bool = False
+) -> Packing:
     """Pack suffixes of these lengths that all see ``before`` shared tokens.
+
+    ``blind``: the last token of a suffix does not see itself.
 
     Tiles hold whole classes and at most ``width`` tokens; a longer class has a tile of its own.
     Chunks hold whole tiles and are about equally large, at most ``most`` tokens and a part of a
@@ -88,11 +92,11 @@ def pack(lengths: Sequence[int], before: int, width: int, most: int) -> Packing:
         inner = [[lengths[k] for k in tiles[i]] for i in places]
         ends = np.cumsum([length for tile in inner for length in tile]) - 1
         first, after = firsts[places[0]], firsts[places[-1] + 1]
-        chunks.append(Chunk(first, after - first, ends, _groups(inner, before)))
+        chunks.append(Chunk(first, after - first, ends, _groups(inner, before, blind)))
     return Packing(np.array([k for tile in tiles for k in tile]), tuple(chunks))
 
 
-def _groups(tiles: list[list[int]], before: int) -> tuple[Group, ...]:
+def _groups(tiles: list[list[int]], before: int, blind: bool) -> tuple[Group, ...]:
     """Return the groups of neighbouring tiles, each given by the lengths of its classes."""
     groups, token, place = [], 0, 0
     for (tokens, classes), members in groupby(tiles, lambda tile: (sum(tile), len(tile))):
@@ -104,7 +108,7 @@ def _groups(tiles: list[list[int]], before: int) -> tuple[Group, ...]:
                 tiles=len(inner),
                 width=tokens,
                 classes=classes,
-                mask=np.stack([_mask(tile, before) for tile in inner]),
+                mask=np.stack([_mask(tile, before, blind) for tile in inner]),
                 ends=np.stack([np.cumsum(tile) - 1 for tile in inner]),
             )
         )
@@ -113,10 +117,13 @@ def _groups(tiles: list[list[int]], before: int) -> tuple[Group, ...]:
     return tuple(groups)
 
 
-def _mask(lengths: list[int], before: int) -> Array:
+def _mask(lengths: list[int], before: int, blind: bool) -> Array:
     """Return 0 where a token of a tile may look and a huge negative number elsewhere."""
     owner = np.repeat(np.arange(len(lengths)), lengths)
     causal = np.tri(len(owner), dtype=bool)
+    if blind:
+        ends = np.cumsum(lengths) - 1
+        causal[ends, ends] = False
     sees = np.concatenate(
         [np.ones((len(owner), before), bool), causal & (owner[:, None] == owner)], axis=1
     )

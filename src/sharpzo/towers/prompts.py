@@ -86,7 +86,8 @@ def layout(
     prompts = lay_out(tokenizer, limit, class_names, template, n_context, specific)
     for suffix in prompts.suffixes:
         ids = [*prompts.before, *prompts.prefix, *suffix]
-        position = pool_position(ids, checkpoint.text.eos_id)
+        eos_id = None if checkpoint.text.highest else checkpoint.text.eos_id
+        position = pool_position(ids, eos_id)
         if position != len(ids) - 1:
             raise CheckpointError(
                 f"the text tower (eos_token_id {checkpoint.text.eos_id}) takes its feature at "
@@ -94,6 +95,28 @@ def layout(
                 f"{ids[-1]}"
             )
     return prompts
+
+
+def layout_appended(
+    checkpoint: Checkpoint,
+    class_names: Sequence[str],
+    template: str = "a photo of a {}.",
+    n_context: int | None = None,
+    specific: bool = False,
+) -> Prompts:
+    """`layout` for a causal tower that is read at a class token behind everything else (CoCa).
+
+    That token reads the prompt and the first token of filling, whose id is 0, but not itself: its
+    mask is one place off in OpenCLIP and in all weights that were trained with it. So there has to
+    be filling, and a word of id 0 would be taken for some. The token's own id is the first behind
+    the vocabulary.
+    """
+    tokenizer = Tokenizer.open(checkpoint)
+    tokenizer.unknown |= {0}
+    limit = checkpoint.text.context_length - 1
+    prompts = lay_out(tokenizer, limit, class_names, template, n_context, specific)
+    ends = (0, checkpoint.text.vocabulary)
+    return replace(prompts, suffixes=tuple((*suffix, *ends) for suffix in prompts.suffixes))
 
 
 def lay_out(
@@ -159,13 +182,14 @@ def start_in(weights: Weights, table: str, prompts: Prompts) -> Array:
     return np.tile(context, (len(prompts.suffixes), 1)) if prompts.specific else context
 
 
-def pool_position(ids: Sequence[int], eos_id: int) -> int:
-    """Return where transformers' `CLIPTextModel` takes the feature of a sentence.
+def pool_position(ids: Sequence[int], eos_id: int | None) -> int:
+    """Return where the feature of a sentence is taken: at the first EOS, or without one at the
+    first place of the highest id.
 
-    >>> pool_position([7, 3, 9, 9], eos_id=9), pool_position([7, 30, 9, 9], eos_id=2)
+    >>> pool_position([7, 3, 9, 9], eos_id=9), pool_position([7, 30, 9, 9], eos_id=None)
     (2, 1)
     """
-    if eos_id == 2:  # legacy rule: the first place of the highest id
+    if eos_id is None:
         return int(np.argmax(ids))
     return int(np.argmax(np.asarray(ids) == eos_id))
 

@@ -28,11 +28,16 @@ class SiglipText(TextConfig, frozen=True):
     """A text tower that reads both ways, up to the end of what fills prompts up."""
 
     family: ClassVar[str] = "siglip"
+    pool: ClassVar[str] = "last"
+    head: ClassVar[str] = "linear"
 
 
 class SiglipImage(ImageConfig, frozen=True):
     """An image tower whose tokens a head pools; ``flat``: patches are kept with their colours
     last."""
+
+    pool: ClassVar[str] = "head"
+    pre: ClassVar[bool] = False
 
     flat: bool = field(default=False)
 

@@ -12,15 +12,16 @@ import numpy as np
 
 from sharpzo.errors import CheckpointError
 from sharpzo.towers import blocks
+from sharpzo.towers.blocks import Pair
 from sharpzo.towers.checkpoint import Checkpoint
+from sharpzo.towers.config import ImageConfig
 from sharpzo.towers.image import write_block
+from sharpzo.towers.pooling import HEAD, read_post, read_siglip_reader, write_reader
 from sharpzo.towers.siglip_config import SiglipImage
 from sharpzo.types import Array
 
 if TYPE_CHECKING:
     from sharpzo.towers.graph import Builder, Graph
-
-_HEAD = "vision_model.head"
 
 
 def read_projection(checkpoint: Checkpoint) -> Array:
@@ -50,8 +51,7 @@ def build_image(checkpoint: Checkpoint, height: int, width: int) -> Graph:
             build.op("Concat", mean, seen, axis=1, name="tokens")
             build.op("Concat", mean, mean, axis=1, name="summary")
         x = write_block(build, config, x, f"image.{layer}", block, tokens, last=False)
-    pair = checkpoint.pair("vision_model.post_layernorm", m)
-    x = blocks.norm(build, x, "image.post", pair, config.norm_eps)
+    x = blocks.norm(build, x, "image.post", read_post(checkpoint), config.norm_eps)
     build.op("Identity", _write_head(build, checkpoint, x, tokens), name="states")
     return build.finish(
         {"pixels": ("B", 3, height, width)},
@@ -60,10 +60,38 @@ def build_image(checkpoint: Checkpoint, height: int, width: int) -> Graph:
     )
 
 
-def _write_patches(
-    build: Builder, checkpoint: Checkpoint, height: int, width: int
-) -> tuple[str, int]:
-    """Write what comes before the blocks; return rows (B * tokens, H), and tokens of a photo."""
+def read_embedding(checkpoint: Checkpoint, height: int, width: int) -> tuple[Pair, Array]:
+    """Return what makes tokens of photos, as `image.read_embedding` does: weight (H, 3 * p * p) and
+    bias of a patch whose colours come first, and the positions (patches, H).
+
+    Raises `CheckpointError` for a size that the tower does not take.
+    """
+    (kernel, bias), table = _read_patches(checkpoint, height, width)
+    config = checkpoint.image
+    if _flat(config):
+        p = config.patch
+        kernel = np.ascontiguousarray(kernel.reshape(-1, p * p, 3).transpose(0, 2, 1))
+    return (kernel.reshape(config.width, -1), bias), table
+
+
+def read_head_norm(checkpoint: Checkpoint) -> Pair:
+    """Return the norm of what the learned query has read."""
+    return checkpoint.pair(f"{HEAD}.layernorm", checkpoint.image.width)
+
+
+def read_head_mlp(checkpoint: Checkpoint) -> tuple[Pair, Pair]:
+    """Return the two layers behind that norm."""
+    m, wide = checkpoint.image.width, checkpoint.image.mlp_width
+    return checkpoint.pair(f"{HEAD}.mlp.fc1", wide, m), checkpoint.pair(f"{HEAD}.mlp.fc2", m, wide)
+
+
+def _flat(config: ImageConfig) -> bool:
+    """Whether colours of a pixel follow each other in a patch, as in SigLIP 2's."""
+    return isinstance(config, SiglipImage) and config.flat
+
+
+def _read_patches(checkpoint: Checkpoint, height: int, width: int) -> tuple[Pair, Array]:
+    """The layer of patches as the file has it, and the positions."""
     config, m, p = checkpoint.image, checkpoint.image.width, checkpoint.image.patch
     side = config.image_size
     if (height, width) != (side, side):
@@ -71,18 +99,25 @@ def _write_patches(
             f"preprocessing makes photos of {height}x{width} pixels, the image tower was made for "
             f"{side}x{side}; make the two configurations agree"
         )
-    grid = side // p
-    name, flat = "vision_model.embeddings", isinstance(config, SiglipImage) and config.flat
-    shape = (m, 3 * p * p) if flat else (m, 3, p, p)
-    kernel, bias = checkpoint.pair(f"{name}.patch_embedding", *shape)
-    table = checkpoint.tensor(f"{name}.position_embedding.weight", (grid * grid, m))
+    name, grid = "vision_model.embeddings", side // p
+    shape = (m, 3 * p * p) if _flat(config) else (m, 3, p, p)
+    pair = checkpoint.pair(f"{name}.patch_embedding", *shape)
+    return pair, checkpoint.tensor(f"{name}.position_embedding.weight", (grid * grid, m))
+
+
+def _write_patches(
+    build: Builder, checkpoint: Checkpoint, height: int, width: int
+) -> tuple[str, int]:
+    """Write what comes before the blocks; return rows (B * tokens, H), and tokens of a photo."""
+    config, m, p = checkpoint.image, checkpoint.image.width, checkpoint.image.patch
+    (kernel, bias), table = _read_patches(checkpoint, height, width)
+    side, grid = config.image_size, config.image_size // p
     ends = build.constant([grid * p, grid * p])
     x = "pixels"
     if grid * p != side:  # a convolution drops such a margin as well
         x = build.op("Slice", x, build.constant([0, 0]), ends, build.constant([2, 3]))
     x = build.reshape(x, [-1, 3, grid, p, grid, p])
-    # Colours of a pixel follow each other in SigLIP 2's patches, a colour's pixels in the others'.
-    x = build.op("Transpose", x, perm=[0, 2, 4, 3, 5, 1] if flat else [0, 2, 4, 1, 3, 5])
+    x = build.op("Transpose", x, perm=[0, 2, 4, 3, 5, 1] if _flat(config) else [0, 2, 4, 1, 3, 5])
     x = build.reshape(x, [-1, 3 * p * p])
     x = blocks.linear(build, x, "image.patch", (kernel.reshape(m, -1), bias))
     x = build.reshape(x, [-1, grid * grid, m])
@@ -92,27 +127,10 @@ def _write_patches(
 
 def _write_head(build: Builder, checkpoint: Checkpoint, x: str, tokens: int) -> str:
     """Return what a learned query reads of the tokens, and its MLP: (B, H)."""
-    config, m = checkpoint.image, checkpoint.image.width
-    weight = checkpoint.tensor(f"{_HEAD}.attention.in_proj_weight", (3 * m, m))
-    bias = checkpoint.tensor(f"{_HEAD}.attention.in_proj_bias", (3 * m,))
-    part = {name: (weight[i * m : (i + 1) * m], bias[i * m : (i + 1) * m])
-            for i, name in enumerate(("query", "key", "value"))}  # fmt: skip
-    probe = checkpoint.tensor(f"{_HEAD}.probe", (1, 1, m)).reshape(m)
-    asking = part["query"][0] @ probe + part["query"][1]
-    size = m // config.heads
-    query = (asking / np.float32(size**0.5)).reshape(1, config.heads, 1, size)
-    mixed = blocks.attend(
-        build,
-        build.constant(query, "image.head.query"),
-        blocks.heads(build, x, "image.head.key", part["key"], tokens, config),
-        blocks.heads(build, x, "image.head.value", part["value"], tokens, config),
-    )
-    mixed = blocks.join_heads(build, mixed, m)
-    out = checkpoint.pair(f"{_HEAD}.attention.out_proj", m, m)
-    y = blocks.linear(build, mixed, "image.head.out", out)
-    norm = checkpoint.pair(f"{_HEAD}.layernorm", m)
+    config = checkpoint.image
+    y = write_reader(build, read_siglip_reader(checkpoint), x, tokens)
+    norm = read_head_norm(checkpoint)
     h = blocks.norm(build, y, "image.head.norm", norm, config.norm_eps)
-    fc1 = checkpoint.pair(f"{_HEAD}.mlp.fc1", config.mlp_width, m)
+    fc1, fc2 = read_head_mlp(checkpoint)
     h = blocks.activate(build, blocks.linear(build, h, "image.head.fc1", fc1), config.activation)
-    fc2 = checkpoint.pair(f"{_HEAD}.mlp.fc2", m, config.mlp_width)
     return build.op("Add", y, blocks.linear(build, h, "image.head.fc2", fc2))

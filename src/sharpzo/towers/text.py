@@ -30,6 +30,8 @@ from sharpzo.types import Array, Precision
 if TYPE_CHECKING:
     from sharpzo.towers.graph import Builder, Graph
 
+_POSITIONS = "text_model.embeddings.position_embedding.weight"
+_CLASS = "text_model.embeddings.class_embedding"
 _erf = np.vectorize(erf, otypes=[np.float64])
 # Tokens of an attention tile. On two AVX2 cores 16, 32 and 64 were equal within noise (100 classes,
 # width 256); 1 cost 20 % more and 128 cost 15 % more.
@@ -82,8 +84,16 @@ def check_text(checkpoint: Checkpoint) -> None:
     for name, shape in {"final_layer_norm": (width,), **wanted}.items():
         checkpoint.find(f"text_model.{name}.weight", shape)
         checkpoint.find(f"text_model.{name}.bias", shape[:1])
-    positions = (checkpoint.text.context_length, width)
-    checkpoint.find("text_model.embeddings.position_embedding.weight", positions)
+    positions = (checkpoint.text.context_length + checkpoint.text.appended, width)
+    checkpoint.find(_POSITIONS, positions)
+    if checkpoint.text.appended:
+        checkpoint.find(_CLASS, (width,))
+
+
+def read_positions(checkpoint: Checkpoint) -> Array:
+    """Return the table of positions, float32 (T, H)."""
+    config = checkpoint.text
+    return checkpoint.tensor(_POSITIONS, (config.context_length + config.appended, config.width))
 
 
 def read_projection(checkpoint: Checkpoint) -> Array:
@@ -112,18 +122,16 @@ class TextWriter:
         n, own = prompts.n_context, prompts.n_context if prompts.specific else 0
         self._n = n - own  # context vectors that all classes share
         self.packing: Packing = pack(
-            [own + len(suffix) for suffix in prompts.suffixes], self._n + 1, TILE, CHUNK
-        )
+            [own + len(suffix) for suffix in prompts.suffixes], self._n + 1, TILE, CHUNK,
+            blind=checkpoint.text.appended > 0,
+        )  # fmt: skip
         self._checkpoint = checkpoint
-        self._config = config = checkpoint.text
+        self._config = checkpoint.text
         self._specific = prompts.specific
         self._classes = len(prompts.suffixes)
         suffixes = [prompts.suffixes[k] for k in self.packing.order]
-        ids = np.array([prompts.sos_id, *(token for suffix in suffixes for token in suffix)])
-        places = [n + 1 + i for suffix in suffixes for i in range(len(suffix))]
-        name = "text_model.embeddings.position_embedding.weight"
-        positions = checkpoint.tensor(name, (config.context_length, config.width))
-        vectors = checkpoint.weights.rows(token_table(checkpoint), ids) + positions[[0, *places]]
+        positions = read_positions(checkpoint)
+        vectors = _embed(checkpoint, prompts.sos_id, suffixes, n, positions)
         self._sos, self._words = vectors[:1], vectors[1:]
         self.tokens = prompts.tokens - self._n
         words = self._repeat(self._words, "text.words")
@@ -135,6 +143,30 @@ class TextWriter:
             else:
                 self.context = self._rows(context)
         self.suffix = self._rows(words)
+
+    @property
+    def outputs(self) -> dict[str, tuple[int, int]]:
+        """Classes and numbers of what `add_features` names."""
+        config = self._config
+        return {"states": (self._classes, config.width),
+                "features": (self._classes, config.projection)}  # fmt: skip
+
+    def inputs(self, first: bool, last: bool) -> dict[str, Sequence[int | str]]:
+        """Inputs of a block's graph beside context and suffix: there are none."""
+        return {}
+
+    def carried(self) -> dict[str, str]:
+        """What the next block reads, by the name of its input."""
+        found = {"suffix": self.suffix}
+        if self._n:
+            found["context"] = self.build.reshape(self.context, [-1, self._n, self._config.width])
+        return found
+
+    def go_on(self, build: Builder) -> None:
+        """Go on in a new graph, whose inputs are what was carried."""
+        self.build, self.suffix = build, "suffix"
+        if self._n:
+            self.context = build.reshape("context", [-1, self._config.width])
 
     def add_block(self, name: str, block: Block, first: bool, last: bool) -> None:
         """Move both streams through one block; after the last one, ``suffix`` is (P * K, H)."""
@@ -318,6 +350,25 @@ class TextWriter:
         result = x @ pair[0].T + pair[1]
         self._checkpoint.weights.release()
         return result
+
+
+def _embed(
+    checkpoint: Checkpoint, sos_id: int, suffixes: Sequence[Sequence[int]], n: int, positions: Array
+) -> Array:
+    """Embeddings of [SOS] and of suffixes behind a context of n vectors, one after another.
+
+    The class token that CoCa appends has the first id behind the vocabulary and the last position.
+    """
+    config = checkpoint.text
+    ids = np.array([sos_id, *(token for suffix in suffixes for token in suffix)])
+    places = np.array([0, *(n + 1 + i for suffix in suffixes for i in range(len(suffix)))])
+    appended = ids == config.vocabulary
+    places[appended] = config.context_length
+    ids[appended] = 0
+    vectors = checkpoint.weights.rows(token_table(checkpoint), ids)
+    if appended.any():
+        vectors[appended] = checkpoint.tensor(_CLASS, (config.width,))
+    return vectors + positions[places]
 
 
 def activate(x: Array, name: str) -> Array:

@@ -12,6 +12,7 @@ from torch.nn import functional
 from sharpzo.towers import image
 from sharpzo.towers.blocks import Block
 from sharpzo.towers.checkpoint import Checkpoint
+from sharpzo.towers.pooling import read_post
 from sharpzo.towers.torch_block import Branch, TorchBlock, copied, copied_pair, norm
 
 
@@ -35,10 +36,9 @@ class TorchImageTower:
         self._config = config = checkpoint.image
         pair, added = image.read_embedding(checkpoint, height, width)
         self._patch, self._added = copied_pair(pair), copied(added)
-        self._pre = (
-            copied_pair(image.read_norm(checkpoint, "pre")) if config.family == "clip" else None
-        )
-        self._final = copied_pair(image.read_norm(checkpoint, "post"))
+        pre = image.read_pre(checkpoint)
+        self._pre = None if pre is None else copied_pair(pre)
+        self._final = copied_pair(read_post(checkpoint))
         self.parameters: dict[str, Tensor] = {}
         self._blocks = [
             self._block(checkpoint, n, tuned, branches(n)) for n in range(config.layers)

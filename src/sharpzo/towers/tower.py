@@ -190,9 +190,9 @@ class OnnxTextTower:
         if tangents in self._sessions:
             return self._sessions[tangents]
         if self._streamed:
-            from sharpzo.towers.lowmem.streaming import StreamedText
+            from sharpzo.towers.lowmem.streaming import stream
 
-            session = StreamedText(
+            session: Running = stream(
                 self.checkpoint, self.prompts, self.threads, self._runtime.weights, tangents,
                 self._matrices,
             )  # fmt: skip

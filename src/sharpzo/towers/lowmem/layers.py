@@ -11,6 +11,7 @@ import numpy as np
 from sharpzo.towers import image
 from sharpzo.towers.blocks import Pair, normal_distribution
 from sharpzo.towers.checkpoint import Checkpoint
+from sharpzo.towers.pooling import read_post
 from sharpzo.types import Array
 
 _SLICE = 1 << 14  # numbers that pass an activation at a time: they stay in the processor's cache
@@ -20,10 +21,14 @@ class LayeredImage:
     """The image tower for photos of one size; a chunk of them passes one layer after the other.
 
     The rows of a chunk are in memory twice, and once as wide as the MLP. The number of cores
-    is the one that NumPy's matrix products were given when the process started.
+    is the one that NumPy's matrix products were given when the process started. Where states are
+    made of more than the class token, `pooled_layers.py` says how.
 
     Raises `CheckpointError` for photos of a size that the tower does not take.
     """
+
+    alone = True  # the last block is read at the class token alone
+    first = 1  # tokens before those of patches
 
     def __init__(self, checkpoint: Checkpoint, height: int, width: int) -> None:
         self._checkpoint = checkpoint
@@ -42,10 +47,12 @@ class LayeredImage:
             query, key, value = wide[: 3 * x.size].reshape(3, *x.shape)
             self._linear(h, layer, "key", key)
             self._linear(h, layer, "value", value)
-            if layer == config.layers - 1:  # nothing but the class tokens is read of this one
-                found[:, 1] = x[::tokens]
-                found[:, 2] = x.reshape(many, tokens, -1)[:, 1:].mean(axis=1)
-                x, h, query = x[::tokens].copy(), h[::tokens].copy(), query[:many]
+            if layer == config.layers - 1:
+                rows = x.reshape(many, tokens, -1)
+                found[:, 2] = rows[:, self.first :].mean(axis=1)
+                found[:, 1] = rows[:, 0] if self.first else found[:, 2]
+                if self.alone:
+                    x, h, query = x[::tokens].copy(), h[::tokens].copy(), query[:many]
             self._linear(h, layer, "query", query)
             attend(query, key, value, many, config.heads)
             x += self._linear(query, layer, "out", h)
@@ -53,8 +60,12 @@ class LayeredImage:
             hidden = wide[: len(x) * config.mlp_width].reshape(len(x), -1)
             activate(self._linear(h, layer, "fc1", hidden), config.activation)
             x += self._linear(hidden, layer, "fc2", h)
-        found[:, 0] = norm(x, image.read_norm(self._checkpoint, "post"), config.norm_eps, x)
+        found[:, 0] = self._pooled(x, many)
         return found
+
+    def _pooled(self, x: Array, many: int) -> Array:
+        """Return states (N, S) of the rows that leave the last block, which may be written to."""
+        return norm(x, read_post(self._checkpoint), self._checkpoint.image.norm_eps, x)
 
     def _embed(self, pixels: Array) -> Array:
         """Return the rows (N * tokens, H) that enter the first block."""
@@ -66,11 +77,11 @@ class LayeredImage:
         for i, seen in enumerate(pixels[:, :, : rows * p, : columns * p]):
             patches = seen.reshape(3, rows, p, columns, p).transpose(1, 3, 0, 2, 4)
             patches = patches.reshape(rows * columns, -1)
-            x[i, 1:] += linear(patches, self._patch, np.empty_like(x[i, 1:]))
+            x[i, self.first :] += linear(patches, self._patch, np.empty_like(x[i, self.first :]))
         self._checkpoint.weights.release()
         x = x.reshape(-1, config.width)
-        if config.family == "clip":
-            norm(x, image.read_norm(self._checkpoint, "pre"), config.norm_eps, x)
+        if (pair := image.read_pre(self._checkpoint)) is not None:
+            norm(x, pair, config.norm_eps, x)
         return x
 
     def _norm(self, x: Array, layer: int, part: str, out: Array) -> None:
@@ -89,7 +100,7 @@ def layered_bytes(checkpoint: Checkpoint, height: int, width: int, chunk: int) -
     tokens = 1 + (height // config.patch) * (width // config.patch)
     rows = 4 * tokens * (2 * config.width + max(3 * config.width, config.mlp_width))
     matrix = 4 * config.width * max(config.mlp_width, 3 * config.patch**2)
-    if checkpoint.weights.converted or config.family == "dinov2":  # scaled, or made float32
+    if checkpoint.weights.converted or config.family != "clip":  # scaled, or made float32
         matrix *= 2
     return matrix + 8 * tokens * tokens + chunk * rows
 
@@ -129,12 +140,24 @@ def attend(query: Array, key: Array, value: Array, photos: int, heads: int) -> N
 
 
 def activate(x: Array, kind: str) -> None:
-    """Put the exact Gaussian GELU, or CLIP's x * sigmoid(1.702 x), in place of x (contiguous)."""
+    """Put the exact Gaussian GELU, its approximation by tanh, or CLIP's x * sigmoid(1.702 x), in
+    place of x (contiguous)."""
     numbers = x.reshape(-1)
     for begin in range(0, len(numbers), _SLICE):
         part = numbers[begin : begin + _SLICE]
         if kind == "gelu":
             part *= normal_distribution(part)[0]
+            continue
+        if kind == "gelu_pytorch_tanh":
+            gate = np.square(part)
+            gate *= np.float32(0.044715)
+            gate += np.float32(1)
+            gate *= part
+            gate *= np.float32((2 / np.pi) ** 0.5)
+            np.tanh(gate, out=gate)
+            gate += np.float32(1)
+            gate *= np.float32(0.5)
+            part *= gate
             continue
         with np.errstate(over="ignore"):  # x / infinity is the 0 that is wanted
             gate = np.exp(part * np.float32(-1.702))

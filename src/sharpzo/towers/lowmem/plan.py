@@ -22,6 +22,7 @@ from sharpzo.towers.lowmem.image_process import CHUNK, ImageProcess
 from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.towers.prompts import Prompts
 from sharpzo.towers.text import CHUNK as TEXT_CHUNK
+from sharpzo.towers.whole_text import LESS, group
 from sharpzo.types import Precision
 
 _WORKER = ImageProcess.__module__
@@ -160,8 +161,12 @@ class TextMemory:
         else:
             weights = config.layers * (_BYTES[self.precision] * numbers + 8 * others)
             writing = 4 * config.width * config.mlp_width  # a matrix from the file, beside all
-        suffixes = sum(map(len, self.prompts.suffixes))
-        fixed = 4 * config.width * (5 * suffixes + 2 * config.layers + config.projection)
+        if self.prompts.whole:  # words, each once, and those of a call; positions
+            rows = len({one for suffix in self.prompts.suffixes for one in suffix})
+            rows += self._whole() + 2 * self.prompts.length
+        else:
+            rows = 5 * sum(map(len, self.prompts.suffixes)) + 2 * config.layers
+        fixed = 4 * config.width * (rows + config.projection)
         more = need.tangents + (need.tokens > 0)
         graphs = _SESSIONS + fixed + more * (_GRAPHS + writing + fixed)
         return graphs + weights + copied + self.arena(batch)
@@ -172,14 +177,22 @@ class TextMemory:
         A tangent takes what a candidate does, and a call of tangents computes its point besides.
         """
         config = self.checkpoint.text
-        tokens = max(self.prompts.tokens, self.need.tokens)
-        chunk = min(tokens, TEXT_CHUNK)
-        active = 4 * chunk * (8 * config.width + 3 * config.mlp_width)
+        if self.prompts.whole:
+            tokens = chunk = self._whole()
+            scores = 2 * 4 * chunk * config.heads * self.prompts.length
+        else:
+            tokens, scores = max(self.prompts.tokens, self.need.tokens), 0
+            chunk = min(tokens, TEXT_CHUNK)
+        active = 4 * chunk * (8 * config.width + 3 * config.mlp_width) + scores
         # Of tokens that wait for their chunk: before and after the block, cut and joined.
         active += 4 * (tokens - chunk) * 4 * config.width
         # Of fewer bits, the matrices of an MLP in float32.
         again = 0 if self.precision == "float32" else 2 * 4 * config.width * config.mlp_width
         return round(_ARENA * (batch + self.need.tangents) * active) + again
+
+    def _whole(self) -> int:
+        """Tokens of a call of a tower that computes prompts whole."""
+        return group(self.prompts, LESS) * self.prompts.length
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The text tower computed block by block, with the weights of one block in memory at a time.
+"""A text tower computed block by block, with the weights of one block in memory at a time.
 
 Blocks of a tower have one shape, so a tower is three small graphs (first, middle and last block)
 whose weights are inputs. They come from the memory map of the checkpoint, or are converted (float16
@@ -10,23 +10,23 @@ rows that they belong to.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from sharpzo.memory import trim
-from sharpzo.towers import text
+from sharpzo.towers import text, whole_text
 from sharpzo.towers.blocks import Block
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.graph import Builder, Graph, Quantised
 from sharpzo.towers.prompts import Prompts
-from sharpzo.towers.runtime import Session
+from sharpzo.towers.runtime import Running, Session
 from sharpzo.towers.tangent import TangentBuilder, check_moves
 from sharpzo.types import Array, Precision
 
-_NAME = "block"  # of every block: graphs are shared
+_NAME = "block"  # of every block: graphs are shared; families name their arrays alike
 _MOVING = {"context": "directions", "suffix": "suffix_directions"}
 _TANGENTS = _MOVING | {"states": "state_derivatives", "features": "derivatives"}
 
@@ -34,9 +34,53 @@ _TANGENTS = _MOVING | {"states": "state_derivatives", "features": "derivatives"}
 Kept = dict[tuple[int, str], Array | Quantised | None]
 
 
+class Writer(Protocol):
+    """What writes a text tower in parts, such as `text.TextWriter`."""
+
+    build: Builder
+    suffix: str
+
+    @property
+    def outputs(self) -> Mapping[str, tuple[int, int]]: ...
+
+    def inputs(self, first: bool, last: bool) -> Mapping[str, Sequence[int | str]]: ...
+
+    def carried(self) -> dict[str, str]: ...
+
+    def go_on(self, build: Builder) -> None: ...
+
+    def add_block(self, name: str, block: Block, first: bool, last: bool) -> None: ...
+
+    def add_features(self) -> None: ...
+
+
+def stream(
+    checkpoint: Checkpoint,
+    prompts: Prompts,
+    threads: int | None = None,
+    precision: Precision = "float32",
+    tangents: bool = False,
+    kept: Kept | None = None,
+) -> Running:
+    """Return the running text tower, whatever its family; see `StreamedText`."""
+    if not prompts.whole:
+        return StreamedText(
+            checkpoint, prompts, threads, precision, tangents, kept,
+            begin=lambda build: text.TextWriter(build, checkpoint, prompts),
+        )  # fmt: skip
+    many = whole_text.group(prompts, whole_text.LESS)
+    session = StreamedText(
+        checkpoint, prompts, threads, precision, tangents, kept,
+        begin=lambda build: whole_text.WholeWriter(build, checkpoint, prompts, many),
+        vectors=prompts.n_context * (many if prompts.specific else 1),
+    )  # fmt: skip
+    return whole_text.ByClasses(session, checkpoint, prompts, many)
+
+
 class StreamedText:
-    """The text tower; ``run`` and ``close`` as a session of `text.build_text` has them, or
-    with ``tangents`` one of `tangent.build_tangent`.
+    """The text tower that ``begin`` writes; ``run`` and ``close`` as a session of
+    `text.build_text` has them, or with ``tangents`` one of `tangent.build_tangent`. A context of a
+    call has so many ``vectors``, by default those of the prompts.
 
     What the class names make constant is kept in memory, and matrices of another ``precision`` than
     float32; the checkpoint's own tensors are not. Such matrices go into ``kept``, which towers of
@@ -52,6 +96,9 @@ class StreamedText:
         precision: Precision = "float32",
         tangents: bool = False,
         kept: Kept | None = None,
+        *,
+        begin: Callable[[Builder], Writer],
+        vectors: int | None = None,
     ) -> None:
         if tangents:
             check_moves(prompts)
@@ -59,43 +106,41 @@ class StreamedText:
         self._checkpoint = checkpoint
         self._sessions: dict[str, Session] = {}
         self._steps: list[_Step] = []
-        config, m, k = checkpoint.text, checkpoint.text.width, len(prompts.suffixes)
-        n = 0 if prompts.specific else prompts.n_context  # vectors that move on as they are
-        shapes: dict[str, Sequence[int | str]] = {
-            "context": ("P", prompts.vectors, m), "directions": ("p", prompts.vectors, m),
-            "suffix": ("S", m), "suffix_directions": ("s", m),
-            "states": ("P", k, m), "state_derivatives": ("p", k, m),
-            "features": ("P", k, config.projection), "derivatives": ("p", k, config.projection),
-        }  # fmt: skip
+        config, m = checkpoint.text, checkpoint.text.width
         kept = {} if kept is None else kept
 
-        def begin(layer: int) -> Builder:
+        def fresh(layer: int) -> Builder:
             build = _Tangents(_MOVING, precision) if tangents else _Builder(precision)
             build.kept, build.layer = kept, layer
             return build
 
-        writer = text.TextWriter(begin(0), checkpoint, prompts)
+        writer = begin(fresh(0))
+        shapes: dict[str, Sequence[int | str]] = {
+            "context": ("P", prompts.vectors if vectors is None else vectors, m),
+            "suffix": ("S", m),
+            **{name: ("P", *shape) for name, shape in writer.outputs.items()},
+        }
         for layer in range(config.layers):
             first, last = layer == 0, layer == config.layers - 1
-            reads = ["context"] if first else ["context", "suffix"]
             if not first:
-                _go_on(writer, begin(layer), n, m)
+                writer.go_on(fresh(layer))
             block = text.read_block(checkpoint, layer)
             writer.add_block(_NAME, block, first, last)
-            build, results = writer.build, {"suffix": writer.suffix}
+            build = writer.build
             if last:
                 writer.add_features()
                 results = {"states": "states", "features": "features"}
-            elif n:
-                results["context"] = build.reshape(writer.context, [-1, n, m])
+            else:
+                results = writer.carried()
+            moving = ["context"] if first else ["context", "suffix"]
+            reads = {name: shapes[name] for name in moving} | dict(writer.inputs(first, last))
+            gives = {value: shapes[name] for name, value in results.items()}
             if isinstance(build, TangentBuilder):
-                reads += [_TANGENTS[x] for x in reads]
-                results |= {_TANGENTS[x]: build.tangent(value) for x, value in results.items()}
-            graph = build.finish(
-                {x: shapes[x] for x in reads},
-                {value: shapes[x] for x, value in results.items()},
-                "text-block",
-            )
+                reads |= {_TANGENTS[name]: _moved(shapes[name]) for name in moving}
+                found = {_TANGENTS[name]: build.tangent(value) for name, value in results.items()}
+                gives |= {found[_TANGENTS[name]]: _moved(shapes[name]) for name in results}
+                results = results | found
+            graph = build.finish(reads, gives, "text-block")
             again = _arrays(block).keys() & graph.weights if precision == "float32" else set[str]()
             fixed = _copied(graph, again)
             checkpoint.weights.release()
@@ -103,7 +148,7 @@ class StreamedText:
             if kind not in self._sessions:
                 self._sessions[kind] = Session(graph.unbound(), threads, shared=True)
                 trim()  # the engine has been loaded, and this graph is compiled
-            self._steps.append(_Step(self._sessions[kind], results, again, fixed))
+            self._steps.append(_Step(self._sessions[kind], [*reads], results, again, fixed))
         trim()
 
     def run(self, outputs: Sequence[str], inputs: Mapping[str, Array]) -> list[Array]:
@@ -112,8 +157,9 @@ class StreamedText:
         carried = dict(inputs)
         for layer, step in enumerate(self._steps):
             wanted = outputs if step is self._steps[-1] else [*step.results]
+            given = {x: carried[x] for x in step.reads}
             found = step.session.run(
-                [step.results[x] for x in wanted], carried | step.fixed | self._again(layer)
+                [step.results[x] for x in wanted], given | step.fixed | self._again(layer)
             )
             self._checkpoint.weights.release()
             carried.update(zip(wanted, found, strict=True))
@@ -135,10 +181,12 @@ class StreamedText:
 
 @dataclass(frozen=True, eq=False)
 class _Step:
-    """One block: its session, which of its values are ``results`` for the next one, names of the
-    inputs that are read for every call, and the others."""
+    """One block: its session, what it ``reads`` of what came before, which of its values are
+    ``results`` for the next one, names of the weights that are read for every call, and the others.
+    """
 
     session: Session
+    reads: list[str]
     results: dict[str, str]
     again: set[str]
     fixed: dict[str, Array]
@@ -171,12 +219,9 @@ class _Tangents(_Builder, TangentBuilder):
     """The same with tangents."""
 
 
-def _go_on(writer: text.TextWriter, build: Builder, n: int, width: int) -> None:
-    """Let a writer go on in a new graph, whose inputs are the outputs of the one before."""
-    writer.build = build
-    writer.suffix = "suffix"
-    if n:
-        writer.context = build.reshape("context", [-1, width])
+def _moved(shape: Sequence[int | str]) -> Sequence[int | str]:
+    """The shape of a value's tangents."""
+    return [one.lower() if isinstance(one, str) else one for one in shape]
 
 
 def _copied(graph: Graph, again: set[str]) -> dict[str, Array]:
