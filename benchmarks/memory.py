@@ -4,8 +4,8 @@ limit, and of backpropagation on the same photos and model.
     python benchmarks/memory.py              # prints one line per run, writes results/memory.json
 
 Models: random weights of the sizes of CLIP ViT-B/16, RN50 and ViT-L/14, with a vocabulary of 49,408
-pieces, and of SigLIP-B/16 with 32,000, float32 files; 16 random photos of 64 x 64 pixels for each of 10 classes. Runs of a model, in this
-order (``--runs`` names fewer):
+pieces, and of SigLIP-B/16 with 32,000, float32 files; 16 random photos of 64 x 64 pixels for each
+of 10 classes. Runs of a model, in this order (``--runs`` names fewer):
 
 * ``least``, ``least, int8``: method ``sharpzo``, 200 forwards, with the least limit, which is what
   a run before it with a limit of 1 MB names in its refusal;
@@ -118,7 +118,6 @@ def write_model(folder: Path, name: str) -> None:
     config = json.loads((folder / "config.json").read_text())
     config["text_config"] |= {"bos_token_id": PIECES - 2, "eos_token_id": PIECES - 1}
     (folder / "config.json").write_text(json.dumps(config))
-
 
     if name == "RN50":
         with_resnet(folder)

@@ -66,7 +66,10 @@ def encode(checkpoint: Checkpoint, vectors: Array) -> Array:
 
 
 def activate(x: Array, name: str) -> Array:
-    """Return x times the Gaussian distribution function, or CLIP's x * sigmoid(1.702 x)."""
+    """Return x times the Gaussian distribution function, its approximation by tanh, or CLIP's
+    x * sigmoid(1.702 x)."""
+    if name == "gelu_pytorch_tanh":
+        return x * 0.5 * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3)))
     if name == "gelu":
         return x * 0.5 * (1.0 + _erf(x / np.sqrt(2.0)))
     return x / (1.0 + np.exp(-1.702 * x))

@@ -112,10 +112,7 @@ def _block(
     x = x + added * state.get(f"{name}.ls_1.gamma", 1)
     h = _norm(state, f"{name}.ln_2", x, eps)
     h = h @ state[f"{name}.mlp.c_fc.weight"].T + state[f"{name}.mlp.c_fc.bias"]
-    if activation == "tanh":
-        h = h * 0.5 * (1 + np.tanh(np.sqrt(2 / np.pi) * (h + 0.044715 * h**3)))
-    else:
-        h = reference.activate(h, activation)
+    h = reference.activate(h, activation)
     h = h @ state[f"{name}.mlp.c_proj.weight"].T + state[f"{name}.mlp.c_proj.bias"]
     return x + h * state.get(f"{name}.ls_2.gamma", 1)
 
@@ -145,5 +142,5 @@ def _eps(part: dict[str, Any]) -> float:
 
 def _activation(config: dict[str, Any], part: dict[str, Any]) -> str:
     if (part.get("act_kwargs") or {}).get("approximate") == "tanh":
-        return "tanh"
+        return "gelu_pytorch_tanh"
     return "quick_gelu" if config.get("quick_gelu") else "gelu"

@@ -65,7 +65,7 @@ def test_a_size_that_the_tower_cannot_see_is_refused(models):
         LayeredImage(Checkpoint.open(models["clip-gelu"][0]), 40, 40)
 
 
-@pytest.mark.parametrize("kind", ["gelu", "quick_gelu"])
+@pytest.mark.parametrize("kind", ["gelu", "quick_gelu", "gelu_pytorch_tanh"])
 def test_activations_are_exact_up_to_rounding(kind):
     x = np.concatenate([np.linspace(-9, 9, 100_001), [-400, -100, 100, 400]]).astype(np.float32)
     found = x.copy()

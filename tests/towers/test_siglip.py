@@ -107,6 +107,24 @@ def test_classes_in_groups_are_the_same(given, monkeypatch, specific):
         assert relative(whole, np.stack(own, axis=1)) < 1e-5
 
 
+def test_layers_and_blocks_are_the_towers(given):
+    """What computes them under a memory limit."""
+    checkpoint, _ = given
+    pixels = np.random.default_rng(2).normal(size=(3, 3, 32, 32)).astype(np.float32)
+    layered = image_family(checkpoint).layered(checkpoint, 32, 32)
+    wanted = OnnxImageTower(checkpoint).summarise(pixels)
+    assert relative(layered.summaries(pixels), wanted) < 5e-6
+    assert relative(layered.summaries(pixels[1:2]), wanted[1:2]) < 5e-6
+    for specific in (False, True):
+        tower = OnnxTextTower(checkpoint, NAMES, specific=specific)
+        streamed = OnnxTextTower(checkpoint, NAMES, specific=specific, streamed=True, batch=2)
+        contexts = contexts_for(tower)
+        assert relative(streamed.forward(contexts), tower.forward(contexts)) < 5e-6
+        moves = contexts[1:] - contexts[:1]
+        found, wanted = (one.jvp(contexts[0], moves)[1] for one in (streamed, tower))
+        assert relative(found, wanted) < 1e-6
+
+
 @pytest.fixture
 def folder(tmp_path):
     save_siglip(tmp_path)

@@ -9,6 +9,7 @@ which bounds the memory.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -76,8 +77,10 @@ def open_text(
 
 
 def group(prompts: Prompts, tokens: int | None = None) -> int:
-    """Return how many classes pass at a time, of so many tokens at most."""
-    return min(len(prompts.suffixes), max(1, (tokens or TOKENS) // prompts.length))
+    """Return how many classes pass at a time: equally many in each group, of so many tokens at
+    most."""
+    classes, most = len(prompts.suffixes), max(1, (tokens or TOKENS) // prompts.length)
+    return math.ceil(classes / math.ceil(classes / most))
 
 
 class ByClasses:
