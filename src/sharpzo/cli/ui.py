@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import tempfile
+import threading
 import webbrowser
 from pathlib import Path
 from typing import Annotated
@@ -55,7 +56,7 @@ def ui(
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder} is a file; give a folder")
         home = folder / ".sharpzo-ui"  # hidden: it is none of the classes beside it
-        home.mkdir(parents=True, exist_ok=True)
+        home.mkdir(0o700, parents=True, exist_ok=True)
     try:
         find_runtime(None, options.user_cache())
         web = True
@@ -63,17 +64,19 @@ def ui(
         web = False
     can = {"web": web, "report": all(map(find_spec, ("jinja2", "matplotlib")))}
     hold = Hold(home, f"the folder {home}")
-    tabs, token = Tabs(home, kept, folder), secrets.token_urlsafe(16)
-    page = LivePage(tabs, token, can)
+    tabs = Tabs(home, kept, folder)
+    token, once = (secrets.token_urlsafe(16) for _ in range(2))
+    page = LivePage(tabs, token, can, once)
     try:
         listening = listen("127.0.0.1", port)
-        where = f"{address(listening)}/#{token}"
+        where = f"{address(listening)}/#"
 
         def ready(stop: object) -> None:
-            print(f"The page is at  {where}", flush=True)
+            print(f"The page is at  {where}{token}", flush=True)
             print(f"Photos and runs are kept in {quoted(home)}. Ctrl-C ends it.", flush=True)
             if not no_browser:
-                webbrowser.open(where)
+                # A browser of the terminal would let us wait.
+                threading.Thread(target=webbrowser.open, args=(where + once,), daemon=True).start()
 
         run(Guard(page.app(), hosts=LOOPBACK), listening, ready, page.close)
     finally:

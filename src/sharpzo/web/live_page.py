@@ -44,11 +44,12 @@ Handler = Callable[[Request, Tab], Awaitable[Response]]
 
 
 class LivePage:
-    """The app. ``token`` opens workspaces; ``can`` says what this installation can besides
+    """The app. ``token`` opens workspaces, and so does ``once``, a single time: every user of the
+    machine may read the command line of a browser. ``can`` says what this installation can besides
     (``report``, ``web``). `close` ends the streams of events, which would last for ever."""
 
-    def __init__(self, tabs: Tabs, token: str, can: dict[str, bool]) -> None:
-        self._tabs, self._token, self._can = tabs, token, can
+    def __init__(self, tabs: Tabs, token: str, can: dict[str, bool], once: str = "") -> None:
+        self._tabs, self._token, self._can, self._once = tabs, token, can, once
         self._answering = Answering()
         self._photos = Uploads(MOST_BYTES, 8 * MOST_BYTES)
         self._documents = Uploads(MB // 10, MB)
@@ -63,6 +64,7 @@ class LivePage:
         """The ASGI app."""
         of_a_tab = [
             self._route("/events", self._events),
+            self._route("/leave", self._leave, "POST"),
             self._route("/photos", self._list),
             self._route("/classes", self._add_class, "POST"),
             self._route("/classes/{label}", self._remove_class, "DELETE"),
@@ -102,18 +104,25 @@ class LivePage:
     async def _open(self, request: Request) -> Response:
         """The token, and the name of a workspace or none -> its secret, and what there is."""
         asked = await self._document(request)
-        if not hmac.compare_digest(str(asked.get("token", "")).encode(), self._token.encode()):
+        if not self._may_open(str(asked.get("token", "")).encode("utf-8", "replace")):
             raise Refusal(403, "open the page by the whole address that 'sharpzo ui' printed")
         name = asked.get("workspace")
         key, tab = await run_in_threadpool(self._tabs.open, None if name is None else str(name))
         return JSONResponse({
             "key": key,
+            "token": self._token,
             "workspace": tab.workspace.folder.name,
             "methods": METHODS,
             "can": self._can,
             "folders": await run_in_threadpool(self._tabs.folders),
             "earlier": await run_in_threadpool(self._tabs.earlier, key),
         })  # fmt: skip
+
+    def _may_open(self, token: bytes) -> bool:
+        if self._once and hmac.compare_digest(token, self._once.encode()):
+            self._once = ""
+            return True
+        return hmac.compare_digest(token, self._token.encode())
 
     async def _document(self, request: Request) -> dict[str, Any]:
         async with self._documents.read(request) as body:
@@ -131,6 +140,8 @@ class LivePage:
                 return await handler(request, tab)
             except SharpzoError as error:
                 raise Refusal(400, tab.plain(str(error))) from None
+            except OSError as error:
+                raise Refusal(507, f"this cannot be kept: {error.strerror or error}") from None
 
         return Route(path, found, methods=[method])
 
@@ -155,8 +166,13 @@ class LivePage:
                     said, when = state, time.monotonic()
             finally:
                 self._tabs.watching[key] -= 1
+                self._tabs.seen(key)
 
         return StreamingResponse(states(), media_type="text/event-stream")
+
+    async def _leave(self, request: Request, tab: Tab) -> Response:
+        self._tabs.seen(request.path_params["key"], leaves=True)
+        return JSONResponse({})
 
     async def _list(self, request: Request, tab: Tab) -> Response:
         def listed() -> dict[str, Any]:

@@ -113,9 +113,9 @@ class Tab:
 
     @contextmanager
     def _my_turn(self, work: Work) -> Generator[None]:
-        work.tell(stage="waiting for another tab")
+        work.tell(stage="starting")
         while not self._turn.acquire(timeout=WAIT):
-            work.tell(**work.shown)
+            work.tell(stage="waiting for another tab")
         try:
             yield
         finally:

@@ -13,7 +13,7 @@ from sharpzo.errors import InputError
 from sharpzo.web.tab import Tab
 
 MOST = 16  # tabs
-FRESH = 60.0  # seconds after which an empty workspace that no tab watches goes to another one
+GONE = 3600.0  # seconds after which a tab that was not heard of leaves an empty workspace to others
 
 
 class Tabs:
@@ -24,7 +24,7 @@ class Tabs:
         self._home, self._cache, self._given = home, cache, given
         self._turn, self._lock = threading.Lock(), threading.Lock()
         self._tabs: dict[str, Tab] = {}  # by secret
-        self._opened: dict[str, float] = {}  # when, by secret
+        self._seen: dict[str, float] = {}  # when a tab asked last, by secret
         self.watching: dict[str, int] = {}  # streams of events, by secret
 
     def open(self, name: str | None) -> tuple[str, Tab]:
@@ -37,6 +37,10 @@ class Tabs:
             else:
                 name = self._unused()
             return self._open(name)
+
+    def seen(self, secret: str, leaves: bool = False) -> None:
+        """A tab is there now, or ``leaves``."""
+        self._seen[secret] = time.monotonic() - GONE * leaves
 
     def find(self, secret: str) -> Tab | None:
         """The tab of a secret."""
@@ -91,7 +95,7 @@ class Tabs:
         """The name of a workspace without photos and without a tab, or of a new one."""
         now = time.monotonic()
         taken = {tab.workspace.folder.name for secret, tab in self._tabs.items()
-                 if self.watching.get(secret) or now - self._opened[secret] < FRESH}  # fmt: skip
+                 if self.watching.get(secret) or now - self._seen[secret] < GONE}  # fmt: skip
         names = [place.name for place in self._places()]
         for name in names:
             photos, runs = self._home / name / "photos", self._home / name / "runs"
@@ -105,9 +109,9 @@ class Tabs:
     def _open(self, name: str) -> tuple[str, Tab]:
         for secret, tab in self._tabs.items():
             if tab.workspace.folder.name == name:
-                self._opened[secret] = time.monotonic()
+                self.seen(secret)
                 return secret, tab
         secret = secrets.token_urlsafe(16)
         self._tabs[secret] = Tab(self._home / name, self._cache, self._turn)
-        self._opened[secret] = time.monotonic()
+        self.seen(secret)
         return secret, self._tabs[secret]

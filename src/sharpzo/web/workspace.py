@@ -26,7 +26,7 @@ from sharpzo.memory import MB
 MOST_CLASSES, MOST_PHOTOS = 200, 5000
 MOST_BYTES = 30 * MB  # of a photo
 MOST_TOGETHER = 4096 * MB
-LONGEST = 80  # characters of a name
+LONGEST = 120  # bytes of a name: file systems take 255, and a number may follow
 _NO_NAME = re.compile(r'[\\/:*?"<>|\x00-\x1f\x7f]')  # what some system refuses in a name
 _SUFFIX = {"JPEG": ".jpg", "TIFF": ".tif", "HEIF": ".heic"}  # others are called like their kind
 
@@ -75,8 +75,8 @@ class Workspace:
         return next((name for name in known if name.casefold() == plain.casefold()), None)
 
     def _new_class(self, plain: str, name: str) -> str:
-        if not plain or len(plain) > LONGEST:
-            raise InputError(f"a class name has 1 to {LONGEST} characters; {name!r} has not")
+        if not plain or len(plain.encode()) > LONGEST:
+            raise InputError(f"a class name has 1 to {LONGEST} letters; {name[:200]!r} has not")
         if len(subfolders(self.photos)) >= MOST_CLASSES:
             raise InputError(f"there are {MOST_CLASSES} classes, which is the most; remove one")
         if split_name(plain) in ("train", "val", "test", "eval"):
@@ -201,8 +201,8 @@ def _safe(name: str) -> str:
     """A file name that every system takes: the last part of what was sent."""
     last = unicodedata.normalize("NFC", re.split(r"[\\/]", name)[-1])
     stem, suffix = os.path.splitext(_NO_NAME.sub("_", last).strip(". "))
-    text = f"{stem[:LONGEST]}{suffix[:10]}".encode("utf-8", "replace").decode()
-    return text.lstrip(".") or "photo"
+    short = stem.encode("utf-8", "replace")[:LONGEST].decode("utf-8", "ignore")
+    return f"{short}{suffix[:10].encode('utf-8', 'replace').decode()}".lstrip(".") or "photo"
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -38,6 +38,7 @@ async function ask(method, address, body) {
 const post = (parts, document = {}) => ask("POST", path(...parts), JSON.stringify(document));
 
 function trouble(sentence) {
+  delete $("trouble").dataset.lost;
   $("trouble").textContent = sentence;
   $("trouble").hidden = !sentence;
 }
@@ -47,6 +48,14 @@ const tried = (work) => (event) => {
 };
 const sentence = (text) => text && text[0].toUpperCase() + text.slice(1) + (/[.?!]$/.test(text) ? "" : ".");
 
+// New content of a box; the keyboard stays where it was, or near to it.
+function fill(box, children) {
+  const controls = () => [...box.querySelectorAll("button, input")], at = controls().indexOf(document.activeElement);
+  box.replaceChildren(...children);
+  const now = controls();
+  if (at >= 0 && now.length) now[Math.min(at, now.length - 1)].focus();
+}
+
 // --- the workspace -------------------------------------------------------------------------------
 
 async function open(workspace) {
@@ -54,7 +63,7 @@ async function open(workspace) {
   const found = await ask("POST", "open", JSON.stringify({ token, workspace }))
     .catch((error) => { if (workspace) return null; throw error; });
   if (!found) return open(null); // it is gone
-  sessionStorage.setItem("token", token);
+  sessionStorage.setItem("token", found.token);
   sessionStorage.setItem("workspace", found.workspace);
   history.replaceState(null, "", "/"); // the token is in no history and on no screenshot
   [base, can, methods] = [`/w/${found.key}`, found.can, found.methods];
@@ -66,12 +75,19 @@ async function open(workspace) {
       `${many(one.photos, "photo")} of ${one.classes} classes`)]), ".");
   $("methods").append(...Object.entries(methods).map(([name, why], k) => el("label", {},
     el("input", { type: "radio", name: "method", value: name, checked: k === 0 }), name, el("small", {}, why))));
-  const events = new EventSource(path("events"));
-  let lost = null;
+  listen();
+}
+
+// A browser has six connections for all tabs of a page: those that are not looked at need none.
+let events = null, lost = null;
+function listen() {
+  if (events) events.close();
+  clearTimeout(lost);
+  events = document.hidden ? null : new EventSource(path("events"));
+  if (!events) return;
   events.onmessage = (event) => {
     clearTimeout(lost);
-    $("trouble").dataset.lost && trouble("");
-    delete $("trouble").dataset.lost;
+    if ($("trouble").dataset.lost) trouble("");
     show(JSON.parse(event.data));
   };
   events.onerror = () => {
@@ -118,7 +134,7 @@ async function listPhotos() {
       const key = `${label}/${name}`;
       marked.set(key, `${marked.get(key) || ""} ${one.sentence}`);
     }
-  $("classes").replaceChildren(...Object.entries(photos.classes).map(([label, held]) => card(label, held, marked)));
+  fill($("classes"), Object.entries(photos.classes).map(([label, held]) => card(label, held, marked)));
   showFindings();
 }
 
@@ -142,7 +158,7 @@ function card(label, held, marked) {
 function thumbnail(label, name, version, why) {
   return el("div", { className: why ? "photo marked" : "photo", title: why ? `${name}:${why}` : name },
     el("img", { src: picture(label, name, version), alt: `${label}, ${name}`, loading: "lazy" }),
-    el("button", { type: "button", ariaLabel: `Remove ${name} of ${label}`, onclick: tried(() => ask("DELETE", path("photos", label, name))) }, "×"));
+    el("button", { type: "button", "aria-label": `Remove ${name} of ${label}`, onclick: tried(() => ask("DELETE", path("photos", label, name))) }, "×"));
 }
 
 function removeClass(label, held) {
@@ -218,7 +234,7 @@ const KINDS = { unreadable: "Files that cannot be read", label: "Labels that may
   copy: "Copies", small: "Small photos", class: "Classes" };
 function showFindings() {
   const found = photos.found ? photos.found.findings : [];
-  $("findings").replaceChildren(...Object.entries(KINDS).flatMap(([kind, title]) => {
+  fill($("findings"), Object.entries(KINDS).flatMap(([kind, title]) => {
     const list = found.filter((one) => one.kind === kind);
     if (!list.length) return [];
     const shown = all.has(kind) ? list : list.slice(0, FEW);
@@ -312,7 +328,7 @@ async function listRuns() {
 function row(run) {
   if (!run.finished) return el("tr", {}, el("td", {}, ""), el("td", {}, run.method),
     el("td", { colSpan: 3 }, "stopped ", el("button", { type: "button", onclick: tried(() => post(["tune"], { run: run.run })) }, "Go on")));
-  const use = el("input", { type: "radio", name: "run", checked: run.run === used, ariaLabel: `Use run ${run.run}, ${run.method}`,
+  const use = el("input", { type: "radio", name: "run", checked: run.run === used, "aria-label": `Use run ${run.run}, ${run.method}`,
     onchange: () => { used = run.run; showResult(); showExports(); } });
   const share = run.of ? `${run.right} of ${run.of} (${percent(run.right / run.of)})` : "none were set aside";
   return el("tr", {}, el("td", {}, use), el("td", {}, run.method, run.same_photos ? null : el("small", { className: "quiet" }, " other photos")),
@@ -440,4 +456,7 @@ droppable($("drop"), addFolders);
 droppable($("view"), (found) => found.length && tryPhoto(found[0][1]));
 addEventListener("paste", (event) => used !== null && event.clipboardData.files.length && tryPhoto(event.clipboardData.files[0]));
 for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());
+document.addEventListener("visibilitychange", () => base && listen());
+addEventListener("pagehide", () => base && navigator.sendBeacon(path("leave")));
+addEventListener("pageshow", (event) => event.persisted && location.reload());
 open(sessionStorage.getItem("workspace")).catch((error) => trouble(sentence(error.message)));
