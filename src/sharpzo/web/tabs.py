@@ -13,7 +13,7 @@ from sharpzo.errors import InputError
 from sharpzo.web.tab import Tab
 
 MOST = 16  # tabs
-GONE = 3600.0  # seconds after which a tab that was not heard of leaves an empty workspace to others
+GONE = 3600.0  # seconds after which a tab without a request leaves an empty workspace to others
 
 
 class Tabs:
