@@ -78,11 +78,13 @@ def minimise(
     steps: int = 200,
     memory: int = 10,
     tolerance: float = 1e-6,
+    first_step: float | None = None,
 ) -> Array:
     """Return a minimiser of ``function`` from ``start`` (any shape, float64).
 
     Stops when the gradient's largest entry falls below ``tolerance``, when no step along the
-    search direction lowers the loss, or after ``steps`` steps.
+    search direction lowers the loss, or after ``steps`` steps. ``first_step``
+    is tried along a gradient without a past; None: 1, and no longer than length 1.
 
     >>> import numpy as np
     >>> minimise(lambda x: (float(((x - 3) ** 2).sum()), 2 * (x - 3)), np.zeros(2)).round(6)
@@ -99,7 +101,9 @@ def minimise(
         if slope >= 0:  # curvature information went stale: start again from the gradient
             pairs.clear()
             direction, slope = -gradient, -float(np.vdot(gradient, gradient))
-        first = 1.0 if pairs else min(1.0, 1.0 / float(np.linalg.norm(gradient)))
+        first = 1.0 if pairs else first_step
+        if first is None:
+            first = min(1.0, 1.0 / float(np.linalg.norm(gradient)))
         found = _wolfe(function, point, direction, loss, slope, first)
         if found is None:
             break

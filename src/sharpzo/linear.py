@@ -6,14 +6,17 @@ projection. Other forms (kernels) become heads of their own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from sharpzo.errors import ArtifactError
+from sharpzo.metrics import loss_and_error
 from sharpzo.types import Array, Features
+
+NUMBERS = 2**22  # of a block: 32 MB in float64
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +94,46 @@ weight (K, D), bias (K,); fit the run again
                 "run again"
             )
     return [arrays[name] for name in shapes]
+
+
+def blocks(many: int, numbers: int) -> Iterator[slice]:
+    """Slices that make up ``many`` rows, each of at most `NUMBERS` where a row has ``numbers``.
+
+    >>> list(blocks(5, NUMBERS // 2))
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    rows = max(1, NUMBERS // max(numbers, 1))
+    return (slice(first, min(first + rows, many)) for first in range(0, many, rows))
+
+
+def loss_and_slopes(
+    weight: Array,
+    bias: Array | float,
+    vectors: Array,
+    labels: Array,
+    loss: Callable[[Array, Array], tuple[float, Array]] = loss_and_error,
+    divide: float = 1.0,
+) -> tuple[float, Array, Array]:
+    """Mean loss of vectors (N, D) @ weight.T + bias against labels (N,), the sum over photos of its
+    derivatives by weight (K, D) and bias (K,) before the mean is taken, over ``divide``. Photos are
+    read in blocks, in the dtype of ``vectors``.
+
+    >>> loss_and_slopes(np.zeros((2, 1)), 0.0, np.ones((3, 1)), np.array([0, 0, 1]))[1].tolist()
+    [[-0.5], [0.5]]
+    """
+    mean, along, summed = 0.0, np.zeros(weight.shape, vectors.dtype), np.zeros(len(weight))
+    across = weight.T.astype(vectors.dtype, copy=False)
+    for part in blocks(len(labels), len(weight)):
+        some = vectors[part]
+        logits = some @ across
+        logits += bias
+        found, error = loss(logits, labels[part])
+        mean += found * (len(some) / len(labels))
+        if divide != 1:
+            error /= divide
+        along += error.T @ some
+        summed += error.sum(axis=0)
+    return mean, along, summed
 
 
 def left_out(residual: Array, hat: Array) -> Array:

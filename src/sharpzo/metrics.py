@@ -42,9 +42,15 @@ def loss_and_error(logits: Array, labels: Array) -> tuple[float, Array]:
     >>> loss_and_error(np.zeros((1, 2)), np.array([1]))[1].tolist()
     [[0.5, -0.5]]
     """
-    error = softmax(logits)
-    error[np.arange(len(labels)), labels] -= 1
-    return float(cross_entropy(logits, labels)), error
+    rows = np.arange(len(labels))
+    peak = logits.max(axis=-1, keepdims=True)
+    error = np.exp(logits - peak)
+    # As `softmax` and `cross_entropy` compute them, from one exponential.
+    normaliser = np.log(error.sum(axis=-1, dtype=np.float64)) + peak[..., 0]
+    loss = (normaliser - logits[rows, labels]).mean(dtype=np.float64)
+    error /= error.sum(axis=-1, keepdims=True)
+    error[rows, labels] -= 1
+    return float(loss), error
 
 
 def sigmoid(logits: Array) -> Array:

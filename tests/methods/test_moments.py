@@ -7,11 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sharpzo.methods import moments
+from sharpzo import linear
+from sharpzo.methods import linear_probe
+from sharpzo.methods.choose import PenaltySettings
 from sharpzo.methods.ladder import LadderSettings, fit_ladder
 from sharpzo.methods.moments import Moments, subsample
+from sharpzo.methods.registry import Task
 from sharpzo.methods.token_ladder import TokenHead, TokenLadderSettings, fit_tokens
 from sharpzo.metrics import normalise
+from sharpzo.testing.toys import ToyTower
 from sharpzo.types import Features
 
 WIDTH = 12
@@ -31,7 +35,7 @@ def photos(classes, shots, seed=1, noise=0.7):
 @pytest.mark.parametrize("shots", [1, 6])
 @pytest.mark.parametrize("numbers", [2**22, 5 * WIDTH])
 def test_blocks_add_up(monkeypatch, shots, numbers):
-    monkeypatch.setattr(moments, "NUMBERS", numbers)
+    monkeypatch.setattr(linear, "NUMBERS", numbers)
     _, train = photos(4, shots)
     found, rows = Moments.of(train, 5), train.vectors.astype(float)
     means = np.array([rows[train.labels == k].mean(axis=0) for k in range(4)])
@@ -43,7 +47,7 @@ def test_blocks_add_up(monkeypatch, shots, numbers):
 
 
 def test_some_photos_stand_for_all_of_every_class(monkeypatch):
-    monkeypatch.setattr(moments, "NUMBERS", 40 * WIDTH)
+    monkeypatch.setattr(linear, "NUMBERS", 40 * WIDTH)
     in_order, mixed = np.repeat(np.arange(10), 16), np.tile(np.arange(10), 16)
     for labels in (in_order, mixed):
         chosen = subsample(labels, WIDTH, 10)
@@ -57,7 +61,7 @@ def test_few_blocks_and_many_make_one_ladder(monkeypatch):
     text, train = photos(6, 40)
     settings = LadderSettings(gaussian=0.25, penalties=(0.5,))
     whole = fit_ladder(train, text, None, settings)
-    monkeypatch.setattr(moments, "NUMBERS", 60 * WIDTH)
+    monkeypatch.setattr(linear, "NUMBERS", 60 * WIDTH)
     part = fit_ladder(train, text, None, settings)
     scale = part.temperature / whole.temperature
     np.testing.assert_allclose(part.head.weight * scale, whole.head.weight, rtol=1e-4, atol=1e-5)
@@ -68,7 +72,7 @@ def test_few_blocks_and_many_make_one_ladder(monkeypatch):
 @pytest.mark.parametrize("validated", [False, True])
 def test_memory_does_not_grow_with_photos_times_classes(monkeypatch, validated):
     classes, shots = 200, 20
-    monkeypatch.setattr(moments, "NUMBERS", 2**14)
+    monkeypatch.setattr(linear, "NUMBERS", 2**14)
     text, train = photos(classes, shots)
     held = photos(classes, shots, seed=2)[1] if validated else None
     fits = (
@@ -104,5 +108,16 @@ def test_a_photo_of_validation_counts_once_however_many_there_are(monkeypatch):
         tokens=np.repeat(held.tokens, 2, axis=0),
     )
     whole = fit_ladder(train, text, held, settings)
-    monkeypatch.setattr(moments, "NUMBERS", 150 * WIDTH)
+    monkeypatch.setattr(linear, "NUMBERS", 150 * WIDTH)
     assert fit_ladder(train, text, twice, settings).penalty == whole.penalty
+
+
+def test_a_linear_probe_of_many_photos_is_that_of_one_block(monkeypatch):
+    """In blocks and float32 it ends where the whole problem does in float64."""
+    _, train = photos(6, 40)
+    task, settings = Task(train, None, ToyTower(classes=6)), PenaltySettings(penalty=1e-3)
+    whole = linear_probe.fit(settings, task).head.scores(train)
+    monkeypatch.setattr(linear, "NUMBERS", 300)
+    part = linear_probe.fit(settings, task).head.scores(train)
+    np.testing.assert_allclose(part, whole, atol=0.01)
+    assert not np.array_equal(part, whole)

@@ -87,10 +87,12 @@ def choose_penalty(
     start: Array,
     settings: PenaltySettings,
     validation: Features | None,
+    first_step: Callable[[float], float | None] = lambda penalty: None,
 ) -> tuple[Array, H, float]:
     """Return parameters, head and penalty of the lowest rank on the validation photos.
 
-    ``loss``: parameters and penalty -> loss and gradient. Penalties are tried from the strongest to
+    ``loss``: parameters and penalty -> loss and gradient; ``first_step`` is that of `minimise` for
+    a penalty. Penalties are tried from the strongest to
     the weakest, each from the solution before, which is also the order in which the problems get
     harder.
     """
@@ -100,7 +102,9 @@ def choose_penalty(
         if validation is not None:
             tried = sorted(settings.penalties, reverse=True)
         for penalty in tried:
-            parameters = minimise(lambda at, by=penalty: loss(at, by), parameters)
+            parameters = minimise(
+                lambda at, by=penalty: loss(at, by), parameters, first_step=first_step(penalty)
+            )
             yield parameters, head(parameters), penalty
 
     return choose_along(path(), lambda found: found[1], validation)

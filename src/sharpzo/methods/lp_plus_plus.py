@@ -26,11 +26,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from sharpzo.descent import Sgd
-from sharpzo.linear import LinearHead
+from sharpzo.linear import LinearHead, loss_and_slopes
 from sharpzo.methods.cached import CachedSettings, cached_fit, class_means, every_view, read_text
 from sharpzo.methods.choose import choose_along
 from sharpzo.methods.registry import Fit, Method, Task, register
-from sharpzo.metrics import loss_and_error
 from sharpzo.rng import generator
 from sharpzo.settings import Count, Decay
 from sharpzo.types import Array
@@ -119,11 +118,10 @@ def loss_and_gradient(
     at: Parameters, vectors: Array, labels: Array, text: Array
 ) -> tuple[float, Parameters]:
     """Return the mean cross-entropy and its gradient, float64."""
-    logits = vectors @ (at.weight + at.alpha[:, None] * text).T + at.bias
-    loss, error = loss_and_error(logits, labels)
-    error /= len(labels)
-    along = error.T @ vectors
-    return loss, Parameters(along, error.sum(axis=0), (along * text).sum(axis=1))
+    loss, along, summed = loss_and_slopes(
+        at.weight + at.alpha[:, None] * text, at.bias, vectors, labels, divide=len(labels)
+    )
+    return loss, Parameters(along, summed, (along * text).sum(axis=1))
 
 
 # As the program computes it, which the published figures come from.

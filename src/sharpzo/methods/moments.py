@@ -13,9 +13,10 @@ from functools import cached_property
 
 import numpy as np
 
+from sharpzo import linear
+from sharpzo.linear import blocks
 from sharpzo.types import Array, Features
 
-NUMBERS = 2**22  # of a block: 32 MB in float64
 WORK = 2**30  # multiply-adds that photos which stand for all cost for each setting that is tried
 
 # Photos -> float64 rows (N, V, W) of their V views.
@@ -27,29 +28,19 @@ def own_vectors(photos: Features) -> Array:
     return photos.vectors[:, None].astype(np.float64)
 
 
-def blocks(many: int, numbers: int) -> Iterator[slice]:
-    """Slices that make up ``many`` rows, each of at most `NUMBERS` where a row has ``numbers``.
-
-    >>> list(blocks(5, NUMBERS // 2))
-    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
-    """
-    rows = max(1, NUMBERS // max(numbers, 1))
-    return (slice(first, min(first + rows, many)) for first in range(0, many, rows))
-
-
 def subsample(labels: Array, width: int, classes: int) -> Array:
     """Indices, in order, of photos that stand for all: as many of each class as it has a share.
 
     All of them, where neither their rows of ``width`` nor their scores for ``classes`` exceed
-    `NUMBERS`, nor the product of the two `WORK`.
+    `linear.NUMBERS`, nor the product of the two `WORK`.
 
     >>> labels = np.tile([0, 1], 4)
     >>> subsample(labels, 10, 2).tolist()
     [0, 1, 2, 3, 4, 5, 6, 7]
-    >>> subsample(labels, NUMBERS // 4, 2).tolist()
+    >>> subsample(labels, linear.NUMBERS // 4, 2).tolist()
     [0, 1, 4, 5]
     """
-    most = max(1, min(NUMBERS // max(width, classes), WORK // (width * classes)))
+    most = max(1, min(linear.NUMBERS // max(width, classes), WORK // (width * classes)))
     if len(labels) <= most:
         return np.arange(len(labels))
     by_class = np.argsort(labels, kind="stable")
