@@ -24,8 +24,9 @@ class Answer:
         return json.loads(self.body)
 
 
-async def asked(app, method, path, headers=None, parts=(b"",), pause=0.0) -> Answer:
-    """Send a request whose body arrives in these parts, ``pause`` seconds before each."""
+async def asked(app, method, path, headers=None, parts=(b"",), pause=0.0, leaves=False) -> Answer:
+    """Send a request whose body arrives in these parts, ``pause`` seconds before each; of a None
+    the client goes away, and after them all if it ``leaves``."""
     raw = {"host": "127.0.0.1:8000", **{k.lower(): v for k, v in (headers or {}).items()}}
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http",
@@ -36,6 +37,8 @@ async def asked(app, method, path, headers=None, parts=(b"",), pause=0.0) -> Ans
     left, sent = list(parts), []
 
     async def receive():
+        if not left and leaves:
+            return {"type": "http.disconnect"}
         if not left:
             await asyncio.sleep(3600)  # the client waits
         await asyncio.sleep(pause)

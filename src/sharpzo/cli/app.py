@@ -19,6 +19,7 @@ FILES = {
     "fit": "fit",
     "predict": "apply",
     "watch": "watch",
+    "serve": "serve",
     "evaluate": "apply",
     "add": "update",
     "forget": "update",

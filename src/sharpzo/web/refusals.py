@@ -39,5 +39,9 @@ async def _gone(request: Request, error: Exception) -> Response:
     return Response(status_code=400)  # it is sent to no one
 
 
+async def _failed(request: Request, error: Exception) -> Response:
+    return Refusal(500, "this failed here; the program's own output says why").response()
+
+
 # For `Starlette(exception_handlers=...)`.
-HANDLERS: dict[Any, Any] = {HTTPException: _refuse, ClientDisconnect: _gone}
+HANDLERS: dict[Any, Any] = {HTTPException: _refuse, ClientDisconnect: _gone, Exception: _failed}
