@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from sharpzo import linear
-from sharpzo.methods import linear_probe
+from sharpzo.methods import linear_probe, proker
 from sharpzo.methods.choose import PenaltySettings
 from sharpzo.methods.ladder import LadderSettings, fit_ladder
 from sharpzo.methods.moments import Moments, subsample
+from sharpzo.methods.proker import ProKeRSettings
 from sharpzo.methods.registry import Task
 from sharpzo.methods.token_ladder import TokenHead, TokenLadderSettings, fit_tokens
 from sharpzo.metrics import normalise
@@ -121,3 +122,22 @@ def test_a_linear_probe_of_many_photos_is_that_of_one_block(monkeypatch):
     part = linear_probe.fit(settings, task).head.scores(train)
     np.testing.assert_allclose(part, whole, atol=0.01)
     assert not np.array_equal(part, whole)
+
+
+def test_proker_of_many_photos_is_close_to_the_exact_one(monkeypatch):
+    """With as many landmarks as photos it is the same solution, with fewer a rougher one."""
+    _, train = photos(6, 40)
+    shown = photos(6, 20, seed=4)[1]
+    task, settings = Task(train, None, ToyTower(classes=6, features=WIDTH)), ProKeRSettings()
+    exact = proker.fit(settings, task)
+    assert "landmarks" not in exact.notes
+    monkeypatch.setattr(proker, "EXACT", 100)
+    monkeypatch.setattr(linear, "NUMBERS", 300 * 50)
+    errors = {}
+    for landmarks in (240, 120, 12):
+        monkeypatch.setattr(proker, "LANDMARKS", landmarks)
+        found = proker.fit(settings, task)
+        assert found.notes["landmarks"] == len(found.head.keys) == landmarks
+        errors[landmarks] = np.abs(found.head.scores(shown) - exact.head.scores(shown)).max()
+    assert errors[240] < 1e-4
+    assert errors[240] < errors[120] < errors[12]

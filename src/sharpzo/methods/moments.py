@@ -41,6 +41,15 @@ def subsample(labels: Array, width: int, classes: int) -> Array:
     [0, 1, 4, 5]
     """
     most = max(1, min(linear.NUMBERS // max(width, classes), WORK // (width * classes)))
+    return evenly(labels, most)
+
+
+def evenly(labels: Array, most: int) -> Array:
+    """Indices, in order, of ``most`` photos, or all: of each class as many as it has a share.
+
+    >>> evenly(np.array([0, 0, 0, 0, 1, 1]), 3).tolist()
+    [0, 2, 4]
+    """
     if len(labels) <= most:
         return np.arange(len(labels))
     by_class = np.argsort(labels, kind="stable")

@@ -10,6 +10,12 @@ problem sum (y - g)**2 + penalty |g|**2, whose solution it is up to a factor, ha
 f . t is fixed: with it, a small penalty fits the training labels; without it, a small penalty
 leaves the text alone.
 
+K has a number for each pair of photos, and its decomposition takes N^3. With more than 4,096 photos
+or views the solution is therefore sought among sums over 2,048 of them, S', as many of each class
+as it has a share (Nystroem): of the same problem with all photos,
+
+    a = (K'' + penalty K')^-1 k(S', S) (Y - X t),  K' = k(S', S'),  K'' = k(S', S) k(S, S')
+
 A class without a photo is lowered near the photos of others; away from all photos its text decides.
 """
 
@@ -20,6 +26,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sharpzo.linear import blocks
 from sharpzo.methods.cached import (
     CachedSettings,
     Penalty,
@@ -31,8 +38,11 @@ from sharpzo.methods.cached import (
 )
 from sharpzo.methods.choose import choose
 from sharpzo.methods.kernel import KernelHead, kernel
+from sharpzo.methods.moments import evenly
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.types import Array, Features
+
+EXACT, LANDMARKS = 4096, 2048  # photos
 
 
 @dataclass(frozen=True)
@@ -52,16 +62,17 @@ class ProKeRSettings(CachedSettings):
 def fit(settings: ProKeRSettings, task: Task) -> Fit:
     """One forward per template; one decomposition of the kernel matrix per beta."""
     names, photos = read_text(task.tower, settings.templates), every_view(task)
-    keys, text = photos.vectors.astype(np.float64), names.features.astype(np.float64)
-    residual = np.eye(len(text))[photos.labels] - keys @ text.T
+    text, exact = names.features.astype(np.float64), len(photos) <= EXACT
+    shown = photos if exact else photos.take(evenly(photos.labels, LANDMARKS))
+    keys = shown.vectors.astype(np.float64)
     # One decomposition per beta serves every penalty: (K / p + I)^-1 = Q (L / p + 1)^-1 Q'.
     decomposed: dict[float, tuple[Array, Array, Array]] = {}
 
     def values(beta: float, penalty: float) -> Array:
         if beta not in decomposed:
             decomposed.clear()  # the grid is walked beta by beta
-            latent, vectors = np.linalg.eigh(kernel(keys, keys, beta))
-            decomposed[beta] = np.maximum(latent, 0), vectors, vectors.T @ residual
+            found = kernel(keys, keys, beta), photos, text
+            decomposed[beta] = _exact(*found) if exact else _by_landmarks(*found, keys, beta)
         latent, vectors, projected = decomposed[beta]
         shrink = 1 / (latent + penalty) if settings.divide else 1 / (latent / penalty + 1)
         return vectors @ (shrink[:, None] * projected)
@@ -78,7 +89,38 @@ def fit(settings: ProKeRSettings, task: Task) -> Fit:
         beta, penalty = choose(scored(task.validation), task.validation.labels)
     single = (part.astype(np.float32) for part in (text, keys, values(beta, penalty)))
     head = KernelHead(*single, scale=1.0, strength=1.0, beta=beta)
-    return cached_fit(head, task, names, {"beta": beta, "penalty": penalty})
+    notes = {"beta": beta, "penalty": penalty}
+    return cached_fit(head, task, names, notes if exact else notes | {"landmarks": len(keys)})
+
+
+def _left(photos: Features, text: Array) -> Array:
+    """What the text leaves over: Y - X t."""
+    return np.eye(len(text))[photos.labels] - photos.vectors.astype(np.float64) @ text.T
+
+
+def _exact(near: Array, photos: Features, text: Array) -> tuple[Array, Array, Array]:
+    """Latent values L (R,), vectors Q (N, R) and Q'(Y - X t), so that a = Q (L + penalty)^-1 of
+    the third, for every penalty."""
+    latent, vectors = np.linalg.eigh(near)
+    return np.maximum(latent, 0), vectors, vectors.T @ _left(photos, text)
+
+
+def _by_landmarks(
+    near: Array, photos: Features, text: Array, keys: Array, beta: float
+) -> tuple[Array, Array, Array]:
+    """The same for a over ``keys`` (R, D), whose kernel matrix is ``near``."""
+    squared, along = np.zeros(near.shape), np.zeros((len(keys), len(text)))
+    for part in blocks(len(photos), max(len(keys), len(text))):
+        some = photos.take(part)
+        across = kernel(keys, some.vectors.astype(np.float64), beta)
+        squared += across @ across.T
+        along += across @ _left(some, text)
+    latent, vectors = np.linalg.eigh(near)
+    kept = latent > 1e-10 * latent[-1]  # of keys that are the same photo only one counts
+    root = vectors[:, kept] / np.sqrt(latent[kept])
+    latent, vectors = np.linalg.eigh(root.T @ squared @ root)
+    vectors = root @ vectors
+    return np.maximum(latent, 0), vectors, vectors.T @ along
 
 
 def _published(
