@@ -108,7 +108,7 @@ def shown(page: Browser, step: str) -> None:
         top = f"document.getElementById('{heading}')" if heading else "document.body"
         page.ask(f"{top}.scrollIntoView()")
         page.picture(file, width, height, dark)
-        few = Image.open(file).convert("P", palette=Image.Palette.ADAPTIVE, colors=48)
+        few = Image.open(file).convert("P", palette=Image.Palette.ADAPTIVE, colors=128)
         few.save(file, optimize=True)
 
 

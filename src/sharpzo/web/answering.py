@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sharpzo.data.photo import as_photo
-from sharpzo.errors import PhotoError
+from sharpzo.errors import InputError
 from sharpzo.fitting.documents import documents_of
 from sharpzo.fitting.strangers import LOST
 from sharpzo.models import Models
@@ -28,16 +28,16 @@ class Answering:
         """What a run says of the bytes of a photo: ``label``, whether it is of ``none`` of the
         classes, the ``top`` classes, and the milliseconds (``ms``) that it took.
 
-        Raises PhotoError for what is no photo, ArtifactError for a run that cannot be read.
+        Raises InputError for what is no photo, ArtifactError for a run that cannot be read.
         """
         with self._lock:
             models = self._open(run)
             begin = time.perf_counter()
-            found = models.answer([as_photo(file, "of yours")])
+            found = models.answer([as_photo(file)])
             (document,) = documents_of(models.trained(), found, LOST, TOP)
             ms = 1000 * (time.perf_counter() - begin)
         if "error" in document:
-            raise PhotoError(document["path"], document["error"])
+            raise InputError(f"this photo {document['error']}")
         return {**document, "ms": round(ms)}
 
     def _open(self, run: Path) -> Models:

@@ -122,6 +122,9 @@ class Work:
             self.error = "the memory is used up; close other programs, or use fewer photos"
         except OSError as error:
             self.error = f"cannot read or write {error.filename}: {error.strerror or error}"
+        except Exception as error:  # a fault of ours: the page has to say so, too
+            self.error = f"this failed ({type(error).__name__}: {error}); please report it"
+            raise
         finally:
             self.seconds = time.monotonic() - self.begun
 

@@ -68,7 +68,7 @@ async function open(workspace) {
   history.replaceState(null, "", "/"); // the token is in no history and on no screenshot
   [base, can, methods] = [`/w/${found.key}`, found.can, found.methods];
   $("own").replaceChildren(...found.folders.map((name) => el("button", { type: "button",
-    onclick: tried(() => post(["fill"], { folder: name })) }, `Take ${name}/`)));
+    onclick: tried(() => post(["fill"], { folder: name })) }, `Take the photos of ${name}`)));
   $("earlier").hidden = !found.earlier.length;
   $("earlier").replaceChildren("Earlier work: ", ...found.earlier.flatMap((one, k) => [k ? ", " : "",
     el("button", { className: "link", onclick: () => { sessionStorage.setItem("workspace", one.name); location.reload(); } },
@@ -344,6 +344,7 @@ function showResult() {
   else said.push("There are too few photos to say how well it does. Try it.");
   $("said").replaceChildren(...said);
   const more = [];
+  if (run.of) more.push("The settings were chosen on these photos, so expect a little less on new ones.");
   if (run.of && run.untuned !== null) more.push(`The model without your photos has ${percent(run.untuned)}.`);
   if (run.more) more.push(`Twice as many photos per class would bring about ${(100 * run.more.gain).toFixed(1)} points; the classes that need them most: ${run.more.classes.join(", ")}.`);
   if (run.none) more.push(`A photo that fits no class is answered by “none of these”, and so are about ${percent(run.none.lost)} of the others.`);
@@ -383,6 +384,7 @@ async function classify(blob) {
     bar.style.width = `${100 * one.probability}%`;
     return el("li", {}, el("span", {}, one.label), el("span", {}, `${(100 * one.probability).toFixed(1)} %`), el("i", {}, bar));
   }));
+  $("took").className = "quiet";
   $("took").textContent = `${found.none ? "The nearest classes are listed. " : ""}${found.ms} ms`;
   $("took").dataset.answers = Number($("took").dataset.answers || 0) + 1;
 }
@@ -399,7 +401,11 @@ async function tryPhoto(blob) {
   const image = el("img", { alt: blob.name || "photo", src: URL.createObjectURL(blob) });
   image.addEventListener("error", () => view($("hint") || el("p", { id: "hint" }, blob.name)));
   view(image);
-  await classify(blob).catch((error) => { $("answer").textContent = ""; $("took").textContent = sentence(error.message); });
+  await classify(blob).catch((error) => {
+    $("answer").textContent = "";
+    $("took").className = "error";
+    $("took").textContent = sentence(error.message);
+  });
 }
 
 function stopCamera() {
