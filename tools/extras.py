@@ -39,6 +39,23 @@ for split, each in (("train", 4), ("val", 1), ("test", 1)):
         for row in [row for row, label in enumerate(labelled.labels) if label == k][:each]:
             Image.fromarray(labelled.photos[row].decode()).save(folder / f"{row}.png")
 """
+# A server is asked for its first page, and ended as a system ends it; what serves photos gets one.
+SERVED = """
+import json, re, subprocess, sys, urllib.request
+from pathlib import Path
+command = [sys.executable, "-m", "sharpzo", *"{line}".split()]
+server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+try:
+    address = re.search(r"http://[^;#\\s]*", server.stdout.readline())[0]
+    assert urllib.request.urlopen(address, timeout=60).status == 200
+    if "serve" in command:
+        photo = next(Path("photos", "test").rglob("*.png")).read_bytes()
+        assert json.load(urllib.request.urlopen(address, photo, timeout=60))["label"]
+    server.terminate()
+    assert server.wait(60) == 0
+finally:
+    server.kill()
+"""
 RECIPE = 'data_sets = ["photos"]\nshots = [2]\nmethods = ["gda"]\n'
 
 
@@ -146,6 +163,12 @@ def report(use: Environment) -> None:
     use.leaves("run/report.html")
 
 
+def web(use: Environment) -> None:
+    use.sharpzo("fit", "photos", "--out", "run")
+    for line in ("serve run --port 0", "ui --port 0 --no-browser"):
+        use.python(SERVED.format(line=line))
+
+
 def tensorboard(use: Environment) -> None:
     tracked(use, "tensorboard")
     if not list((use.folder / "runs" / "run").glob("events.*")):
@@ -211,6 +234,7 @@ USES: dict[str, Callable[[Environment], None]] = {
         openvino,
         heic,
         report,
+        web,
         docs,
         reference,
         tensorboard,

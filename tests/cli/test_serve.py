@@ -15,10 +15,12 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from command import FAST, call, demo_folder, document, refused
+from sharpzo.cli.serve import _said
 
 TOKEN = "0123456789abcdef"
 
@@ -78,6 +80,12 @@ def served(runs):
     with serving(*runs) as found:
         yield found
         assert found.end() == (0, "")
+
+
+def test_the_page_shows_what_is_printed():
+    page = (Path(__file__).parents[2] / "docs" / "service.md").read_text("utf-8")
+    _, command = _said("http://127.0.0.1:8000", ("my-run",), None).splitlines()
+    assert f"\n{command}\n" in page
 
 
 def test_it_says_where_it_is_and_how_to_ask(served, photos, tmp_path):
