@@ -62,6 +62,13 @@ def export(
             help="The tuned prompt alone: as safetensors, and for CoOp's program (extra: torch).",
         ),
     ] = False,
+    multi: Annotated[
+        bool,
+        Option(
+            "--multi",
+            help="Probabilities of each class on its own, as by predict --multi.",
+        ),
+    ] = False,
     lost: options.Lost = None,
     model: options.Model = None,
     cache: options.Cache = None,
@@ -74,6 +81,7 @@ def export(
     The file is compared with predict on up to 64 photos, and refused if it disagrees.
     """
     from sharpzo.cli.screen import Screen
+    from sharpzo.errors import InputError
     from sharpzo.export.agreement import chosen
     from sharpzo.export.bundle import write_model
     from sharpzo.export.classifier_graph import build_classifier
@@ -82,18 +90,23 @@ def export(
     from sharpzo.wording import quoted
 
     if prompt_only:
-        given = {"--precision": precision, "--photos": photos, "--runtime": runtime, "--lost": lost}
+        given = {"--precision": precision, "--photos": photos, "--runtime": runtime, "--lost": lost,
+                 "--multi": multi}  # fmt: skip
         _prompt(
             load(run, model=model), out, [name for name, value in given.items() if value], as_json
         )
         return
+    if multi and format == "web":
+        raise InputError("a page shows one class for each photo; leave out --multi")
     files = _runtime(format, input, runtime)
     trained = load(run, model=model, cache=options.feature_cache(cache, no_cache))
     wanted = options.share(lost, trained)
     compared, source = _photos(trained, photos)
     compared = chosen(compared)
     precision = precision or ("float16" if format == "web" else "float32")
-    graph = build_classifier(trained, lost=wanted, signature=input, precision=precision)
+    graph = build_classifier(
+        trained, lost=wanted, signature=input, precision=precision, multi=multi
+    )
     if format == "web":
         found = write_site(trained, graph, out, compared, source, wanted, files)
     else:

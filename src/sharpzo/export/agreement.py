@@ -15,6 +15,7 @@ from sharpzo.data.photo import Photo
 from sharpzo.errors import EngineError
 from sharpzo.export.precision import FilePrecision
 from sharpzo.fitting.trained import Trained
+from sharpzo.metrics import sigmoid
 from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.types import Array
 
@@ -29,13 +30,15 @@ Answer = Callable[[Array], tuple[Array, float | None]]
 class Agreement:
     """Of ``photos`` of a ``source``: the share with the same most probable class, the largest
     difference of a probability, and the share of the same decision about photos of no class, None
-    without a rule."""
+    without a rule. Where each class is on its own, ``named`` is the share with the same classes of
+    at least 50 %."""
 
     source: str
     photos: int
     top1: float
     largest_difference: float
     none: float | None
+    named: float | None = None
 
     def record(self) -> dict[str, Any]:
         """All of it as JSON has it."""
@@ -47,7 +50,9 @@ class Agreement:
         float32: with none; float16 with one of 500, int8 with one of 100, rounded up.
         """
         allowed = math.ceil(_OTHERS[precision] * self.photos)
-        for what, share in (("most probable class", self.top1), ("none of these", self.none)):
+        told = {"most probable class": self.top1, "none of these": self.none,
+                "classes of at least 50 %": self.named}  # fmt: skip
+        for what, share in told.items():
             others = 0 if share is None else round((1 - share) * self.photos)
             if others > allowed:
                 raise EngineError(
@@ -80,11 +85,16 @@ def compare(
     photos: Sequence[Photo],
     lost: float,
     source: str,
+    multi: bool = False,
 ) -> Agreement:
-    """Compare answers with those of `Trained.answer`, photos being decoded in the same way."""
+    """Compare answers with those of `Trained.answer`, photos being decoded in the same way;
+    ``multi``: with probabilities of each class on its own."""
     least = Preprocessing.open(trained.towers.checkpoint, trained.towers.decoding).least
     told = trained.answer(strange(photos)).complete()
-    wanted = told.probabilities
+    if multi:
+        wanted = sigmoid(told.logits.astype(np.float64) + trained.logit_bias())
+    else:
+        wanted = told.probabilities
     found = [answer(photo.sized(least).decode()) for photo in photos]
     probabilities = np.array([row for row, _ in found])
     none = None
@@ -98,4 +108,12 @@ def compare(
         float((probabilities.argmax(axis=1) == wanted.argmax(axis=1)).mean()),
         float(np.abs(probabilities - wanted).max()),
         none,
+        _same(probabilities, wanted) if multi else None,
     )
+
+
+def _same(found: Array, wanted: Array) -> float:
+    """The share of photos with the same classes of at least 50 %; a class that is nearer to 50 %
+    than rounding may be on either side."""
+    near = np.abs(wanted - 0.5) < 1e-4
+    return float((((found >= 0.5) == (wanted >= 0.5)) | near).all(axis=1).mean())

@@ -65,7 +65,8 @@ def write_model(
     """
     with new_folder(out) as folder:
         ask = write_model_file(graph, trained, folder, format)
-        found = compare(trained, ask, graph.threshold, photos, lost, source)
+        multi = "multi" in graph.metadata
+        found = compare(trained, ask, graph.threshold, photos, lost, source, multi)
         settle(found, graph, folder)
         if graph.signature == "photo" and format == "onnx":
             (folder / SCRIPT).write_bytes(asset("classify.py.txt"))

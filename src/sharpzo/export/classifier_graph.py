@@ -80,14 +80,18 @@ def build_classifier(
     lost: float,
     signature: Signature = "photo",
     precision: FilePrecision = "float32",
+    multi: bool = False,
 ) -> ClassifierGraph:
     """Return the graph of a classifier whose rule for photos of no class loses a share of the
     known ones.
 
-    ``precision`` is that of the tower's matrices in the file; arithmetic is in float32. Raises
-    InputError for what cannot be written.
+    ``precision`` is that of the tower's matrices in the file; arithmetic is in float32. ``multi``:
+    probabilities are of each class on its own, as by ``predict --multi``. Raises InputError for
+    what cannot be written.
     """
+    bias = trained.logit_bias() if multi else 0.0
     from sharpzo.towers.graph import Builder
+    from sharpzo.towers.pair_graph import joined
 
     checkpoint, views = trained.towers.checkpoint, fixed_views([trained.head])
     preprocessing = Preprocessing.open(checkpoint, trained.towers.decoding)
@@ -107,18 +111,40 @@ def build_classifier(
     else:
         inputs = {"pixels": ("B", 3, height, width)}
     tower = image_family(checkpoint).build(checkpoint, height, width)
+    batch = _batch(tower, batch, 1 + len(views))
     tokens = tower.model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
     build.take_in(lighter(tower, precision))
     logits = write_logits(build, checkpoint, trained.head, tokens)
-    build.op("Softmax", logits, axis=-1, name=PROBABILITIES)
+    if multi:
+        logits = build.op("Add", logits, build.constant(np.float32(bias)))
+        build.op("Sigmoid", logits, name=PROBABILITIES)
+    else:
+        build.op("Softmax", logits, axis=-1, name=PROBABILITIES)
     outputs: dict[str, Any] = {PROBABILITIES: (batch, len(trained.class_names))}
     if trained.strangers is not None:
         build.op("Identity", write_familiarity(build, trained.strangers), name=FAMILIARITY)
         outputs[FAMILIARITY] = (batch,)
     kind = _UINT8 if signature == "photo" else _FLOAT
-    graph = build.finish(inputs, outputs, "classifier", kind)
+    if signature == "pixels":
+        inputs["pixels"] = (batch, 3, height, width)
+    graph = joined(build.finish(inputs, outputs, "classifier", kind), tower)
     metadata = _metadata(trained, lost, precision, preprocessing.least)
+    if multi:
+        metadata["multi"] = "true"
     return ClassifierGraph(graph, metadata, signature, precision)
+
+
+def _batch(tower: Graph, batch: int | str, passes: int) -> int | str:
+    """Photos of a call, of a tower that each photo passes so many times."""
+    own = tower.model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
+    if own and batch == "B":
+        return own
+    if own and own != passes:
+        raise InputError(
+            f"the image encoder takes {own} photos per call and no other number, and each photo "
+            f"passes it {passes} times; export the encoder with a free batch"
+        )
+    return batch
 
 
 def _metadata(

@@ -97,6 +97,9 @@ def _kernel(build: Builder, vectors: str, head: KernelHead) -> str:
 def _rows(build: Builder, checkpoint: Checkpoint, head: TokenHead) -> str:
     """z of `methods/token_ladder.py`, the mean over the views."""
     reading, width = head.reading, checkpoint.image.width
+    if not reading.centre.size:  # of a tower whose tokens are not known
+        rows = _vectors(build, checkpoint)
+        return _mean_of_views(build, rows) if reading.views else rows
     mean = build.op("ReduceMean", SUMMARY, build.constant([-1]), keepdims=1)
     own = _unit(build, build.op("Sub", SUMMARY, mean))
     own = _unit(build, build.op("Sub", own, build.constant(reading.centre, "head.centre")))

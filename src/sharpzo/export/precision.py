@@ -29,12 +29,13 @@ def lighter(graph: Graph, precision: FilePrecision) -> Graph:
     from sharpzo.towers.graph import Graph
 
     weights, widening = dict(graph.weights), {}
+    alone = _matrices(graph)
     kept = {tensor.name: tensor for tensor in graph.model.graph.initializer}
     model = onnx.ModelProto()
     model.CopyFrom(graph.model)
     for node in model.graph.node:
         name = node.input[1] if node.op_type in ("Gemm", "MatMul", "Conv") else ""
-        if name in widening or (name in weights and weights[name].size >= _SMALL):
+        if name in widening or name in alone:
             if name not in widening:
                 parts = _narrow(name, weights.pop(name), _outputs(node), precision)
                 widening[name] = _widen(name, parts, _outputs(node), precision)
@@ -47,6 +48,22 @@ def lighter(graph: Graph, precision: FilePrecision) -> Graph:
     model.graph.node.extend(nodes)
     model.graph.initializer.extend(kept.values())
     return Graph(model, weights)
+
+
+def _matrices(graph: Graph) -> set[str]:
+    """Float32 matrices that nothing reads but products, all along one axis."""
+    read: dict[str, set[int | None]] = {}
+    for node in graph.model.graph.node:
+        product = node.op_type in ("Gemm", "MatMul", "Conv")
+        for place, name in enumerate(node.input):
+            axis = _outputs(node) if product and place == 1 else None
+            read.setdefault(name, set()).add(axis)
+    return {
+        name
+        for name, array in graph.weights.items()
+        if array.dtype == np.float32 and array.size >= _SMALL and array.ndim > 1
+        and len(read.get(name, ())) == 1 and None not in read[name]
+    }  # fmt: skip
 
 
 def _outputs(node: onnx.NodeProto) -> int:

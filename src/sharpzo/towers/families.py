@@ -125,11 +125,10 @@ def _no_last_block(checkpoint: Checkpoint) -> LastBlock:
     )
 
 
-def _not_ours(checkpoint: Checkpoint, height: int, width: int) -> Graph:
-    raise InputError(
-        f"{checkpoint.folder} brings its image encoder as a graph of its own, which is not joined "
-        "with others; run that file, and this classifier on its features"
-    )
+def _build_pair_image(checkpoint: Checkpoint, height: int, width: int) -> Graph:
+    from sharpzo.towers.pair_graph import build_image
+
+    return build_image(checkpoint, height, width)
 
 
 def _not_layered(checkpoint: Checkpoint, *sizes: int) -> Any:
@@ -168,7 +167,7 @@ IMAGES = {
         layers.layered_bytes,
     ),
     "onnx": ImageFamily(
-        _not_ours,
+        _build_pair_image,
         _identity,
         _no_last_block,
         _not_layered,

@@ -110,6 +110,22 @@ class PairImage:
         """Numbers of a state."""
         return self.projection
 
+    @property
+    def batch(self) -> int | None:
+        """Photos of a call, of an encoder that takes one number of them alone."""
+        shape = self.file.inputs[self.said.input].shape
+        return None if shape is None else shape[0]
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise `CheckpointError` for photos of a size that the encoder does not take."""
+        port = self.file.inputs[self.said.input]
+        sizes = () if port.shape is None else zip(port.shape[2:], (height, width), strict=True)
+        if any(wanted not in (None, given) for wanted, given in sizes):
+            raise CheckpointError(
+                f"preprocessing makes photos of {height}x{width} pixels, {self.file.path} takes "
+                f"{port}; make preprocessor_config.json agree with it"
+            )
+
 
 @dataclass(frozen=True, eq=False)
 class Pair:

@@ -216,15 +216,7 @@ def open_image(
     it does not take."""
     config = cast(PairImage, cast(object, checkpoint.image))
     said, file = config.said, config.file
-    shape = file.inputs[said.input].shape
-    if shape is not None and any(
-        wanted not in (None, given)
-        for wanted, given in zip(shape[2:], (height, width), strict=True)
-    ):
-        raise CheckpointError(
-            f"preprocessing makes photos of {height}x{width} pixels, {file.path} takes "
-            f"{file.inputs[said.input]}; make preprocessor_config.json agree with it"
-        )
+    config.check_size(height, width)
     session = Runtime(threads=threads).start(file.path)
     return RunningImage(Network(session, file, said, config.projection), said)
 
