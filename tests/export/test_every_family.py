@@ -106,7 +106,7 @@ def test_fewer_bits_of_an_encoder_that_is_not_ours(
     graph.model.graph.node.append(node("MatMul", ["x", "image.wide"], ["y"]))
     assert "image.wide" not in lighter(graph, precision).weights
     graph.model.graph.node.append(node("Gather", ["image.wide", "places"], ["z"]))
-    assert "image.wide" in lighter(graph, precision).weights  # somebody else reads it
+    assert "image.wide" in lighter(graph, precision).weights  # another node reads it
     run = fitted(photos, tmp_path / "run", checkpoints / "pair", "zero-shot")
     capsys.readouterr()
     found = document(capsys, "export", run, tmp_path / "out", "--photos", photos, "--precision",
