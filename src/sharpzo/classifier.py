@@ -44,7 +44,8 @@ class PromptClassifier(Shared):
     what cannot fit raises BudgetError before work begins. ``decoding`` "reduced" decodes photos
     that are much larger than the image tower's input at a smaller scale (see `Preprocessing`),
     "exact" whole; None: "exact" with published settings (presets paper/…, published and release),
-    else "reduced".
+    else "reduced". ``image_size`` is the pixels a side that the image tower sees; None: with
+    reduced decoding `suited_size`, else the model's own.
 
     Photos are paths, the bytes of files, PIL images, arrays (height, width, 3) of uint8 or of
     floats from 0 to 1, or an array (N, height, width, 3); a single photo counts as a list of one.
@@ -82,6 +83,7 @@ class PromptClassifier(Shared):
     cache: str | Path | None = None
     memory_limit: str | int | None = None
     decoding: Decoding | None = None
+    image_size: int | None = None
 
     classes_: Array = field(init=False)
     record_: Record = field(init=False)
@@ -360,6 +362,7 @@ class PromptClassifier(Shared):
             cache=cache,
             memory_limit=memory_limit,
             decoding=trained.towers.decoding,
+            image_size=trained.towers.image_size,
         )
         classifier._adopt(trained)
         return classifier

@@ -20,24 +20,29 @@ from sharpzo.towers.tower import OnnxImageTower
 LIMIT = 1e-5
 
 
-def wanted(model, pixels: np.ndarray) -> np.ndarray:
+def wanted(model, pixels: np.ndarray, **options) -> np.ndarray:
     with torch.no_grad():
-        out = model.get_image_features(pixel_values=torch.from_numpy(pixels)).pooler_output
+        out = model.get_image_features(torch.from_numpy(pixels), **options).pooler_output
     return (out / out.norm(dim=-1, keepdim=True)).numpy()
 
 
-def check(folder, model, height: int, width: int, count: int = 3) -> None:
+def check(folder, model, height: int, width: int, count: int = 3, size=None, **options) -> None:
     pixels = np.random.default_rng(0).normal(size=(count, 3, height, width)).astype(np.float32)
-    checkpoint = Checkpoint.open(folder)
+    checkpoint = Checkpoint.open(folder, size)
     with closing(Session(build_image(checkpoint, height, width))) as session:
         (states,) = session.run(["states"], {"pixels": pixels})
     found = normalise(states @ read_projection(checkpoint).T)
-    assert relative(found, wanted(model, pixels)) <= LIMIT
+    assert relative(found, wanted(model, pixels, **options)) <= LIMIT
 
 
 @pytest.mark.parametrize("name", ["clip-quick", "clip-gelu", "clip-legacy"])
 def test_clip_equals_transformers(models, name):
     check(*models[name], 32, 32)
+
+
+@pytest.mark.parametrize("size", [16, 40, 64])
+def test_clip_equals_transformers_at_another_size(models, size):
+    check(*models["clip-quick"], size, size, size=size, interpolate_pos_encoding=True)
 
 
 @pytest.mark.parametrize("size", [(70, 70), (42, 42), (84, 98), (50, 47)])

@@ -86,6 +86,14 @@ Decoding = Annotated[
         show_default="reduced; exact with published settings",
     ),
 ]
+ImageSize = Annotated[
+    int | None,
+    Option(
+        help="Pixels a side that photos are made to for the image tower: a multiple of its "
+        "patches, such as 224; twice as many take four times the time.",
+        show_default="the model's own; twice that for photos as large as that",
+    ),
+]
 Views = Annotated[
     str | None,
     Option(

@@ -123,6 +123,15 @@ def bytes_to_decode(file: File, least: int | None = None) -> int:
         return 0
 
 
+def shorter_side(path: Path) -> int:
+    """Return the shorter side in pixels; 0 where `opened` will refuse the file."""
+    try:
+        with opened(path) as image:
+            return min(image.size)
+    except PhotoError:
+        return 0
+
+
 def has_32_bits(image: PILImage) -> bool:
     """Whether the range of a greyscale image's values is unknown; a PNG's has 16 bits."""
     return image.mode == "F" or (image.mode == "I" and image.format != "PNG")

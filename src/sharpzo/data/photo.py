@@ -65,6 +65,12 @@ class Photo:
         if self.pixels is None:
             decoding.check(self._file, self.name, self.least)
 
+    def shorter_side(self) -> int:
+        """Return its length in pixels; of a file only the header is read, 0 if it is unreadable."""
+        if self.pixels is not None:
+            return min(self.pixels.shape[:2])
+        return decoding.shorter_side(self._file)
+
     def memory(self) -> int:
         """Return how many bytes `image` takes at most; of a file only the header is read, 0 if it
         is unreadable."""

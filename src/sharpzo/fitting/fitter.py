@@ -30,6 +30,7 @@ from sharpzo.settings import as_dict, check_path, flat, integer
 from sharpzo.storage.journal import Journal
 from sharpzo.storage.record import Inputs, Record
 from sharpzo.towers.features import Progress, wanted_views
+from sharpzo.towers.image_size import suited_size
 from sharpzo.towers.open import Towers
 from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.towers.runtime import Arithmetic, Engine, Runtime
@@ -62,6 +63,7 @@ class Fitter:
         cache: str | Path | None = None,
         memory_limit: str | int | None = None,
         decoding: Decoding | None = None,
+        image_size: int | None = None,
     ) -> None:
         if settings is not None and not (
             isinstance(settings, Mapping) and all(isinstance(name, str) for name in settings)
@@ -96,12 +98,32 @@ class Fitter:
             decoding = "exact" if (preset or "").startswith(_PUBLISHED) else "reduced"
         elif decoding not in get_args(Decoding):
             raise InputError(f"decoding is {decoding!r}; choose {' or '.join(get_args(Decoding))}")
-        self.towers = Towers(model, self.runtime, self.memory_limit, decoding=decoding)
+        size = None if image_size is None else integer("image_size", image_size)
+        # With exact decoding photos are prepared as the checkpoint says.
+        self._size_is_open = size is None and decoding == "reduced"
+        self.towers = Towers(
+            model, self.runtime, self.memory_limit, decoding=decoding, image_size=size
+        )
 
     @property
     def planned(self) -> Budget:
         """What a search will spend: the caller's budget, else its settings'."""
         return self.method.plan(self.settings) if self.budget == Budget() else self.budget
+
+    def suit(self, dataset: Dataset) -> str | None:
+        """Choose the size that photos are read at by those for training, if none was given; return
+        a sentence if it is not the model's own."""
+        if not self._size_is_open:
+            return None
+        self._size_is_open = False
+        size = suited_size(self.towers.checkpoint, dataset.train)
+        self.towers = self.towers.at(size)
+        if size is None:
+            return None
+        return (
+            f"photos are read at {size} pixels a side, which is more accurate; --image-size "
+            f"{size // 2} takes a quarter of the time"
+        )
 
     def by(self, method: str) -> Fitter:
         """The same by another method, with its own settings; the towers are shared."""
@@ -129,6 +151,7 @@ class Fitter:
         of something else. ``listen`` is called with every validated step, ``progress`` with the
         number of photos encoded, ``warn`` (None: Python's warnings) with reasons for less.
         """
+        self.suit(dataset)
         method, towers = self.method, self.towers
         splits, looks = self._splits(dataset), self._looks()
         history = list[Step]()
@@ -170,7 +193,9 @@ class Fitter:
             if dataset.val and ways:  # what is evaluated on it needs them taken
                 validation = {"validation": dataset.val}
                 features |= towers.encode(validation, progress, self.cache, ways, sorted(looks))
-        record = {**inputs, **self._outcome(fitted), "warnings": warnings, **strange}
+        size = towers.image_size
+        sized = {} if size is None else {"image_size": size}
+        record = {**inputs, **sized, **self._outcome(fitted), "warnings": warnings, **strange}
         found = Fitted(
             method, towers, self.cache, dataset.class_names, fitted.head,
             {**fitted.arrays, **fitted.head.arrays(), **keep_splits(kept)},

@@ -63,6 +63,7 @@ class Job:
     cache: str | None = None
     memory_limit: str | int | None = None
     decoding: Decoding | None = None
+    image_size: int | None = None
 
     def document(self) -> bytes:
         """As JSON, with its hash."""
@@ -103,6 +104,7 @@ class Job:
             "budget": None if budget == Budget() else budget, "threads": self.threads,
             "engine": self.engine, "precision": self.precision, "cache": self.cache,
             "memory_limit": self.memory_limit, "decoding": self.decoding,
+            "image_size": self.image_size,
         }  # fmt: skip
 
     def photos(self) -> tuple[Dataset, Dataset | None]:
@@ -128,6 +130,7 @@ class Job:
         Notes list them, and which photos are there twice. Raises `PhotosError` if there are some
         and they may not.
         """
+        sized_to = fitter.suit(photos)
         sized = fitter.towers.sized
         splits = {name: sized(split) for name, split in _splits(photos, shifted).items()}
         known = FeatureStore(fitter.cache).known if fitter.cache else _none
@@ -142,6 +145,7 @@ class Job:
         photos = without(photos, found.errors)
         shifted = shifted and without(shifted, found.errors)
         notes = duplicates(_splits(photos, shifted), found.digests)
+        notes += (sized_to,) if sized_to else ()
         return replace(photos, notes=photos.notes + notes), shifted
 
 

@@ -347,6 +347,7 @@ def load(
             limit,
             fetch=model is not None,
             decoding=decoding_of(record, run),
+            image_size=record.get("image_size"),
         ),
         None if cache is None else Path(cache).absolute(),
         names,

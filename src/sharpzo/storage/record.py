@@ -135,9 +135,11 @@ class Outcome(TypedDict):
 
 
 class Record(Inputs, Outcome, total=False):
-    """A run's record. ``labels`` stand for the class names in Python, one each."""
+    """A run's record. ``labels`` stand for the class names in Python, one each; ``image_size`` is
+    there if it was asked for."""
 
     format: int
+    image_size: Annotated[int, Meta(gt=0)]
     arrays_sha256: str
     record_sha256: str
     history_sha256: str

@@ -35,18 +35,22 @@ CLIP_LAYERS = {
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint(Contents):
-    """A readable model folder; nothing but headers is in memory."""
+    """A readable model folder; nothing but headers is in memory.
+
+    ``image_size``: pixels a side that photos are made to for the image tower; None: its own.
+    """
 
     folder: Path = Path()
     sides: tuple[str, ...] = ()
+    image_size: int | None = None
 
     @classmethod
-    def open(cls, folder: str | Path) -> Checkpoint:
+    def open(cls, folder: str | Path, image_size: int | None = None) -> Checkpoint:
         """Read a folder; raises `CheckpointError` saying which file is missing or unusable."""
         folder = Path(folder)
         found = find_format(folder)
         contents = found.read(folder)
-        made = cls(**vars(contents), folder=folder, sides=found.sides)
+        made = cls(**vars(contents), folder=folder, sides=found.sides, image_size=image_size)
         made._check_depth()
         return made
 

@@ -41,7 +41,8 @@ class ImageFamily:
     block, ``summary`` (B, 2, S) of these and ``states`` (B, S); see `image.build_image`. ``open``
     returns what runs in its place, in so many threads, where the graph is not one of ours.
     ``rows`` of S numbers are kept of a photo: its state, and the summary if there are tokens.
-    ``torch``: whether `torch_image.py` computes it, too.
+    ``torch``: whether `torch_image.py` computes it, too. ``resizable``: whether its positions can
+    be resampled for photos of another size.
     ``projection`` (D, S) makes features of states. ``last_block`` makes states of tokens; it
     raises `InputError` where the tower has none that methods could tune. ``layered`` computes the
     same without an engine, for the memory limit, and ``layered_bytes`` is what that takes beside
@@ -56,6 +57,7 @@ class ImageFamily:
     open: Callable[[Checkpoint, int, int, int | None], Running] | None = None
     rows: int = 3
     torch: bool = False
+    resizable: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ def _not_layered(checkpoint: Checkpoint, *sizes: int) -> Any:
 
 _TRANSFORMER = ImageFamily(
     image.build_image, image.read_projection, image.read_last_block, layers.LayeredImage,
-    layers.layered_bytes, torch=True,
+    layers.layered_bytes, torch=True, resizable=True,
 )  # fmt: skip
 IMAGES = {
     "clip": _TRANSFORMER,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from sharpzo.detour import Detour
 from sharpzo.memory import Need
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.features import Encoder, Progress, Summaries
+from sharpzo.towers.image_size import check_image_size
 from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.towers.runtime import Runtime
 from sharpzo.types import Decoding, Features
@@ -27,8 +29,9 @@ class Towers:
 
     With a ``limit``, bytes of this process and its children, both towers are computed block by
     block, photos in a process of its own, as many at a time as `plan` finds room for
-    (`lowmem/plan.py`). ``decoding`` is that of the photos (see `Preprocessing`). The checkpoint is
-    opened on first use; pickles hold where it is, not what is in it.
+    (`lowmem/plan.py`). ``decoding`` is that of the photos (see `Preprocessing`), ``image_size`` the
+    pixels a side that they are made to (None: the model's own). The checkpoint is opened on first
+    use; pickles hold where it is, not what is in it.
     """
 
     def __init__(
@@ -39,8 +42,9 @@ class Towers:
         *,
         fetch: bool = True,
         decoding: Decoding = "exact",
+        image_size: int | None = None,
     ) -> None:
-        self.model, self.fetch = model, fetch
+        self.model, self.fetch, self.image_size = model, fetch, image_size
         self.decoding: Decoding = decoding
         self._runtime = runtime
         self._threads = runtime.threads
@@ -50,12 +54,21 @@ class Towers:
     @cached_property
     def checkpoint(self) -> Checkpoint:
         """The model's files, opened; raises what `resolve` and `Checkpoint.open` raise."""
-        return Checkpoint.open(resolve(self.model, fetch=self.fetch))
+        found = Checkpoint.open(resolve(self.model, fetch=self.fetch), self.image_size)
+        check_image_size(found)
+        return found
 
     def plain(self) -> Towers:
         """The same model in float32 by the default engine: no search reads its text tower."""
         other = copy(self)
         other._runtime, other._plan = Runtime(threads=self._threads), None
+        return other
+
+    def at(self, size: int | None) -> Towers:
+        """The same for photos of another size; None: the model's own."""
+        other = copy(self)
+        other.image_size = size
+        vars(other)["checkpoint"] = replace(self.checkpoint, image_size=size)
         return other
 
     def __getstate__(self) -> dict[str, Any]:

@@ -66,10 +66,15 @@ class Preprocessing:
     @classmethod
     def open(cls, checkpoint: Checkpoint, decoding: Decoding = "exact") -> Preprocessing:
         """Read the checkpoint's processor; if it says nothing, CLIP's way at the tower's size."""
-        if checkpoint.processor is None:
-            side = checkpoint.image.image_size
-            return cls(resize=side, crop=(side, side), decoding=decoding)
-        return replace(cls.parse(checkpoint.processor), decoding=decoding)
+        side = checkpoint.image.image_size
+        made = (
+            cls(resize=side, crop=(side, side))
+            if checkpoint.processor is None
+            else cls.parse(checkpoint.processor)
+        )
+        if checkpoint.image_size is not None:
+            made = made.at(checkpoint.image_size)
+        return replace(made, decoding=decoding)
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> Preprocessing:
@@ -114,6 +119,29 @@ class Preprocessing:
         if self.decoding == "exact" or self.resize is None:
             return None
         return REDUCED * (max(self.resize) if isinstance(self.resize, tuple) else self.resize)
+
+    def at(self, side: int) -> Preprocessing:
+        """The same for photos of ``side`` x ``side`` pixels: the crop shows what it showed.
+
+        >>> Preprocessing(resize=256).at(112)  # doctest: +ELLIPSIS
+        Preprocessing(resize=128, crop=(112, 112), ...)
+        """
+        height, width = self.size
+        if height != width or self.resize is None:
+            raise InputError(
+                f"image_size is {side}, but the model's preprocessing makes photos of "
+                f"{height}x{width} pixels by {'resizing' if self.resize else 'cropping alone'}; "
+                "only square ones are made at another size: leave it out"
+            )
+
+        def scaled(length: int) -> int:
+            return max(round(length * side / height), side)
+
+        resize = self.resize
+        resize = (
+            scaled(resize) if isinstance(resize, int) else (scaled(resize[0]), scaled(resize[1]))
+        )
+        return replace(self, resize=resize, crop=None if self.crop is None else (side, side))
 
     def apply(self, photo: Array | Image) -> Array:
         """Return uint8 (height, width, 3) or a PIL image of any mode as float32 (3, h, w)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -204,7 +205,8 @@ class OnnxTextTower:
 
 
 class OnnxImageTower:
-    """Photos to features; fulfils `types.ImageTower`. Memory is bounded by ``batch``.
+    """Photos to features; fulfils `types.ImageTower`. Memory is bounded by ``batch``: 16, or of
+    photos that are made larger than the checkpoint says as many as are no more pixels.
 
     The graph is compiled on first use, so that the fingerprint alone costs no session; it is kept
     in ``graphs``. ``fingerprint`` is given where it is known.
@@ -213,16 +215,19 @@ class OnnxImageTower:
     def __init__(
         self,
         checkpoint: Checkpoint,
-        batch: int = 16,
+        batch: int | None = None,
         threads: int | None = None,
         graphs: GraphStore | None = None,
         fingerprint: str | None = None,
     ) -> None:
+        self._preprocessing = Preprocessing.open(checkpoint)
+        if batch is None:
+            own = Preprocessing.open(replace(checkpoint, image_size=None)).size[0]
+            batch = max(int(16 * min(own / self._preprocessing.size[0], 1) ** 2), 1)
         self._batch, self.threads = _positive("batch", batch), threads
         self._graphs = graphs or GraphStore(None)
         self._fingerprint = fingerprint
         self.checkpoint = checkpoint
-        self._preprocessing = Preprocessing.open(checkpoint)
         self._session: Running | None = None
         self._last_block: LastBlock | None = None
         self.projection = image_family(checkpoint).projection(checkpoint)

@@ -44,7 +44,7 @@ class ImageProcess:
         self._chunk = chunk
         memory.watch_anew()
         self._child = Child(__name__, dict.fromkeys(_THREADS, str(threads or cores())))
-        self._child.send({"folder": str(checkpoint.folder)})
+        self._child.send({"folder": str(checkpoint.folder), "size": checkpoint.image_size})
 
     @property
     def running(self) -> bool:
@@ -93,7 +93,8 @@ class ImageProcess:
 def _work(parent: Channel) -> None:
     """What the process does: ``photos`` (N, 3, h, w) in, summaries (N, 3, S) out; after none the
     peak of its memory."""
-    checkpoint = Checkpoint.open(parent.receive()["folder"])
+    told = parent.receive()
+    checkpoint = Checkpoint.open(told["folder"], told["size"])
     height, width = Preprocessing.open(checkpoint).size
     tower = image_family(checkpoint).layered(checkpoint, height, width)
     memory.trim()
