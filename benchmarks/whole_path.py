@@ -129,11 +129,11 @@ def by_hand(way: str, photos: Path) -> None:
     print(json.dumps({"accuracy": accuracy, "stages": stages}))
 
 
-def sharpzo(photos: Path, extra: list[str]) -> dict:
+def sharpzo(photos: Path, extra: list[str], side: int = 112) -> dict:
     with tempfile.TemporaryDirectory() as scratch:
         run, test = Path(scratch) / "run", listed(photos / "test")
         _, fit = watch([*RUN, "fit", str(photos / "train"), "--out", str(run), "--threads", "1",
-                        "--no-cache", "--json", *extra])  # fmt: skip
+                        "--image-size", str(side), "--no-cache", "--json", *extra])  # fmt: skip
         said, predict = watch([*RUN, "predict", str(run), str(photos / "test"), "--no-cache",
                                "--json"])  # fmt: skip
     rows = json.loads(said.strip().splitlines()[-1])
@@ -201,12 +201,14 @@ def main() -> None:
         os.environ["XDG_CACHE_HOME"] = str(Path(scratch) / "cache")
         run, photo = Path(scratch) / "cold-run", Path(scratch) / "photo.jpg"
         subprocess.run([*RUN, "fit", str(photos / "train"), "--out", str(run), "--shots", "2",
-                        "--threads", "1"], check=True, capture_output=True)  # fmt: skip
+                        "--image-size", "112", "--threads", "1"],
+                       check=True, capture_output=True)  # fmt: skip
         photo.write_bytes(listed(photos / "test")[0][0].read_bytes())
         report["cold start"] = cold(photo, run)
         for way, work in {
             "sharpzo": lambda: sharpzo(photos, []),
             "sharpzo, ladder+gda": lambda: sharpzo(photos, ["--method", "ladder+gda"]),
+            "sharpzo, 224 pixels": lambda: sharpzo(photos, [], 224),
             "sharpzo, exact": lambda: sharpzo(photos, ["--decoding", "exact"]),
             "torch": lambda: script("torch", photos),
             "onnxruntime": lambda: script("onnxruntime", photos),

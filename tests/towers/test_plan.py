@@ -234,7 +234,7 @@ def test_tangents_are_planned_for(checkpoint):
 
 
 def test_a_method_that_cannot_be_bounded_says_so():
-    with pytest.raises(InputError, match="coop needs more"):
+    with pytest.raises(InputError, match="coop needs the whole model"):
         Fitter("coop", memory_limit="1GB")
 
 

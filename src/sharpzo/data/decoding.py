@@ -123,7 +123,7 @@ def bytes_to_decode(file: File, least: int | None = None) -> int:
         return 0
 
 
-def shorter_side(path: Path) -> int:
+def shorter_side(path: File) -> int:
     """Return the shorter side in pixels; 0 where `opened` will refuse the file."""
     try:
         with opened(path) as image:

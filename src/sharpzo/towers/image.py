@@ -124,11 +124,11 @@ def read_embedding(checkpoint: Checkpoint, height: int, width: int) -> tuple[Pai
     Raises `CheckpointError` for a size that the tower does not take.
     """
     config, m, p = checkpoint.image, checkpoint.image.width, checkpoint.image.patch
-    own = checkpoint.image_size or config.image_size
-    if config.family != "dinov2" and (height, width) != (own, own):
+    own, side = config.family != "dinov2", checkpoint.image_size or config.image_size
+    if own and (height, width) != (side, side):
         raise CheckpointError(
             f"preprocessing makes photos of {height}x{width} pixels, the image tower was made for "
-            f"{own}x{own}; make the two configurations agree"
+            f"{side}x{side}; make the two configurations agree"
         )
     if min(height, width) < p:
         raise CheckpointError(f"photos of {height}x{width} pixels are smaller than a patch of {p}")

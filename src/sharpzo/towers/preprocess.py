@@ -66,12 +66,11 @@ class Preprocessing:
     @classmethod
     def open(cls, checkpoint: Checkpoint, decoding: Decoding = "exact") -> Preprocessing:
         """Read the checkpoint's processor; if it says nothing, CLIP's way at the tower's size."""
-        side = checkpoint.image.image_size
-        made = (
-            cls(resize=side, crop=(side, side))
-            if checkpoint.processor is None
-            else cls.parse(checkpoint.processor)
-        )
+        if checkpoint.processor is None:
+            side = checkpoint.image.image_size
+            made = cls(resize=side, crop=(side, side))
+        else:
+            made = cls.parse(checkpoint.processor)
         if checkpoint.image_size is not None:
             made = made.at(checkpoint.image_size)
         return replace(made, decoding=decoding)
