@@ -44,6 +44,7 @@ FLAT = 0.7  # contrast, the standard deviation of grey levels, that is too littl
 PALE, PALE_SIDE, PALE_LEAST = 2.0, 32, 0.75
 FEW = 4  # photos per class: fewer say little about a class
 MIXED = 0.3  # of a class that is taken for one other class
+UNEVEN = 4  # times as many photos as the smallest class
 _BLOCK = 1024  # photos whose correlations are in memory at a time
 
 
@@ -96,6 +97,29 @@ class Audit:
         """Classes of fewer than `FEW` photos, and how many they have."""
         counts = zip(self.photos.class_names, self.photos.counts().tolist(), strict=True)
         return [(name, many) for name, many in counts if many < FEW]
+
+    @property
+    def of_classes(self) -> list[str]:
+        """A sentence for each class that is taken for another one or has few photos, and one if
+        classes differ much in size."""
+        names, many = self.photos.class_names, self.photos.counts().tolist()
+        counts: dict[str, int] = dict(zip(names, many, strict=True))
+        said = [
+            f"class {names[one.one]}: {one.many} of {many[one.one]} photos look like "
+            f"{names[one.other]}; add photos that show the difference, or make them one class"
+            for one in self.mixed
+        ]
+        said += [
+            f"class {name} has {few} photo{'' if few == 1 else 's'}; add some"
+            for name, few in self.few
+        ]
+        most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
+        if counts[most] >= UNEVEN * max(counts[least], 1):
+            said.append(
+                f"classes differ much in size, from {counts[least]:,} ({least}) to "
+                f"{counts[most]:,} photos ({most}); photos of the small ones help most"
+            )
+        return said
 
 
 def audit(

@@ -130,7 +130,9 @@ def test_photos_of_a_folder_are_copied(workspace, tmp_path):
         (tmp_path / "own" / label).mkdir(parents=True)
         (tmp_path / "own" / label / "a.png").write_bytes(photo())
         (tmp_path / "own" / label / "b.png").write_text("no photo")
-    workspace.add_folder(tmp_path / "own")
+    told = []
+    workspace.add_folder(tmp_path / "own", told.append)
+    assert told == [1, 1, 2, 2]
     assert {n: len(p) for n, p in workspace.classes().items()} == {"cat": 1, "dog": 1}
     workspace.remove_class("cat")
     assert (tmp_path / "own" / "cat" / "a.png").exists()

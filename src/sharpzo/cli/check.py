@@ -116,19 +116,8 @@ def _show(
         elif len(splits) > 1:
             bad = f"; it is in {len(splits)} splits, so accuracies are too high"
         screen.say(f"{kind}: {', '.join(places)}{bad}")
-    for one in answer["mixed"]:
-        screen.say(
-            f"class {one['class']}: {one['photos']} of {counts[one['class']]} photos look like "
-            f"{one['taken_for']}; add photos that show the difference, or make them one class"
-        )
-    for name, many in found.few:
-        screen.say(f"class {name} has {many} photo{'' if many == 1 else 's'}; add some")
-    most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
-    if counts[most] >= 4 * max(counts[least], 1):
-        screen.say(
-            f"classes differ much in size, from {counts[least]:,} ({least}) to "
-            f"{counts[most]:,} photos ({most}); photos of the small ones help most"
-        )
+    for sentence in found.of_classes:
+        screen.say(sentence)
     hidden = max(len(suspects), len(answer["copies"])) > SHOWN
     if found.accuracy is None:
         screen.say("too few photos per class to say more; two or more are compared with each other")

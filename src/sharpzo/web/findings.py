@@ -17,7 +17,6 @@ from sharpzo.towers.open import Towers
 from sharpzo.towers.runtime import Runtime
 
 SMALL = 64  # pixels: a shorter side has too little for a model that reads 224
-UNEVEN = 4  # times as many photos as another class
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,8 @@ def find_problems(
     """
     towers = Towers(None, Runtime(), decoding="reduced")
     found = audit(photos, towers, cache, None, checking, encoding)
-    all_ = [*_of_photos(found), *_small(photos), *_of_classes(found)]
+    classes = [Finding("class", sentence) for sentence in found.of_classes]
+    all_ = [*_of_photos(found), *_small(photos), *classes]
     return {"findings": [asdict(one) for one in all_], "recognised": found.accuracy}
 
 
@@ -80,28 +80,6 @@ def _small(photos: Dataset) -> list[Finding]:
         "small", f"{many} smaller than {SMALL} x {SMALL} pixels; larger ones show more.",
         tuple(small),
     )]  # fmt: skip
-
-
-def _of_classes(found: Audit) -> list[Finding]:
-    counts = dict(zip(found.photos.class_names, found.photos.counts().tolist(), strict=True))
-    said = [
-        f"{found.photos.class_names[one.one]}: {one.many} of "
-        f"{counts[found.photos.class_names[one.one]]} photos look like "
-        f"{found.photos.class_names[one.other]}. Add photos that show the difference, or make them "
-        "one class."
-        for one in found.mixed
-    ]
-    said += [
-        f"{name} has {many} photo{'' if many == 1 else 's'}; four are a start, sixteen are good."
-        for name, many in found.few
-    ]
-    most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
-    if counts[most] >= UNEVEN * max(counts[least], 1):
-        said.append(
-            f"The classes differ much in size, from {counts[least]} ({least}) to {counts[most]} "
-            f"photos ({most}); photos of the small ones help most."
-        )
-    return [Finding("class", sentence) for sentence in said]
 
 
 def _place(path: Path | None) -> tuple[str, str]:

@@ -29,7 +29,7 @@ from sharpzo.web.refusals import HANDLERS, Refusal
 from sharpzo.web.tab import METHODS, Tab
 from sharpzo.web.tabs import Tabs
 from sharpzo.web.uploads import Uploads
-from sharpzo.web.workspace import MOST_BYTES, Workspace
+from sharpzo.web.workspace import MOST_BYTES
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -226,10 +226,7 @@ class LivePage:
         name = asked.get("folder")
         folder = None if name is None else await run_in_threadpool(self._tabs.folder, str(name))
 
-        def fill(workspace: Workspace) -> None:
-            workspace.add_demo() if folder is None else workspace.add_folder(folder)
-
-        await run_in_threadpool(tab.fill, fill)
+        await run_in_threadpool(tab.fill, folder)
         return JSONResponse({})
 
     async def _check(self, request: Request, tab: Tab) -> Response:

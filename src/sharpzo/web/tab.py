@@ -8,13 +8,14 @@ import secrets
 import shutil
 import threading
 import zipfile
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
+from sharpzo.data.dataset import NONE
 from sharpzo.data.folder import read_folder
 from sharpzo.errors import InputError, SharpzoError
 from sharpzo.fitting.fitter import DEFAULT
@@ -62,12 +63,17 @@ class Tab:
             )
         yield self.workspace
 
-    def fill(self, do: Callable[[Workspace], None]) -> None:
-        """Add many photos, in the background, and look through them."""
+    def fill(self, folder: Path | None) -> None:
+        """Add the photos of a folder of classes, or of the demo, in the background."""
 
         def fill(work: Work) -> None:
-            work.tell(stage="copying photos")
-            do(self.workspace)
+            def tell(many: int) -> None:
+                work.tell(stage="copying photos", done=many)
+
+            if folder is None:
+                self.workspace.add_demo(tell)
+            else:
+                self.workspace.add_folder(folder, tell)
 
         self.desk.begin("photos", fill)
 
@@ -76,7 +82,7 @@ class Tab:
         """What there has to be before anything can be tuned; "" if it is there."""
         classes = self.workspace.classes()
         empty = next((name for name, photos in classes.items() if not photos), None)
-        if len(classes) < 2:
+        if len(classes.keys() - {NONE}) < 2:
             return "Give photos of at least two classes."
         if empty is not None:
             return f"The class {empty} has no photos yet: add some, or remove it."
@@ -266,9 +272,9 @@ class Tab:
 
     def plain(self, sentence: str) -> str:
         """A sentence without the folders of this page, which the person never chose."""
-        return sentence.replace(f"{self.workspace.photos}/", "").replace(
-            f"{self.workspace.folder}/", ""
-        )
+        for folder in (self.workspace.photos, self.workspace.folder):
+            sentence = sentence.replace(f"{folder}{os.sep}", "")
+        return sentence.replace(str(self.workspace.folder), "this workspace")
 
 
 def zipped(folder: Path, to: IO[bytes]) -> None:

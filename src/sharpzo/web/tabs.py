@@ -51,7 +51,7 @@ class Tabs:
         mine, found = self._tabs[secret].workspace.folder, list[dict[str, Any]]()
         seen = {self._tabs[other].workspace.folder for other, n in self.watching.items() if n}
         for place in self._places():
-            if place in seen or place == mine:
+            if place in seen or place == mine or not (place / "photos").is_dir():
                 continue
             counts = [sum(1 for _ in one.iterdir()) for one in subfolders(place / "photos")]
             if sum(counts):

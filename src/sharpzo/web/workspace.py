@@ -9,7 +9,7 @@ import secrets
 import shutil
 import threading
 import unicodedata
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from itertools import count
@@ -169,8 +169,8 @@ class Workspace:
         image.save(file := BytesIO(), "JPEG", quality=85)
         return file.getvalue()
 
-    def add_demo(self) -> None:
-        """Add the demo's photos, as files."""
+    def add_demo(self, tell: Callable[[int], object]) -> None:
+        """Add the demo's photos, as files; ``tell`` is called with how many there are so far."""
         from PIL import Image
 
         demo = load_demo()
@@ -180,15 +180,17 @@ class Workspace:
                     Image.fromarray(photo.decode()).convert("L").save(file, "PNG")
                     row = photo.name.rpartition(" ")[2]
                     self.add(demo.class_names[int(label)], f"{row}.png", file)
+                tell(self._many)
 
-    def add_folder(self, folder: Path) -> None:
-        """Add copies of the photos of a folder with one subfolder per class, as far as there is
-        room and they are photos."""
+    def add_folder(self, folder: Path, tell: Callable[[int], object]) -> None:
+        """Add copies of the photos of a folder with one subfolder per class, as far as they are
+        photos; ``tell`` as above. InputError where there is no more room."""
         for inner in subfolders(folder):
             for photo in photos_in(inner):
                 with suppress(PhotoError), self.incoming() as file:
                     shutil.copy2(photo, file)
                     self.add(inner.name, photo.name, file)
+                tell(self._many)
 
     def _class(self, name: str) -> Path:
         found = next((one for one in subfolders(self.photos) if one.name == name), None)

@@ -113,12 +113,13 @@ async function show(now) {
   if (changed || ended) lookLater();
 }
 
-let looking = null;
+let looking = null, looked = null;
 function lookLater() { // once nothing has changed for a moment
   clearTimeout(looking);
   looking = setTimeout(() => {
     if (state.checked || state.missing || uploads.left || (state.work && state.work.running)) return;
-    post(["check"]).catch(() => {});
+    if (looked !== state.version) post(["check"]).catch(() => {}); // once: what failed would fail again
+    looked = state.version;
   }, 600);
 }
 
@@ -240,7 +241,7 @@ function showFindings() {
     const shown = all.has(kind) ? list : list.slice(0, FEW);
     return [el("h3", {}, title), ...(kind === "label" || kind === "unreadable"
       ? [el("div", { className: "photos" }, ...shown.map((one) => figure(...one.photos[0], one.sentence)))]
-      : shown.map((one) => el("div", {}, el("p", {}, one.sentence), kind === "small" ? null
+      : shown.map((one) => el("div", {}, el("p", {}, sentence(one.sentence)), kind === "small" ? null
         : el("div", { className: "photos" }, ...one.photos.slice(0, FEW).map(([label, name]) => figure(label, name, "")))))),
       shown.length < list.length ? el("button", { type: "button",
         onclick: () => { all.add(kind); showFindings(); } }, `Show all ${list.length}`) : ""];
@@ -268,7 +269,7 @@ function showWork() {
   const work = state.work, running = work && work.running, tuning = running && work.kind === "tune";
   $("tune").disabled = Boolean(state.missing) || tuning;
   $("missing").textContent = tuning ? "" : state.missing;
-  $("stop").hidden = !running || work.kind === "check";
+  $("stop").hidden = !tuning;
   $("stop").disabled = running && work.stopping;
   $("stop").textContent = running && work.stopping ? "Stopping…" : "Stop";
   $("progress").hidden = !tuning;
@@ -282,9 +283,14 @@ function showWork() {
     $("stage").textContent = `${parts.join(", ")}; ${clock(work.seconds)}`;
     draw(work.curve);
   }
-  const bad = work && !running && work.kind !== "check" && work.error;
-  $("ended").textContent = bad ? sentence(work.error) : "";
-  $("ended").hidden = !bad;
+  const doing = (...kinds) => running && kinds.includes(work.kind);
+  const failed = (...kinds) => work && !running && kinds.includes(work.kind) ? sentence(work.error) : "";
+  $("ended").textContent = failed("tune");
+  $("unwritten").textContent = failed("export", "report");
+  $("writing").textContent = doing("export", "report")
+    ? `${work.kind === "report" ? "Writing the report" : "Writing, and comparing with the run's own answers"}: ${clock(work.seconds)}` : "";
+  if (doing("photos")) $("uploading").textContent = `Copying photos: ${work.done || 0}`;
+  else if (!uploads.left) $("uploading").textContent = failed("photos");
   if (photos) showLooked();
 }
 
