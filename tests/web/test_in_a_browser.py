@@ -94,7 +94,8 @@ def test_from_an_empty_page_to_an_answer(address, tmp_path, capsys):
         # A page that is loaded anew has the same photos and runs.
         page.ask("location.reload()")
         page.wait(f"{LOADED} && runs.length === 2")
-        page.ask("[...document.querySelectorAll('#exports button')][0].click()")
+        page.wait("document.querySelector('#exports button') !== null")
+        page.ask("document.querySelector('#exports button').click()")
         page.wait("state.files.includes('run-1-onnx.zip')", 300)
         size = "fetch(path('files', 'run-1-onnx.zip')).then((a) => a.blob()).then((b) => b.size)"
         assert page.ask(size) > 5e7
