@@ -124,6 +124,37 @@ def test_what_a_family_cannot_do_is_one_sentence(
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        ("clip", ("--method", "fgn", "--set", "sigmoid=true")),
+        ("resnet", ("--method", "ladder+image")),
+        ("siglip", ("--method", "ladder+image")),
+        ("siglip", ("--method", "coop")),
+        ("pair", ("--method", "tune-blocks")),
+    ],
+)
+def test_what_a_family_cannot_do_is_refused_before_photos_are_encoded(
+    checkpoints, photos, tmp_path, capsys, monkeypatch, family, options
+):
+    def encode(*given, **more):
+        raise AssertionError("a photo was encoded")
+
+    monkeypatch.setattr("sharpzo.towers.features.Encoder.__call__", encode)
+    given = ("--model", checkpoints / family, "--out", tmp_path / "run", *options)
+    refused(capsys, "fit", photos, *given)
+
+
+def test_a_tuned_image_tower_of_few_photos_is_none_and_says_so(
+    checkpoints, photos, tmp_path, capsys
+):
+    given = ("--model", checkpoints / "clip", "--method", "ladder+image")
+    report = document(capsys, "fit", photos, "--out", tmp_path / "run", *given)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert any("ladder+image is ladder+gda here" in one for one in record["warnings"])
+    assert "and there are 2" in " ".join(report["warnings"])
+
+
 @pytest.mark.parametrize("family", ["resnet", "siglip", "siglip2", "coca", "both-ways", "avg"])
 def test_a_memory_limit_by_layers(checkpoints, photos, tmp_path, capsys, family):
     """Above what the tests' own process takes: any limit is kept by layers."""

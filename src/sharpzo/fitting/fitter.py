@@ -163,6 +163,7 @@ class Fitter:
 
         # The text tower comes first: its complaints about class names come before the work.
         with closing(towers.text(dataset.class_names, self.template)) as tower:
+            method.suits(self.settings, tower)
             self._plan(tower, dataset, splits, looks)
             features = self._encode(splits, looks, encoded or {}, progress)
             inputs = self._inputs(dataset, features["training"], tower.fingerprint)
@@ -185,7 +186,8 @@ class Fitter:
             untuned = zero_shot_head(tower)
             kept = splits_of(splits, features) if method.grows else {}
             unused = dataset.none is not None and not rule_of(kept)
-            known = towers.checkpoint.warnings
+            less = method.caution(self.settings, features)
+            known = [*towers.checkpoint.warnings, *([] if less is None else [less])]
             warnings = cautions(method, untuned, features, warn, unused, known)
             fitted = fit(method, self.settings, task)
             strange = strange_record(kept, fixed_views([fitted.head]))

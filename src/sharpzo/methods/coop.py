@@ -280,6 +280,7 @@ register(
         fit,
         _PRESETS,
         need=None,
+        suits=lambda settings, tower: _with_weights(tower),
     )
 )
 register(
@@ -290,5 +291,6 @@ register(
         fit_specific,
         _PRESETS,
         need=None,
+        suits=lambda settings, tower: _with_weights(tower),
     )
 )

@@ -217,6 +217,27 @@ def rename(arrays: Mapping[str, Array], tower: TextTower) -> Head:
     return named(arrays, read_text(tower).features, ladder.recorded_rows(arrays, tower))
 
 
+def has_last_block(settings: ImageLadderSettings, tower: TextTower) -> None:
+    """Raise `InputError` for a model whose image tower has no last block to tune."""
+    from sharpzo.towers.families import image_family
+    from sharpzo.towers.tower import OnnxTextTower
+
+    if isinstance(tower, OnnxTextTower):
+        image_family(tower.checkpoint).last_block(tower.checkpoint)
+        tower.checkpoint.weights.release()
+
+
+def few(settings: ImageLadderSettings, encoded: Mapping[str, Features]) -> str | None:
+    """A sentence where photos are too few for a descent."""
+    held = len(encoded["validation"]) if "validation" in encoded else 0
+    if held >= settings.evidence:
+        return None
+    return (
+        f"ladder+image is ladder+gda here: it tunes the last image block with {settings.evidence} "
+        f"validation photos or more (evidence), and there are {held}"
+    )
+
+
 register(
     Method(
         "ladder+image",
@@ -227,5 +248,7 @@ register(
         rename=rename,
         need=None,
         images=True,
+        suits=has_last_block,
+        caution=few,
     )
 )

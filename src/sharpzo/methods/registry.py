@@ -126,6 +126,14 @@ def own_views(settings: Settings) -> ViewSettings | None:
     return settings if isinstance(settings, ViewSettings) and settings.views else None
 
 
+def known_loss(settings: Settings, tower: TextTower) -> None:
+    """`Method.suits` by default: a loss of sigmoids takes a model with a logit bias."""
+    if getattr(settings, "sigmoid", False):
+        from sharpzo.tuning.objective import loss_of
+
+        loss_of(tower, sigmoid=True)
+
+
 @dataclass(frozen=True, eq=False)
 class Method(Generic[S]):
     """A name, what it is in one line, default settings, published presets and the fit.
@@ -143,6 +151,10 @@ class Method(Generic[S]):
     text tower, so that a limit can be planned for; None where it cannot be. ``validation``: whether
     the validation photos choose anything. ``plan``: what a search spends without a budget of the
     caller's.
+
+    ``suits`` raises `InputError` for a model that it cannot work with, before photos are encoded;
+    by default for a loss that the model was not trained with. ``caution``: a sentence on why it
+    does less than its name says with these photos, if it does.
 
     ``grows``: it is fitted in closed form to features alone, which a run keeps, so that photos can
     be added to it and forgotten.
@@ -166,6 +178,8 @@ class Method(Generic[S]):
     need: Callable[[S, TextTower], Need] | None = lambda settings, tower: Need()
     validation: Callable[[S], bool] = lambda settings: True
     plan: Callable[[S], Budget] = lambda settings: Budget()
+    suits: Callable[[S, TextTower], object] = known_loss
+    caution: Callable[[S, Mapping[str, Features]], str | None] = lambda settings, encoded: None
     grows: bool = False
     shared_context: bool = False
     key: Callable[[S], Mapping[str, Any]] = as_dict

@@ -34,11 +34,12 @@ from sharpzo.methods.token_ladder import TokenHead, TokenLadderSettings
 from sharpzo.metrics import accuracy, cross_entropy, normalise
 from sharpzo.rng import generator
 from sharpzo.settings import Count, Decay, Fraction, Positive
-from sharpzo.types import Array, Features, ImageTower, Reason
+from sharpzo.types import Array, Features, ImageTower, Reason, TextTower
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sharpzo.towers.checkpoint import Checkpoint
     from sharpzo.towers.torch_image import TorchImageTower
     from sharpzo.towers.tower import OnnxImageTower
 
@@ -290,17 +291,30 @@ def differentiable(tower: ImageTower) -> OnnxImageTower:
             "the tuned image blocks need torch, which is not installed; run: pip install "
             "'sharpzo[torch]'"
         ) from None
-    from sharpzo.towers.families import image_family
     from sharpzo.towers.tower import OnnxImageTower
 
     if not isinstance(tower, OnnxImageTower):
         raise InputError(f"backpropagation needs a checkpoint's tower, not {type(tower).__name__}")
-    if not image_family(tower.checkpoint).torch:
+    _require_family(tower.checkpoint)
+    return tower
+
+
+def _require_family(checkpoint: Checkpoint) -> None:
+    from sharpzo.towers.families import image_family
+
+    if not image_family(checkpoint).torch:
         raise InputError(
             "backpropagation is for vision transformers that are read at a class token; the image "
-            f"tower of {tower.checkpoint.folder} is of another family: choose another method"
+            f"tower of {checkpoint.folder} is of another family: choose another method"
         )
-    return tower
+
+
+def has_blocks(settings: TuneBlocksSettings, tower: TextTower) -> None:
+    """Raise `InputError` for a model whose image tower is of another family."""
+    from sharpzo.towers.tower import OnnxTextTower
+
+    if isinstance(tower, OnnxTextTower):
+        _require_family(tower.checkpoint)
 
 
 def open_torch(tower: ImageTower, pixels: Array, blocks: int | None = None) -> TorchImageTower:
@@ -328,5 +342,6 @@ register(
         fixed_views=token_ladder.wanted_views,
         need=None,
         images=True,
+        suits=has_blocks,
     )
 )
