@@ -162,7 +162,7 @@ class Tab:
             found = {
                 "photos": self.workspace.digest(),
                 "mistakes": find_mistakes(self.runs / str(number), job),
-                "left_out": self._found and self._found["recognised"],
+                "left_out": (self.found() or {}).get("recognised"),
             }
         write_atomically(self._results / f"{number}.json", json.dumps(found).encode())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ from sharpzo.storage.journal import HISTORY
 
 LOOK = 0.1  # seconds between two looks at a command
 CURVE = 100  # points of a curve
-PATIENCE = 20.0  # seconds that a command may take to end after it was asked to
+PATIENCE = 60.0  # seconds that a command may take to end after it was asked to
 
 
 class Stopped(Exception):
@@ -162,32 +163,38 @@ class Follower:
         self._file = run / HISTORY
         self._about: dict[str, Any] = {"method": job.method, "run": int(run.name)}
         self._planned = Fitter(**job.parameters()).planned.forwards
-        self._read, self._left = 0, b""
-        self._curve: list[tuple[int, float, float | None]] = []  # forwards, loss, validation
+        self._curve: list[tuple[int, float | None, float | None]]  # forwards, loss, validation
+        self._begin_anew()
 
     def look(self) -> dict[str, Any]:
         """Stage, loss, validation accuracy and forwards of the last step; no stage before one."""
         try:
             with self._file.open("rb") as file:
-                if file.seek(0, 2) < self._read:  # a search that goes on begins at its snapshot
-                    self._read, self._left, self._curve = 0, b"", []
+                if file.seek(0, 2) < self._read:
+                    self._begin_anew()
                 file.seek(self._read)
                 new = file.read()
-        except OSError:
+            self._read += len(new)
+            *lines, self._left = (self._left + new).split(b"\n")
+            steps = [json.loads(line) for line in lines]
+        except OSError:  # there is none yet
             return self._about
-        self._read += len(new)
-        *lines, self._left = (self._left + new).split(b"\n")
-        step: dict[str, Any] = {}
-        for line in lines:
-            step = json.loads(line)
+        except ValueError:  # a search that goes on wrote over what was read
+            self._begin_anew()
+            return self._about
+        for step in steps:
+            loss = step["loss"] if math.isfinite(step["loss"]) else None  # as JSON has it
             validation = step.get("validation_accuracy")
-            self._curve.append((step["forwards"], step["loss"], validation))
-        if len(self._curve) > 2 * CURVE:
-            self._curve = self._curve[::2]
-        if step:
+            self._curve.append((step["forwards"], loss, validation))
             self._about |= {
-                "stage": step["stage"], "loss": step["loss"],
-                "validation": step.get("validation_accuracy"), "done": step["forwards"],
-                "total": self._planned, "curve": self._curve,
+                "stage": step["stage"], "loss": loss, "validation": validation,
+                "done": step["forwards"], "total": self._planned,
             }  # fmt: skip
+        while len(self._curve) > 2 * CURVE:
+            self._curve = self._curve[::2]
+        if self._curve:
+            self._about |= {"curve": self._curve}
         return self._about
+
+    def _begin_anew(self) -> None:
+        self._read, self._left, self._curve = 0, b"", []

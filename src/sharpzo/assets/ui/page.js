@@ -278,7 +278,7 @@ function showWork() {
     else $("bar").removeAttribute("value");
     const parts = [sentence(STAGES[work.stage] || work.stage || "starting").slice(0, -1)];
     if (work.total) parts.push(`${work.done.toLocaleString("en")} of ${work.total.toLocaleString("en")}${work.loss === undefined ? "" : " forwards"}`);
-    if (work.loss !== undefined) parts.push(`loss ${work.loss.toFixed(3)}`);
+    if (typeof work.loss === "number") parts.push(`loss ${work.loss.toFixed(3)}`);
     if (typeof work.validation === "number") parts.push(`validation ${percent(work.validation)}`);
     $("stage").textContent = `${parts.join(", ")}; ${clock(work.seconds)}`;
     draw(work.curve);
@@ -302,9 +302,9 @@ async function tune(method) {
 function draw(curve) {
   for (const id of ["curve", "legend"]) $(id).toggleAttribute("hidden", !curve || curve.length < 2);
   if (!curve || curve.length < 2) return;
-  const last = curve[curve.length - 1][0] || 1, losses = curve.map((one) => one[1]);
+  const last = curve[curve.length - 1][0] || 1, losses = curve.map((one) => one[1]).filter((one) => one !== null);
   const low = Math.min(...losses), high = Math.max(...losses, low + 1e-9);
-  const lines = { loss: (one) => (one[1] - low) / (high - low), validation: (one) => one[2] };
+  const lines = { loss: (one) => one[1] === null ? null : (one[1] - low) / (high - low), validation: (one) => one[2] };
   $("curve").replaceChildren(...Object.entries(lines).map(([name, of]) => {
     const line = document.createElementNS("http://www.w3.org/2000/svg", "polyline");
     line.setAttribute("class", name);
