@@ -28,6 +28,7 @@ def ui(
     no_browser: Annotated[
         bool, Option("--no-browser", help="Print the address, and open no browser.")
     ] = False,
+    model: options.Model = None,
     cache: options.Cache = None,
     no_cache: options.NoCache = False,
 ) -> None:
@@ -39,7 +40,9 @@ def ui(
 
     from sharpzo.errors import InputError, optional
     from sharpzo.export.browser_runtime import find_runtime
+    from sharpzo.fitting.job import absolute
     from sharpzo.storage.files import Hold
+    from sharpzo.towers.checkpoint import resolve
     from sharpzo.wording import quoted
 
     for package in ("starlette", "uvicorn"):
@@ -50,6 +53,7 @@ def ui(
     from sharpzo.web.tabs import Tabs
 
     kept = options.feature_cache(cache, no_cache)
+    resolve(model)  # raises where there is none
     if folder is None:
         home = Path(tempfile.mkdtemp(prefix="sharpzo-ui-"))
     else:
@@ -64,7 +68,7 @@ def ui(
         web = False
     can = {"web": web, "report": all(map(find_spec, ("jinja2", "matplotlib")))}
     hold = Hold(home, f"the folder {home}")
-    tabs = Tabs(home, kept, folder)
+    tabs = Tabs(home.absolute(), kept, folder, absolute(model))
     token, once = (secrets.token_urlsafe(16) for _ in range(2))
     page = LivePage(tabs, token, can, once)
     try:

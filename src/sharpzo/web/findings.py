@@ -31,16 +31,18 @@ class Finding:
 
 def find_problems(
     photos: Dataset,
+    model: str | None,
     cache: Path | None,
     checking: Callable[[int, int], object],
     encoding: Progress,
 ) -> dict[str, Any]:
-    """Look through photos in folders of classes; their features are kept in ``cache``.
+    """Look through photos in folders of classes; the features that ``model`` (None: the embedded
+    one) finds in them are kept in ``cache``.
 
     Returns, as JSON has it, the ``findings`` and ``recognised``, the share of the photos that are
     recognised when they are left out one by one (None: too few of them).
     """
-    towers = Towers(None, Runtime(), decoding="reduced")
+    towers = Towers(model, Runtime(), decoding="reduced")
     found = audit(photos, towers, cache, None, checking, encoding)
     classes = [Finding("class", sentence) for sentence in found.of_classes]
     all_ = [*_of_photos(found), *_small(photos), *classes]

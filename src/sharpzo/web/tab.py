@@ -40,15 +40,18 @@ WAIT = 0.2  # seconds between two looks whether it is our turn
 
 class Tab:
     """What one tab has below ``folder``. ``turn`` is held by whatever takes the processor for long:
-    one of all tabs. ``cache`` keeps the features of photos."""
+    one of all tabs. ``cache`` keeps the features of photos, ``model`` is what is tuned (None: the
+    embedded model)."""
 
-    def __init__(self, folder: Path, cache: Path | None, turn: threading.Lock) -> None:
+    def __init__(
+        self, folder: Path, cache: Path | None, turn: threading.Lock, model: str | None = None
+    ) -> None:
         self.workspace, self.desk = Workspace(folder), Desk()
         self.runs, self._results = folder / "runs", folder / "results"
         self._files = folder / "files"
         for made in (self.runs, self._results, self._files):
             made.mkdir(exist_ok=True)
-        self._cache, self._turn = cache, turn
+        self._cache, self._turn, self._model = cache, turn, model
         self._found: dict[str, Any] | None = None
 
     # --- photos -----------------------------------------------------------------------------------
@@ -113,7 +116,7 @@ class Tab:
         with self._my_turn(work):
             photos = read_folder(self.workspace.photos)
             found = find_problems(
-                photos, self._cache, tell, lambda what, done, total: tell(done, total)
+                photos, self._model, self._cache, tell, lambda what, done, total: tell(done, total)
             )
         self._found = found | {"version": version}
 
@@ -142,6 +145,7 @@ class Tab:
             job = self._job(method)
             arguments = ["fit", str(job.data), "--method", method, "--skip-damaged"]
             arguments += ["--out", str(self.runs / str(number)), *self._kept()]
+            arguments += [] if self._model is None else ["--model", self._model]
             self._fit(work, job, number, arguments)
 
         self.desk.begin("tune", tune)
@@ -205,7 +209,10 @@ class Tab:
 
     def _job(self, method: str) -> Job:
         cache = None if self._cache is None else str(self._cache)
-        return Job(str(self.workspace.photos), method=method, skip_damaged=True, cache=cache)
+        return Job(
+            str(self.workspace.photos), method=method, model=self._model, skip_damaged=True,
+            cache=cache,
+        )  # fmt: skip
 
     def _kept(self) -> list[str]:
         return ["--no-cache"] if self._cache is None else ["--cache", str(self._cache)]

@@ -18,10 +18,12 @@ GONE = 3600.0  # seconds after which a tab without a request leaves an empty wor
 
 class Tabs:
     """Opens workspaces ``1``, ``2``, … below ``home``; ``given`` is a folder of the person's own
-    photos, from which classes may be copied."""
+    photos, from which classes may be copied. ``cache`` and ``model`` are those of a `Tab`."""
 
-    def __init__(self, home: Path, cache: Path | None, given: Path | None = None) -> None:
-        self._home, self._cache, self._given = home, cache, given
+    def __init__(
+        self, home: Path, cache: Path | None, given: Path | None = None, model: str | None = None
+    ) -> None:
+        self._home, self._cache, self._given, self._model = home, cache, given, model
         self._turn, self._lock = threading.Lock(), threading.Lock()
         self._tabs: dict[str, Tab] = {}  # by secret
         self._seen: dict[str, float] = {}  # when a tab asked last, by secret
@@ -112,6 +114,6 @@ class Tabs:
                 self.seen(secret)
                 return secret, tab
         secret = secrets.token_urlsafe(16)
-        self._tabs[secret] = Tab(self._home / name, self._cache, self._turn)
+        self._tabs[secret] = Tab(self._home / name, self._cache, self._turn, self._model)
         self.seen(secret)
         return secret, self._tabs[secret]
