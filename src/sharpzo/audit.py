@@ -131,6 +131,7 @@ def audit(
     encoding: Progress = lambda what, done, total: None,
 ) -> Audit:
     """Look through all photos of a data set; raises `InputError` if none can be read."""
+    towers = towers.suited(dataset.train)  # a fit then finds the features in the cache
     splits = {name: towers.sized(split) for name, split in dataset.splits.items()}
     known: Callable[[Iterable[str]], set[str]] = (
         FeatureStore(cache).known if cache else lambda digests: set()

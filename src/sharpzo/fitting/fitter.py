@@ -30,7 +30,6 @@ from sharpzo.settings import as_dict, check_path, flat, integer
 from sharpzo.storage.journal import Journal
 from sharpzo.storage.record import Inputs, Record
 from sharpzo.towers.features import Progress, wanted_views
-from sharpzo.towers.image_size import suited_size
 from sharpzo.towers.open import Towers
 from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.towers.runtime import Arithmetic, Engine, Runtime
@@ -116,8 +115,8 @@ class Fitter:
         if not self._size_is_open:
             return None
         self._size_is_open = False
-        size = suited_size(self.towers.checkpoint, dataset.train)
-        self.towers = self.towers.at(size)
+        self.towers = self.towers.suited(dataset.train)
+        size = self.towers.image_size
         if size is None:
             return None
         return (

@@ -14,7 +14,7 @@ from sharpzo.detour import Detour
 from sharpzo.memory import Need
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.features import Encoder, Progress, Summaries
-from sharpzo.towers.image_size import check_image_size
+from sharpzo.towers.image_size import check_image_size, suited_size
 from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.towers.runtime import Runtime
 from sharpzo.types import Decoding, Features
@@ -70,6 +70,10 @@ class Towers:
         other.image_size = size
         vars(other)["checkpoint"] = replace(self.checkpoint, image_size=size)
         return other
+
+    def suited(self, photos: LabelledPhotos) -> Towers:
+        """The same for photos of the size that suits these; see `suited_size`."""
+        return self.at(suited_size(self.checkpoint, photos))
 
     def __getstate__(self) -> dict[str, Any]:
         here = {name: value for name, value in vars(self).items() if name != "checkpoint"}
