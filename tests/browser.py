@@ -111,6 +111,17 @@ class Browser:
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self.call("DOM.setFileInputFiles", nodeId=node, files=[str(file) for file in files])
 
+    def drop(self, selector: str, *files: Path) -> None:
+        """Drag files, or folders, from elsewhere onto an element, and drop them."""
+        place = self.ask(
+            f"{{ const at = document.querySelector({selector!r}); at.scrollIntoView(); "
+            "const { x, y } = at.getBoundingClientRect(); [x + 9, y + 9] }"
+        )
+        assert isinstance(place, list)
+        data = {"items": [], "files": [str(file) for file in files], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self.call("Input.dispatchDragEvent", type=kind, x=place[0], y=place[1], data=data)
+
     def resize(self, width: int, height: int) -> None:
         """Give the window a size; a narrow one is that of a phone."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height,

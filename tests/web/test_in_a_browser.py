@@ -113,15 +113,22 @@ def test_from_an_empty_page_to_an_answer(address, tmp_path, capsys):
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_two_tabs_and_a_page_without_the_token(address, tmp_path):
     photos = demo_folder(tmp_path / "photos", ("bag", "coat"), train=2) / "train"
+    (photos / "bag" / ".hidden.png").write_bytes(b"")
+    (photos / "bag" / "note.txt").write_text("no photo")
     with Browser(tmp_path / "one") as one, Browser(tmp_path / "two") as two:
         for page in (one, two):
             page.open(address)
             page.wait(LOADED)
-        one.choose("#folders", photos)
+        one.drop("#drop", photos)  # a folder of classes, or the classes
         one.wait("Object.keys(photos.classes).length === 2 && !uploads.left")
+        one.drop("#drop", *photos.iterdir())  # known already
+        one.drop(".class", next((photos / "coat").iterdir()))
+        one.wait("uploads.done > 0 && !uploads.left && photos.classes.bag.length === 3")
+        assert one.ask("photos.classes.coat.length") == 2
+        assert one.ask(text("refused")) == one.ask(text("trouble")) == ""
         assert two.ask("Object.keys(photos.classes).length") == 0
         one.ask("document.querySelector('.class .photo button').click()")
-        one.wait("photos.classes.bag.length === 1")
+        one.wait("photos.classes.bag.length === 2")
         for width in (400, 1100):
             one.resize(width, 800)
             assert one.ask("document.documentElement.scrollWidth") <= width

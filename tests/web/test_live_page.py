@@ -54,7 +54,8 @@ class Client:
 
 
 @pytest.fixture
-def client(tmp_path, cache):
+def client(tmp_path, cache, monkeypatch):
+    monkeypatch.setattr("sharpzo.web.tab.trim", lambda: None)  # slow where torch is loaded
     made = Client(tmp_path / "home", cache)
     (tmp_path / "home").mkdir()
     made.key = made.open().json["key"]

@@ -20,6 +20,7 @@ from sharpzo.data.folder import read_folder
 from sharpzo.errors import InputError, SharpzoError
 from sharpzo.fitting.fitter import DEFAULT
 from sharpzo.fitting.job import Job
+from sharpzo.memory import trim
 from sharpzo.storage import artifact
 from sharpzo.storage.claim import STARTED
 from sharpzo.storage.files import write_atomically
@@ -118,6 +119,7 @@ class Tab:
             found = find_problems(
                 photos, self._model, self._cache, tell, lambda what, done, total: tell(done, total)
             )
+        trim()  # a fit needs the memory now
         self._found = found | {"version": version}
 
     @contextmanager
