@@ -2,7 +2,9 @@
 
 import doctest
 import importlib
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,3 +38,20 @@ def test_examples_run(name, request):
     # import_module returns the module even where a package hands on a function of its name.
     result = doctest.testmod(importlib.import_module(name))
     assert result.failed == 0
+
+
+def test_each_cell_of_the_table_of_models_names_its_test():
+    tests = Path(__file__).parent
+    page = (tests.parent / "docs" / "models.md").read_text("utf-8")
+    lines = [line for line in page.split("\n\n")[2].splitlines() if line.startswith("| ")]
+    rows = [line.strip("| ").split(" | ") for line in lines]
+    assert rows[0][0] == "family"
+    assert len(rows) >= 8
+    for row in rows[1:]:
+        assert len(row) == len(rows[0]), row
+        for cell in row[1:]:
+            named = re.findall(r"`(test_\w+\.py)`", cell)
+            assert named, f"{row[0]}: {cell} names no test"
+            for name in named:
+                (file,) = tests.rglob(name)
+                assert "def test_" in file.read_text("utf-8")

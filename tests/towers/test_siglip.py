@@ -107,6 +107,16 @@ def test_classes_in_groups_are_the_same(given, monkeypatch, specific):
         assert relative(whole, np.stack(own, axis=1)) < 1e-5
 
 
+@pytest.mark.parametrize(("precision", "worst"), [("float16", 2e-3), ("int8", 5e-2)])
+def test_matrices_of_fewer_bits(given, precision, worst):
+    checkpoint, _ = given
+    tower = OnnxTextTower(checkpoint, NAMES)
+    lighter = OnnxTextTower(checkpoint, NAMES, precision=precision)
+    streamed = OnnxTextTower(checkpoint, NAMES, precision=precision, streamed=True)
+    assert 0 < relative(lighter.untuned, tower.untuned) < worst
+    assert relative(streamed.untuned, lighter.untuned) < 1e-5
+
+
 def test_layers_and_blocks_are_the_towers(given):
     """What computes them under a memory limit."""
     checkpoint, _ = given
