@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from random_models import TEXT, VISION, save_clip
 
+from sharpzo.data.demo import load_demo
 from sharpzo.errors import EngineError
-from sharpzo.towers import families
+from sharpzo.towers import families, runtime
+from sharpzo.towers import open as opened
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.graph_store import GraphStore
 from sharpzo.towers.image import build_image
@@ -188,3 +190,19 @@ def test_what_starting_raises_is_raised(checkpoint, tmp_path):
 
     with pytest.raises(EngineError):
         GraphStore(tmp_path).open("one", lambda: build_image(checkpoint, 32, 32), refuse)
+
+
+def test_the_image_towers_weights_are_given_back_before_others_are_read(monkeypatch, checkpoint):
+    """Encoding ends with no session, and only then is free memory handed to the system."""
+    sessions, order = [], []
+    close = runtime.Session.close
+    monkeypatch.setattr(
+        runtime.Session, "close", lambda self: (sessions.append(self), close(self))[1]
+    )
+    monkeypatch.setattr(opened, "trim", lambda: order.append(len(sessions)))
+    photos = load_demo(1).test.take(range(3))
+    found = opened.Towers(checkpoint.folder, runtime.Runtime(threads=1)).encode(
+        {"test": photos}, lambda *_: None, None, []
+    )
+    assert len(found["test"]) == 3
+    assert order == [1]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.detour import Detour
-from sharpzo.memory import Need
+from sharpzo.memory import Need, trim
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.features import Encoder, Progress, Summaries
 from sharpzo.towers.image_size import check_image_size, suited_size
@@ -142,7 +142,9 @@ class Towers:
         if not splits:
             return {}
         with self.encoder(splits.values(), cache, detours, fixed_views) as encoder:
-            return encoder(splits, progress)
+            found = encoder(splits, progress)
+        trim()  # the image tower's weights, before there are others
+        return found
 
     def encoder(
         self,

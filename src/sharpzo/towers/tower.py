@@ -205,7 +205,7 @@ class OnnxTextTower:
 
 
 class OnnxImageTower:
-    """Photos to features; fulfils `types.ImageTower`. Memory is bounded by ``batch``: 16, or of
+    """Photos to features; fulfils `types.ImageTower`. Memory is bounded by ``batch``: 8, or of
     photos that are made larger than the checkpoint says as many as are no more pixels.
 
     The graph is compiled on first use, so that the fingerprint alone costs no session; it is kept
@@ -223,7 +223,7 @@ class OnnxImageTower:
         self._preprocessing = Preprocessing.open(checkpoint)
         if batch is None:
             own = Preprocessing.open(replace(checkpoint, image_size=None)).size[0]
-            batch = max(int(16 * min(own / self._preprocessing.size[0], 1) ** 2), 1)
+            batch = max(int(8 * min(own / self._preprocessing.size[0], 1) ** 2), 1)
         self._batch, self.threads = _positive("batch", batch), threads
         self._graphs = graphs or GraphStore(None)
         self._fingerprint = fingerprint
