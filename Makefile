@@ -18,6 +18,7 @@ test-all: .venv/test check
 bench: .venv/test
 	$(BIN)/python benchmarks/text_speed.py savings
 	$(BIN)/python benchmarks/text_speed.py engines
+	$(BIN)/python benchmarks/text_speed.py engines --threads 1 --processor --classes 10 --suffix=-bfloat16
 	$(BIN)/python benchmarks/text_speed.py batches
 	$(BIN)/python benchmarks/text_speed.py generation
 	$(BIN)/python benchmarks/class_chunks.py
@@ -26,8 +27,12 @@ bench: .venv/test
 	$(BIN)/python benchmarks/tangents.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/image_precisions.py
+	$(BIN)/python benchmarks/heads.py
 	$(BIN)/python benchmarks/whole_path.py
+	$(BIN)/python benchmarks/whole_path.py --fit
+	$(BIN)/python benchmarks/whole_path.py --cold
 	$(BIN)/python benchmarks/photo_limits.py
+	$(BIN)/python benchmarks/page.py --write
 
 check: .venv/test
 	$(BIN)/ruff check .

@@ -32,7 +32,7 @@ from memory import watch
 RESULT = Path(__file__).parent / "results" / "heads.json"
 WIDTH, STATES, SHOWN = 256, 384, 4
 HEADS = ("nothing", "ladder", "ladder+gda", "ladder+tokens", "gda", "linear-probe", "scikit-learn",
-         "scikit-learn, 1e-6", "proker", "lp++", "clap", "tip-adapter")  # fmt: skip
+         "scikit-learn, 1e-6", "proker")  # fmt: skip
 
 
 def make(folder: Path, classes: int, shots: int, seed: int) -> None:

@@ -310,6 +310,7 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=32)
     parser.add_argument("--classes", type=int, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--most", type=float, default=1500, help="GFLOP of a call at most")
+    parser.add_argument("--suffix", default="", help="of the file's name")
     parser.add_argument("--processor", action="store_true", help="processor seconds")
     args = parser.parse_args()
     clock = time.process_time if args.processor else time.perf_counter
@@ -325,7 +326,7 @@ def main() -> None:
     }
     print(json.dumps(result, indent=1))
     RESULTS.mkdir(exist_ok=True)
-    file = RESULTS / f"text-{args.what}.json"
+    file = RESULTS / f"text-{args.what}{args.suffix}.json"
     file.write_text(json.dumps({**machine, **result}, indent=1) + "\n")
 
 
