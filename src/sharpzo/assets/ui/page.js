@@ -127,8 +127,19 @@ function lookLater() { // once nothing has changed for a moment
 
 const uploads = { left: 0, done: 0, queue: [], refused: [] };
 
+// What was found in the photos before stays until they have been looked at again, as far as they are there.
+let kept = null;
+function stillThere(found) {
+  if (!found || state.missing) return null;
+  const there = ([label, name]) => (photos.classes[label] || []).some((one) => one[0] === name);
+  const findings = found.findings.map((one) => ({ ...one, photos: one.photos.filter(there) }))
+    .filter((one) => one.kind === "class" || one.photos.length > (one.kind === "copy" ? 1 : 0));
+  return { ...found, findings };
+}
+
 async function listPhotos() {
   photos = await ask("GET", path("photos"));
+  kept = photos.found = photos.found || stillThere(kept);
   const marked = new Map();
   for (const one of photos.found ? photos.found.findings : [])
     if (one.kind !== "small") for (const [label, name] of one.photos) {
@@ -142,7 +153,7 @@ async function listPhotos() {
 function card(label, held, marked) {
   const first = [...held].sort((a, b) => marked.has(`${label}/${b[0]}`) - marked.has(`${label}/${a[0]}`));
   const shown = all.has(label) ? first : first.slice(0, FEW);
-  const input = el("input", { type: "file", className: "file", multiple: true, accept: "image/*", id: `add ${label}`,
+  const input = el("input", { type: "file", className: "file", multiple: true, accept: "image/*", id: `add ${label}`, "aria-label": `Add photos to ${label}`,
     onchange: () => { upload([...input.files].map((file) => [label, file])); input.value = ""; } });
   const box = el("div", { className: "class" },
     el("h3", {}, label, " ", el("small", {}, many(held.length, "photo"))),
@@ -151,7 +162,7 @@ function card(label, held, marked) {
     el("div", { className: "row" }, input, el("label", { className: "button", htmlFor: input.id }, "Add"),
       held.length > FEW && !all.has(label)
         ? el("button", { type: "button", onclick: () => { all.add(label); listPhotos(); } }, `All ${held.length}`) : null,
-      el("button", { type: "button", onclick: tried(() => removeClass(label, held.length)), title: `Remove the class ${label}` }, "Remove")));
+      el("button", { type: "button", onclick: tried(() => removeClass(label, held.length)), "aria-label": `Remove the class ${label}` }, "Remove")));
   droppable(box, (found) => upload(found.map(([, file]) => [label, file])));
   return box;
 }
