@@ -131,7 +131,7 @@ def test_features_alone_are_not_enough():
 
 
 def test_a_memory_limit_is_refused():
-    with pytest.raises(InputError, match=r"ladder\+image needs more than the towers"):
+    with pytest.raises(InputError, match=r"ladder\+image needs the whole model in memory"):
         Fitter("ladder+image", memory_limit="600MB")
 
 
