@@ -1,13 +1,16 @@
 """`sharpzo serve` with 16 clients at once, against one photo after the other in Python.
 
-    python benchmarks/serve.py          # 10,000 requests in 20 rounds; writes results/serve.json
+    python benchmarks/serve.py            # 10,000 requests in 20 rounds; writes results/serve.json
+    python benchmarks/serve.py --small    # of a tower of random weights; results/serve-small.json
 
-The run: the default method with the embedded model, fitted to the demo's photos; its 500 test
-photos are sent as PNG. In each round 16 clients, each a process, send 500 photos together, each the
-next one as soon as it has an answer; one more client is ended by SIGKILL while it sends and waits.
-Every answer is checked against the class that `PromptClassifier.predict` gives for all photos.
-Then this process classifies 50 of the photos one after the other by `Models.predict`, which keeps
-the tower as the service does, and 2 by `PromptClassifier.predict`, which opens it for each call.
+The run: the default method with the embedded model (``--small``: gda with a tower of 2 blocks and
+32 x 32 pixels, so that what remains is the service itself), fitted to the demo's photos; its 500
+test photos are sent as PNG. In each round 16 clients, each a process, send 500 photos together,
+each the next one as soon as it has an answer; one more client is ended by SIGKILL while it sends
+and waits. Every answer is checked against the class that `PromptClassifier.predict` gives for all
+photos. Then this process classifies 50 of the photos one after the other by `Models.predict`, which
+keeps the tower as the service does, and 2 by `PromptClassifier.predict`, which opens it for each
+call.
 
 A machine that others use is faster in one minute than in the next, so ratios are taken within a
 round, and their median counts. Processor seconds are those of the service (from /proc), and of
@@ -31,7 +34,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-RESULT = Path(__file__).parent / "results" / "serve.json"
+RESULTS = Path(__file__).parent / "results"
 CLIENTS = 16
 
 
@@ -102,6 +105,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--requests", type=int, default=500, help="of a round")
+    parser.add_argument("--small", action="store_true")
     parser.add_argument("--client", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.client:
@@ -115,7 +119,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         run, folder = Path(scratch) / "run", Path(scratch) / "photos"
         demo = load_demo(1)
-        PromptClassifier().fit(demo).save(run)
+        PromptClassifier(**(small(Path(scratch)) if args.small else {})).fit(demo).save(run)
         folder.mkdir()
         for k, photo in enumerate(demo.test.photos):
             Image.fromarray(photo.decode()).save(folder / f"{k:03}.png")
@@ -125,6 +129,17 @@ def main() -> None:
         with Models(run) as models:
             models.predict(paths[0])
             measure(args, run, folder, paths, wanted, models, single)
+
+
+def small(folder: Path) -> dict[str, Any]:
+    """What to fit to a tower of random weights."""
+    tests = Path(__file__).parent.parent / "tests"
+    sys.path[:0] = [str(tests), str(tests / "towers")]
+    import random_models
+
+    vision = {**random_models.VISION, "image_size": 32, "patch_size": 8}
+    random_models.save_clip(folder / "model", random_models.TEXT, vision)
+    return {"method": "gda", "model": str(folder / "model")}
 
 
 def measure(
@@ -141,11 +156,11 @@ def measure(
     wrong = lost = reconnected = 0
     for number in range(args.rounds):
         victim = Clients(port, folder, 1)
-        victim.begin([k % len(paths) for k in range(100)])
+        victim.begin([k % len(paths) for k in range(5000)])
         numbers = [(number * 37 + k) % len(paths) for k in range(args.requests)]
         begin, before = time.perf_counter(), processor_seconds(server.pid)
         clients.begin(numbers)
-        time.sleep(1)
+        time.sleep(0.5)
         victim.processes[0].send_signal(signal.SIGKILL)
         found = clients.answers()
         wall, own = time.perf_counter() - begin, processor_seconds(server.pid) - before
@@ -180,7 +195,8 @@ def measure(
             "wrong": wrong, "reconnected": reconnected, "peak_mb": round(peak_mb(server.pid)),
             "cores": len(os.sched_getaffinity(0)), "rounds": rounds,
         }  # fmt: skip
-        RESULT.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+        file = RESULTS / ("serve-small.json" if args.small else "serve.json")
+        file.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
         print({k: v for k, v in result.items() if k != "rounds"}, flush=True)
     server.send_signal(signal.SIGTERM)
     assert server.wait(60) == 0

@@ -73,6 +73,8 @@ def test_a_photo_that_cannot_be_used_keeps_no_other_from_its_answer(runs, new):
 
 
 def test_runs_have_names(runs, tmp_path):
+    (tmp_path / "a\nb").symlink_to(runs["plain"])
+    assert Models(tmp_path / "a\nb").runs == ("a\\x0ab",)  # it goes into addresses and tables
     models = Models([runs["plain"], runs["exact"]])
     assert models.runs == ("plain", "exact")
     assert Models(str(runs["plain"]) + "/").runs == ("plain",)
@@ -88,7 +90,7 @@ def test_runs_have_names(runs, tmp_path):
         Models([])
     with pytest.raises(ArtifactError, match="no run folder"):
         Models([tmp_path / "none"])
-    with pytest.raises(InputError, match="cannot tell photos of no class"):
+    with pytest.raises(InputError, match="photos of no class"):
         models.is_known("photo.jpg", run="plain")
 
 

@@ -18,7 +18,7 @@ from sharpzo.fitting.answers import Answers, ask
 from sharpzo.fitting.strangers import LOST
 from sharpzo.fitting.trained import Trained, load, silent
 from sharpzo.types import Array
-from sharpzo.wording import meant, some
+from sharpzo.wording import meant, printable, some
 
 if TYPE_CHECKING:
     from sharpzo.data.photo import Photo
@@ -149,7 +149,7 @@ def _named(runs: Folder | Iterable[Folder] | Mapping[str, Folder]) -> dict[str, 
         found: dict[str, Folder] = {}
         folders = [runs] if isinstance(runs, str | os.PathLike) else list(runs)
         for folder in folders:
-            name = os.path.basename(os.path.abspath(folder))
+            name = printable(os.path.basename(os.path.abspath(folder)))
             if name in found:
                 raise InputError(
                     f"{found[name]} and {folder} are both called {name!r}; give "

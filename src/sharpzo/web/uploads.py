@@ -26,15 +26,20 @@ class Uploads:
         what Starlette raises if the client is gone."""
         body = bytearray()
         try:
-            try:
-                await asyncio.wait_for(self._fill(body, request), self.seconds)
-            except asyncio.TimeoutError:
+            await asyncio.wait_for(self._fill(body, request), self.seconds)
+        except BaseException as error:
+            self._held -= len(body)
+            if isinstance(error, asyncio.TimeoutError):
                 raise Refusal(
                     408, f"the body did not arrive within {self.seconds:g} seconds; send it again"
                 ) from None
-            yield bytes(body)
+            raise
+        whole = bytes(body)
+        del body  # not twice in memory while the answer is made
+        try:
+            yield whole
         finally:
-            self._held -= len(body)
+            self._held -= len(whole)
 
     async def _fill(self, body: bytearray, request: Request) -> None:
         if int(request.headers.get("content-length", 0)) > self.most:  # the server checks digits
