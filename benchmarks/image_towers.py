@@ -36,7 +36,7 @@ def measure(name: str, folder: Path) -> dict[str, object]:
     torch.set_num_threads(1)
     model = randomise(open_clip.create_model(name))
     save(folder, open_clip.get_model_config(name), model.state_dict())
-    tower = OnnxImageTower(Checkpoint.open(folder), batch=PHOTOS, threads=1)
+    tower = OnnxImageTower(Checkpoint.open(folder), threads=1)
     pixels = np.random.default_rng(0).normal(size=(PHOTOS, 3, 224, 224)).astype(np.float32)
     there = torch.from_numpy(pixels)
     times = np.empty((CALLS + 1, 3))

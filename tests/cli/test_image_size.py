@@ -120,6 +120,6 @@ def test_a_tower_without_positions_to_resample_keeps_its_size():
         check_image_size(checkpoint)
 
 
-def test_no_more_pixels_pass_the_tower_at_a_time():
+def test_no_more_tokens_pass_the_tower_at_a_time():
     own, twice = (OnnxImageTower(Checkpoint.open(EMBEDDED, size)) for size in (None, 224))
-    assert (own._batch, twice._batch) == (16, 4)
+    assert (own._batch, twice._batch) == (8, 2)
