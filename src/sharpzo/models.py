@@ -152,8 +152,8 @@ def _named(runs: Folder | Iterable[Folder] | Mapping[str, Folder]) -> dict[str, 
             name = printable(os.path.basename(os.path.abspath(folder)))
             if name in found:
                 raise InputError(
-                    f"{found[name]} and {folder} are both called {name!r}; give "
-                    "{name: folder, …} to call them otherwise"
+                    f"{found[name]} and {folder} are both called {name!r}; rename one, or give "
+                    "Models {name: folder, …}"
                 )
             found[name] = folder
     if not found:

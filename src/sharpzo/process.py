@@ -175,12 +175,16 @@ class Child(Channel):
 
 @contextmanager
 def stop_signals(handler: Callable[[int, object], None]) -> Generator[None]:
-    """Let ``handler`` take Ctrl-C and SIGTERM. In a thread that is not the main one, signals stay
-    what they are."""
+    """Let ``handler`` take Ctrl-C, SIGTERM, and the end of the terminal unless it is ignored, as
+    ``nohup`` has it. In a thread that is not the main one, signals stay what they are."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {one: signal.signal(one, handler) for one in (signal.SIGINT, signal.SIGTERM)}
+    ends = [signal.SIGINT, signal.SIGTERM]
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
+        ends.append(hangup)
+    before = {one: signal.signal(one, handler) for one in ends}
     try:
         yield
     finally:

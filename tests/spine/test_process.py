@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from sharpzo.errors import InputError
-from sharpzo.process import Child, ProcessDied
+from sharpzo.process import Child, ProcessDied, stop_signals
 
 CHILD = """
 import os, signal, sys, time
@@ -123,3 +124,21 @@ def _alive(pid: int) -> bool:
     except OSError:
         return not sys.platform.startswith("linux")
     return stat.rpartition(")")[2].split()[0] != "Z"  # a zombie has ended
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+def test_a_terminal_that_closes_ends_work_unless_that_is_ignored():
+    taken = []
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_signals(lambda number, frame: taken.append(number)):
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert taken == []
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        with stop_signals(lambda number, frame: taken.append(number)):
+            assert signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL  # or it ends us
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert taken == [signal.SIGHUP]
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -81,3 +81,11 @@ def test_the_end_waits_for_what_was_begun(gate):
     gate.open.set()
     batches.close()
     assert all(future.done() for future in futures)
+
+
+def test_a_photo_without_a_document_does_not_end_the_thread():
+    batches = Batches(lambda run, photos: [{}] * (run != "short"), 10)
+    with pytest.raises(ValueError, match="argument 2 is shorter"):
+        batches.submit("short", b"x").result(20)
+    assert batches.submit("other", b"x").result(20) == {}
+    batches.close()

@@ -37,6 +37,7 @@ def test_a_name_that_leads_here_is_refused(host):
     [
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://[::1"},  # no address
         {"Origin": "http://localhost:8000"},  # of another name
         {"Origin": "http://127.0.0.1:3000"},  # another program of this machine
         {"Sec-Fetch-Site": "cross-site"},

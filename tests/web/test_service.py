@@ -139,6 +139,8 @@ def test_other_methods_are_refused(app):
         assert (found.status, found.headers["allow"]) == (405, "POST")
         assert "error" in found.json
     assert ask(app, "GET", "/default").status == 405
+    allowed = ask(app, "DELETE", "/").headers["allow"].split(", ")
+    assert sorted(allowed) == ["GET", "HEAD", "POST"]
 
 
 def test_a_photo_that_takes_too_much_memory_keeps_no_other_from_its_answer(runs, photos):

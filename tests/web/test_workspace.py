@@ -2,6 +2,7 @@
 
 import io
 import os
+from unittest.mock import Mock
 
 import pytest
 from PIL import Image
@@ -136,3 +137,22 @@ def test_photos_of_a_folder_are_copied(workspace, tmp_path):
     assert {n: len(p) for n, p in workspace.classes().items()} == {"cat": 1, "dog": 1}
     workspace.remove_class("cat")
     assert (tmp_path / "own" / "cat" / "a.png").exists()
+
+
+def test_a_class_without_photos_is_gone_once_it_is_removed(workspace):
+    workspace.add_class("cat")
+    assert list(workspace.classes()) == ["cat"]
+    before = workspace.version
+    workspace.remove_class("cat")
+    assert workspace.classes() == {}
+    assert workspace.version > before
+
+
+def test_a_photo_that_cannot_be_moved_does_not_count(workspace, monkeypatch):
+    put(workspace, "cat", "a.png", photo())
+    monkeypatch.setattr(module, "MOST_PHOTOS", 2)
+    with monkeypatch.context() as full:
+        full.setattr(module.os, "replace", Mock(side_effect=OSError("full")))
+        with pytest.raises(OSError, match="full"):
+            put(workspace, "cat", "b.png", photo())
+    workspace.check_room()

@@ -55,10 +55,10 @@ class Batches:
             for run, asked in by_run.items():
                 photos, futures = zip(*asked, strict=True)
                 try:
-                    documents = self._answer(run, photos)
+                    answered = list(zip(futures, self._answer(run, photos), strict=True))
                 except Exception as error:
                     for future in futures:
                         future.set_exception(error)
                     continue
-                for future, document in zip(futures, documents, strict=True):
+                for future, document in answered:
                     future.set_result(document)

@@ -77,8 +77,16 @@ class Guard:
         origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
         followed = method == "GET" and headers.get("sec-fetch-dest") == "document"
         elsewhere = site not in ("none", "same-origin") and not followed
-        if elsewhere or (origin is not None and urlsplit(origin).netloc.lower() != host.lower()):
+        if elsewhere or (origin is not None and _place(origin) != host.lower()):
             raise Refusal(403, "pages of other sites may not ask this service")
+
+
+def _place(origin: str) -> str:
+    """The host and port in an Origin header, "" if it has none."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:  # "http://[", which is the origin of no page
+        return ""
 
 
 def host_name(host: str) -> str:

@@ -55,9 +55,8 @@ class Service:
     def app(self) -> Starlette:
         """What a server runs."""
         routes = [
-            Route("/", self._about, methods=["GET"]),
+            Route("/", self._root, methods=["GET", "POST"]),
             Route("/health", self._health, methods=["GET"]),
-            Route("/", self._classify, methods=["POST"]),
             Route("/{run}", self._classify, methods=["POST"]),
         ]
         app = Starlette(routes=routes, exception_handlers=HANDLERS)
@@ -76,6 +75,10 @@ class Service:
         self._models.close()
 
     # --- requests ---------------------------------------------------------------------------------
+
+    async def _root(self, request: Request) -> Response:
+        answer = self._classify if request.method == "POST" else self._about
+        return await answer(request)
 
     async def _about(self, request: Request) -> Response:
         runs = {name: _described(self._models.trained(name)) for name in self._models.runs}

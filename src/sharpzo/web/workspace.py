@@ -95,9 +95,11 @@ class Workspace:
     def remove_class(self, name: str) -> None:
         """Remove a class and its photos; InputError if there is none."""
         folder = self._class(name)
-        for photo in photos_in(folder):
-            self.remove(name, photo.name)
-        shutil.rmtree(folder)
+        with self._lock:
+            for photo in photos_in(folder):
+                self.remove(name, photo.name)
+            shutil.rmtree(folder)
+            self.version += 1
 
     @contextmanager
     def incoming(self) -> Generator[Path]:
@@ -136,8 +138,9 @@ class Workspace:
             for number in count(1):
                 name = f"{stem}{f'-{number}' if number > 1 else ''}{suffix}"
                 if not os.path.lexists(place / name):
-                    self._many, self._bytes = self._many + 1, self._bytes + file.stat().st_size
+                    size = file.stat().st_size
                     os.replace(file, place / name)
+                    self._many, self._bytes = self._many + 1, self._bytes + size
                     self.version += 1
                     break
                 if _same(place / name, file):
@@ -148,8 +151,9 @@ class Workspace:
         """Remove a photo; InputError if there is none."""
         photo = self.find(label, name)
         with self._lock:
-            self._many, self._bytes = self._many - 1, self._bytes - photo.stat().st_size
+            size = photo.stat().st_size
             photo.unlink()
+            self._many, self._bytes = self._many - 1, self._bytes - size
             self.version += 1
 
     def find(self, label: str, name: str) -> Path:
