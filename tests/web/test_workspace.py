@@ -9,6 +9,7 @@ from PIL import Image
 
 from sharpzo.errors import InputError
 from sharpzo.web import workspace as module
+from sharpzo.web.tab import numbered
 from sharpzo.web.workspace import Workspace
 
 
@@ -156,3 +157,9 @@ def test_a_photo_that_cannot_be_moved_does_not_count(workspace, monkeypatch):
         with pytest.raises(OSError, match="full"):
             put(workspace, "cat", "b.png", photo())
     workspace.check_room()
+
+
+def test_what_is_not_called_by_a_number_is_not_ours(tmp_path):
+    for name in ("2", "10", "x", "²", ".hidden", "-1"):
+        (tmp_path / name).mkdir()
+    assert [place.name for place in numbered(tmp_path)] == ["2", "10"]

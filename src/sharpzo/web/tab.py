@@ -39,6 +39,12 @@ _FILES = {"onnx": "run-{}-onnx.zip", "web": "run-{}-page.zip", "report": "{}-rep
 WAIT = 0.2  # seconds between two looks whether it is our turn
 
 
+def numbered(folder: Path) -> list[Path]:
+    """What is called by a number in a folder, in order; the rest is not ours."""
+    found = [place for place in folder.iterdir() if place.name.isdecimal()]
+    return sorted(found, key=lambda place: int(place.name))
+
+
 class Tab:
     """What one tab has below ``folder``. ``turn`` is held by whatever takes the processor for long:
     one of all tabs. ``cache`` keeps the features of photos, ``model`` is what is tuned (None: the
@@ -176,7 +182,7 @@ class Tab:
         """All runs, the oldest first: those that are finished, and those that can go on."""
         found: list[dict[str, Any]] = []
         now = self.workspace.digest()
-        for run in sorted(self.runs.iterdir(), key=lambda run: (len(run.name), run.name)):
+        for run in numbered(self.runs):
             about: dict[str, Any] = {"run": run.name, "finished": artifact.is_finished(run)}
             with suppress(OSError, ValueError, SharpzoError):  # of a folder that was damaged
                 if about["finished"]:
@@ -204,7 +210,7 @@ class Tab:
         return run
 
     def _run(self, number: str) -> Path:
-        found = next((run for run in self.runs.iterdir() if run.name == number), None)
+        found = next((run for run in numbered(self.runs) if run.name == number), None)
         if found is None:
             raise InputError(f"there is no run {number!r}")
         return found

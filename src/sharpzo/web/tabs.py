@@ -10,7 +10,7 @@ from typing import Any
 
 from sharpzo.data.entries import holds_photos, subfolders
 from sharpzo.errors import InputError
-from sharpzo.web.tab import Tab
+from sharpzo.web.tab import Tab, numbered
 
 MOST = 16  # tabs
 GONE = 3600.0  # seconds after which a tab without a request leaves an empty workspace to others
@@ -90,8 +90,7 @@ class Tabs:
         }  # fmt: skip
 
     def _places(self) -> list[Path]:
-        found = [place for place in self._home.iterdir() if place.name.isdigit()]
-        return sorted(found, key=lambda place: int(place.name))
+        return numbered(self._home)
 
     def _unused(self) -> str:
         """The name of a workspace without photos and without a tab, or of a new one."""
