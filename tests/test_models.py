@@ -16,13 +16,14 @@ from sharpzo.towers.tower import OnnxImageTower
 @pytest.fixture(scope="module")
 def runs(cache, tmp_path_factory):
     """By name: two that share a tower, one of them through several views; one whose photos are
-    decoded whole, and one with an image side of its own."""
+    decoded whole, one whose photos are smaller, and one with an image side of its own."""
     photos = demo_folder(tmp_path_factory.mktemp("photos"), train=3)
     folder = tmp_path_factory.mktemp("runs")
     kinds = {
         "plain": {"method": "gda"},
         "views": {"method": "ladder+tokens", "settings": {"views": 4}},
         "exact": {"method": "gda", "decoding": "exact"},
+        "small": {"method": "gda", "image_size": 56},
         "pixels": {"method": "blackvip", "budget": Budget(forwards=4)},
     }
     for name, how in kinds.items():
@@ -59,7 +60,7 @@ def test_each_run_answers_as_it_does_alone(runs, new, monkeypatch):
         sent = models.predict_proba(new[0].read_bytes(), run="plain")
         assert np.allclose(sent, wanted["plain"][:1], atol=1e-5)  # a batch of another size
         assert models.predict_proba([], run="plain").shape == (0, 3)
-    assert len(made) == 3
+    assert len(made) == 4
     assert np.array_equal(models.predict_proba(new, run="plain"), wanted["plain"])  # opened again
     models.close()
 

@@ -121,7 +121,7 @@ class Models:
         ways = detours([trained.head])
         record, towers = trained.record, trained.towers
         key = (
-            record["model"]["sha256"], record.get("threads"), towers.decoding,
+            record["model"]["sha256"], record.get("threads"), towers.decoding, towers.image_size,
             tuple(way.digest for way in ways),
         )  # fmt: skip
         if key not in self._encoders:

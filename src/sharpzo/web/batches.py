@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
-MOST = 32  # photos of a batch: the image tower takes 16 at a time, and the next are decoded
+MOST = 32  # photos of a batch: the image tower takes some at a time, and the next are decoded
 Document = dict[str, Any]
 Answer = Callable[[str, Sequence[bytes]], list[Document]]
 
