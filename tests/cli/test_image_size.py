@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -12,12 +13,13 @@ from PIL import Image
 
 from command import demo_folder, document, refused
 from sharpzo import PromptClassifier
+from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.data.loading import load
 from sharpzo.errors import InputError
 from sharpzo.fitting.fitter import Fitter
 from sharpzo.fitting.job import Job
 from sharpzo.towers.checkpoint import EMBEDDED, Checkpoint
-from sharpzo.towers.image_size import check_image_size
+from sharpzo.towers.image_size import check_image_size, suited_size
 from sharpzo.towers.tower import OnnxImageTower
 
 
@@ -112,6 +114,25 @@ def test_small_photos_and_exact_ones_are_read_as_the_model_says(large, photos):
         fitter = Fitter(**options)
         assert fitter.suit(load(given)) is None
         assert fitter.towers.image_size is None
+
+
+def test_damaged_photos_have_no_say(large, tmp_path):
+    root = tmp_path / "photos"
+    shutil.copytree(large, root)
+    for name in ("bag", "sandal"):
+        for i in range(5):
+            (root / "train" / name / f"damaged{i}.png").write_text("no photo")
+    train = load(root).train
+    assert suited_size(Checkpoint.open(EMBEDDED), train) == 224
+    nothing = [photo for photo in train.photos if not photo.shorter_side()]
+    alone = LabelledPhotos(tuple(nothing), np.zeros(len(nothing), np.int64), train.class_names)
+    assert suited_size(Checkpoint.open(EMBEDDED), alone) is None
+
+
+def test_photos_that_are_only_cropped_are_read_as_the_model_says(large):
+    processor = {"do_resize": False, "crop_size": 112}
+    checkpoint = replace(Checkpoint.open(EMBEDDED), processor=processor)
+    assert suited_size(checkpoint, load(large).train) is None
 
 
 def test_a_tower_without_positions_to_resample_keeps_its_size():

@@ -39,11 +39,14 @@ def suited_size(checkpoint: Checkpoint, photos: LabelledPhotos) -> int | None:
     Photos of such sizes are told apart much better for four times the work, those with fewer pixels
     hardly (docs/your-photos.md).
     """
-    config, (height, own) = checkpoint.image, Preprocessing.open(checkpoint).size
-    size = 2 * own
-    if not image_family(checkpoint).resizable or height != own or not len(photos):
+    config, made = checkpoint.image, Preprocessing.open(checkpoint)
+    (height, own), size = made.size, 2 * made.size[1]
+    # What only crops, or makes no squares, is not made for another size (`Preprocessing.at`).
+    if not image_family(checkpoint).resizable or height != own or made.resize is None:
         return None
     if size % config.patch or size > config.image_size:
         return None
-    step = -(-len(photos) // _LOOKED_AT)
-    return size if median(photo.shorter_side() for photo in photos.photos[::step]) >= own else None
+    step = -(-len(photos) // _LOOKED_AT) or 1
+    sides = [photo.shorter_side() for photo in photos.photos[::step]]
+    usable = [side for side in sides if side]  # damaged photos have none, and are not read
+    return size if usable and median(usable) >= own else None
