@@ -110,10 +110,12 @@ def test_large_photos_are_read_at_twice_the_size(large, tmp_path, capsys):
 
 
 def test_small_photos_and_exact_ones_are_read_as_the_model_says(large, photos):
-    for given, options in ((photos, {}), (large, {"decoding": "exact"})):
+    own = {"decoding": "exact"}, {"method": "ladder+image"}  # or what passes the tower again
+    for given, options in ((photos, {}), *((large, one) for one in own)):
         fitter = Fitter(**options)
         assert fitter.suit(load(given)) is None
         assert fitter.towers.image_size is None
+        assert fitter.by("ladder+tokens").suit(load(large)) is None  # compared at the same size
 
 
 def test_damaged_photos_have_no_say(large, tmp_path):

@@ -130,3 +130,10 @@ def test_what_is_not_read(raw):
 def test_wrong_photos(photo):
     with pytest.raises(InputError, match="uint8"):
         Preprocessing().apply(photo)
+
+
+@pytest.mark.parametrize("resize", [100, 112, 128, (112, 112), (90, 130)])
+def test_its_own_size_changes_nothing(resize):
+    made = Preprocessing(resize=resize, crop=(112, 112))
+    assert made.at(112) == made
+    assert made.at(224).size == (224, 224)

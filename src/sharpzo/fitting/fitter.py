@@ -112,9 +112,9 @@ class Fitter:
     def suit(self, dataset: Dataset) -> str | None:
         """Choose the size that photos are read at by those for training, if none was given; return
         a sentence if it is not the model's own."""
-        if not self._size_is_open:
+        is_open, self._size_is_open = self._size_is_open, False
+        if not is_open or self.method.images:  # further passes would take minutes and gigabytes
             return None
-        self._size_is_open = False
         self.towers = self.towers.suited(dataset.train)
         size = self.towers.image_size
         if size is None:

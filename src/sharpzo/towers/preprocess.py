@@ -134,7 +134,7 @@ class Preprocessing:
             )
 
         def scaled(length: int) -> int:
-            return max(round(length * side / height), side)
+            return round(length * side / height)
 
         resize = self.resize
         resize = (
