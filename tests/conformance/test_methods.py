@@ -90,7 +90,7 @@ find("ladder+gda")
 print(json.dumps([m for m in sys.modules if m.startswith(FIRST)]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    own = ("registry", "cached", "choose", "gda", "ladder")
+    own = ("registry", "cached", "choose", "gda", "ladder", "moments")
     assert {*json.loads(done.stdout)} == {f"sharpzo.methods.{name}" for name in own}
 
 

@@ -18,7 +18,7 @@ def model(request, models, tmp_path):
         return save_resnet(clip, tmp_path / "resnet"), True
     if request.param == "siglip":
         save_siglip(tmp_path / "siglip")
-        return tmp_path / "siglip", False
+        return tmp_path / "siglip", True
     return save_pair(tmp_path / "pair"), False
 
 
