@@ -7,26 +7,21 @@ import pytest
 from PIL import Image
 
 from command import call, document, refused
+from families import save_families
 
 pytest.importorskip("transformers")
 
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
-    from towers.open_clip_models import from_transformers, save_resnet, with_options
+    from towers.open_clip_models import with_options
     from towers.pair_models import save_pair
-    from towers.random_models import TEXT, VISION, save_clip
-    from towers.siglip_models import save_siglip, save_siglip2
+    from towers.siglip_models import save_siglip2
 
     root = tmp_path_factory.mktemp("checkpoints")
-    vision = {**VISION, "intermediate_size": 64, "image_size": 32, "patch_size": 16}
-    save_clip(root / "clip", TEXT, vision)
-    made = from_transformers(root / "clip", root / "open_clip")
-    save_resnet(made, root / "resnet")
+    made = save_families(root)
     with_options(made, root / "coca", "text", {"embed_cls": True})
     with_options(made, root / "both-ways", "text", {"no_causal_mask": True})
-    with_options(made, root / "avg", "vision", {"pool_type": "avg"})
-    save_siglip(root / "siglip")
     save_siglip2(root / "siglip2")
     save_pair(root / "pair")
     return root

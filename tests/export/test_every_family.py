@@ -7,24 +7,17 @@ import pytest
 from PIL import Image
 
 from command import call, document, refused
+from families import save_families
 
 pytest.importorskip("transformers")
 
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
-    from towers.open_clip_models import from_transformers, save_resnet, with_options
     from towers.pair_models import save_pair
-    from towers.random_models import TEXT, VISION, save_clip
-    from towers.siglip_models import save_siglip
 
     root = tmp_path_factory.mktemp("checkpoints")
-    vision = {**VISION, "intermediate_size": 64, "image_size": 32, "patch_size": 16}
-    save_clip(root / "clip", TEXT, vision)
-    made = from_transformers(root / "clip", root / "open_clip")
-    save_resnet(made, root / "resnet")
-    with_options(made, root / "avg", "vision", {"pool_type": "avg"})
-    save_siglip(root / "siglip")
+    save_families(root)
     save_pair(root / "pair", logit_bias=-3.0)
     save_pair(root / "one at a time", batch=1)
     return root
