@@ -45,7 +45,7 @@ import numpy as np
 from PIL import Image
 
 RESULT = Path(__file__).parent / "results" / "memory.json"
-RUN = [sys.executable, "-c", "from sharpzo.cli import main; main()"]
+RUN = [sys.executable, "-c", "from sharpzo.cli import run; run()"]
 SEARCH = ["--method", "sharpzo"]
 FGN = ["--method", "fgn"]
 COOP = ["--method", "coop", "--budget-steps", "20"]

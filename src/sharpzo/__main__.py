@@ -1,6 +1,6 @@
 """``python -m sharpzo``: the command line, if its script is not on the path."""
 
-from sharpzo.cli import main
+from sharpzo.cli import run
 
 if __name__ == "__main__":
-    main()
+    run()

@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,6 +33,52 @@ def run(photos, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "run"
     call("fit", photos, "--out", out, "--method", "projection")
     return out
+
+
+def process(code, *arguments):
+    """The command ``predict`` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", code, "predict", *arguments],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("before", ["", "threading.Thread(target=time.sleep, args=[0.1]).start()"])
+def test_a_process_ends_with_the_code_of_its_command(tmp_path, before):
+    code = f"import threading, time; from sharpzo.cli import run; {before}\nrun()"
+    done = process(code, tmp_path / "none", "photo.jpg")
+    assert done.returncode == 2
+    assert done.stderr.startswith("sharpzo: ")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no full device")
+def test_output_that_cannot_be_written_is_no_success(run, photos):
+    photo = next((photos / "test").rglob("*.png"))
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "sharpzo", "predict", run, photo], stdout=full,
+                              stderr=subprocess.PIPE, text=True, check=False)  # fmt: skip
+    assert done.returncode == 2
+    assert "output cannot be written" in done.stderr
+
+
+def test_an_answer_loads_what_it_needs(photos, tmp_path):
+    """A person waits for all that is imported; what fits, draws or reads other models is not."""
+    call("fit", photos, "--out", tmp_path / "run")
+    photo = next((photos / "test").rglob("*.png"))
+    code = "import atexit; atexit.register(lambda: print(*sys.modules, file=sys.stderr)); run()"
+    done = process("import sys; from sharpzo.cli import run; " + code, tmp_path / "run", photo)
+    assert done.returncode == 0
+    assert photo.name in done.stdout
+    loaded = set(done.stderr.splitlines()[-1].split())
+    assert "sharpzo.methods.token_ladder" in loaded
+    heavy = {"onnx", "torch", "rich", "tokenizers", "pydantic", "sklearn", "scipy"}
+    ours = {f"sharpzo.{name}" for name in (
+        "optim", "tuning", "bench", "report", "export", "web", "classifier", "audit", "hub",
+        "diagnosis", "trackers", "cli.fit", "cli.progress", "fitting.fitter", "towers.text",
+        "towers.prompts", "towers.tokenizer", "towers.resnet", "towers.siglip_image",
+        "towers.whole_text", "towers.open_clip", "towers.torch_archive", "towers.graph",
+    )}  # fmt: skip
+    assert not (heavy | ours) & loaded
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,8 @@ def test_no_link_is_followed(tmp_path, monkeypatch):
     write_atomically(tmp_path / "out", b"ours")
     assert not (tmp_path / "out").is_symlink()
     assert mine.read_text() == "mine"
-    monkeypatch.setattr(files.secrets, "token_hex", lambda n: "guessed")
-    (tmp_path / "out.guessed.tmp").symlink_to(mine)
+    monkeypatch.setattr(files.os, "urandom", lambda n: b"guessed!")
+    (tmp_path / f"out.{b'guessed!'.hex()}.tmp").symlink_to(mine)
     with pytest.raises(FileExistsError):
         write_atomically(tmp_path / "out", b"ours again")
     assert mine.read_text() == "mine"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from dataclasses import replace
@@ -14,7 +13,7 @@ from random_models import TEXT, VISION, save_clip
 
 from sharpzo.data.demo import load_demo
 from sharpzo.errors import EngineError
-from sharpzo.towers import families, runtime
+from sharpzo.towers import families, graph_store, runtime
 from sharpzo.towers import open as opened
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.graph_store import STAMP, GraphStore
@@ -49,8 +48,8 @@ def builds(monkeypatch):
         made.append(arguments)
         return build_image(*arguments)
 
-    family = replace(families.IMAGES["dinov2"], build=build)
-    monkeypatch.setattr(families, "IMAGES", {"dinov2": family, "clip": family})
+    family = replace(families.IMAGES["dinov2"](), build=build)
+    monkeypatch.setattr(families, "IMAGES", {"dinov2": lambda: family, "clip": lambda: family})
     return made
 
 
@@ -85,15 +84,58 @@ def test_a_damaged_graph_is_written_anew(checkpoint, tmp_path, builds, name, how
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def _flip(words: np.ndarray) -> None:
+    words[700] ^= 1 << 40
+
+
+def _swap_pages(words: np.ndarray) -> None:
+    pages = words.reshape(-1, 512)
+    pages[[3, 90]] = pages[[90, 3]]
+
+
+def _swap_words(words: np.ndarray) -> None:
+    words[[40, 41]] = words[[41, 40]]
+
+
+def _move_between_words(words: np.ndarray) -> None:
+    words[600] += 5
+    words[650] -= 5
+
+
+def _move_between_pages(words: np.ndarray) -> None:
+    words[512] += 5
+    words[1024] -= 5
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [_flip, _swap_pages, _swap_words, _move_between_words, _move_between_pages],
+)
+def test_what_is_damaged_has_another_stamp(tmp_path, damage):
+    words = np.random.default_rng(0).integers(0, 1 << 60, 512 * 100 + 7, np.uint64)
+    words[-1] = 0
+    file = tmp_path / "model.onnx"
+    words.tofile(file)
+    before = graph_store._stamp(tmp_path)
+    damage(words[: 512 * 100] if damage is _swap_pages else words)
+    words.tofile(file)
+    assert graph_store._stamp(tmp_path) != before
+
+
+def test_zeros_at_the_end_count(tmp_path):
+    file = tmp_path / "model.onnx"
+    file.write_bytes(b"weights" + bytes(9))
+    before = graph_store._stamp(tmp_path)
+    file.write_bytes(b"weights" + bytes(8))
+    assert graph_store._stamp(tmp_path) != before
+
+
 def test_a_graph_that_the_runtime_refuses_is_written_anew(checkpoint, tmp_path, builds):
     store = GraphStore(tmp_path)
     wanted = states(checkpoint, store)
     folder = next(tmp_path.glob("graph-*"))
     (folder / "model.onnx").write_bytes(b"no graph")
-    stat = (folder / "model.onnx").stat()
-    stamp = json.loads((folder / "stamp.json").read_text())
-    stamp["model.onnx"] = [stat.st_size, stat.st_mtime_ns]
-    (folder / "stamp.json").write_text(json.dumps(stamp, sort_keys=True))
+    (folder / "stamp.json").write_bytes(graph_store._stamp(folder))
     np.testing.assert_array_equal(states(checkpoint, store), wanted)
     assert len(builds) == 2
 

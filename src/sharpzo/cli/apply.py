@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,7 +17,11 @@ from typer import Argument, Option
 from sharpzo.cli import options
 
 if TYPE_CHECKING:
+    from sharpzo.cli.progress import Display
     from sharpzo.evaluate import Evaluation
+    from sharpzo.towers.features import Progress
+
+MOMENT = 1.0  # seconds
 
 
 def predict(
@@ -50,7 +56,6 @@ def predict(
     A photo that cannot be used has an error in place of classes, and the exit code is then 1.
     Answers are printed as they come, so that any number of photos fits in memory.
     """
-    from sharpzo.cli.progress import Display
     from sharpzo.data.dataset import strange
     from sharpzo.data.loading import gather
     from sharpzo.fitting.documents import documents_of
@@ -69,8 +74,8 @@ def predict(
     documents: list[dict[str, Any]] = []
     bad = False
     # Answers that appear on a terminal are progress enough.
-    with Display(silent=as_json or sys.stdout.isatty()) as display:
-        for part in trained.ask(strange(photos), display.answering):
+    with answering(silent=as_json or sys.stdout.isatty()) as progress:
+        for part in trained.ask(strange(photos), progress):
             for document in documents_of(trained, part, wanted, top, multi):
                 bad = bad or "error" in document
                 if stream:
@@ -84,6 +89,27 @@ def predict(
         print(json.dumps(documents))
     if bad:
         raise typer.Exit(1)
+
+
+@contextmanager
+def answering(silent: bool) -> Iterator[Progress]:
+    """Progress of what takes longer than a moment; what draws it is loaded then."""
+    with ExitStack() as shown:
+        display: Display | None = None
+        begun: float | None = None
+
+        def show(what: str, done: int, total: int) -> None:
+            nonlocal begun, display
+            begun = begun or time.monotonic()
+            if silent or time.monotonic() - begun <= MOMENT:
+                return
+            if display is None:
+                from sharpzo.cli.progress import Display
+
+                display = shown.enter_context(Display())
+            display.answering(done, total)
+
+        yield show
 
 
 def say(document: Mapping[str, Any], multi: bool) -> None:

@@ -85,12 +85,9 @@ class Display(Live):
         if time.monotonic() - begin > 1:
             self._show("checking photos", done, total, "")
 
-    def answering(self, what: str, done: int, total: int) -> None:
-        """Photos encoded of those that are answered one part after the other; nothing is said of
-        what takes a moment."""
-        begin, _ = self._begun.setdefault("encoding photos", (time.monotonic(), done))
-        if time.monotonic() - begin > 1:
-            self._counting("encoding photos", done, total, "photos", last=False)
+    def answering(self, done: int, total: int) -> None:
+        """Photos encoded of those that are answered one part after the other."""
+        self._counting("encoding photos", done, total, "photos", last=False)
 
     def working(self, what: str, done: int, total: int) -> None:
         """Photos encoded, or forwards of a landscape."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.resources import files
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -61,7 +61,7 @@ class _Table(msgspec.Struct):
 
 
 _TABLE = msgspec.json.decode(
-    (files("sharpzo") / "assets" / "data_sets.json").read_bytes(), type=_Table
+    (Path(__file__).parent.parent / "assets" / "data_sets.json").read_bytes(), type=_Table
 )
 LAYOUTS: Mapping[str, Layout] = _TABLE.data_sets
 ALIASES: Mapping[str, str] = _TABLE.aliases

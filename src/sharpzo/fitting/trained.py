@@ -28,6 +28,7 @@ from sharpzo.storage import artifact
 from sharpzo.storage.claim import claim
 from sharpzo.storage.journal import HISTORY, read_journal, write_history
 from sharpzo.storage.record import Record
+from sharpzo.towers.digests import model_digest
 from sharpzo.towers.families import image_family
 from sharpzo.towers.features import Progress
 from sharpzo.towers.open import Towers
@@ -189,8 +190,8 @@ class Trained:
     @cached_property
     def verified(self) -> bool:
         """Whether the model is the one that this was made with; raises ArtifactError if not."""
-        expected, actual = self.record["model"]["sha256"], self.towers.checkpoint.fingerprint
-        if actual != expected:
+        actual = model_digest(self.towers.checkpoint, self.cache)
+        if actual != (expected := self.record["model"]["sha256"]):
             raise ArtifactError(
                 f"the run was made with another model (sha256 {expected[:12]}…) than "
                 f"{self.towers.model or 'the embedded one'} ({actual[:12]}…); give the right one "

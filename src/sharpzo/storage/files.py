@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
-import socket
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +20,7 @@ def write_atomically(path: Path, blob: bytes) -> None:
     The temporary file beside it has a random name and must not exist: planted links are not
     followed.
     """
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f"{path.name}.{os.urandom(8).hex()}.tmp")
     try:
         with temporary.open("xb") as file:
             file.write(blob)
@@ -46,7 +44,7 @@ def write_atomically(path: Path, blob: bytes) -> None:
 def check_room(folder: Path) -> None:
     """Raise OSError unless a megabyte can be written into the folder: better now than at the end
     of the work. Quotas and read-only file systems are found, too."""
-    trial = folder / f"room.{secrets.token_hex(8)}.tmp"
+    trial = folder / f"room.{os.urandom(8).hex()}.tmp"
     try:
         with trial.open("xb") as file:
             file.write(bytes(ROOM))
@@ -95,6 +93,8 @@ class Hold:
                 self._file.unlink(missing_ok=True)
 
     def _say_who(self) -> None:
+        import socket  # no command that only reads does
+
         mine = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%H:%M:%S')}"
         with suppress(PermissionError):  # Windows locks the content, too
             file = os.open(self._file, os.O_WRONLY | os.O_TRUNC | _NO_FOLLOW)

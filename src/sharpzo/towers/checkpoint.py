@@ -125,11 +125,16 @@ class Checkpoint(Contents):
         return float(self.tensor(name, shape).reshape(()))
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """Those of configuration, tokenizer, preprocessing and weights."""
+        sides = (path for name in self.sides if (path := self.folder / name).is_file())
+        return (*sides, *self.parts)
+
+    @property
     def fingerprint(self) -> str:
-        """sha256 over configuration, weights, tokenizer and preprocessing files."""
+        """sha256 over all `files`."""
         digest = hashlib.sha256()
-        sides = [path for name in self.sides if (path := self.folder / name).is_file()]
-        for path in (*sides, *self.parts):
+        for path in self.files:
             _add(digest, path)
         return digest.hexdigest()
 

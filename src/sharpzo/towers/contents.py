@@ -12,6 +12,14 @@ from sharpzo.towers.weights import Weights
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
 PROCESSOR = "preprocessor_config.json"
+SIGLIP = "siglip", "siglip2"  # model_type
+OPEN_CLIP = "open_clip_config.json"
+OPEN_CLIP_FILES = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "model.safetensors",
+    "open_clip_pytorch_model.bin",
+)
 
 
 @dataclass(frozen=True, eq=False)

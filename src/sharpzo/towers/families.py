@@ -1,28 +1,27 @@
 """The families of towers: what each one computes, in one place.
 
 A tower's family is the ``family`` of its configuration (`config.py`). A new one is a configuration
-there, a module that writes its graph from tensors (`formats.py` gives these their names), and an
-entry here; nothing else asks for a family's name.
+there, a module that writes its graph from tensors (`formats.py` gives these their names), and a
+function here that returns what it computes and imports the module: a checkpoint needs two families
+of eleven. Nothing else asks for a family's name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from sharpzo.errors import InputError
-from sharpzo.towers import image, prompts, resnet, siglip_image, text, whole_prompts, whole_text
 from sharpzo.towers.checkpoint import Checkpoint
-from sharpzo.towers.lowmem import layers, pooled_layers, resnet_layers
-from sharpzo.towers.prompts import Prompts
 from sharpzo.towers.runtime import Running, Runtime
 from sharpzo.types import Array, LastBlock
 
 if TYPE_CHECKING:
     from sharpzo.towers.graph import Graph
+    from sharpzo.towers.prompts import Prompts
 
 
 class Layered(Protocol):
@@ -81,14 +80,126 @@ class TextFamily:
     exact: bool = True
 
 
-def _open_clip(
+def image_family(checkpoint: Checkpoint) -> ImageFamily:
+    """Return the family of a checkpoint's image tower."""
+    return IMAGES[checkpoint.image.family]()
+
+
+def text_family(checkpoint: Checkpoint) -> TextFamily:
+    """Return the family of a checkpoint's text tower."""
+    return TEXTS[checkpoint.text.family]()
+
+
+def _image_transformer() -> ImageFamily:
+    from sharpzo.towers import image
+    from sharpzo.towers.lowmem import layers
+
+    return ImageFamily(
+        image.build_image, image.read_projection, image.read_last_block, layers.LayeredImage,
+        layers.layered_bytes, torch=True, resizable=True,
+    )  # fmt: skip
+
+
+def _resnet() -> ImageFamily:
+    from sharpzo.towers import resnet
+    from sharpzo.towers.lowmem import resnet_layers
+
+    return ImageFamily(
+        resnet.build_resnet, resnet.read_projection, _no_last_block, resnet_layers.LayeredResNet,
+        resnet_layers.layered_bytes,
+    )  # fmt: skip
+
+
+def _siglip_image() -> ImageFamily:
+    from sharpzo.towers import siglip_image
+    from sharpzo.towers.lowmem import layers, pooled_layers
+
+    return ImageFamily(
+        siglip_image.build_image, siglip_image.read_projection, _no_last_block,
+        pooled_layers.LayeredSiglip, layers.layered_bytes,
+    )  # fmt: skip
+
+
+def _pooled_image() -> ImageFamily:
+    from sharpzo.towers import image
+    from sharpzo.towers.lowmem import layers, pooled_layers
+
+    return ImageFamily(
+        image.build_image, image.read_projection, _no_last_block, pooled_layers.LayeredPooled,
+        layers.layered_bytes,
+    )  # fmt: skip
+
+
+def _pair_image() -> ImageFamily:
+    return ImageFamily(
+        _build_pair_image, _identity, _no_last_block, _not_layered, _not_layered, _open_pair_image,
+        rows=1,
+    )  # fmt: skip
+
+
+def _causal_text() -> TextFamily:
+    from sharpzo.towers import prompts, text
+
+    return TextFamily(
+        text.check_text, prompts.layout, _open_causal, text.read_projection, streamed=True,
+        torch=True,
+    )  # fmt: skip
+
+
+def _coca_text() -> TextFamily:
+    from sharpzo.towers import prompts
+
+    return replace(_causal_text(), layout=prompts.layout_appended, torch=False)
+
+
+def _whole_text() -> TextFamily:
+    from sharpzo.towers import whole_prompts, whole_text
+
+    return TextFamily(
+        whole_text.check_text, whole_prompts.layout_whole, whole_text.open_text,
+        whole_text.read_projection, streamed=True,
+    )  # fmt: skip
+
+
+def _siglip_text() -> TextFamily:
+    from sharpzo.towers import whole_prompts
+
+    return replace(_whole_text(), layout=whole_prompts.layout_siglip)
+
+
+def _pair_text() -> TextFamily:
+    return TextFamily(
+        lambda checkpoint: None, _lay_out_pair, _open_pair_text, _identity, exact=False
+    )
+
+
+IMAGES: Mapping[str, Callable[[], ImageFamily]] = {
+    "clip": _image_transformer,
+    "dinov2": _image_transformer,
+    "resnet": _resnet,
+    "siglip": _siglip_image,
+    "pooled": _pooled_image,
+    "onnx": _pair_image,
+}
+TEXTS: Mapping[str, Callable[[], TextFamily]] = {
+    "clip": _causal_text,
+    "coca": _coca_text,
+    "whole": _whole_text,
+    "siglip": _siglip_text,
+    "onnx": _pair_text,
+}
+
+
+def _open_causal(
     checkpoint: Checkpoint, prompts: Prompts, runtime: Runtime, tangents: bool
 ) -> Running:
     if tangents:
         from sharpzo.towers.tangent import build_tangent  # loads the graphs' library
 
         return runtime.open(build_tangent(checkpoint, prompts, runtime.weights))
-    return runtime.open(text.build_text(checkpoint, prompts, runtime.weights))
+    from sharpzo.towers.text import build_text
+
+    return runtime.open(build_text(checkpoint, prompts, runtime.weights))
 
 
 def _open_pair_image(
@@ -138,69 +249,3 @@ def _not_layered(checkpoint: Checkpoint, *sizes: int) -> Any:
         f"the image tower of {checkpoint.folder} (family {checkpoint.image.family!r}) is not "
         "computed block by block; leave out the memory limit"
     )
-
-
-_TRANSFORMER = ImageFamily(
-    image.build_image, image.read_projection, image.read_last_block, layers.LayeredImage,
-    layers.layered_bytes, torch=True, resizable=True,
-)  # fmt: skip
-IMAGES = {
-    "clip": _TRANSFORMER,
-    "dinov2": _TRANSFORMER,
-    "resnet": ImageFamily(
-        resnet.build_resnet,
-        resnet.read_projection,
-        _no_last_block,
-        resnet_layers.LayeredResNet,
-        resnet_layers.layered_bytes,
-    ),
-    "siglip": ImageFamily(
-        siglip_image.build_image,
-        siglip_image.read_projection,
-        _no_last_block,
-        pooled_layers.LayeredSiglip,
-        layers.layered_bytes,
-    ),
-    "pooled": ImageFamily(
-        image.build_image,
-        image.read_projection,
-        _no_last_block,
-        pooled_layers.LayeredPooled,
-        layers.layered_bytes,
-    ),
-    "onnx": ImageFamily(
-        _build_pair_image,
-        _identity,
-        _no_last_block,
-        _not_layered,
-        _not_layered,
-        _open_pair_image,
-        rows=1,
-    ),
-}
-_CAUSAL = TextFamily(
-    text.check_text, prompts.layout, _open_clip, text.read_projection, streamed=True, torch=True
-)
-_WHOLE = TextFamily(
-    whole_text.check_text, whole_prompts.layout_whole, whole_text.open_text,
-    whole_text.read_projection, streamed=True,
-)  # fmt: skip
-TEXTS = {
-    "clip": _CAUSAL,
-    "coca": replace(_CAUSAL, layout=prompts.layout_appended, torch=False),
-    "whole": _WHOLE,
-    "siglip": replace(_WHOLE, layout=whole_prompts.layout_siglip),
-    "onnx": TextFamily(
-        lambda checkpoint: None, _lay_out_pair, _open_pair_text, _identity, exact=False
-    ),
-}
-
-
-def image_family(checkpoint: Checkpoint) -> ImageFamily:
-    """Return the family of a checkpoint's image tower."""
-    return IMAGES[checkpoint.image.family]
-
-
-def text_family(checkpoint: Checkpoint) -> TextFamily:
-    """Return the family of a checkpoint's text tower."""
-    return TEXTS[checkpoint.text.family]

@@ -7,6 +7,7 @@ encoded again.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import sqlite3
@@ -31,6 +32,8 @@ _TABLE = """
 CREATE TABLE IF NOT EXISTS states (
     photo BLOB, way BLOB, used INTEGER, crc32 INTEGER, state BLOB, PRIMARY KEY (photo, way)
 )"""
+_HASHES = hashlib.sha256(b"hashes of files").digest()  # the way of rows that are of no photo
+_NUMBERS = 8  # float32 numbers of a sha256
 _BESIDE = 150  # bytes of a row beside its state, the index included
 _FULL = 0.9  # of the limit stays when the oldest rows go, so that they do not go at every write
 _HOUR = 3600  # seconds: a read within it is no news
@@ -82,20 +85,39 @@ class FeatureStore:
         """Store states of photos, and evict those that were unused for longest."""
         if not states:
             return
-        now, key = int(time.time()), bytes.fromhex(way)
-        blobs = ((bytes.fromhex(one), np.float32(row).tobytes()) for one, row in states.items())
-        rows = [(photo, key, now, _crc32(photo, key, blob), blob) for photo, blob in blobs]
+        blobs = {bytes.fromhex(one): np.float32(row).tobytes() for one, row in states.items()}
         with self._tolerant("no features are kept"):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with closing(self._connect("rwc")) as store, store:
-                store.execute(_TABLE)
-                store.executemany("INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?, ?)", rows)
-                _evict(store, self.limit)
+            self._insert(bytes.fromhex(way), blobs)
+
+    def recall(self, made_of: str) -> str | None:
+        """Return the hex digest that was kept of this; None if there is none."""
+        made = hashlib.sha256(made_of.encode()).hexdigest()
+        found = self.read(_HASHES.hex(), [made], _NUMBERS)
+        return found[made].tobytes().hex() if found else None
+
+    def remember(self, made_of: str, digest: str) -> None:
+        """Keep the hex digest (sha256) of what took long to hash, where that is possible."""
+        made = hashlib.sha256(made_of.encode()).digest()
+        with suppress(sqlite3.Error, OSError):  # it is computed again
+            self._insert(_HASHES, {made: bytes.fromhex(digest)})
+
+    def _insert(self, way: bytes, blobs: Mapping[bytes, bytes]) -> None:
+        now = int(time.time())
+        rows = [(one, way, now, _crc32(one, way, blob), blob) for one, blob in blobs.items()]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with closing(self._connect("rwc")) as store, store:
+            store.execute(_TABLE)
+            store.executemany("INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?, ?)", rows)
+            _evict(store, self.limit)
 
     def usage(self) -> Usage:
         """Return what there is, and the limit."""
-        count = "SELECT count(DISTINCT photo) FROM states"
-        photos = self._reading(lambda store: int(store.execute(count).fetchone()[0]), 0)
+        count = "SELECT count(DISTINCT photo) FROM states WHERE way != ?"
+
+        def ask(store: sqlite3.Connection) -> int:
+            return int(store.execute(count, (_HASHES,)).fetchone()[0])
+
+        photos = self._reading(ask, 0)
         size = self.file.stat().st_size if os.path.isfile(self.file) else 0
         return Usage(photos, size, self.limit)
 

@@ -17,9 +17,10 @@ from sharpzo.errors import PhotoError, PhotosError
 from sharpzo.metrics import normalise
 from sharpzo.settings import ViewSettings
 from sharpzo.towers.checkpoint import Checkpoint, check_finite
+from sharpzo.towers.digests import image_digest
 from sharpzo.towers.families import image_family
 from sharpzo.towers.feature_store import FeatureStore
-from sharpzo.towers.image import image_fingerprint, with_decoding
+from sharpzo.towers.image import with_decoding
 from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.types import Array, Decoding, Features
 
@@ -84,14 +85,14 @@ class Encoder:
         decoding: Decoding = "exact",
         fixed_views: Sequence[str] = (),
     ) -> None:
-        self._tower_is = image_fingerprint(checkpoint)
+        self._store = FeatureStore(cache) if cache else None
+        self._tower_is = image_digest(checkpoint, cache)
         self._identity = with_decoding(self._tower_is, decoding)
         self._checkpoint, self._threads = checkpoint, threads
         self._projection = image_family(checkpoint).projection(checkpoint)
         self._width = self._projection.shape[1]
         self._rows = image_family(checkpoint).rows  # of a photo's summary
         self._least = Preprocessing.open(checkpoint, decoding).least
-        self._store = FeatureStore(cache) if cache else None
         self._detours, self._open, self._views = detours, open_tower, fixed_views
         where = "summaries elsewhere" if open_tower else "summaries"
         # "" is straight through the tower to summaries, the others are detours to states.

@@ -2,7 +2,7 @@
 
 A format ends where the towers begin: it gives their configurations, whose ``family`` says which
 graph they are (`families.py`), and their tensors under one set of names. A new format is a function
-that reads a folder, and an entry in `FORMATS`.
+that reads a folder, and an entry in `FORMATS`; its module is imported where there is such a folder.
 """
 
 from __future__ import annotations
@@ -11,16 +11,24 @@ from pathlib import Path
 from typing import cast
 
 from sharpzo.errors import CheckpointError
-from sharpzo.towers import open_clip, openai
 from sharpzo.towers.config import PAIR, ImageConfig, TextConfig, parse_image, parse_text, read_json
-from sharpzo.towers.contents import PROCESSOR, TOKENIZER_FILES, Contents, Format
-from sharpzo.towers.siglip_config import SIGLIP, parse_siglip_image, parse_siglip_text
+from sharpzo.towers.contents import (
+    OPEN_CLIP,
+    OPEN_CLIP_FILES,
+    PROCESSOR,
+    SIGLIP,
+    TOKENIZER_FILES,
+    Contents,
+    Format,
+)
 from sharpzo.towers.weights import INDEX, SINGLE, Weights, files
 
 
 def _read_transformers(folder: Path) -> Contents:
     config = read_json(folder / "config.json")
     if config.get("model_type") in SIGLIP:
+        from sharpzo.towers.siglip_config import parse_siglip_image, parse_siglip_text
+
         text, image = parse_siglip_text(config), parse_siglip_image(config)
     else:
         text, image = parse_text(config), parse_image(config)
@@ -32,6 +40,18 @@ def _read_transformers(folder: Path) -> Contents:
         tuple(files(folder)),
         processor=read_json(path) if path.is_file() else None,
     )
+
+
+def _read_open_clip(folder: Path) -> Contents:
+    from sharpzo.towers.open_clip import read_open_clip
+
+    return read_open_clip(folder)
+
+
+def _read_openai(file: Path) -> Contents:
+    from sharpzo.towers.openai import read_openai
+
+    return read_openai(file)
 
 
 def _read_pair(folder: Path) -> Contents:
@@ -72,7 +92,11 @@ ONNX_PAIR = Format(
     (PAIR, PROCESSOR),
     _read_pair,
 )
-FORMATS: tuple[Format, ...] = (ONNX_PAIR, TRANSFORMERS, open_clip.FORMAT)
+OPEN_CLIP_FOLDER = Format(
+    "OpenCLIP", OPEN_CLIP, OPEN_CLIP_FILES[:2], (OPEN_CLIP, *TOKENIZER_FILES), _read_open_clip
+)
+OPENAI_FILE = Format("OpenAI's file", "", (), (), _read_openai)
+FORMATS = (ONNX_PAIR, TRANSFORMERS, OPEN_CLIP_FOLDER)
 SIDES = tuple(dict.fromkeys(side for one in FORMATS for side in one.sides))
 
 
@@ -81,7 +105,7 @@ def find_format(folder: Path) -> Format:
     transformers if none is, or if its `config.json` says a ``model_type``, as repositories hold
     more than one format. Two ONNX files come before all others. A file is one of OpenAI's."""
     if folder.is_file():
-        return openai.FORMAT
+        return OPENAI_FILE
     there = [one for one in FORMATS if (folder / one.config).is_file()]
     several = len(there) > 1 and TRANSFORMERS in there
     if several and "model_type" not in read_json(folder / TRANSFORMERS.config):

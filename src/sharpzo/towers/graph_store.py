@@ -3,7 +3,7 @@
 Building a graph takes longer than reading it, and its weights are then in memory twice. A graph is
 a folder under the hash of what it was made of, for any engine and machine; it is complete once its
 stamp says what the files were when they were written. What is otherwise is written anew: a damaged
-weight would be a wrong answer without a word.
+weight would be a wrong answer without a word, so all of them are read before each use.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
+
 from sharpzo import __version__
 from sharpzo.errors import EngineError
 from sharpzo.memory import trim
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
 
 _WRITERS = "image.py", "siglip_image.py", "resnet.py", "blocks.py", "graph.py"
 MODEL, STAMP = "model.onnx", "stamp.json"
-_CHUNK = 1 << 20
+_CHUNK = 1 << 18  # bytes, a multiple of _PAGE
+_PAGE = 4096
 T = TypeVar("T")
 
 
@@ -133,17 +136,27 @@ def _code() -> str:
 
 
 def _stamp(folder: Path) -> bytes:
-    """What changes when a file does: its CRC-32, by name (4 GB/s; SHA-256 takes twice as long)."""
+    """What changes when a file does: its size and its checksum, by name."""
     files = sorted(file for file in folder.iterdir() if file.name != STAMP)
-    return json.dumps({file.name: _crc32(file) for file in files}).encode()
+    sums = {file.name: [file.stat().st_size, _checksum(file)] for file in files}
+    return json.dumps(sums).encode()
 
 
-def _crc32(file: Path) -> int:
-    total = 0
+def _checksum(file: Path) -> int:
+    """The CRC-32 of sums of 64-bit words: of each page, and of each place in a page over all pages.
+
+    A word that changes moves two sums, and only changes of four words or more can leave all of
+    them as they were. At the speed of memory: a CRC-32 of every byte takes three times as long.
+    """
+    total, places = 0, np.zeros(_PAGE // 8, np.uint64)
+    part = bytearray(_CHUNK)
+    pages = np.frombuffer(part, "<u8").reshape(-1, _PAGE // 8)
     with file.open("rb") as stream:
-        while part := stream.read(_CHUNK):
-            total = zlib.crc32(part, total)
-    return total
+        while many := stream.readinto(part):
+            part[many:] = bytes(_CHUNK - many)
+            total = zlib.crc32(pages.sum(axis=1).tobytes(), total)
+            places += pages.sum(axis=0)
+    return zlib.crc32(places.tobytes(), total)
 
 
 def _remove(place: Path) -> None:

@@ -31,6 +31,7 @@ _DINO_LAYERS = {
     "value": "attention.attention.value", "out": "attention.output.dense", "norm2": "norm2",
     "fc1": "mlp.fc1", "fc2": "mlp.fc2",
 }  # fmt: skip
+IMAGE_TENSORS = "vision_model.", "visual_projection."  # what their names begin with
 _CUBIC = -0.75  # torch's cubic coefficient; PIL and others use -0.5
 _SCALES = {"out": "layer_scale1.lambda1", "fc2": "layer_scale2.lambda1"}
 
@@ -150,9 +151,8 @@ def read_embedding(checkpoint: Checkpoint, height: int, width: int) -> tuple[Pai
 
 def image_fingerprint(checkpoint: Checkpoint, decoding: Decoding = "exact") -> str:
     """sha256 over image weights and preprocessing; no tower is opened for it."""
-    prefixes = ("vision_model.", "visual_projection.")
     preprocessing = Preprocessing.open(checkpoint)
-    whole = checkpoint.digest(prefixes, repr(checkpoint.image), repr(preprocessing))
+    whole = checkpoint.digest(IMAGE_TENSORS, repr(checkpoint.image), repr(preprocessing))
     return with_decoding(whole, decoding)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from statistics import median
+import numpy as np
 
 from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.errors import InputError
@@ -49,4 +49,4 @@ def suited_size(checkpoint: Checkpoint, photos: LabelledPhotos) -> int | None:
     step = -(-len(photos) // _LOOKED_AT) or 1
     sides = [photo.shorter_side() for photo in photos.photos[::step]]
     usable = [side for side in sides if side]  # damaged photos have none, and are not read
-    return size if usable and median(usable) >= own else None
+    return size if usable and np.median(usable) >= own else None

@@ -22,17 +22,11 @@ from sharpzo.towers.config import (
     convert,
     read_json,
 )
-from sharpzo.towers.contents import TOKENIZER_FILES, Contents, Format
-from sharpzo.towers.open_clip_options import CONFIG, Model, read_image, read_text, refused
+from sharpzo.towers.contents import OPEN_CLIP, OPEN_CLIP_FILES, Contents
+from sharpzo.towers.open_clip_options import Model, read_image, read_text, refused
 from sharpzo.towers.torch_archive import read_archive
 from sharpzo.towers.weights import Source, Weights
 
-FILES = (
-    "open_clip_model.safetensors",
-    "open_clip_pytorch_model.safetensors",
-    "model.safetensors",
-    "open_clip_pytorch_model.bin",
-)
 _RESAMPLE = {"bicubic": 3, "bilinear": 2}  # Pillow's numbers
 # Tensors beside the towers: of a sigmoid loss, of CoCa's decoder, and buffers.
 _BESIDE = re.compile(
@@ -51,33 +45,31 @@ _EXACT = re.compile(r"laion-?2b|datacomp|commonpool", re.IGNORECASE)
 
 def read_open_clip(folder: Path) -> Contents:
     """Read a folder; raises `CheckpointError` naming the option or tensor at fault."""
-    config = read_json(folder / CONFIG)
-    model = convert(config.get("model_cfg"), Model, f"{CONFIG}: model_cfg")
+    config = read_json(folder / OPEN_CLIP)
+    model = convert(config.get("model_cfg"), Model, f"{OPEN_CLIP}: model_cfg")
     text, image = read_text(model), read_image(model)
     tokenizer = model.text_cfg.get("hf_tokenizer_name")
     if tokenizer and not (folder / "tokenizer.json").is_file():
         raise CheckpointError(
-            f"{folder} holds no tokenizer.json, and {CONFIG} asks for the tokenizer "
+            f"{folder} holds no tokenizer.json, and {OPEN_CLIP} asks for the tokenizer "
             f"{tokenizer!r} (text_cfg.hf_tokenizer_name)"
         )
-    file = next((folder / name for name in FILES if (folder / name).is_file()), None)
+    file = next((folder / name for name in OPEN_CLIP_FILES if (folder / name).is_file()), None)
     if file is None:
-        raise CheckpointError(f"{folder} holds none of {', '.join(FILES)}; download one of them")
+        names = ", ".join(OPEN_CLIP_FILES)
+        raise CheckpointError(f"{folder} holds none of {names}; download one of them")
     whole = read_archive(file) if file.suffix == ".bin" else Weights.read([file])
-    weights = rename(whole, text, image, CONFIG)
+    weights = rename(whole, text, image, OPEN_CLIP)
     return Contents(
         text,
         image,
         weights,
         (file,),
-        CONFIG,
+        OPEN_CLIP,
         _processor(config.get("preprocess_cfg"), image.image_size),
         clip_words=True,
         warnings=tuple(_disagreement(folder, model.quick_gelu)),
     )
-
-
-FORMAT = Format("OpenCLIP", CONFIG, FILES[:2], (CONFIG, *TOKENIZER_FILES), read_open_clip)
 
 
 def rename(weights: Weights, text: TextConfig, image: ImageConfig, config: str) -> Weights:
@@ -232,7 +224,7 @@ def _pair(ours: str, theirs: str, *shape: int) -> dict[str, Source]:
 
 def _processor(raw: object, side: int) -> Mapping[str, Any]:
     """The settings of an image processor as transformers has them."""
-    raw = convert(raw or {}, dict[str, Any], f"{CONFIG}: preprocess_cfg")
+    raw = convert(raw or {}, dict[str, Any], f"{OPEN_CLIP}: preprocess_cfg")
     resize, resample = raw.get("resize_mode") or "shortest", raw.get("interpolation") or "bicubic"
     if resize not in ("shortest", "squash"):
         raise refused("preprocess_cfg.resize_mode", resize)
@@ -258,7 +250,7 @@ def _disagreement(folder: Path, quick_gelu: bool) -> Iterable[str]:
     for trained, word in found.items():
         if word and quick_gelu != (trained == "quick_gelu"):
             yield (
-                f"weights called {word[0]!r} were trained with {trained}, and {CONFIG} says "
+                f"weights called {word[0]!r} were trained with {trained}, and {OPEN_CLIP} says "
                 f"quick_gelu {str(quick_gelu).lower()}: if the name is right, the "
                 "features are not"
             )

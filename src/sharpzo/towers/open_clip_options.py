@@ -25,8 +25,8 @@ from sharpzo.towers.config import (
     check_heads,
     convert,
 )
+from sharpzo.towers.contents import OPEN_CLIP
 
-CONFIG = "open_clip_config.json"
 T = TypeVar("T", bound=msgspec.Struct)
 _Ratio = Annotated[float, Meta(gt=0, le=64)]
 _Clean = Literal["whitespace", "lower", "canonicalize"]
@@ -156,7 +156,7 @@ def _whole(raw: _Text, sizes: dict[str, Any]) -> WholeText:
         )
     if raw.proj_type == "none" and raw.width != sizes["projection"]:
         raise CheckpointError(
-            f"{CONFIG}: text_cfg.proj_type is 'none', and text_cfg.width {raw.width} is not "
+            f"{OPEN_CLIP}: text_cfg.proj_type is 'none', and text_cfg.width {raw.width} is not "
             f"embed_dim {sizes['projection']}"
         )
     said = raw.tokenizer_kwargs
@@ -181,7 +181,7 @@ def read_image(model: Model) -> ImageConfig:
         return _resnet(raw, model.embed_dim)
     if raw.width % raw.head_width:
         raise CheckpointError(
-            f"{CONFIG}: vision_cfg.width {raw.width} is not a multiple of head_width "
+            f"{OPEN_CLIP}: vision_cfg.width {raw.width} is not a multiple of head_width "
             f"{raw.head_width}"
         )
     if raw.pool_type == "none" and not raw.attentional_pool:
@@ -221,7 +221,7 @@ def _pool(raw: _Vision, width: int) -> str:
         raise refused("vision_cfg.pool_type", raw.pool_type, " beside attentional_pool")
     if width > raw.width or width % raw.attn_pooler_heads:
         raise CheckpointError(
-            f"{CONFIG}: with vision_cfg.attentional_pool, embed_dim {width} is at most "
+            f"{OPEN_CLIP}: with vision_cfg.attentional_pool, embed_dim {width} is at most "
             f"vision_cfg.width ({raw.width}) and a multiple of attn_pooler_heads "
             f"({raw.attn_pooler_heads})"
         )
@@ -241,7 +241,7 @@ def _resnet(raw: _Vision, width: int) -> ImageConfig:
     found = ResNetConfig((one, two, three, four), raw.width, heads, raw.image_size, width)
     if not heads or found.channels % heads or raw.width % 2 or raw.image_size % 32:
         raise CheckpointError(
-            f"{CONFIG}: a ResNet of vision_cfg.width {raw.width}, head_width {raw.head_width} "
+            f"{OPEN_CLIP}: a ResNet of vision_cfg.width {raw.width}, head_width {raw.head_width} "
             f"and image_size {raw.image_size} cannot be; the width is even, {found.channels} "
             "channels are a multiple of the heads, and the size is one of 32"
         )
@@ -264,12 +264,12 @@ def _options(given: Json, part: str, wanted: Json, kind: type[T]) -> T:
             continue
         if value != wanted.get(name) and (name in wanted or not name.startswith(_IDLE_PREFIXES)):
             raise refused(f"{part}.{name}", value)
-    return convert(raw, kind, f"{CONFIG}: {part}")
+    return convert(raw, kind, f"{OPEN_CLIP}: {part}")
 
 
 def refused(option: str, value: object, why: str = "") -> CheckpointError:
     """What to raise for an option that no tower here has."""
     return CheckpointError(
-        f"{CONFIG}: {option} is {value!r}, which is not supported{why}; two ONNX files of the "
+        f"{OPEN_CLIP}: {option} is {value!r}, which is not supported{why}; two ONNX files of the "
         "encoders are"
     )

@@ -12,7 +12,7 @@ from typing import cast
 
 from sharpzo.errors import CheckpointError
 from sharpzo.towers.config import ImageConfig, ResNetConfig, TextConfig, check_heads
-from sharpzo.towers.contents import Contents, Format
+from sharpzo.towers.contents import Contents
 from sharpzo.towers.open_clip import rename
 from sharpzo.towers.torch_archive import is_script, read_archive
 from sharpzo.towers.weights import Weights
@@ -32,9 +32,6 @@ def read_openai(file: Path) -> Contents:
     text, image = _text(weights, file), _image(weights, file)
     renamed = rename(weights, text, image, "the shape of other tensors")
     return Contents(text, image, renamed, (file,), file.name, clip_words=True)
-
-
-FORMAT = Format("OpenAI's file", "", (), (), read_openai)
 
 
 def _text(weights: Weights, file: Path) -> TextConfig:

@@ -14,8 +14,8 @@ from msgspec import field
 from sharpzo.errors import CheckpointError
 from sharpzo.settings import Count
 from sharpzo.towers.config import ImageConfig, TextConfig, check_heads, convert, one_number
+from sharpzo.towers.contents import SIGLIP
 
-SIGLIP = ("siglip", "siglip2")
 # Siglip(2)TextConfig and Siglip(2)VisionConfig of transformers 5.23; older ones agree.
 _BOTH = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
          "num_attention_heads": 12, "hidden_act": "gelu_pytorch_tanh",

@@ -17,7 +17,6 @@ from sharpzo.towers.families import image_family, text_family
 from sharpzo.towers.graph_store import GraphStore
 from sharpzo.towers.image import image_fingerprint
 from sharpzo.towers.preprocess import Preprocessing, stack
-from sharpzo.towers.prompts import start, token_moments
 from sharpzo.towers.runtime import Arithmetic, Engine, Running, Runtime, Session
 from sharpzo.types import Array, LastBlock
 
@@ -65,6 +64,8 @@ class OnnxTextTower:
         streamed: bool = False,
         specific: bool = False,
     ) -> None:
+        from sharpzo.towers import prompts  # the image tower has none
+
         self._runtime = Runtime(engine, precision, threads)
         if streamed and (engine != "onnxruntime" or precision == "int4"):
             raise InputError(
@@ -88,7 +89,7 @@ class OnnxTextTower:
         self.rounding = self._runtime.rounding  # relative error of one operation
         self.logit_scale = checkpoint.logit_scale  # factor on cosines
         self.logit_bias = checkpoint.logit_bias
-        self._start = start(checkpoint, self.prompts)
+        self._start = prompts.start(checkpoint, self.prompts)
         self.projection = self._family.projection(checkpoint)  # (D, H)
         self.exact = self._family.exact
         self._streamed, self._closed = streamed, False
@@ -121,6 +122,8 @@ class OnnxTextTower:
 
     @property
     def token_distance(self) -> float:
+        from sharpzo.towers.prompts import token_moments
+
         return token_moments(self.checkpoint)[1]
 
     def forward(self, contexts: Array) -> Array:
