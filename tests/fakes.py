@@ -6,4 +6,4 @@ from sharpzo.testing.toys import make_features
 __all__ = ["FakeTower", "make_features"]
 
 # Methods that backpropagate through a checkpoint's tower: a toy has no weights to give to torch.
-BACKPROPAGATES = ("coop", "coop-csc", "tune-blocks")
+BACKPROPAGATES = ("clip-lora", "coop", "coop-csc", "tune-blocks")

@@ -32,7 +32,8 @@ class Models:
 
     ``runs`` are folders, which are called by their last part, or folders by a name of yours. Runs
     of the same model whose photos are decoded alike share one image tower. Those with an image
-    side of their own (``blackvip``, ``ladder+image``, ``tune-blocks``) have a tower of their own.
+    side of their own (``blackvip``, ``clip-lora``, ``ladder+image``, ``tune-blocks``) have a tower
+    of their own.
     ``model`` says where the checkpoint of all of them lies now, if it has moved; ``cache`` is a
     folder that keeps image features (None: none are kept).
 

@@ -103,6 +103,7 @@ def test_other_names(checkpoints, photos, tmp_path, capsys, family):
         ("pair", ("--method", "tune-blocks"), "read at a class token"),
         ("siglip", ("--method", "tune-blocks"), "read at a class token"),
         ("resnet", ("--method", "tune-blocks"), "read at a class token"),
+        ("siglip", ("--method", "clip-lora"), "read at a class token"),
         ("resnet", ("--memory-limit", "20MB"), "need at least"),
         ("pair", ("--memory-limit", "900MB"), "leave out the memory limit"),
         ("siglip", ("--memory-limit", "20MB"), "need at least"),

@@ -2,7 +2,8 @@
 
 Published deviations and rates suit their own checkpoints, so the toy's tokens are as long as each
 preset needs; numbers of steps, which no toy can wait for, are cut. Presets that differ in nothing
-else are run once. `test_coop.py` and `test_tune_blocks.py` have those
+else are run once. `test_coop.py`, `test_clip_lora.py` and
+`test_tune_blocks.py` have those
 whose towers are no toys.
 """
 
@@ -136,7 +137,9 @@ def test_prompts_of_pixels_lower_their_loss(name, settings):
 
 
 def heads(name, settings):
-    return not isinstance(settings, SearchingSettings) and name not in ("zero-shot", "tune-blocks")
+    return not isinstance(settings, SearchingSettings) and name not in (
+        "zero-shot", "clip-lora", "tune-blocks"
+    )  # fmt: skip
 
 
 def squared_error(head, photos):

@@ -9,61 +9,27 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from methods.coloured import NAMES, along, make_task, photos, save_models, save_photos
 from sharpzo.classifier import PromptClassifier
-from sharpzo.data.dataset import LabelledPhotos
-from sharpzo.data.photo import Photo
-from sharpzo.detour import PhotoBatch, vectors_of
+from sharpzo.detour import PhotoBatch
 from sharpzo.errors import ArtifactError, InputError
-from sharpzo.methods import Task, find, fit
-from sharpzo.methods.registry import Images
+from sharpzo.methods import find, fit
 from sharpzo.methods.tune_blocks import BlocksHead, TunedBlocks
 from sharpzo.metrics import cross_entropy
 from sharpzo.testing import METHOD_CHECKS
 from sharpzo.towers.checkpoint import Checkpoint
-from sharpzo.towers.features import encode
 from sharpzo.towers.torch_image import TorchImageTower
 from sharpzo.towers.tower import OnnxImageTower, OnnxTextTower
-from towers.random_models import TEXT, VISION, relative, save_clip, save_dual, torch
+from towers.random_models import relative, torch
 
 METHOD = find("tune-blocks")
 SETTINGS = replace(METHOD.settings, blocks=1, epochs=6, batch=8, rate=1e-3, head_rate=0.1)
-NAMES = ["cat", "dog", "the_cat"]
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    root = tmp_path_factory.mktemp("blocks")
-    vision = {**VISION, "intermediate_size": 64, "image_size": 32, "patch_size": 8}
-    save_clip(root / "quick_gelu", TEXT, vision)
-    save_clip(root / "gelu", {**TEXT, "hidden_act": "gelu"}, {**vision, "hidden_act": "gelu"})
-    save_dual(root / "dinov2")
-    return root
-
-
-def photos(many, seed=0):
-    """Photos of three classes that differ in colour."""
-    draws = np.random.default_rng(seed)
-    labels = np.arange(many) % 3
-    pixels = draws.integers(0, 120, (many, 40, 40, 3))
-    pixels[np.arange(many), :, :, labels] += 12
-    return LabelledPhotos(
-        tuple(Photo(f"{seed}-{i}", pixels=p.astype(np.uint8)) for i, p in enumerate(pixels)),
-        labels, tuple(NAMES),
-    )  # fmt: skip
-
-
-def make_task(checkpoint, held=42):
-    train, validation = photos(18), photos(held, seed=1) if held else None
-    splits = {"train": train} | ({"val": validation} if validation else {})
-    features = encode(checkpoint, splits, threads=1)
-    return Task(
-        features["train"],
-        features.get("val"),
-        OnnxTextTower(checkpoint, NAMES, threads=1),
-        images=Images(train, validation, lambda: OnnxImageTower(checkpoint, threads=1)),
-    )
+    return save_models(tmp_path_factory.mktemp("blocks"))
 
 
 @pytest.mark.parametrize("name", ["quick_gelu", "gelu", "dinov2"])
@@ -95,16 +61,9 @@ def test_the_descent_lowers_the_loss_and_changes_the_last_block_alone(folders):
     assert {name.split(".")[0] for name in last.head.detour.tuned} == {"1", "norm"}
     assert last.notes["block_passes"] == 12 * 2 * len(task.train)
     assert last.image_passes == 2 * len(task.train)
-    losses = [cross_entropy(one.head.scores(shown(one.head, task)), task.train.labels)
+    losses = [cross_entropy(one.head.scores(along(one.head, task)), task.train.labels)
               for one in (first, last)]  # fmt: skip
     assert losses[1] < losses[0]
-
-
-def shown(head, task):
-    tower = task.images.open_tower()
-    pixels = tower.pixels(task.images.train.decoded())
-    vectors = vectors_of(head.detour, head.detour(PhotoBatch(tower, pixels)), tower.projection)
-    return replace(task.train, detours={head.detour.digest: vectors})
 
 
 def test_a_share_of_nothing_is_the_untuned_method(folders):
@@ -112,23 +71,19 @@ def test_a_share_of_nothing_is_the_untuned_method(folders):
     fitted = fit(METHOD, replace(SETTINGS, share=0.0), task)
     plain = fit(find("ladder+tokens"), find("ladder+tokens").settings, task)
     assert np.allclose(
-        fitted.head.scores(shown(fitted.head, task)), plain.head.scores(task.train), atol=1e-5
+        fitted.head.scores(along(fitted.head, task)), plain.head.scores(task.train), atol=1e-5
     )
     assert fit(METHOD, SETTINGS, task).notes["share"] == 0.5
 
 
 @pytest.mark.parametrize("name", ["quick_gelu", "dinov2"])
 def test_a_run_predicts_as_it_was_fitted(folders, tmp_path, name):
-    for photo, label in zip(photos(18).photos, photos(18).labels, strict=True):
-        path = tmp_path / "photos" / NAMES[label] / f"{photo.name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(photo.image()).save(path)
+    some = save_photos(tmp_path / "photos")
     made = PromptClassifier(
         method="tune-blocks", model=folders / name, settings={"blocks": 1, "epochs": 2}
     )
     made.fit(tmp_path / "photos")
     made.save(tmp_path / "run")
-    some = sorted((tmp_path / "photos").rglob("*.png"))[:5]
     again = PromptClassifier.load(tmp_path / "run", model=folders / name)
     assert np.array_equal(again.predict_proba(some), made.predict_proba(some))
 
@@ -139,7 +94,7 @@ def test_arrays_of_another_tower_are_refused(folders):
     arrays = {**head.arrays(), "image.9.fc1.weight": np.zeros((2, 2), np.float32)}
     wrong = BlocksHead.from_arrays(arrays)
     with pytest.raises(ArtifactError, match=r"no '9\.fc1\.weight' as the run tuned it"):
-        shown(wrong, task)
+        along(wrong, task)
 
 
 def test_without_torch_or_a_checkpoint_it_says_what_is_missing():

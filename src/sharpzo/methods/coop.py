@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from sharpzo.errors import InputError
+from sharpzo.methods.backward import with_weights
 from sharpzo.methods.registry import Fit, Task, register
 from sharpzo.methods.searching import (
     ContextMethod,
@@ -34,7 +34,6 @@ from sharpzo.types import NOTHING, Answer, Array, Features, Reason, Request, Res
 
 if TYPE_CHECKING:
     from sharpzo.towers.torch_text import TorchTextTower
-    from sharpzo.towers.tower import OnnxTextTower
 
 
 # Of validation accuracy on the demo photos: experiments/coop.
@@ -197,7 +196,7 @@ def _notes(result: Result, objective: GradientObjective) -> dict[str, float]:
 def _descend(
     settings: CoopSettings, task: Task, specific: bool
 ) -> tuple[Result, GradientObjective]:
-    given = _with_weights(task.tower)
+    given = with_weights(task.tower, "coop")
     if specific or settings.tokens not in (None, len(given.start)):
         opened = closing(given.variant(n_context=settings.tokens, specific=specific))
     else:
@@ -229,32 +228,6 @@ def _descend(
             return search_until_spent(search, objective, settings, task), objective
 
 
-def _with_weights(tower: TextTower) -> OnnxTextTower:
-    """The tower as one that can be differentiated, or an InputError that names what is missing."""
-    try:
-        import torch  # noqa: F401
-    except ModuleNotFoundError:
-        raise InputError(
-            "method coop backpropagates with torch, which is not installed; run: pip install "
-            "'sharpzo[torch]'"
-        ) from None
-    from sharpzo.towers.families import text_family
-    from sharpzo.towers.tower import OnnxTextTower
-
-    if not isinstance(tower, OnnxTextTower):
-        raise InputError(
-            f"method coop needs the weights of the text tower and {type(tower).__name__} has none "
-            "to give; use an OnnxTextTower, or a method that needs forwards only"
-        )
-    if not text_family(tower.checkpoint).torch:
-        raise InputError(
-            "method coop backpropagates through CLIP's text transformer; the text tower of "
-            f"{tower.checkpoint.folder} is of another family: choose a method that needs forwards "
-            "only"
-        )
-    return tower
-
-
 # The last epoch is the result. CoOp draws a fresh view of each photo every epoch; here each step
 # picks one of 20 that are encoded once (views=200 comes as close as its longest run).
 _PUBLISHED = CoopSettings(
@@ -280,7 +253,7 @@ register(
         fit,
         _PRESETS,
         need=None,
-        suits=lambda settings, tower: _with_weights(tower),
+        suits=lambda settings, tower: with_weights(tower, "coop"),
     )
 )
 register(
@@ -291,6 +264,6 @@ register(
         fit_specific,
         _PRESETS,
         need=None,
-        suits=lambda settings, tower: _with_weights(tower),
+        suits=lambda settings, tower: with_weights(tower, "coop"),
     )
 )

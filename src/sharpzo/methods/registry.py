@@ -205,6 +205,7 @@ class Method(Generic[S]):
 # The modules of this package by the names of their methods: a run needs one of them.
 HOMES = {
     "zero-shot": "zero_shot", "blackvip": "blackvip", "clap": "clap",
+    "clip-lora": "clip_lora",
     "sharp-cma-es": "sharpzo_prompt", "sharpzo": "sharpzo_prompt", "sharpzo-fast": "sharpzo_prompt",
     "cma-es": "cma_es", "sep-cma-es": "cma_es", "lm-ma-es": "cma_es", "coop": "coop",
     "coop-csc": "coop", "fgn": "fgn", "fgn-csc": "fgn", "gda": "gda", "ladder": "ladder",

@@ -14,36 +14,42 @@ those tried on development photos of one draw of EuroSAT (experiments/backprop).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from sharpzo.data.dataset import LabelledPhotos
-from sharpzo.detour import PhotoBatch, digest_of, vectors_by
-from sharpzo.errors import ArtifactError, InputError
+from sharpzo.detour import vectors_by
+from sharpzo.errors import InputError
 from sharpzo.linear import LinearHead, keep, take
 from sharpzo.methods import linear_probe, token_ladder
+from sharpzo.methods.backward import (
+    CHUNK,
+    TorchDetour,
+    as_tensor,
+    batches,
+    differentiable,
+    has_blocks,
+    open_torch,
+    parameter,
+)
 from sharpzo.methods.cached import states_of
 from sharpzo.methods.choose import PenaltySettings
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.methods.token_ladder import TokenHead, TokenLadderSettings
 from sharpzo.metrics import accuracy, cross_entropy, normalise
-from sharpzo.rng import generator
 from sharpzo.settings import Count, Decay, Fraction, Positive
-from sharpzo.types import Array, Features, ImageTower, Reason, TextTower
+from sharpzo.types import Array, Features, ImageTower, Reason
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sharpzo.towers.checkpoint import Checkpoint
     from sharpzo.towers.torch_image import TorchImageTower
-    from sharpzo.towers.tower import OnnxImageTower
 
-_PREFIX, _CHUNK = "image.", 16
+_PREFIX = "image."
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -70,41 +76,15 @@ class TuneBlocksSettings(TokenLadderSettings):
 
 
 @dataclass(frozen=True, eq=False)
-class TunedBlocks:
-    """Tuned parameters of `TorchImageTower` by name; fulfils `detour.Detour`."""
+class TunedBlocks(TorchDetour):
+    """Tuned parameters of `TorchImageTower` by name."""
 
     tuned: Mapping[str, Array]
     projected: ClassVar[bool] = False
 
-    def __call__(self, batch: PhotoBatch) -> Array:
-        tower = self._tower(batch.tower, batch.pixels)  # says so where torch is missing
-        import torch
-
-        with torch.inference_mode():
-            parts = [
-                tower.states(tower.embed(torch.tensor(batch.pixels[i : i + _CHUNK])))
-                for i in range(0, len(batch.pixels), _CHUNK)
-            ]
-        return torch.cat(parts).numpy()
-
-    def _tower(self, tower: ImageTower, pixels: Array) -> TorchImageTower:
-        key = (id(tower), pixels.shape[2:])
-        if self._opened.get("key") != key:
-            opened = open_torch(tower, pixels)
-            for name, array in self.tuned.items():
-                if name not in opened.parameters or opened.parameters[name].shape != array.shape:
-                    raise ArtifactError(f"the image tower has no '{name}' as the run tuned it")
-                opened.parameters[name].copy_(_torch(array))
-            self._opened.update(key=key, tower=opened)
-        return self._opened["tower"]
-
-    @cached_property
-    def _opened(self) -> dict[str, Any]:
-        return {}
-
-    @property
-    def digest(self) -> str:
-        return digest_of(self.arrays())
+    def change(self, parameters: Mapping[str, Tensor]) -> None:
+        for name, array in self.tuned.items():
+            parameter(parameters, name, array.shape).copy_(as_tensor(array))
 
     def arrays(self) -> dict[str, Array]:
         return keep(**{_PREFIX + name: array for name, array in self.tuned.items()})
@@ -166,9 +146,7 @@ def fit(settings: TuneBlocksSettings, task: Task) -> Fit:
         head = BlocksHead(classifier, plain.head, 0.5, tuned)
         validation = task.validation
         if validation is not None and task.images.validation is not None:
-            states = _states(tuned, tower, task.images.validation)
-            vectors = {**validation.detours, tuned.digest: normalise(states)}
-            validation = replace(validation, detours=vectors)
+            validation = tuned.seen(validation, tower, task.images.validation)
     head = replace(head, share=_share(settings, head, validation))
     views = (1 + settings.mirror) * len(task.train)
     return replace(
@@ -213,19 +191,19 @@ def _tune(
     assert task.images is not None
     kept, opened, first = _before(settings, tower, task.images.train)
     labels = torch.tensor(np.tile(task.train.labels, 1 + settings.mirror))
-    weight, bias = _torch(start.weight), _torch(start.bias)
+    weight, bias = as_tensor(start.weight), as_tensor(start.bias)
     tuned = [one.requires_grad_() for one in opened.parameters.values()]
     groups = [
         {"params": tuned, "lr": settings.rate},
         {"params": [weight.requires_grad_(), bias.requires_grad_()], "lr": settings.head_rate},
     ]
     descent = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
-    batches = [
+    planned = [
         rows for epoch in range(settings.epochs)
-        for rows in _batches(len(kept), settings.batch, task.seed, epoch)
+        for rows in batches(len(kept), settings.batch, task.seed, "tune-blocks", epoch)
     ]  # fmt: skip
-    rates = torch.optim.lr_scheduler.CosineAnnealingLR(descent, len(batches))
-    for rows in batches:
+    rates = torch.optim.lr_scheduler.CosineAnnealingLR(descent, len(planned))
+    for rows in planned:
         rows = torch.from_numpy(rows)
         states = opened.states(kept[rows].float(), first)
         logits = functional.linear(functional.normalize(states, dim=-1), weight, bias)
@@ -235,7 +213,7 @@ def _tune(
         descent.step()
         rates.step()
     with torch.no_grad():
-        last = functional.linear(opened.states(kept[:_CHUNK].float(), first), weight, bias)
+        last = functional.linear(opened.states(kept[:CHUNK].float(), first), weight, bias)
     if not last.isfinite().all():
         raise InputError(
             f"the descent diverged: logits are not finite with rate {settings.rate:g} and "
@@ -253,83 +231,20 @@ def _before(
     the number of the first of these blocks."""
     import torch
 
-    views: list[list[Tensor]] = [[] for _ in range(1 + settings.mirror)]
-    opened, first = None, 0
-    for i in range(0, len(photos), _CHUNK):
-        rows = range(i, min(i + _CHUNK, len(photos)))
-        pixels = tower.pixels(photos.take(rows).decoded())
-        if opened is None:
-            opened = open_torch(tower, pixels, settings.blocks)
-            first = max(0, opened.layers - settings.blocks)
-        for kept, seen in zip(views, (pixels, pixels[..., ::-1].copy()), strict=False):
-            with torch.no_grad():
-                kept.append(opened.through(opened.embed(torch.tensor(seen)), 0, first).half())
-    assert opened is not None
-    return torch.cat([chunk for kept in views for chunk in kept]), opened, first
-
-
-def _batches(many: int, batch: int, seed: int, epoch: int) -> Iterator[Array]:
-    order = generator(seed, "tune-blocks", step=epoch).permutation(many)
-    return (order[i : i + batch] for i in range(0, many, batch))
-
-
-def _states(tuned: TunedBlocks, tower: ImageTower, photos: LabelledPhotos) -> Array:
-    parts = []
-    for i in range(0, len(photos), _CHUNK):
-        some = photos.take(range(i, min(i + _CHUNK, len(photos))))
-        parts.append(tuned(PhotoBatch(tower, tower.pixels(some.decoded()))))
-    return np.concatenate(parts)
-
-
-def differentiable(tower: ImageTower) -> OnnxImageTower:
-    """The tower, if torch and a checkpoint are there to backpropagate through it; InputError if
-    not."""
-    try:
-        import torch  # noqa: F401
-    except ModuleNotFoundError:
-        raise InputError(
-            "the tuned image blocks need torch, which is not installed; run: pip install "
-            "'sharpzo[torch]'"
-        ) from None
-    from sharpzo.towers.tower import OnnxImageTower
-
-    if not isinstance(tower, OnnxImageTower):
-        raise InputError(f"backpropagation needs a checkpoint's tower, not {type(tower).__name__}")
-    _require_family(tower.checkpoint)
-    return tower
-
-
-def _require_family(checkpoint: Checkpoint) -> None:
-    from sharpzo.towers.families import image_family
-
-    if not image_family(checkpoint).torch:
-        raise InputError(
-            "backpropagation is for vision transformers that are read at a class token; the image "
-            f"tower of {checkpoint.folder} is of another family: choose another method"
-        )
-
-
-def has_blocks(settings: TuneBlocksSettings, tower: TextTower) -> None:
-    """Raise `InputError` for a model whose image tower is of another family."""
-    from sharpzo.towers.tower import OnnxTextTower
-
-    if isinstance(tower, OnnxTextTower):
-        _require_family(tower.checkpoint)
-
-
-def open_torch(tower: ImageTower, pixels: Array, blocks: int | None = None) -> TorchImageTower:
-    """The tower in torch for pixels of this size, its last ``blocks`` (None: all) at hand."""
-    checkpoint = differentiable(tower).checkpoint
-    from sharpzo.towers.torch_image import TorchImageTower
-
-    tuned = 0 if blocks is None else max(0, checkpoint.image.layers - blocks)
-    return TorchImageTower(checkpoint, *pixels.shape[2:], tuned=tuned)
-
-
-def _torch(array: Array) -> Tensor:
-    from sharpzo.towers.torch_block import copied
-
-    return copied(array)
+    pixels = tower.pixels(photos.take([0]).decoded())
+    opened = open_torch(tower, pixels, settings.blocks)
+    first, views = max(0, opened.layers - settings.blocks), 1 + settings.mirror
+    tokens, width = opened.embed(torch.tensor(pixels)).shape[1:]
+    found = torch.empty((views, len(photos), tokens, width), dtype=torch.half)
+    with torch.no_grad():
+        for i in range(0, len(photos), CHUNK):
+            rows = range(i, min(i + CHUNK, len(photos)))
+            pixels = tower.pixels(photos.take(rows).decoded())
+            for kept, seen in zip(found, (pixels, pixels[..., ::-1].copy()), strict=False):
+                kept[i : i + CHUNK] = opened.through(
+                    opened.embed(torch.tensor(seen)), 0, first
+                ).half()
+    return found.flatten(0, 1), opened, first
 
 
 register(
@@ -342,6 +257,6 @@ register(
         fixed_views=token_ladder.wanted_views,
         need=None,
         images=True,
-        suits=has_blocks,
+        suits=lambda settings, tower: has_blocks(tower),
     )
 )

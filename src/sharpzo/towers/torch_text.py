@@ -6,6 +6,7 @@ frozen, so torch keeps for the backward pass only what the context's gradient ne
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -16,7 +17,7 @@ from sharpzo.errors import CheckpointError
 from sharpzo.towers import blocks
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.prompts import Prompts, token_table
-from sharpzo.towers.torch_block import TorchBlock, copied, copied_pair, norm
+from sharpzo.towers.torch_block import Branch, TorchBlock, copied, copied_pair, norm
 
 
 class TorchTextTower:
@@ -25,7 +26,8 @@ class TorchTextTower:
 
     ``checkpointing`` keeps the input of each block alone and computes its inside again in the
     backward pass: less memory for one more forward. ``dtype`` is float32 unless a finite
-    difference is to be taken. Raises `CheckpointError` for a tower that is not causal.
+    difference is to be taken. ``branches`` of a layer's number are added to what its parts make, as
+    in `TorchImageTower`. Raises `CheckpointError` for a tower that is not causal.
     """
 
     def __init__(
@@ -35,14 +37,14 @@ class TorchTextTower:
         *,
         checkpointing: bool = False,
         dtype: torch.dtype = torch.float32,
+        branches: Callable[[int], Mapping[str, Branch]] = lambda layer: {},
     ) -> None:
         self._config = config = checkpoint.text
         if not config.causal:
             raise CheckpointError("the text tower is bidirectional; only a causal one can be read")
         self._checkpointing, self.dtype = checkpointing, dtype
         self._blocks = [
-            _block(checkpoint, f"text_model.encoder.layers.{layer}", dtype)
-            for layer in range(config.layers)
+            _block(checkpoint, layer, dtype, branches(layer)) for layer in range(config.layers)
         ]
         self._final = copied_pair(
             checkpoint.pair("text_model.final_layer_norm", config.width), dtype
@@ -73,11 +75,16 @@ class TorchTextTower:
         return x @ self._projection.T
 
 
-def _block(checkpoint: Checkpoint, name: str, dtype: torch.dtype) -> TorchBlock:
-    config = checkpoint.text
+def _block(
+    checkpoint: Checkpoint, layer: int, dtype: torch.dtype, branches: Mapping[str, Branch]
+) -> TorchBlock:
+    config, name = checkpoint.text, f"text_model.encoder.layers.{layer}"
     arrays = blocks.clip_block(checkpoint, name, config.width, config.mlp_width, config.heads)
     parts = {name: copied_pair(pair, dtype) for name, pair in vars(arrays).items()}
-    return TorchBlock(parts, config, causal=True)
+    if "query" in branches:  # the query has attention's scale in it, what is added to it has not
+        query, scale = branches["query"], (config.width // config.heads) ** -0.5
+        branches = {**branches, "query": lambda x: scale * query(x)}
+    return TorchBlock(parts, config, causal=True, branches=branches)
 
 
 class _Recomputed(torch.autograd.Function):
