@@ -60,9 +60,9 @@ class ClipLoraSettings(Settings):
     rank: Count = 2
     alpha: Positive = 1.0
     dropout: Fraction = 0.0
-    steps: Count | None = 200
+    steps: Count | None = 120
     batch: Count = 32
-    rate: Positive = 2e-3
+    rate: Positive = 5e-3
     least_rate: Positive = 1e-6
     weight_decay: Fraction = 0.01
     view_scale: tuple[Share, Share] = (0.5, 1.0)
