@@ -29,7 +29,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import harness
 import numpy as np
-from harness import Lines
+from harness import Lines, show
 
 from sharpzo import PromptClassifier
 
@@ -106,10 +106,50 @@ def measured(args: Any, key: dict[str, Any]) -> dict[str, Any]:
     return {**key, "accuracy": round(float(printed), 4)}
 
 
+def accuracies() -> str:
+    """A row per set and number of photos, a column per way."""
+    return harness.table(["photos", *_ways()], _rows("accuracy", 100, 1))
+
+
+def costs() -> str:
+    """Processor seconds and peak memory of a fit, encoding the photos included."""
+    seconds, peaks = (_rows(what, 1, 0, spread=False) for what in ("seconds", "peak"))
+    rows = [
+        [label, *(f"{s} s, {p} MB" for s, p in zip(a, b, strict=True))]
+        for (label, *a), (_, *b) in zip(seconds, peaks, strict=True)
+    ]
+    return harness.table(["photos", *_ways()], rows)
+
+
+def _ways() -> list[str]:
+    found = {line["way"] for line in LINES.read()}
+    return [way for way in WAYS if way in found]
+
+
+def _rows(what: str, factor: float, digits: int, spread: bool = True) -> list[list[str]]:
+    rows = []
+    for name, title in DATASETS.items():
+        for shots in SHOTS:
+            row = [f"{title}, {shots} per class"]
+            for way in _ways():
+                found = [
+                    factor * line[what]
+                    for line in LINES.read()
+                    if (line["dataset"], line["shots"], line["way"]) == (name, shots, way)
+                ]
+                shown = show(found if spread else [np.mean(found)], digits) if found else "–"
+                fewer = f" ({len(found)} of 3 draws)" if spread and 0 < len(found) < 3 else ""
+                row.append(shown + fewer)
+            rows.append(row)
+    return rows
+
+
 def main() -> None:
     parser = harness.parser(__doc__, DATASETS)
     parser.add_argument("--shots", type=int, nargs="+", default=list(SHOTS))
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--write", action="store_true")
     parser.add_argument("--part", choices=["fit", "evaluate"])
     parser.add_argument("--key", type=json.loads)
     parser.add_argument("--run", type=Path)
@@ -119,6 +159,10 @@ def main() -> None:
         return
     if args.part == "evaluate":
         print(evaluate(args.data, args.key, args.run, args.cache))
+        return
+    if args.table or args.write:
+        parts = {"against": accuracies(), "against-costs": costs()}
+        harness.publish("closed-forms.md", parts, args.write)
         return
     for way in args.ways:
         for seed in args.seeds:
