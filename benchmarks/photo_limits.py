@@ -1,10 +1,12 @@
 """Does a granted memory limit hold, whatever the photos are? Peaks of `sharpzo fit`, from outside.
 
     python benchmarks/photo_limits.py        # a line per kind, writes results/photo-limits.json
+    python benchmarks/photo_limits.py --add --kinds "12 MP jpeg" --image-size 112   # some anew
 
 For each kind of photo (megapixels, format, way of saving) two classes of two photos and the
-embedded model: a run with a limit of 1 MB names the least limit, a second run gets it, and a third
-one has none. Peak: see memory.py. One thread.
+embedded model, or one of ViT-B/16's size (random weights, see memory.py): a run with a limit of
+1 MB names the least limit, a second run gets it, and a third one has none. Peak: see memory.py.
+One thread.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from memory import RUN, watch
+from memory import RUN, watch, write_model
 from PIL import Image
 
 RESULT = Path(__file__).parent / "results" / "photo-limits.json"
@@ -64,9 +66,8 @@ KINDS: dict[str, tuple[Make, int, int, str, dict]] = {
 }  # fmt: skip
 
 
-def measure(photos: Path, out: Path, method: str) -> dict[str, float]:
-    command = [*RUN, "fit", str(photos), "--no-cache", "--json", "--threads", "1", "--method",
-               method, "--out"]  # fmt: skip
+def measure(photos: Path, out: Path, more: list[str]) -> dict[str, float]:
+    command = [*RUN, "fit", str(photos), "--no-cache", "--json", "--threads", "1", *more, "--out"]
     said = watch([*command, str(out / "refused"), "--memory-limit", "1MB"])[0]
     least = re.search(r"need at least ([\d,]+) MB", said)
     assert least, said
@@ -81,10 +82,16 @@ def measure(photos: Path, out: Path, method: str) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
+    parser.add_argument("--image-size", nargs="+", type=int, default=[112, 224])
+    parser.add_argument("--model", default="embedded", choices=["embedded", "ViT-B/16"])
     parser.add_argument("--method", default="ladder+gda")
+    parser.add_argument("--add", action="store_true", help="keep the other results")
     args = parser.parse_args()
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    rows = []
+    report = {"cpu": platform.processor() or platform.machine(), "method": args.method,
+              "command": "python benchmarks/photo_limits.py", "runs": []}  # fmt: skip
+    if args.add:
+        report = json.loads(RESULT.read_text("utf-8"))
     for kind in args.kinds:
         make, width, height, suffix, options = KINDS[kind]
         with tempfile.TemporaryDirectory() as scratch:
@@ -96,12 +103,19 @@ def main() -> None:
             for name in ("cat/1", "dog/0", "dog/1"):
                 # Bytes behind the picture: no two photos are the same.
                 (photos / f"{name}.{suffix}").write_bytes(first.read_bytes() + name.encode())
-            row = {"photos": kind, **measure(photos, Path(scratch), args.method)}
-        rows.append(row)
-        print(row, "" if row["peak_mb"] <= row["limit_mb"] else "EXCEEDED", flush=True)
-        report = {"cpu": platform.processor() or platform.machine(), "method": args.method,
-                  "command": "python benchmarks/photo_limits.py", "runs": rows}  # fmt: skip
-        RESULT.write_text(json.dumps(report, indent=1) + "\n")
+            more = ["--method", args.method]
+            if args.model != "embedded":
+                write_model(Path(scratch), args.model)
+                more += ["--model", scratch]
+            for size in args.image_size if args.model == "embedded" else [224]:
+                what = {"model": args.model, "photos": kind, "image_size": size}
+                sized = [*more, "--image-size", str(size)] if args.model == "embedded" else more
+                row = {**what, **measure(photos, Path(scratch) / str(size), sized)}
+                report["runs"] = [one for one in report["runs"]
+                                  if {key: one[key] for key in what} != what]  # fmt: skip
+                report["runs"].append(row)
+                print(row, "" if row["peak_mb"] <= row["limit_mb"] else "EXCEEDED", flush=True)
+                RESULT.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

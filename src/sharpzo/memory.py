@@ -18,6 +18,7 @@ _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": MB, "gb": 10**9,
           "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}  # fmt: skip
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
 _MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (...p) \S+ \S+ \d+ +(/.*)?")
+_MMAP_THRESHOLD = -3  # of glibc's mallopt
 _before = 0  # bytes: the peak of this process alone before it watched anew
 _with_children = 0  # bytes: the most of this process and a child of its at the same time
 
@@ -86,6 +87,16 @@ def trim() -> None:
             for begin, end in _library_pages():
                 size = ctypes.c_size_t(end - begin)
                 library.madvise(ctypes.c_void_p(begin), size, mmap.MADV_DONTNEED)
+
+
+def map_large_blocks() -> None:
+    """Let the C library (glibc) give each block of a megabyte or more back as soon as it is free.
+
+    It would keep up to 64 MB of them for each thread, which `trim` cannot release.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 1 << 20)
 
 
 def watch_anew() -> bool:

@@ -1,3 +1,4 @@
+import platform
 import subprocess
 import sys
 
@@ -63,3 +64,25 @@ print(memory.peak_memory_mb() * memory.MB - memory.resident() - most, memory.MB)
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
     assert -float(done[1]) <= float(done[0])
+
+
+@pytest.mark.skipif(memory.resident() is None, reason="the system hides it")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_large_blocks_of_a_thread_go_back():
+    code = """
+from threading import Thread
+from sharpzo.memory import map_large_blocks, resident, trim
+map_large_blocks()
+trim()
+before = resident()
+def work():
+    for _ in range(3):
+        bytearray(b"1") * (16 << 20)
+thread = Thread(target=work)
+thread.start()
+thread.join()
+trim()
+print(resident() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 8 << 20

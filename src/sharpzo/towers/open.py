@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.detour import Detour
-from sharpzo.memory import Need, trim
+from sharpzo.memory import Need, map_large_blocks, trim
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.features import Encoder, Progress, Summaries
 from sharpzo.towers.image_size import check_image_size, suited_size
@@ -49,6 +49,8 @@ class Towers:
         self._runtime = runtime
         self._threads = runtime.threads
         self._bytes = limit
+        if limit is not None:
+            map_large_blocks()  # before photos are looked at
         self._plan: Plan | None = None
 
     @cached_property

@@ -94,6 +94,7 @@ def _work(parent: Channel) -> None:
     """What the process does: ``photos`` (N, 3, h, w) in, summaries (N, 3, S) out; after none the
     peak of its memory."""
     told = parent.receive()
+    memory.trim()  # what importing took, before more is read
     checkpoint = Checkpoint.open(told["folder"], told["size"])
     height, width = Preprocessing.open(checkpoint).size
     tower = image_family(checkpoint).layered(checkpoint, height, width)

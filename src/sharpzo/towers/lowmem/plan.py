@@ -32,8 +32,8 @@ _SESSIONS = 12 * MB
 _GRAPHS = 10 * MB  # compiled graphs of tangents, or of one more tower: 6 MB, and to write them
 _ARENA = 1.5  # times what is in use: the holes of the runtime's arena
 # Where the library of matrix products packs its operands, and pages of libraries that come back.
-_PRODUCTS = 14 * MB
-_BESIDE = 20 * MB  # what encoding takes in this process, beside pixels: 13 to 16 MB
+_PRODUCTS = 12 * MB
+_BESIDE = 10 * MB  # what encoding takes in this process, beside pixels: up to 6 MB
 _SEARCH = 6 * MB  # what any search takes beside its arrays
 _VARIES = 3 * MB  # from run to run, of all of it
 _LEFT = 16 * MB  # what a search leaves behind in this process, beside the arena: 13 MB
@@ -114,6 +114,8 @@ class MemoryLimit:
 
     def _now(self) -> int:
         """Bytes that this process cannot do without."""
+        import PIL.Image  # noqa: F401  (resizes photos, also those that are arrays)
+
         trim()
         self._checkpoint.weights.release()
         return resident() or 0
