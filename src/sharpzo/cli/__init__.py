@@ -37,15 +37,15 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run() -> None:
     """Run the command line as a process of its own, and end it."""
-    code: object = 0
+    code: int | str | None = 0
     try:
         main()
     except SystemExit as end:
-        code = end.code or 0
+        code = end.code
     leave(code)
 
 
-def leave(code: object) -> None:
+def leave(code: int | str | None) -> None:
     """End the process with an exit code, after its threads and handlers, and with all output.
 
     Python would then free every module and object, one by one: 30 ms.
@@ -53,6 +53,7 @@ def leave(code: object) -> None:
     import atexit
     import threading
 
+    code = code or 0
     if isinstance(code, int) and threading.active_count() == 1:
         atexit._run_exitfuncs()
         with suppress(OSError, ValueError):  # Python tries again, and says what is wrong
