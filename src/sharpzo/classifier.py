@@ -19,7 +19,7 @@ from sharpzo.hub import Shared
 from sharpzo.storage.record import Record
 from sharpzo.towers.features import Progress
 from sharpzo.towers.runtime import Arithmetic, Engine
-from sharpzo.types import Array, Decoding, Head, Step
+from sharpzo.types import Array, Decoding, Head, ImagePrecision, Step
 
 if TYPE_CHECKING:
     from sharpzo.data.dataset import Dataset, LabelledPhotos
@@ -38,14 +38,15 @@ class PromptClassifier(Shared):
     (dotted names, such as ``{"search.zo.keep": 0.1}``); ``model`` is a checkpoint folder or a hub
     id (None: the embedded model); ``template`` holds ``{}`` where the class name goes; ``cache``
     is a folder that keeps image features (None: they are computed again each time). ``engine``
-    and ``precision`` are the text tower's while it is tuned (see `Runtime`); image features are
-    always float32. ``memory_limit``, such as "600MB", binds what this process and its children
-    have in memory: towers are then computed block by block, photos in a process of its own, and
-    what cannot fit raises BudgetError before work begins. ``decoding`` "reduced" decodes photos
-    that are much larger than the image tower's input at a smaller scale (see `Preprocessing`),
-    "exact" whole; None: "exact" with published settings (presets paper/…, published and release),
-    else "reduced". ``image_size`` is the pixels a side that the image tower sees; None: with
-    reduced decoding `suited_size`, else the model's own.
+    and ``precision`` are the text tower's while it is tuned (see `Runtime`). ``memory_limit``, such
+    as "600MB", binds what this process and its children have in memory: towers are then computed
+    block by block, photos in a process of its own, and what cannot fit raises BudgetError before
+    work begins. ``decoding`` "reduced" decodes photos that are much larger than the image tower's
+    input at a smaller scale (see `Preprocessing`), "exact" whole; None: "exact" with published
+    settings (presets paper/…, published and release), else "reduced". ``image_size`` is the pixels
+    a side that the image tower sees; None: with reduced decoding `suited_size`, else the model's
+    own. ``image_precision`` is the image tower's arithmetic, in the fit and after it: "float32",
+    or, faster, "bfloat16" (by OpenVINO) or "int8" (docs/performance.md).
 
     Photos are paths, the bytes of files, PIL images, arrays (height, width, 3) of uint8 or of
     floats from 0 to 1, or an array (N, height, width, 3); a single photo counts as a list of one.
@@ -84,6 +85,7 @@ class PromptClassifier(Shared):
     memory_limit: str | int | None = None
     decoding: Decoding | None = None
     image_size: int | None = None
+    image_precision: ImagePrecision = "float32"
 
     classes_: Array = field(init=False)
     record_: Record = field(init=False)
@@ -363,6 +365,7 @@ class PromptClassifier(Shared):
             memory_limit=memory_limit,
             decoding=trained.towers.decoding,
             image_size=trained.towers.image_size,
+            image_precision=trained.towers.image_precision,
         )
         classifier._adopt(trained)
         return classifier

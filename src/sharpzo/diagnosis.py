@@ -167,7 +167,8 @@ def _instructions() -> Finding:
             values,
         )  # fmt: skip
     return Finding(
-        "processor", "ok", said, "float32 is the fastest here; --precision int8 saves memory.",
+        "processor", "ok", said,
+        "Searches are fastest in float32 here; --precision int8 saves memory.",
         values,
     )  # fmt: skip
 
@@ -307,15 +308,24 @@ def _costs(costs: Mapping[str, Any], model: str | Path | None) -> list[Finding]:
         Finding("forward", "ok", f"{listed}, ten classes, {_model(model)}", advice, forwards)
     )
     photo = costs["photo"]
-    findings.append(
-        Finding(
-            "photo", "ok", f"{1000 * photo:.0f} ms through the image tower, without decoding",
-            f"{FITTED} photos are encoded in about {_duration(FITTED * photo)}, once: the cache "
-            "keeps them.",
-            {"seconds": photo},
+    return [*findings, _photo(photo, costs["photo_in"])]
+
+
+def _photo(seconds: float, others: Mapping[str, float]) -> Finding:
+    """What a photo costs in float32 and in ``others`` of the image tower's precisions."""
+    found = f"{1000 * seconds:.0f} ms through the image tower, without decoding"
+    found += "".join(f", {1000 * cost:.0f} in {name}" for name, cost in others.items())
+    advice = (
+        f"{FITTED} photos are encoded in about {_duration(FITTED * seconds)}, once: the cache "
+        "keeps them."
+    )
+    least = min(others, key=others.__getitem__, default="float32")
+    if others.get(least, seconds) < 0.8 * seconds:
+        advice += (
+            f" 'fit --image-precision {least}' is {seconds / others[least]:.1f} times as fast "
+            "(docs/performance.md has its accuracy)."
         )
-    )  # fmt: skip
-    return findings
+    return Finding("photo", "ok", found, advice, {"seconds": seconds, **others})
 
 
 def _agreement(costs: Mapping[str, Any]) -> Finding:

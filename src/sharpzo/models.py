@@ -123,6 +123,7 @@ class Models:
         record, towers = trained.record, trained.towers
         key = (
             record["model"]["sha256"], record.get("threads"), towers.decoding, towers.image_size,
+            towers.image_precision,
             tuple(way.digest for way in ways),
         )  # fmt: skip
         if key not in self._encoders:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 SINGLE = 2**-24  # rounding of float32 arithmetic, relative
 Precision = Literal["float32", "float16", "int8", "int4"]  # of matrices; arithmetic is float32
+ImagePrecision = Literal["float32", "bfloat16", "int8"]  # of the image tower's arithmetic
 Decoding = Literal["reduced", "exact"]  # of photos that are much larger than a tower's input
 State = dict[str, Array | int | float | str | bool]  # flat
 Answer = tuple[Array, Array]  # a value for each point (P, ...), a derivative for each direction

@@ -12,7 +12,7 @@ from sharpzo.process import ProcessDied
 
 COSTS = {
     "forward": {"onnxruntime": 0.004}, "photo": 0.05, "image_apart": 1e-6, "peak": 200_000_000,
-    "text_apart": {"onnxruntime": 0.0},
+    "text_apart": {"onnxruntime": 0.0}, "photo_in": {},
 }  # fmt: skip
 
 
@@ -68,6 +68,15 @@ def test_what_a_person_reads(capsys, measured):
     assert "4.0 ms by onnxruntime, ten classes, the embedded model" in printed
     assert "A search of 5,000 forwards takes about 20 seconds" in printed
     assert printed.endswith("Nothing is broken.\n")
+
+
+def test_a_faster_precision_of_photos_is_named(capsys, measured):
+    measured["photo_in"] = {"bfloat16": 0.03, "int8": 0.02}
+    _, found = findings(capsys)
+    assert found["photo"]["found"].endswith("without decoding, 30 in bfloat16, 20 in int8")
+    assert "'fit --image-precision int8' is 2.5 times as fast" in found["photo"]["advice"]
+    measured["photo_in"] = {"int8": 0.045}
+    assert "--image-precision" not in findings(capsys)[1]["photo"]["advice"]
 
 
 def test_an_engine_that_the_processor_cannot_run(capsys, measured):

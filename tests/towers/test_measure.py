@@ -31,3 +31,5 @@ def test_costs_and_differences_of_every_family(model, monkeypatch):
     assert found["photo"] > 0
     assert (found["image_apart"] is not None) == compared
     assert (found["image_apart"] or 0) < 1e-4
+    assert set(found["photo_in"]) <= {"int8"}  # bfloat16 is another engine's
+    assert all(cost > 0 for cost in found["photo_in"].values())

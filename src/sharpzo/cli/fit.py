@@ -84,6 +84,7 @@ def fit(
     precision: options.Precision = "float32",
     decoding: options.Decoding = None,
     image_size: options.ImageSize = None,
+    image_precision: options.ImagePrecision = "float32",
     memory_limit: options.MemoryLimit = None,
     cache: options.Cache = None,
     no_cache: options.NoCache = False,
@@ -118,7 +119,7 @@ def fit(
         threads=threads, engine=engine, precision=precision,  # type: ignore[arg-type]
         memory_limit=memory_limit, cache=absolute(options.feature_cache(cache, no_cache)),
         decoding=decoding,  # type: ignore[arg-type]
-        image_size=image_size,
+        image_size=image_size, image_precision=image_precision,  # type: ignore[arg-type]
     )  # fmt: skip
     if resume is not None:
         if out is not None:

@@ -94,6 +94,13 @@ ImageSize = Annotated[
         show_default="the model's own; twice that for photos as large as that",
     ),
 ]
+ImagePrecision = Annotated[
+    str,
+    Option(
+        help="Precision of the image tower, in the fit and whenever the run is used: float32, "
+        "bfloat16 (by OpenVINO, on a processor that has it) or int8."
+    ),
+]
 Views = Annotated[
     str | None,
     Option(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -89,6 +89,8 @@ def compare(
 ) -> Agreement:
     """Compare answers with those of `Trained.answer`, photos being decoded in the same way;
     ``multi``: with probabilities of each class on its own."""
+    if trained.towers.image_precision != "float32":  # a file is compared with its own arithmetic
+        trained = replace(trained, towers=trained.towers.exact())
     least = Preprocessing.open(trained.towers.checkpoint, trained.towers.decoding).least
     told = trained.answer(strange(photos)).complete()
     if multi:

@@ -30,11 +30,12 @@ from sharpzo.settings import as_dict, check_path, flat, integer
 from sharpzo.storage.journal import Journal
 from sharpzo.storage.record import Inputs, Record
 from sharpzo.towers.features import Progress, wanted_views
+from sharpzo.towers.image_precision import parse_precision, require
 from sharpzo.towers.open import Towers
 from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.towers.runtime import Arithmetic, Engine, Runtime
 from sharpzo.towers.tower import OnnxTextTower
-from sharpzo.types import Decoding, Features, Step
+from sharpzo.types import Decoding, Features, ImagePrecision, Step
 
 _PUBLISHED = "paper", "published", "release"  # presets that begin so
 DEFAULT = "ladder+tokens"  # docs/how-to-choose.md says why
@@ -63,6 +64,7 @@ class Fitter:
         memory_limit: str | int | None = None,
         decoding: Decoding | None = None,
         image_size: int | None = None,
+        image_precision: ImagePrecision = "float32",
     ) -> None:
         if settings is not None and not (
             isinstance(settings, Mapping) and all(isinstance(name, str) for name in settings)
@@ -72,7 +74,8 @@ class Fitter:
             )
         if not isinstance(budget, Budget | None):
             raise InputError(f"budget is {budget!r}; give sharpzo.Budget(forwards=…)")
-        words = {"method": method, "engine": engine, "precision": precision, "template": template}
+        words = {"method": method, "engine": engine, "precision": precision, "template": template,
+                 "image_precision": image_precision}  # fmt: skip
         words |= {n: v for n, v in (("preset", preset), ("decoding", decoding)) if v is not None}
         for name, value in words.items():
             if not isinstance(value, str):
@@ -88,6 +91,19 @@ class Fitter:
                 f"method {self.method.name} needs the whole model in memory; choose "
                 "another method, or leave out the memory limit"
             )
+        parse_precision(image_precision)
+        if image_precision != "float32":
+            if self.memory_limit is not None:
+                raise InputError(
+                    "under a memory limit the image tower is computed block by block in float32, "
+                    f"not in {image_precision}; leave out one of them"
+                )
+            if self.method.images:
+                raise InputError(
+                    f"method {self.method.name} passes photos through the image tower while it is "
+                    f"fitted, which is done in float32; leave out image_precision {image_precision}"
+                )
+            require(image_precision)
         self.preset, self.settings = preset, self.method.configure(preset, settings)
         self.template, self.seed = template, integer("seed", seed)
         self.budget = budget or Budget()
@@ -101,8 +117,9 @@ class Fitter:
         # With exact decoding photos are prepared as the checkpoint says.
         self._size_is_open = size is None and decoding == "reduced"
         self.towers = Towers(
-            model, self.runtime, self.memory_limit, decoding=decoding, image_size=size
-        )
+            model, self.runtime, self.memory_limit, decoding=decoding, image_size=size,
+            image_precision=image_precision,
+        )  # fmt: skip
 
     @property
     def planned(self) -> Budget:
@@ -196,6 +213,8 @@ class Fitter:
                 features |= towers.encode(validation, progress, self.cache, ways, sorted(looks))
         size = towers.image_size
         sized = {} if size is None else {"image_size": size}
+        if towers.image_precision != "float32":
+            sized["image_precision"] = towers.image_precision
         record = {**inputs, **sized, **self._outcome(fitted), "warnings": warnings, **strange}
         found = Fitted(
             method, towers, self.cache, dataset.class_names, fitted.head,

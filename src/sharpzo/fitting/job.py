@@ -23,7 +23,7 @@ from sharpzo.storage.artifact import digest_values
 from sharpzo.storage.claim import STARTED, read_started
 from sharpzo.towers.feature_store import FeatureStore
 from sharpzo.towers.runtime import Arithmetic, Engine, cores
-from sharpzo.types import Decoding
+from sharpzo.types import Decoding, ImagePrecision
 from sharpzo.wording import utf8
 
 
@@ -64,6 +64,7 @@ class Job:
     memory_limit: str | int | None = None
     decoding: Decoding | None = None
     image_size: int | None = None
+    image_precision: ImagePrecision = "float32"
 
     def document(self) -> bytes:
         """As JSON, with its hash."""
@@ -104,7 +105,7 @@ class Job:
             "budget": None if budget == Budget() else budget, "threads": self.threads,
             "engine": self.engine, "precision": self.precision, "cache": self.cache,
             "memory_limit": self.memory_limit, "decoding": self.decoding,
-            "image_size": self.image_size,
+            "image_size": self.image_size, "image_precision": self.image_precision,
         }  # fmt: skip
 
     def photos(self) -> tuple[Dataset, Dataset | None]:

@@ -31,6 +31,7 @@ from sharpzo.storage.record import Record
 from sharpzo.towers.digests import model_digest
 from sharpzo.towers.families import image_family
 from sharpzo.towers.features import Progress
+from sharpzo.towers.image_precision import followed
 from sharpzo.towers.open import Towers
 from sharpzo.towers.runtime import Runtime
 from sharpzo.types import Array, Decoding, Features, Head, Step
@@ -349,14 +350,12 @@ def load(
             fetch=model is not None,
             decoding=decoding_of(record, run),
             image_size=record.get("image_size"),
+            image_precision=followed(record, run, limit is not None),
         ),
         None if cache is None else Path(cache).absolute(),
-        names,
-        head,
-        found.arrays,
-        record,
+        names, head, found.arrays, record,
         read_journal(history) if history.is_file() else [],
-    )
+    )  # fmt: skip
     if len(labels) != len(names):
         raise ArtifactError(
             f"{run} has {len(labels)} labels for {len(names)} class names; fit again"

@@ -136,10 +136,11 @@ class Outcome(TypedDict):
 
 class Record(Inputs, Outcome, total=False):
     """A run's record. ``labels`` stand for the class names in Python, one each; ``image_size`` is
-    there if it was asked for."""
+    there if it was asked for, ``image_precision`` if it is not float32."""
 
     format: int
     image_size: Annotated[int, Meta(gt=0)]
+    image_precision: str
     arrays_sha256: str
     record_sha256: str
     history_sha256: str

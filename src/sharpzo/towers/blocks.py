@@ -110,7 +110,11 @@ def heads(
     build: Builder, rows: str, name: str, pair: Pair, tokens: int, config: TextConfig | ImageConfig
 ) -> str:
     """Return rows (B * tokens, H) through a layer as (B, heads, tokens, H / heads)."""
-    x = linear(build, rows, name, pair)
+    return split_heads(build, linear(build, rows, name, pair), tokens, config)
+
+
+def split_heads(build: Builder, x: str, tokens: int, config: TextConfig | ImageConfig) -> str:
+    """Return rows (B * tokens, H) as (B, heads, tokens, H / heads)."""
     x = build.reshape(x, [-1, tokens, config.heads, config.width // config.heads])
     return build.op("Transpose", x, perm=[0, 2, 1, 3])
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -41,7 +42,7 @@ class ImageFamily:
     returns what runs in its place, in so many threads, where the graph is not one of ours.
     ``rows`` of S numbers are kept of a photo: its state, and the summary if there are tokens.
     ``torch``: whether `torch_image.py` computes it, too. ``resizable``: whether its positions can
-    be resampled for photos of another size.
+    be resampled for photos of another size. ``build_integers`` is as ``build``, in whole numbers.
     ``projection`` (D, S) makes features of states. ``last_block`` makes states of tokens; it
     raises `InputError` where the tower has none that methods could tune. ``layered`` computes the
     same without an engine, for the memory limit, and ``layered_bytes`` is what that takes beside
@@ -57,6 +58,7 @@ class ImageFamily:
     rows: int = 3
     torch: bool = False
     resizable: bool = False
+    build_integers: Callable[[Checkpoint, int, int], Graph] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ def _image_transformer() -> ImageFamily:
     return ImageFamily(
         image.build_image, image.read_projection, image.read_last_block, layers.LayeredImage,
         layers.layered_bytes, torch=True, resizable=True,
+        build_integers=partial(image.build_image, integers=True),
     )  # fmt: skip
 
 
@@ -126,7 +129,7 @@ def _pooled_image() -> ImageFamily:
 
     return ImageFamily(
         image.build_image, image.read_projection, _no_last_block, pooled_layers.LayeredPooled,
-        layers.layered_bytes,
+        layers.layered_bytes, build_integers=partial(image.build_image, integers=True),
     )  # fmt: skip
 
 

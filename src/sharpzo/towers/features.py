@@ -21,8 +21,9 @@ from sharpzo.towers.digests import image_digest
 from sharpzo.towers.families import image_family
 from sharpzo.towers.feature_store import FeatureStore
 from sharpzo.towers.image import with_decoding
+from sharpzo.towers.image_precision import with_precision
 from sharpzo.towers.preprocess import Preprocessing
-from sharpzo.types import Array, Decoding, Features
+from sharpzo.types import Array, Decoding, Features, ImagePrecision
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -56,11 +57,14 @@ def encode(
     open_tower: Callable[[], Summaries] | None = None,
     decoding: Decoding = "exact",
     fixed_views: Sequence[str] = (),
+    precision: ImagePrecision = "float32",
 ) -> dict[str, Features]:
     """Encode every split by an `Encoder`, which is gone before returning."""
     if not splits:  # the fingerprint alone reads the whole tower
         return {}
-    with Encoder(checkpoint, threads, cache, detours, open_tower, decoding, fixed_views) as encoder:
+    with Encoder(
+        checkpoint, threads, cache, detours, open_tower, decoding, fixed_views, precision
+    ) as encoder:
         return encoder(splits, progress)
 
 
@@ -73,6 +77,7 @@ class Encoder:
     ``open_tower`` gives a tower in place of one in this process; as it rounds otherwise, what it
     makes is kept apart. ``decoding`` is of photos much larger than the tower's input.
     Through each of ``fixed_views`` every photo passes the tower once more: `Features.by_view`.
+    ``precision`` is that of a tower in this process; features of each are kept apart.
     """
 
     def __init__(
@@ -84,10 +89,11 @@ class Encoder:
         open_tower: Callable[[], Summaries] | None = None,
         decoding: Decoding = "exact",
         fixed_views: Sequence[str] = (),
+        precision: ImagePrecision = "float32",
     ) -> None:
         self._store = FeatureStore(cache) if cache else None
-        self._tower_is = image_digest(checkpoint, cache)
-        self._identity = with_decoding(self._tower_is, decoding)
+        self._tower_is, self._precision = image_digest(checkpoint, cache), precision
+        self._identity = with_precision(with_decoding(self._tower_is, decoding), precision)
         self._checkpoint, self._threads = checkpoint, threads
         self._projection = image_family(checkpoint).projection(checkpoint)
         self._width = self._projection.shape[1]
@@ -268,8 +274,9 @@ class Encoder:
             store = self._store
             graphs = GraphStore(store.folder, store.limit) if store else GraphStore(None)
             self._here = OnnxImageTower(
-                self._checkpoint, threads=self._threads, graphs=graphs, fingerprint=self._tower_is
-            )
+                self._checkpoint, threads=self._threads, graphs=graphs,
+                fingerprint=self._tower_is, precision=self._precision,
+            )  # fmt: skip
         return self._here
 
     def close(self) -> None:

@@ -129,9 +129,11 @@ class Builder:
         return self.op("Reshape", value, self.constant(list(shape)), name=name)
 
     def constant(self, values: Any, name: str = "") -> str:
-        """Add an array as float32 or int64; give a name to a large one, it is kept outside."""
+        """Add an array as float32, uint8 or int64; give a name to a large one, it is kept
+        outside."""
         array = np.asarray(values)
-        array = array.astype(np.float32 if array.dtype.kind == "f" else np.int64, copy=False)
+        if array.dtype != np.uint8:
+            array = array.astype(np.float32 if array.dtype.kind == "f" else np.int64, copy=False)
         if array.nbytes > _INLINE:
             return self.weight(name or self._fresh("constant"), array)
         key = f"{array.dtype} {array.shape} {array.tobytes().hex()}"
@@ -222,9 +224,13 @@ class Builder:
         graph = helper.make_graph(
             self._nodes, name, infos(inputs, input_kind), infos(outputs), initializer=initializers
         )
+        others = sorted({node.domain for node in self._nodes} - {""})
         model = helper.make_model(
             graph,
-            opset_imports=[helper.make_opsetid("", OPSET)],
+            opset_imports=[
+                helper.make_opsetid("", OPSET),
+                *(helper.make_opsetid(one, 1) for one in others),
+            ],
             ir_version=IR_VERSION,
             producer_name="sharpzo",
         )

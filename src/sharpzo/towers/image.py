@@ -36,25 +36,34 @@ _CUBIC = -0.75  # torch's cubic coefficient; PIL and others use -0.5
 _SCALES = {"out": "layer_scale1.lambda1", "fc2": "layer_scale2.lambda1"}
 
 
-def build_image(checkpoint: Checkpoint, height: int, width: int) -> Graph:
+def build_image(checkpoint: Checkpoint, height: int, width: int, integers: bool = False) -> Graph:
     """Return the graph for pixels of one size: input ``pixels``, outputs ``tokens`` (B, T, H)
     before the last block, ``summary`` (B, 2, H) of these (the class token, and the mean of the
-    others), and ``states`` (B, H), what the projection reads."""
+    others), and ``states`` (B, H), what the projection reads.
+
+    ``integers``: blocks before the last, which makes states of ``tokens``, in whole numbers."""
     from sharpzo.towers.graph import Builder
+    from sharpzo.towers.integers import IntegerBlocks
 
     config, m = checkpoint.image, checkpoint.image.width
     build = Builder()
     x, tokens = _write_embedding(build, checkpoint, height, width)
+    inner = IntegerBlocks(build, config, tokens) if integers and config.layers > 1 else None
+    x = inner.enter(x) if inner else x
     for layer in range(config.layers):
         block = read_block(checkpoint, layer)
         if checkpoint.weights.converted:  # into memory of its own
             checkpoint.weights.release()
         last = layer == config.layers - 1
         if last:
+            x = inner.leave(x) if inner else x
             build.reshape(x, [-1, tokens, m], name="tokens")
             mean = np.full((2, tokens), 1 / max(tokens - 1, 1))
             mean[0], mean[1, 0] = np.eye(tokens)[0], 0
             build.op("MatMul", build.constant(mean, "image.mean"), "tokens", name="summary")
+        elif inner:
+            x = inner.add(x, f"image.{layer}", block)
+            continue
         alone = last and config.pool == "tok"
         x = write_block(build, config, x, f"image.{layer}", block, tokens, alone)
     build.op("Identity", write_pooling(build, checkpoint, x, tokens), name="states")

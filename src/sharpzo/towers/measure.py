@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from statistics import median
 from typing import Any
 
 import numpy as np
 
 from sharpzo import memory
-from sharpzo.errors import InputError
+from sharpzo.errors import EngineError, InputError
 from sharpzo.process import Channel, serve
 from sharpzo.towers.families import image_family
 from sharpzo.towers.open import Towers
 from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.towers.runtime import Engine, Runtime
-from sharpzo.types import Array
+from sharpzo.types import Array, ImagePrecision
 
 NAMES = ("cat", "dog", "bird", "fish", "tree", "house", "car", "boat", "cup", "book")
 TEMPLATE = "a photo of a {}."
@@ -48,9 +49,9 @@ def text_cost(towers: Towers) -> tuple[float, Array]:
         tower.close()
 
 
-def image_cost(towers: Towers) -> tuple[float, float | None]:
+def image_cost(towers: Towers, compared: bool = True) -> tuple[float, float | None]:
     """Seconds per photo, and how far the engine's features are from NumPy's, relative; None where
-    NumPy has no such tower."""
+    NumPy has no such tower, and where it is not ``compared``."""
     size = Preprocessing.open(towers.checkpoint).size
     photos = np.random.default_rng(0).integers(0, 256, (_PHOTOS, *size, 3), np.uint8)
     tower = towers.image()
@@ -60,12 +61,25 @@ def image_cost(towers: Towers) -> tuple[float, float | None]:
         found = tower.summarise(pixels[:1])
     finally:
         tower.close()
+    if not compared:
+        return cost, None
     try:
         layered = image_family(towers.checkpoint).layered(towers.checkpoint, *size)
         plain = layered.summaries(pixels[:1])
     except InputError:  # this family has no layers in NumPy
         return cost, None
     return cost, _apart(found, plain)
+
+
+def photo_costs(model: str | None, threads: int | None, engines: list[Engine]) -> dict[str, float]:
+    """Seconds per photo in the precisions, other than float32, that can be had here by engines."""
+    found: dict[str, float] = {}
+    precisions: dict[ImagePrecision, Engine] = {"bfloat16": "openvino", "int8": "onnxruntime"}
+    for precision in (one for one, engine in precisions.items() if engine in engines):
+        towers = Towers(model, Runtime(threads=threads), fetch=False, image_precision=precision)
+        with suppress(InputError, EngineError):
+            found[precision] = image_cost(towers, compared=False)[0]
+    return found
 
 
 def measure(model: str | None, threads: int | None, engines: list[Engine]) -> dict[str, Any]:
@@ -85,6 +99,7 @@ def measure(model: str | None, threads: int | None, engines: list[Engine]) -> di
     return {
         "forward": forwards,
         "photo": photo,
+        "photo_in": photo_costs(model, threads, engines),
         "image_apart": apart,
         "text_apart": {name: _apart(found, first) for name, found in features.items()},
         "peak": memory.peak(),

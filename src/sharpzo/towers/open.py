@@ -14,10 +14,11 @@ from sharpzo.detour import Detour
 from sharpzo.memory import Need, map_large_blocks, trim
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.features import Encoder, Progress, Summaries
+from sharpzo.towers.image_precision import check_family
 from sharpzo.towers.image_size import check_image_size, suited_size
 from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.towers.runtime import Runtime
-from sharpzo.types import Decoding, Features
+from sharpzo.types import Decoding, Features, ImagePrecision
 
 if TYPE_CHECKING:
     from sharpzo.towers.lowmem.plan import MemoryLimit, Plan
@@ -30,8 +31,9 @@ class Towers:
     With a ``limit``, bytes of this process and its children, both towers are computed block by
     block, photos in a process of its own, as many at a time as `plan` finds room for
     (`lowmem/plan.py`). ``decoding`` is that of the photos (see `Preprocessing`), ``image_size`` the
-    pixels a side that they are made to (None: the model's own). The checkpoint is opened on first
-    use; pickles hold where it is, not what is in it.
+    pixels a side that they are made to (None: the model's own), ``image_precision`` that of the
+    image tower, without a limit (see `image_precision`). The checkpoint is opened on first use;
+    pickles hold where it is, not what is in it.
     """
 
     def __init__(
@@ -43,8 +45,10 @@ class Towers:
         fetch: bool = True,
         decoding: Decoding = "exact",
         image_size: int | None = None,
+        image_precision: ImagePrecision = "float32",
     ) -> None:
         self.model, self.fetch, self.image_size = model, fetch, image_size
+        self.image_precision: ImagePrecision = image_precision
         self.decoding: Decoding = decoding
         self._runtime = runtime
         self._threads = runtime.threads
@@ -58,12 +62,19 @@ class Towers:
         """The model's files, opened; raises what `resolve` and `Checkpoint.open` raise."""
         found = Checkpoint.open(resolve(self.model, fetch=self.fetch), self.image_size)
         check_image_size(found)
+        check_family(found, self.image_precision)
         return found
 
     def plain(self) -> Towers:
         """The same model in float32 by the default engine: no search reads its text tower."""
         other = copy(self)
         other._runtime, other._plan = Runtime(threads=self._threads), None
+        return other
+
+    def exact(self) -> Towers:
+        """The same with the image tower in float32, as exported files have it."""
+        other = copy(self)
+        other.image_precision = "float32"
         return other
 
     def at(self, size: int | None) -> Towers:
@@ -130,7 +141,9 @@ class Towers:
         """Return the image tower in this process, for methods that need it in their search."""
         from sharpzo.towers.tower import OnnxImageTower
 
-        return OnnxImageTower(self.checkpoint, threads=self._threads)
+        return OnnxImageTower(
+            self.checkpoint, threads=self._threads, precision=self.image_precision
+        )
 
     def encode(
         self,
@@ -171,6 +184,7 @@ class Towers:
             None if self._bytes is None else open_tower,
             self.decoding,
             fixed_views,
+            self.image_precision,
         )
 
     def _limit(self) -> MemoryLimit:

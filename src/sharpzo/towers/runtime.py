@@ -197,7 +197,7 @@ class OpenVinoSession:
     OpenVINO is missing (see `open_core`) or refuses the graph.
     """
 
-    def __init__(self, graph: Graph, threads: int, bfloat16: bool = False) -> None:
+    def __init__(self, graph: Graph | Path, threads: int, bfloat16: bool = False) -> None:
         self._core: Any = open_core(bfloat16)
         self._options = {
             "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
@@ -207,8 +207,9 @@ class OpenVinoSession:
         }
         try:
             with TemporaryDirectory() as folder:
+                file = graph if isinstance(graph, Path) else graph.save(folder)
                 # read_model maps the weights' file; compiling copies what it needs.
-                self._model: Any = self._core.read_model(graph.save(folder))
+                self._model: Any = self._core.read_model(file)
                 # The input whose first axis is free, and the others' fixed shapes.
                 self._batched = next(
                     port.any_name for port in self._model.inputs if port.partial_shape[0].is_dynamic

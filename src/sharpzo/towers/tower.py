@@ -16,14 +16,14 @@ from sharpzo.towers.contents import TOKENIZER_FILES
 from sharpzo.towers.families import image_family, text_family
 from sharpzo.towers.graph_store import GraphStore
 from sharpzo.towers.image import image_fingerprint
+from sharpzo.towers.image_precision import open_image
 from sharpzo.towers.preprocess import Preprocessing, stack
-from sharpzo.towers.runtime import Arithmetic, Engine, Running, Runtime, Session
-from sharpzo.types import Array, LastBlock
+from sharpzo.towers.runtime import Arithmetic, Engine, Running, Runtime
+from sharpzo.types import Array, ImagePrecision, LastBlock
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from sharpzo.towers.graph import Graph
     from sharpzo.towers.lowmem.streaming import Kept
 
 # Tokens of one call. Measured at width 256: below 500 the matrix products are too flat, above 2,000
@@ -215,7 +215,7 @@ class OnnxImageTower:
     as many photos as have about 520 tokens, which is fastest, or 8 where a tower has none.
 
     The graph is compiled on first use, so that the fingerprint alone costs no session; it is kept
-    in ``graphs``. ``fingerprint`` is given where it is known.
+    in ``graphs``. ``fingerprint`` is given where it is known. ``precision``: see `image_precision`.
     """
 
     def __init__(
@@ -225,13 +225,14 @@ class OnnxImageTower:
         threads: int | None = None,
         graphs: GraphStore | None = None,
         fingerprint: str | None = None,
+        precision: ImagePrecision = "float32",
     ) -> None:
         self._preprocessing = Preprocessing.open(checkpoint)
         if batch is None:
             batch = _photos_at_once(checkpoint, *self._preprocessing.size)
         self._batch, self.threads = _positive("batch", batch), threads
         self._graphs = graphs or GraphStore(None)
-        self._fingerprint = fingerprint
+        self._fingerprint, self._precision = fingerprint, precision
         self.checkpoint = checkpoint
         self._session: Running | None = None
         self._last_block: LastBlock | None = None
@@ -313,18 +314,11 @@ class OnnxImageTower:
 
     def _run(self, outputs: Sequence[str], pixels: Array) -> list[Array]:
         if self._session is None:
-            opened = image_family(self.checkpoint).open
-            self._session = (
-                self._graphs.open(
-                    self.fingerprint, self._build, lambda file: Session(file, self.threads)
-                )
-                if opened is None
-                else opened(self.checkpoint, *self._preprocessing.size, self.threads)
-            )
+            self._session = open_image(
+                self.checkpoint, self._precision, self._preprocessing.size, self.threads,
+                self._graphs, lambda: self.fingerprint,
+            )  # fmt: skip
         return _joined(_in_chunks(self._session, outputs, "pixels", pixels, self._batch))
-
-    def _build(self) -> Graph:
-        return image_family(self.checkpoint).build(self.checkpoint, *self._preprocessing.size)
 
 
 def _photos_at_once(checkpoint: Checkpoint, height: int, width: int) -> int:

@@ -1,0 +1,152 @@
+"""What the precision of the image tower does to the default method, on development photos.
+
+    python experiments/image_precision/run.py --data DATASETS --cache FOLDER
+    python experiments/image_precision/run.py --write      # the tables of docs/performance.md
+
+Embedded model. A line of ``results.jsonl`` is a draw of a data set whose photos are encoded in one
+precision: the accuracy of the default, fitted to it, on development photos (the test split is not
+read), and of the rule for photos of no class, with the even classes known, the share of their
+photos that it loses and of the odd classes' that it recognises. ``mixed`` are the same measures
+where development photos are encoded in float32, as on a machine that lacks the precision. Groceries
+are those of ``experiments/image_size``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "image_size"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import harness
+import numpy as np
+from harness import Lines, show
+
+from sharpzo.data.dataset import LabelledPhotos
+from sharpzo.evaluate import evaluate
+from sharpzo.fitting.fitter import DEFAULT
+from sharpzo.fitting.strangers import find_strangers
+from sharpzo.methods import Task, find, fit
+from sharpzo.towers.checkpoint import Checkpoint, resolve
+from sharpzo.towers.features import encode
+from sharpzo.towers.tower import OnnxTextTower
+from sharpzo.types import Features, ImagePrecision
+
+PRECISIONS: tuple[ImagePrecision, ...] = get_args(ImagePrecision)
+SETS: dict[str, tuple[str, int, tuple[int, ...]]] = {  # title, pixels a side, photos per class
+    "fashion-mnist": ("Fashion-MNIST", 112, (4, 16)),
+    "eurosat": ("EuroSAT", 112, (4, 16)),
+    "caltech101": ("Caltech-101", 112, (4, 16)),
+    "grocery": ("groceries", 224, (4,)),
+}
+LINES = Lines(__file__, "results.jsonl", "dataset", "shots", "seed", "precision")
+DEVELOPMENT = 600  # of the groceries
+Splits = Mapping[str, Features]
+
+
+def photos_of(data: Path, name: str, shots: int, seed: int) -> dict[str, LabelledPhotos]:
+    """What a draw is fitted to, and development photos that it does not hold."""
+    if name == "grocery":
+        from run import drawn  # of experiments/image_size
+
+        found, rest = drawn(data, name, shots, seed)
+        rest = rest.take(np.arange(min(len(rest), DEVELOPMENT)))
+    else:
+        found, rest = harness.draw(data, name, seed, shots), harness.development(data, name, seed)
+    splits = {"train": found.train, "dev": rest}
+    return splits | ({"val": found.val} if found.val else {})
+
+
+def measured(own: Splits, others: Splits, seed: int, tower: OnnxTextTower) -> dict[str, float]:
+    """Measures of a fit to ``own`` on the development photos of ``others``."""
+    method, dev = find(DEFAULT), others["dev"]
+    head = fit(method, method.settings, Task(own["train"], own.get("val"), tower, seed)).head
+    rule = find_strangers(of(own["train"], True))
+    assert rule is not None
+    lost, recognised = (
+        float((rule.scores(of(dev, known)) < rule.threshold()).mean()) for known in (True, False)
+    )
+    found = {"accuracy": evaluate(head, dev).accuracy, "lost": lost, "recognised": recognised}
+    return {name: round(value, 5) for name, value in found.items()}
+
+
+def of(photos: Features, known: bool) -> Features:
+    """Photos of the even classes, or of the odd ones."""
+    return photos.take((photos.labels % 2 == 0) == known)
+
+
+def line(splits: Mapping[str, Splits], key: dict[str, Any], tower: OnnxTextTower) -> dict[str, Any]:
+    own, plain = splits[key["precision"]], splits["float32"]
+    found = {**key, "n": len(own["dev"]), **measured(own, own, key["seed"], tower)}
+    if key["precision"] != "float32":
+        found["mixed"] = measured(own, plain, key["seed"], tower)
+    return found
+
+
+def table() -> str:
+    """Float32 itself, of the others the mean difference to it and the standard deviation of that
+    over seeds, in points."""
+    found = {(x["dataset"], x["shots"], x["seed"], x["precision"]): x for x in LINES.read()}
+    rows = []
+    for name, (title, size, many) in SETS.items():
+        for shots in many:
+            pairs = {
+                precision: [
+                    (x, found[name, shots, seed, "float32"])
+                    for (d, s, seed, p), x in found.items()
+                    if (d, s, p) == (name, shots, precision)
+                ]
+                for precision in PRECISIONS
+            }
+            for measure in ("accuracy", "lost", "recognised"):
+                row = [f"{title}, {size} px, {shots} per class" if measure == "accuracy" else ""]
+                row += [measure, show([100 * x[measure] for x, _ in pairs["float32"]])]
+                for precision in PRECISIONS[1:]:
+                    some = pairs[precision]
+                    for values in (
+                        [100 * (x[measure] - y[measure]) for x, y in some],
+                        [100 * (x["mixed"][measure] - y[measure]) for x, y in some],
+                    ):
+                        row.append(show(values, 2, "+") if values else "–")
+                rows.append(row)
+    titles = [f"{p}{m}" for p in PRECISIONS[1:] for m in ("", ", new photos float32")]
+    return harness.table(["photos", "%", "float32", *titles], rows)
+
+
+def main() -> None:
+    parser = harness.parser(__doc__, tuple(SETS))
+    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--write", action="store_true")
+    args = parser.parse_args()
+    if args.table or args.write:
+        harness.publish("performance.md", {"image precision": table()}, args.write)
+        return
+    for name in args.datasets:
+        _, size, many = SETS[name]
+        checkpoint = Checkpoint.open(resolve(None), None if size == 112 else size)
+        for shots in many:
+            for seed in args.seeds:
+                keys = [
+                    {"dataset": name, "shots": shots, "seed": seed, "precision": precision}
+                    for precision in PRECISIONS
+                ]
+                missing = [key for key in keys if tuple(key.values()) not in LINES.done()]
+                if not missing:
+                    continue
+                photos = photos_of(args.data, name, shots, seed)
+                splits = {
+                    precision: encode(
+                        checkpoint, photos, threads=1, cache=args.cache, precision=precision
+                    )
+                    for precision in PRECISIONS
+                }
+                tower = OnnxTextTower(checkpoint, photos["train"].class_names, threads=1)
+                for key in missing:
+                    LINES.append(line(splits, key, tower))
+                tower.close()
+
+
+if __name__ == "__main__":
+    main()
