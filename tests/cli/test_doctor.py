@@ -74,7 +74,7 @@ def test_a_faster_precision_of_photos_is_named(capsys, measured):
     measured["photo_in"] = {"bfloat16": 0.03, "int8": 0.02}
     _, found = findings(capsys)
     assert found["photo"]["found"].endswith("without decoding, 30 in bfloat16, 20 in int8")
-    assert "'fit --image-precision int8' is 2.5 times as fast" in found["photo"]["advice"]
+    assert "so many times as fast: bfloat16 1.7, int8 2.5" in found["photo"]["advice"]
     measured["photo_in"] = {"int8": 0.045}
     assert "--image-precision" not in findings(capsys)[1]["photo"]["advice"]
 
