@@ -18,7 +18,7 @@ test-all: .venv/test check
 bench: .venv/test
 	$(BIN)/python benchmarks/text_speed.py savings
 	$(BIN)/python benchmarks/text_speed.py engines
-	$(BIN)/python benchmarks/text_speed.py engines --threads 1 --processor --classes 10 --suffix=-bfloat16
+	$(BIN)/python benchmarks/text_speed.py engines --threads 1 --processor --classes 10 --calls 32 --suffix=-bfloat16
 	$(BIN)/python benchmarks/text_speed.py batches
 	$(BIN)/python benchmarks/text_speed.py generation
 	$(BIN)/python benchmarks/class_chunks.py

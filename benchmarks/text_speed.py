@@ -34,15 +34,20 @@ sys.path.insert(0, str(Path(__file__).parent))
 import numpy as np
 from tangents import WORDS, random_tower
 
+from sharpzo.errors import EngineError
 from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.config import TextConfig
 from sharpzo.towers.graph import Builder, Graph
 from sharpzo.towers.prompts import Prompts
-from sharpzo.towers.runtime import Session, cores
+from sharpzo.towers.runtime import Arithmetic, Engine, Runtime, Session, cores
 from sharpzo.towers.text import TextWriter, read_block
 from sharpzo.towers.tower import OnnxTextTower
 
 RESULTS = Path(__file__).parent / "results"
+ARITHMETIC: tuple[tuple[Engine, Arithmetic], ...] = (
+    ("onnxruntime", "float32"), ("openvino", "float32"), ("openvino", "bfloat16"),
+    ("cuda", "float32"),
+)  # fmt: skip
 Call = Callable[[], object]
 
 
@@ -100,8 +105,13 @@ def contexts_of(tower: OnnxTextTower, many: int) -> np.ndarray:
     return (tower.start + 0.1 * tower.token_distance / 16 * noise).astype(np.float32)
 
 
-def peak(threads: int, clock: Callable[[], float]) -> float:
-    """FLOP/s of the runtime's own product of matrices of 2,000 rows, the best of three."""
+def peak(
+    threads: int,
+    clock: Callable[[], float],
+    engine: Engine = "onnxruntime",
+    precision: Arithmetic = "float32",
+) -> float:
+    """FLOP/s of an engine's own product of matrices of 2,000 rows, the best of three."""
     side = 2048
     build = Builder()
     weight = build.weight("w", np.random.default_rng(0).normal(size=(side, side)).astype("f4"))
@@ -109,7 +119,7 @@ def peak(threads: int, clock: Callable[[], float]) -> float:
     graph = build.finish({"x": ("N", side)}, {"y": ("N", side)}, "peak")
     x = np.ones((side, side), np.float32)
     times = []
-    with closing(Session(graph, threads)) as session:
+    with closing(Runtime(engine, precision, threads).open(graph)) as session:
         for _ in range(4):
             begin = clock()
             session.run(["y"], {"x": x})
@@ -209,19 +219,27 @@ def savings(folder: Path, args: argparse.Namespace, clock: Callable[[], float]) 
 
 
 def engines(folder: Path, args: argparse.Namespace, clock: Callable[[], float]) -> dict:
-    """Every engine and precision that works here, by classes and candidates."""
+    """Every engine and precision that works here, by classes and candidates, with the floor of its
+    arithmetic; matrices of fewer bits are multiplied in float32."""
     found = []
+    peaks = {}
+    for engine, precision in ARITHMETIC:
+        try:
+            peaks[engine, precision] = peak(args.threads, clock, engine, precision)
+        except EngineError as error:
+            print(f"no floor of {engine} {precision}: {error}", flush=True)
     for model, path in (("ViT-B/16 size", folder), ("embedded", resolve(None))):
         checkpoint = Checkpoint.open(path)
         for classes in args.classes:
-            for candidates in (1, 8, 32, 128):
-                found += list(_engines(model, checkpoint, classes, candidates, args, clock))
-    return {"peak_gflop_a_second": round(peak(args.threads, clock) / 1e9, 1), "rows": found}
+            for candidates in args.calls:
+                found += list(_engines(model, checkpoint, classes, candidates, args, clock, peaks))
+    gflop = {" ".join(how): round(best / 1e9, 1) for how, best in peaks.items()}
+    return {"gflop_a_second_of_one_product": gflop, "rows": found}
 
 
 def _engines(
     model: str, checkpoint: Checkpoint, classes: int, candidates: int,
-    args: argparse.Namespace, clock: Callable[[], float],
+    args: argparse.Namespace, clock: Callable[[], float], peaks: dict[tuple[str, str], float],
 ) -> Iterator[dict]:  # fmt: skip
     names = class_names(classes) if model != "embedded" else _nouns(classes)
     exact = OnnxTextTower(checkpoint, names, threads=args.threads)
@@ -249,6 +267,9 @@ def _engines(
     for name, row in measure(calls, args.rounds, clock).items():
         line = {"model": model, "classes": classes, "candidates": candidates, "how": name, **row}
         line["gflop_a_second"] = round(work / row["ms"] / 1e6, 1)
+        engine, precision = name.split()
+        arithmetic = precision if (engine, precision) in ARITHMETIC else "float32"
+        line["floor_ms"] = round(1e3 * work / peaks[engine, arithmetic], 2)
         line["relative_error"] = float(f"{errors[name]:.1e}")
         print(json.dumps(line), flush=True)
         yield line
@@ -309,6 +330,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--candidates", type=int, default=32)
     parser.add_argument("--classes", type=int, nargs="+", default=[10, 100, 1000])
+    parser.add_argument("--calls", type=int, nargs="+", default=[1, 8, 32, 128], help="candidates")
     parser.add_argument("--most", type=float, default=1500, help="GFLOP of a call at most")
     parser.add_argument("--suffix", default="", help="of the file's name")
     parser.add_argument("--processor", action="store_true", help="processor seconds")

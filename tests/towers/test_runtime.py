@@ -10,7 +10,7 @@ from test_text import NAMES, TEMPLATE, candidates
 from sharpzo.errors import EngineError, InputError
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.graph import Builder, Quantised, compress
-from sharpzo.towers.runtime import Runtime, Session
+from sharpzo.towers.runtime import OpenVinoSession, Runtime, Session
 from sharpzo.towers.text import build_text
 from sharpzo.towers.tower import OnnxTextTower
 
@@ -124,6 +124,21 @@ def test_openvino_gives_the_same_features(models):
     there.close()
     with pytest.raises(EngineError, match="closed"):
         there.forward(contexts)
+
+
+def test_openvino_computes_one_row_alone(models):
+    pytest.importorskip("openvino")
+    from sharpzo.towers.image import build_image
+
+    graph = build_image(Checkpoint.open(models["clip-quick"][0]), 32, 32)
+    pixels = np.random.default_rng(0).normal(size=(5, 3, 32, 32)).astype(np.float32)
+    session = OpenVinoSession(graph, 1, alone=True)
+    (many,) = session.run(["states"], {"pixels": pixels})
+    for size, kept in ((1, {1, 5}), (2, {1, 5})):
+        (found,) = session.run(["states"], {"pixels": pixels[:size]})
+        np.testing.assert_allclose(found, many[:size], atol=1e-5)
+        assert session._requests.keys() == kept
+    session.close()
 
 
 def test_openvino_refuses_bfloat16_where_the_processor_has_none(models):

@@ -94,7 +94,7 @@ def open_image(
         return graphs.open(
             fingerprint(),
             lambda: family.build(checkpoint, *size),
-            lambda file: OpenVinoSession(file, threads or cores(), bfloat16=True),
+            lambda file: OpenVinoSession(file, threads or cores(), bfloat16=True, alone=True),
         )
     build, made_of = family.build, fingerprint()
     if precision == "int8":

@@ -193,11 +193,15 @@ class OpenVinoSession:
     """One graph, compiled for every batch size that it meets.
 
     Static shapes are several times faster here than a free batch, so a call that is smaller than
-    the largest before it is filled up with copies of its last row. Raises `EngineError` if
-    OpenVINO is missing (see `open_core`) or refuses the graph.
+    the largest before it is filled up with copies of its last row. ``alone``: one row is not; the
+    graph for it stays beside that of many. Raises `EngineError` if OpenVINO is missing (see
+    `open_core`) or refuses the graph.
     """
 
-    def __init__(self, graph: Graph | Path, threads: int, bfloat16: bool = False) -> None:
+    def __init__(
+        self, graph: Graph | Path, threads: int, bfloat16: bool = False, alone: bool = False
+    ) -> None:
+        self._alone = alone
         self._core: Any = open_core(bfloat16)
         self._options = {
             "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
@@ -223,7 +227,8 @@ class OpenVinoSession:
         if self._core is None:
             raise EngineError("the session is closed; make a new tower")
         rows = inputs[self._batched]
-        batch = max(len(rows), *self._requests)
+        one = self._alone and len(rows) == 1
+        batch = 1 if one else max(len(rows), *self._requests)
         if batch > len(rows):
             filling = np.repeat(rows[-1:], batch - len(rows), axis=0)
             inputs = {**inputs, self._batched: np.concatenate([rows, filling])}
@@ -246,7 +251,8 @@ class OpenVinoSession:
             shape[0] = batch
             self._model.reshape({self._batched: shape})
             compiled = self._core.compile_model(self._model, "CPU", self._options)
-            self._requests = {batch: compiled.create_infer_request()}
+            kept = {size: one for size, one in self._requests.items() if self._alone and size == 1}
+            self._requests = {**kept, batch: compiled.create_infer_request()}
         return self._requests[batch]
 
 
