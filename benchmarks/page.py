@@ -58,13 +58,14 @@ def cold_start() -> str:
 
 def images() -> str:
     rows = [
-        [line["way"], f"{line['ms_per_photo']:.1f}", f"{line['times_float32']:.2f}",
-         f"{line['cosine_of_states']:.3f}, {line['cosine_of_tokens']:.3f}",
-         f"{line['product_gflop_per_second']:.0f}"]
+        [str(line["size"]), line["way"], f"{line['photos_per_second']:.0f}",
+         f"{line['ms_per_photo']:.1f}", f"{line['floor_ms_per_photo']:.1f}",
+         f"{line['times_float32']:.2f}",
+         f"{line['cosine_of_states']:.3f}, {line['cosine_of_tokens']:.3f}"]
         for line in read("image-precisions")["lines"]
     ]  # fmt: skip
-    head = ["image tower", "ms per photo", "times float32", "least cosine of states, tokens",
-            "GFLOP/s of one product"]  # fmt: skip
+    head = ["pixels a side", "image tower", "photos/s", "ms per photo", "floor", "times float32",
+            "least cosine of states, tokens"]  # fmt: skip
     return table(head, rows)
 
 
