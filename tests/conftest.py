@@ -33,7 +33,7 @@ def embedded_model_is_read_once(tmp_path_factory):
     of its image tower; no test changes the model. Memory is not given back between graphs: where
     torch is loaded, its mappings take longer than the fit (test_plan.py has processes of its own).
     """
-    from sharpzo.towers import graph_store
+    from sharpzo.towers import graph_store, tower
     from sharpzo.towers.checkpoint import EMBEDDED, Checkpoint
     from sharpzo.towers.lowmem import streaming
     from sharpzo.towers.tower import OnnxImageTower
@@ -64,7 +64,7 @@ def embedded_model_is_read_once(tmp_path_factory):
         whole = property(lambda self: once(self, "files", lambda: fingerprint(self)))
         patch.setattr(Checkpoint, "fingerprint", whole)
         patch.setattr(OnnxImageTower, "__init__", with_graphs)
-        for module in (graph_store, streaming):
+        for module in (graph_store, streaming, tower):
             patch.setattr(module, "trim", lambda: None)
         yield
 

@@ -15,6 +15,7 @@ from sharpzo.data.demo import load_demo
 from sharpzo.errors import EngineError
 from sharpzo.towers import families, graph_store, runtime
 from sharpzo.towers import open as opened
+from sharpzo.towers import tower as tower_module
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.graph_store import STAMP, GraphStore
 from sharpzo.towers.image import build_image
@@ -51,6 +52,20 @@ def builds(monkeypatch):
     family = replace(families.IMAGES["dinov2"](), build=build)
     monkeypatch.setattr(families, "IMAGES", {"dinov2": lambda: family, "clip": lambda: family})
     return made
+
+
+def test_memory_is_released_once_where_many_photos_follow(checkpoint, tmp_path, monkeypatch):
+    released = []
+    monkeypatch.setattr(tower_module, "trim", lambda: released.append(1))
+    tower = OnnxImageTower(checkpoint, batch=2, threads=1, graphs=GraphStore(tmp_path))
+    tower.states(photo())
+    assert not released  # a person waits for one answer
+    tower.close()
+    many = tower.states(photo() * 5)
+    assert len(released) == 1
+    np.testing.assert_array_equal(tower.states(photo() * 5), many)
+    assert len(released) == 1
+    tower.close()
 
 
 def test_a_graph_is_built_once(checkpoint, tmp_path, builds):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sharpzo.errors import EngineError, InputError
+from sharpzo.memory import trim
 from sharpzo.towers.checkpoint import Checkpoint, check_finite
 from sharpzo.towers.config import ImageConfig
 from sharpzo.towers.contents import TOKENIZER_FILES
@@ -299,6 +300,9 @@ class OnnxImageTower:
             ahead = decoder.submit(decode)
             while len(pixels := ahead.result()):
                 ahead = decoder.submit(decode)
+                if self._session is None and len(pixels) == self._batch:  # for one it takes long
+                    self._open()
+                    trim()  # what starting took, before activations are added
                 rows.append(self.summarise(pixels))
                 done += len(pixels)
                 if progress is not None:
@@ -313,12 +317,15 @@ class OnnxImageTower:
             self._session = None
 
     def _run(self, outputs: Sequence[str], pixels: Array) -> list[Array]:
+        return _joined(_in_chunks(self._open(), outputs, "pixels", pixels, self._batch))
+
+    def _open(self) -> Running:
         if self._session is None:
             self._session = open_image(
                 self.checkpoint, self._precision, self._preprocessing.size, self.threads,
                 self._graphs, lambda: self.fingerprint,
             )  # fmt: skip
-        return _joined(_in_chunks(self._session, outputs, "pixels", pixels, self._batch))
+        return self._session
 
 
 def _photos_at_once(checkpoint: Checkpoint, height: int, width: int) -> int:
