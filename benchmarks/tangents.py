@@ -5,8 +5,9 @@
 Towers: the embedded model and one of ViT-B/16's size with random weights (and its first 3 layers,
 to see whether depth costs memory), 10 classes; ``--classes`` gives other numbers. Time: the tower's
 own calls, ``forward`` of 32 contexts and ``jvp`` along 32 directions, in turns, medians of
-``--rounds``, in forwards; a tangent is jvp's time / 32, the primal included. ``specific``: every
-class has a context of its own; ``specific_tokens`` is what methods count for it. Memory: the graph
+``--rounds``, in forwards; a tangent is jvp's time / 32, the primal included. ``step``: one call
+along 8 directions, as a search of exact slopes makes them. ``specific``: every class has a context
+of its own; ``specific_tokens`` is what methods count for it. Memory: the graph
 in one call of p directions, one process a p, its peak resident size as the parent sees it. Times
 are processor seconds of the process, so that other work on the machine counts as little as
 possible.
@@ -40,7 +41,7 @@ from sharpzo.towers.tangent import build_tangent
 from sharpzo.towers.tower import OnnxTextTower
 
 RESULT = Path(__file__).parent / "results" / "tangents.json"
-DIRECTIONS = 32
+DIRECTIONS, STEP = 32, 8
 WORDS = ("cat", "dog", "photo", "the", "of")  # in the vocabulary of the random towers
 
 
@@ -78,6 +79,8 @@ def cost(folder: Path, classes: int, rounds: int, threads: int) -> dict[str, flo
         contexts = tower.start + np.float32(0.1 * tower.token_distance / 16) * noise
         calls[f"{name}forward"] = lambda t=tower, c=contexts: t.forward(c)
         calls[f"{name}tangent"] = lambda t=tower, c=contexts, v=noise: t.jvp(c[0], v)
+    few = np.random.default_rng(1).normal(size=(STEP, *shared.start.shape)).astype(np.float32)
+    calls["step"] = lambda: shared.jvp(shared.start, few)
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds + 1):
         for name, call in calls.items():
@@ -87,7 +90,8 @@ def cost(folder: Path, classes: int, rounds: int, threads: int) -> dict[str, flo
     first = times.pop("forward")[1:]
     found = {"forward_ms": round(statistics.median(first) / DIRECTIONS * 1e3, 3)}
     for name, row in times.items():
-        ratios = [t / f for f, t in zip(first, row[1:], strict=True)]
+        unit = DIRECTIONS if name == "step" else 1
+        ratios = [unit * t / f for f, t in zip(first, row[1:], strict=True)]
         found[name] = round(statistics.median(ratios), 3)
         found[f"{name}_least"], found[f"{name}_most"] = round(min(ratios), 3), round(max(ratios), 3)
     return {**found, "specific_tokens": round(own.tokens / shared.tokens, 3)}
@@ -159,7 +163,8 @@ def main() -> None:
         "threads": args.threads,
         "onnxruntime": version("onnxruntime"),
     }
-    RESULT.write_text(json.dumps({**machine, "directions": DIRECTIONS, "lines": lines}, indent=1))
+    machine |= {"directions": DIRECTIONS, "step": STEP}
+    RESULT.write_text(json.dumps({**machine, "lines": lines}, indent=1))
 
 
 if __name__ == "__main__":

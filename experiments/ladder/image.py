@@ -44,7 +44,7 @@ from sharpzo.types import Array, Features
 
 KEY = ("protocol", "dataset", "shots", "seed")
 LINES = Lines(__file__, "image.jsonl", *KEY)
-SETTINGS = find("ladder+image").settings
+SETTINGS = find("ladder+image").configure(None, {"tokens": 0.0, "training_views": 1})
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ CELLS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "linear-probe": ("linear-probe", None, {}),
     "proker": ("proker", None, {}),
     "ladder+gda": ("ladder+gda", None, {}),
-    "ladder+image": ("ladder+image", None, {}),
+    "ladder+image": ("ladder+image", None, {"tokens": 0.0, "training_views": 1}),
     "fgn": ("fgn", None, {}),
     "fgn, rho 1": ("fgn", None, {"search.rho": 1.0}),
     "fgn-csc": ("fgn-csc", None, {}),

@@ -147,7 +147,7 @@ def test_a_tuned_image_tower_of_few_photos_is_none_and_says_so(
     given = ("--model", checkpoints / "clip", "--method", "ladder+image")
     report = document(capsys, "fit", photos, "--out", tmp_path / "run", *given)
     record = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert any("ladder+image is ladder+gda here" in one for one in record["warnings"])
+    assert any("ladder+image is ladder+tokens here" in one for one in record["warnings"])
     assert "and there are 2" in " ".join(report["warnings"])
 
 

@@ -106,17 +106,23 @@ def test_views_are_the_rows_of_the_batch():
     np.testing.assert_allclose(logits(head, inputs), head.scores(whole), rtol=1e-4, atol=1e-4)
 
 
-def test_a_tuned_last_block_is_written_beside_the_plain_one():
+@pytest.mark.parametrize("tokens", [False, True])
+@pytest.mark.parametrize("views", [(), ("mirror",)])
+def test_a_tuned_last_block_is_written_beside_the_plain_one(tokens, views):
     pairs = {}
     for part in PARTS:
         out, into = BLOCK.parts[part][0].shape
         pairs[part] = 0.3 * single(2, into), 0.3 * single(out, 2)
-    head = TunedHead(single(K, D), single(K, D), single(K), Factors(pairs))
-    inputs, photos = seen()
+    reading = Reading(single(2, S if tokens else 0), 0.3, views)
+    tuned = single(K, Z if tokens else D)
+    head = TunedHead(tuned, single(K, D), single(K), Factors(pairs), reading)
+    inputs, photos = seen(1 + len(views)) if views else seen()
     states = head.detour.states(BLOCK, Seen.of(inputs["tokens"], BLOCK.eps))
-    vectors = normalise(states @ PROJECTION.T)
-    wanted = head.scores(replace(photos, detours={head.detour.digest: vectors}))
-    np.testing.assert_allclose(logits(head, inputs), wanted, rtol=1e-4, atol=1e-4)
+    photos = replace(photos, detours={head.detour.digest: normalise(states @ PROJECTION.T)})
+    if views:
+        photos = replace(photos.take(slice(1)), by_view={views[0]: photos.take(slice(1, 2))})
+    found = logits(head, inputs)
+    np.testing.assert_allclose(found, head.scores(photos), rtol=1e-4, atol=1e-4)
 
 
 def test_what_changes_pixels_is_refused():

@@ -12,19 +12,19 @@ from sharpzo.classifier import PromptClassifier
 from sharpzo.detour import PhotoBatch
 from sharpzo.errors import ArtifactError, InputError
 from sharpzo.fitting.fitter import Fitter
-from sharpzo.linear import LinearHead
 from sharpzo.methods import find, fit, image_ladder
 from sharpzo.methods.factors import Factors, error_slopes, tune
 from sharpzo.methods.image_ladder import TunedHead, see
 from sharpzo.methods.ladder import record_names
 from sharpzo.methods.last_block import Seen
+from sharpzo.methods.token_ladder import TokenHead, fit_tokens
 from sharpzo.metrics import cross_entropy, normalise
 from sharpzo.testing.methods import toy_task
 from sharpzo.testing.toys import ToyImageTower, ToyTower
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "towers"))
 METHOD = find("ladder+image")
-EAGER = replace(METHOD.settings, evidence=4, rate=0.03)
+EAGER = replace(METHOD.settings, evidence=4, rate=0.03, tokens=0.0)
 
 
 def make_task(**more):
@@ -40,10 +40,10 @@ def by_detour(head, task, split="train"):
 
 def test_it_tunes_and_lowers_the_validation_loss():
     task = make_task()
-    fitted, plain = fit(METHOD, EAGER, task), fit(find("ladder+gda"), EAGER, task)
+    fitted, plain = fit(METHOD, EAGER, task), fit(find("ladder+tokens"), EAGER, task)
     assert isinstance(fitted.head, TunedHead)
     assert fitted.notes["chosen_steps"] in EAGER.steps
-    assert fitted.image_passes == len(task.train) + len(task.validation)
+    assert fitted.image_passes == 4 * len(task.train) + len(task.validation)
     shown, labels = by_detour(fitted.head, task, "validation"), task.validation.labels
     tuned = cross_entropy(fitted.head.scores(shown), labels)
     assert tuned < cross_entropy(plain.head.scores(task.validation), labels)
@@ -51,23 +51,75 @@ def test_it_tunes_and_lowers_the_validation_loss():
 
 
 def test_where_it_does_not_pay_it_is_the_ladder():
-    """Too few validation photos, or a descent that spoils: exactly ladder+gda's head."""
+    """Too few validation photos, or a descent that spoils: exactly the default's head."""
     task = make_task()
-    plain = fit(find("ladder+gda"), find("ladder+gda").settings, task)
-    few = fit(METHOD, METHOD.settings, task)
+    plain = fit(find("ladder+tokens"), EAGER, task)
+    few = fit(METHOD, replace(EAGER, evidence=40), task)
     wild = fit(METHOD, replace(EAGER, rate=30.0, steps=(3,)), task)
     assert (few.image_passes, few.steps) == (0, 0)
     assert (wild.notes["chosen_steps"], wild.steps) == (0, 3)
     for fitted in (few, wild):
-        assert isinstance(fitted.head, LinearHead)
-        assert np.array_equal(fitted.head.weight, plain.head.weight)
+        assert isinstance(fitted.head, TokenHead)
+        assert np.array_equal(fitted.head.linear.weight, plain.head.linear.weight)
         assert fitted.arrays.keys() == plain.arrays.keys()
 
 
 def test_without_validation_photos_nothing_is_tuned():
     one = fit(METHOD, EAGER, make_task(validation=None))
-    assert isinstance(one.head, LinearHead)
+    assert isinstance(one.head, TokenHead)
     assert (one.steps, one.image_passes) == (0, 0)
+
+
+@pytest.mark.parametrize("views", [1, 4])
+def test_it_reads_tokens_and_views_as_the_default_does(views, monkeypatch):
+    """The head is the default's form on the tuned features, and is kept with what it reads."""
+    better = count(0, -1)
+    monkeypatch.setattr(image_ladder, "_loss", lambda *_: next(better))
+    settings = replace(EAGER, tokens=1 / 3, views=views, training_views=2)
+    task, looks = make_task(), sorted(image_ladder.wanted_views(settings))
+    splits = "train", "validation"
+    task = replace(task, **{split: encoded(task, split, looks) for split in splits})
+    head = fit(METHOD, settings, task).head
+    assert isinstance(head, TunedHead)
+    moved = {split: encoded(task, split, looks, head.detour) for split in splits}
+    text = normalise(task.tower.untuned)
+    ladder, reading = fit_tokens(moved["train"], text, moved["validation"], settings)
+    assert reading.views == head.reading.views == head.fixed_views
+    expected = TokenHead(ladder.head, reading).scores(moved["validation"])
+    np.testing.assert_allclose(head.scores(moved["validation"]), expected, rtol=1e-3, atol=1e-3)
+    assert np.array_equal(
+        METHOD.load(head.arrays()).scores(moved["validation"]), head.scores(moved["validation"])
+    )
+
+
+def encoded(task, split, views, detour=None):
+    """Photos through views, their vectors those by way of a detour, which see half precision."""
+    tower, photos = ToyImageTower(features=6), getattr(task.images, split)
+
+    def one(some):
+        tokens, states = tower.trace(tower.pixels(some.decoded()))
+        if detour is not None:
+            states = detour.states(tower.last_block, see(tower, some))
+        vectors = normalise(states @ tower.projection.T)
+        return replace(
+            getattr(task, split), vectors=vectors,
+            tokens=np.stack([tokens[:, 0], tokens[:, 1:].mean(axis=1)], axis=1),
+            detours={} if detour is None else {detour.digest: vectors},
+        )  # fmt: skip
+
+    return replace(one(photos), by_view={view: one(photos.seen(view)) for view in views})
+
+
+def test_runs_of_earlier_versions_read_no_tokens():
+    fitted = fit(METHOD, EAGER, make_task())
+    arrays = fitted.head.arrays()
+    old = {name: one for name, one in arrays.items() if name not in ("centre", "share")}
+    old["tuned"] = old["tuned"][:, : old["plain"].shape[1]]
+    head = METHOD.load(old)
+    shown = by_detour(head, make_task(), "validation")
+    vectors = shown.detours[head.detour.digest]
+    expected = vectors @ old["tuned"].T + shown.vectors @ old["plain"].T + old["bias"]
+    np.testing.assert_allclose(head.scores(shown), expected, rtol=1e-5)
 
 
 def test_names_without_photos_keep_zero_shot_s_order():

@@ -14,7 +14,7 @@ from sharpzo.linear import LinearHead
 from sharpzo.methods.image_ladder import TunedHead
 from sharpzo.methods.kernel import KernelHead
 from sharpzo.methods.prolip import ProjectedHead
-from sharpzo.methods.token_ladder import TokenHead
+from sharpzo.methods.token_ladder import Reading, TokenHead
 from sharpzo.towers import blocks
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.families import image_family
@@ -45,16 +45,20 @@ def write_logits(build: Builder, checkpoint: Checkpoint, head: Head, tokens: int
         case KernelHead():
             return _kernel(build, _vectors(build, checkpoint), head)
         case TokenHead():
-            return _linear(build, _rows(build, checkpoint, head), head.linear)
+            rows = _rows(build, checkpoint, head.reading, _vectors(build, checkpoint))
+            return _linear(build, rows, head.linear)
         case TunedHead():
             plain = _vectors(build, checkpoint)
+            if head.reading.views:
+                plain = _mean_of_views(build, plain)
             tuned = _through(
                 build,
                 _tuned_states(build, checkpoint, head, tokens),
                 image_family(checkpoint).projection(checkpoint),
                 "image.projection",
             )
-            logits = _gemm(build, tuned, head.tuned, "head.tuned", head.bias)
+            rows = _rows(build, checkpoint, head.reading, tuned)
+            logits = _gemm(build, rows, head.tuned, "head.tuned", head.bias)
             return build.op("Add", logits, _gemm(build, plain, head.plain, "head.plain"))
     detour = getattr(head, "detour", None)
     what = "it has an image tower of its own" if detour else f"{type(head).__name__} has no graph"
@@ -94,18 +98,17 @@ def _kernel(build: Builder, vectors: str, head: KernelHead) -> str:
     return build.op("Add", near, _gemm(build, vectors, head.scale * head.text, "head.text"))
 
 
-def _rows(build: Builder, checkpoint: Checkpoint, head: TokenHead) -> str:
-    """z of `methods/token_ladder.py`, the mean over the views."""
-    reading, width = head.reading, checkpoint.image.width
+def _rows(build: Builder, checkpoint: Checkpoint, reading: Reading, vectors: str) -> str:
+    """z of `methods/token_ladder.py` with these ``vectors`` (B, D), the mean over the views."""
+    width = checkpoint.image.width
     if not reading.centre.size:  # of a tower whose tokens are not known
-        rows = _vectors(build, checkpoint)
-        return _mean_of_views(build, rows) if reading.views else rows
+        return _mean_of_views(build, vectors) if reading.views else vectors
     mean = build.op("ReduceMean", SUMMARY, build.constant([-1]), keepdims=1)
     own = _unit(build, build.op("Sub", SUMMARY, mean))
     own = _unit(build, build.op("Sub", own, build.constant(reading.centre, "head.centre")))
     own = build.reshape(own, [-1, 2 * width])
     shares = np.sqrt([1 - reading.share, reading.share / 2]).astype(np.float32)
-    vectors = build.op("Mul", _vectors(build, checkpoint), build.constant(shares[0]))
+    vectors = build.op("Mul", vectors, build.constant(shares[0]))
     own = build.op("Mul", own, build.constant(shares[1]))
     rows = build.op("Concat", vectors, own, axis=1)
     return _mean_of_views(build, rows) if reading.views else rows

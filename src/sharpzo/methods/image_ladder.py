@@ -1,7 +1,11 @@
-"""The ladder with its image side: `ladder.py` on the features of a tuned last block, if they are
-better on the validation photos.
+"""The ladder with its image side: `token_ladder.py` on the features of a tuned last block, if they
+are better on the validation photos.
 
-A name with photos is scored by its ladder on the tuned features z. Names without photos must keep
+The descent (`factors.py`) also sees the training photos mirrored, their middle, and this mirrored:
+160 photos alone are learnt by heart. The ladder that follows is fitted to the photos themselves, or
+to the views that it may choose from.
+
+A name with photos is scored by its ladder on the tuned features, z. Names without photos must keep
 zero-shot's order, which is that of the untuned features x:
 
     logits_k = sharpness (a x . t_k + b) + weight (1 - K / N) (z . w + c),  over a temperature
@@ -13,38 +17,50 @@ them, and says how much a photo looks like a class that has photos.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from sharpzo.data.dataset import LabelledPhotos
-from sharpzo.detour import vectors_by
-from sharpzo.errors import InputError
-from sharpzo.linear import LinearHead, keep, take
-from sharpzo.methods import ladder
+from sharpzo.detour import seen_through, vectors_by
+from sharpzo.errors import ArtifactError, InputError
+from sharpzo.linear import LinearHead, blocks, keep, take
+from sharpzo.methods import ladder, token_ladder
 from sharpzo.methods.cached import Penalty, read_text
 from sharpzo.methods.factors import Factors, tune
-from sharpzo.methods.ladder import Ladder, LadderSettings, fit_ladder, line
+from sharpzo.methods.ladder import Ladder, line
 from sharpzo.methods.last_block import Seen
 from sharpzo.methods.moments import Moments
 from sharpzo.methods.registry import Fit, Method, Task, register
+from sharpzo.methods.token_ladder import (
+    Reading,
+    TokenHead,
+    TokenLadderSettings,
+    fit_tokens,
+    wanted_views,
+)
 from sharpzo.metrics import accuracy, cross_entropy, normalise
-from sharpzo.settings import Count, NotNegative, Positive
+from sharpzo.settings import Count, Positive
 from sharpzo.types import Array, Features, Head, ImageTower, Reason, TextTower
+
+# Fixed views for the descent, as many as are wanted.
+_VIEWS = ("mirror", "middle", "mirrored middle")
 
 
 @dataclass(frozen=True)
-class ImageLadderSettings(LadderSettings):
+class ImageLadderSettings(TokenLadderSettings):
     """``rank`` of the factors; the validation photos choose among ``steps`` of the descent and
     none at all, by the cross-entropy of the ladder that follows.
 
     With fewer than ``evidence`` validation photos there is no descent. ``rate`` is
-    Adam's, ``offset_penalty`` that of `factors.py`.
+    Adam's, ``offset_penalty`` that of `factors.py`. Each training photo is seen in the descent
+    through up to ``training_views``, as far as they are no more than ``rows`` in all.
     """
 
-    gaussian: NotNegative = 0.25
+    training_views: Count = 4
+    rows: Count = 2000
     rank: Count = 4
     rate: Positive = 0.01
     steps: tuple[Count, ...] = (5, 10, 20, 40)
@@ -58,34 +74,68 @@ class ImageLadderSettings(LadderSettings):
 
 @dataclass(frozen=True, eq=False)
 class TunedHead:
-    """Logits = z @ tuned.T + x @ plain.T + bias, x (N, D) the photos' vectors and z those by way
-    of ``detour``; tuned and plain (K, D), bias (K,)."""
+    """Logits = z @ tuned.T + x @ plain.T + bias: z (N, Z) is what ``reading`` makes of photos whose
+    vectors come by way of ``detour``, x (N, D) their vectors straight through the tower, both the
+    mean over the views; tuned (K, Z), plain (K, D), bias (K,)."""
 
     tuned: Array
     plain: Array
     bias: Array
     detour: Factors
+    reading: Reading
+
+    @property
+    def fixed_views(self) -> tuple[str, ...]:
+        """Which views photos have to be encoded through."""
+        return self.reading.views
 
     def scores(self, photos: Features) -> Array:
-        by = vectors_by(self.detour, photos)
-        return by @ self.tuned.T + photos.vectors @ self.plain.T + self.bias
+        parts = [np.zeros((0, len(self.bias)), np.float32)]
+        for rows in blocks(len(photos), self.tuned.shape[1]):
+            some = photos.take(rows)
+            by = replace(
+                some,
+                vectors=vectors_by(self.detour, some),
+                by_view={
+                    view: replace(one, vectors=vectors_by(self.detour, one))
+                    for view, one in some.by_view.items()
+                    if view in self.fixed_views
+                },
+            )
+            seen = seen_through(some, self.fixed_views)
+            straight = np.mean([one.vectors for one in seen], axis=0)
+            parts.append(self.reading(by) @ self.tuned.T + straight @ self.plain.T + self.bias)
+        return np.concatenate(parts)
 
     def arrays(self) -> dict[str, Array]:
         rows = keep(tuned=self.tuned, plain=self.plain, bias=self.bias)
-        return rows | self.detour.arrays()
+        return rows | self.detour.arrays() | self.reading.arrays()
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> TunedHead:
-        tuned, plain, bias = take(arrays, tuned=("K", "D"), plain=("K", "D"), bias=("K",))
-        return cls(tuned, plain, bias, Factors.from_arrays(arrays))
+        """Raises ArtifactError if an array is missing. Earlier versions read no tokens."""
+        tuned, plain, bias = take(arrays, tuned=("K", "Z"), plain=("K", "D"), bias=("K",))
+        wider = tuned.shape[1] - plain.shape[1]
+        if wider or "centre" in arrays:
+            reading = Reading.from_arrays(arrays)
+        else:
+            reading = Reading(np.zeros((2, 0), np.float32), 0.0)
+        if reading.centre.size != wider:
+            raise ArtifactError(
+                f"the array 'tuned' is {wider} numbers wider than 'plain', and the tokens have "
+                f"{reading.centre.size}; fit again"
+            )
+        return cls(tuned, plain, bias, Factors.from_arrays(arrays), reading)
 
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """Photos for a descent: their features, and themselves before the last block."""
+    """Photos for a descent: their features, and themselves before the last block (V N rows), as
+    they are and then through each of ``views``."""
 
     features: Features
     seen: Seen
+    views: Sequence[str] = ()
 
 
 def fit_image_ladder(
@@ -104,13 +154,22 @@ def fit_image_ladder(
     """
     block, projection, labels = tower.last_block, tower.projection, train.features.labels
     descent = tune(
-        block, projection, train.seen, labels, text, scale,
+        block, projection, train.seen, np.tile(labels, 1 + len(train.views)), text, scale,
         rank=settings.rank, rate=settings.rate, penalty=settings.offset_penalty, seed=seed,
     )  # fmt: skip
 
     def through(factors: Factors, shown: Shown) -> Features:
-        vectors = normalise(factors.states(block, shown.seen) @ projection.T)
-        return replace(shown.features, vectors=vectors)
+        many = len(shown.features)
+
+        def vectors(place: int) -> Array:
+            some = shown.seen.take(slice(place * many, (place + 1) * many))
+            return normalise(factors.states(block, some) @ projection.T)
+
+        by_view = {
+            view: replace(one, vectors=vectors(1 + shown.views.index(view)))
+            for view, one in shown.features.by_view.items()
+        }
+        return replace(shown.features, vectors=vectors(0), by_view=by_view)
 
     least, factors = _loss(train.features, validation.features, text, settings), None
     steps = made = 0
@@ -126,29 +185,41 @@ def fit_image_ladder(
         return None
     moved = through(factors, train)
     held = through(factors, validation)
-    ladder = fit_ladder(moved, text, held, settings)
-    right = accuracy(ladder.head.scores(held), held.labels)
-    unseen = _unseen(ladder, train.features, moved, text, settings)
+    ladder, reading = fit_tokens(moved, text, held, settings)
+    right = accuracy(TokenHead(ladder.head, reading).scores(held), held.labels)
+    unseen = _unseen(ladder, reading, train.features, moved, text, settings)
     known = np.bincount(labels, minlength=len(text)) > 0
     rows = np.where(known, np.arange(len(text)), -1)
-    by_photos = TunedHead(ladder.head.weight, np.zeros_like(text), ladder.head.bias, factors)
+    by_photos = TunedHead(
+        ladder.head.weight, np.zeros_like(text), ladder.head.bias, factors, reading
+    )
     head = named({**by_photos.arrays(), **unseen}, text, rows)
-    notes = {**ladder.notes, "chosen_steps": steps}
+    notes = {**ladder.notes, "chosen_steps": steps, "views": 1 + len(reading.views)}
     return Fit(head, Reason.STEPS, 0, made, arrays=unseen, notes=notes, validation_accuracy=right)
 
 
-def _loss(train: Features, held: Features, text: Array, settings: LadderSettings) -> float:
-    logits = fit_ladder(train, text, held, settings).head.scores(held)
-    return float(cross_entropy(logits, held.labels))
+def _loss(train: Features, held: Features, text: Array, settings: ImageLadderSettings) -> float:
+    ladder, reading = fit_tokens(train, text, held, settings)
+    return float(cross_entropy(TokenHead(ladder.head, reading).scores(held), held.labels))
 
 
 def _unseen(
-    ladder: Ladder, photos: Features, moved: Features, text: Array, settings: LadderSettings
+    ladder: Ladder,
+    reading: Reading,
+    photos: Features,
+    moved: Features,
+    text: Array,
+    settings: ImageLadderSettings,
 ) -> dict[str, Array]:
     """What a name without photos gets: the average class, and the line of untuned cosines in
     place of the line that is in its level."""
-    factor, shift = line(Moments.of(photos, len(text)), text)
-    _, tuned_shift = line(Moments.of(moved, len(text)), text)
+
+    def straight(some: Features) -> Array:
+        seen = [one.vectors for one in seen_through(some, reading.views)]
+        return np.stack(seen, axis=1).astype(np.float64)
+
+    factor, shift = line(Moments.of(photos, len(text), straight), text)
+    _, tuned_shift = line(Moments.of(moved, len(text), straight), text)
     sharpness = settings.sharpness / ladder.temperature
     weight, level, _ = ladder.unseen
     level += sharpness * (shift - tuned_shift)
@@ -159,62 +230,74 @@ def named(arrays: Mapping[str, Array], text: Array, rows: Array) -> TunedHead:
     """The classifier of names with unit text (M, D): ``rows`` (M,) say which class of the fitted
     head a name is, -1 for one without photos; raises ArtifactError if an array is missing."""
     fitted = TunedHead.from_arrays(arrays)
-    unseen, (level, factor) = take(arrays, unseen_weight=("D",), unseen_text=(2,))
+    unseen, (level, factor) = take(arrays, unseen_weight=("Z",), unseen_text=(2,))
     known = rows >= 0
     return TunedHead(
         np.where(known[:, None], fitted.tuned[rows], unseen).astype(np.float32),
         np.where(known[:, None], 0, factor * text).astype(np.float32),
         np.where(known, fitted.bias[rows], level).astype(np.float32),
         fitted.detour,
+        fitted.reading,
     )
 
 
 def fit(settings: ImageLadderSettings, task: Task) -> Fit:
     """Photos pass the image tower once more, up to its last block, which is then tuned alone."""
-    images, text = task.images, read_text(task.tower)
-    plain = ladder.fit_to(text, settings, task)
-    if task.validation is None or len(task.validation) < settings.evidence:
+    plain, images, held = token_ladder.fit(settings, task), task.images, task.validation
+    if held is None or len(held) < settings.evidence:
         return plain
     assert images is not None and images.validation is not None  # noqa: PT018
+    wanted = wanted_views(settings)
+    more = _VIEWS[: max(1, min(settings.training_views, settings.rows // len(task.train))) - 1]
+    learnt = [view for view in _VIEWS if view in {*more, *wanted}]
     with closing(images.open_tower()) as tower:
-        train = Shown(task.train, see(tower, images.train))
-        held = Shown(task.validation, see(tower, images.validation))
-        tuned = fit_image_ladder(
-            tower, train, held, text.features, task.tower.logit_scale, settings, task.seed
-        )
+        train = Shown(task.train, see(tower, images.train, learnt), learnt)
+        views = sorted(wanted)
+        validation = Shown(held, see(tower, images.validation, views), views)
+        text, scale = read_text(task.tower).features, task.tower.logit_scale
+        tuned = fit_image_ladder(tower, train, validation, text, scale, settings, task.seed)
     if tuned is None:
         notes = {**plain.notes, "chosen_steps": 0}
         tuned = replace(plain, reason=Reason.STEPS, steps=max(settings.steps), notes=notes)
-    passes, arrays = len(train.seen) + len(held.seen), {**plain.arrays, **tuned.arrays}
+    passes = plain.image_passes + len(train.seen) + len(validation.seen)
+    arrays = {**plain.arrays, **tuned.arrays}
     return replace(tuned, forwards=plain.forwards, image_passes=passes, arrays=arrays)
 
 
-def see(tower: ImageTower, photos: LabelledPhotos) -> Seen:
-    """Photos before the last block, tokens in half precision: 2 T S bytes of each stay."""
+def see(tower: ImageTower, photos: LabelledPhotos, views: Sequence[str] = ()) -> Seen:
+    """Photos before the last block as they are, then through each of ``views``, tokens in half
+    precision: 2 T S bytes of each stay."""
     kept: Seen | None = None
-    for first in range(0, len(photos), 16):
-        rows = range(first, min(first + 16, len(photos)))
-        tokens, _ = tower.trace(tower.pixels(photos.take(rows).decoded()))
-        if kept is None:
-            whole = (len(photos), *tokens.shape[1:])
-            kept = Seen(np.empty(whole, np.float16), np.empty(whole[::2], np.float32))
-        seen = Seen.of(tokens, tower.last_block.eps)
-        kept.normal[rows.start : rows.stop] = seen.normal
-        kept.first[rows.start : rows.stop] = seen.first
+    many = len(photos)
+    for place, view in enumerate(("", *views)):
+        split = photos.seen(view) if view else photos
+        for first in range(0, many, 16):
+            rows = range(first, min(first + 16, many))
+            tokens, _ = tower.trace(tower.pixels(split.take(rows).decoded()))
+            if kept is None:
+                whole = ((1 + len(views)) * many, *tokens.shape[1:])
+                kept = Seen(np.empty(whole, np.float16), np.empty(whole[::2], np.float32))
+            seen, into = Seen.of(tokens, tower.last_block.eps), place * many + first
+            kept.normal[into : into + len(rows)] = seen.normal
+            kept.first[into : into + len(rows)] = seen.first
     assert kept is not None
     return kept
 
 
 def load(arrays: Mapping[str, Array]) -> Head:
-    """The head on tuned features, or the ladder's if tuning did not help."""
-    return (TunedHead if "tuned" in arrays else LinearHead).from_arrays(arrays)
+    """The head on tuned features, or the ladder's if tuning did not help; earlier versions kept a
+    ladder without tokens."""
+    if "tuned" in arrays:
+        return TunedHead.from_arrays(arrays)
+    return (TokenHead if "centre" in arrays else LinearHead).from_arrays(arrays)
 
 
 def rename(arrays: Mapping[str, Array], tower: TextTower) -> Head:
     """Names with photos keep their classifier; others get their text, on untuned features."""
-    if "tuned" not in arrays:
-        return ladder.rename(arrays, tower)
-    return named(arrays, read_text(tower).features, ladder.recorded_rows(arrays, tower))
+    if "tuned" in arrays:
+        rows = ladder.recorded_rows(arrays, tower)
+        return named(arrays, read_text(tower).features, rows)
+    return (token_ladder if "centre" in arrays else ladder).rename(arrays, tower)
 
 
 def has_last_block(settings: ImageLadderSettings, tower: TextTower) -> None:
@@ -233,19 +316,20 @@ def few(settings: ImageLadderSettings, encoded: Mapping[str, Features]) -> str |
     if held >= settings.evidence:
         return None
     return (
-        f"ladder+image is ladder+gda here: it tunes the last image block with {settings.evidence} "
-        f"validation photos or more (evidence), and there are {held}"
+        "ladder+image is ladder+tokens here: it tunes the last image block with "
+        f"{settings.evidence} validation photos or more (evidence), and there are {held}"
     )
 
 
 register(
     Method(
         "ladder+image",
-        "ladder+gda on features of a tuned last image block, if validation photos improve",
+        "ladder+tokens on features of a tuned last image block, if validation photos improve",
         ImageLadderSettings(),
         fit,
         load=load,
         rename=rename,
+        fixed_views=wanted_views,
         need=None,
         images=True,
         suits=has_last_block,

@@ -105,6 +105,17 @@ class Reading:
         """The mean of z over the views (N, D + 2 S)."""
         return self.rows(photos).mean(axis=1)
 
+    def arrays(self) -> dict[str, Array]:
+        """What `from_arrays` takes."""
+        views = {} if not self.views else keep(views=_text("\0".join(self.views)))
+        return {**keep(centre=self.centre, share=self.share), **views}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> Reading:
+        centre, share = take(arrays, centre=(2, "S"), share=(1,))
+        views = arrays["views"].tobytes().decode().split("\0") if "views" in arrays else ()
+        return cls(centre, float(share[0]), tuple(views))
+
     def text(self, text: Array) -> Array:
         """Unit text features (K, D) so that their products with z are cosines (K, D + 2 S)."""
         return np.pad(text / np.sqrt(1 - self.share), ((0, 0), (0, self.centre.size)))
@@ -137,15 +148,11 @@ class TokenHead:
         return np.concatenate(parts)
 
     def arrays(self) -> dict[str, Array]:
-        views = {} if not self.fixed_views else keep(views=_text("\0".join(self.fixed_views)))
-        own = keep(centre=self.reading.centre, share=self.reading.share)
-        return {**self.linear.arrays(), **own, **views}
+        return {**self.linear.arrays(), **self.reading.arrays()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> TokenHead:
-        centre, share = take(arrays, centre=(2, "S"), share=(1,))
-        views = arrays["views"].tobytes().decode().split("\0") if "views" in arrays else ()
-        return cls(LinearHead.from_arrays(arrays), Reading(centre, float(share[0]), tuple(views)))
+        return cls(LinearHead.from_arrays(arrays), Reading.from_arrays(arrays))
 
 
 def _text(words: str) -> Array:

@@ -97,8 +97,8 @@ class ToyTower:
 
 
 class ToyImageTower:
-    """An image tower of one block over tokens tanh(weight @ pixels), for photos of ``side`` x
-    ``side`` pixels; ``states`` of an even width, read at the first of three tokens."""
+    """An image tower of one block over tokens tanh(weight @ pixels), for photos that are made
+    ``side`` x ``side`` pixels; ``states`` of an even width, read at the first of three tokens."""
 
     fingerprint = "toy"
 
@@ -111,8 +111,11 @@ class ToyImageTower:
         self.last_block = _toy_block(draws, states)
 
     def pixels(self, photos: Iterable[Array]) -> Array:
-        rows = [np.asarray(photo, np.float32).transpose(2, 0, 1) / 127.5 - 1 for photo in photos]
-        return np.stack(rows)
+        return np.stack([self._resized(np.asarray(photo, np.float32)) for photo in photos])
+
+    def _resized(self, photo: Array) -> Array:
+        rows, columns = (np.arange(self.side) * one // self.side for one in photo.shape[:2])
+        return photo[rows][:, columns].transpose(2, 0, 1) / 127.5 - 1
 
     def forward(self, pixels: Array) -> Array:
         return self.trace(pixels)[1]
