@@ -29,7 +29,6 @@ bench: .venv/test
 	$(BIN)/python benchmarks/image_precisions.py
 	$(BIN)/python benchmarks/heads.py
 	$(BIN)/python benchmarks/whole_path.py
-	$(BIN)/python benchmarks/whole_path.py --fit
 	$(BIN)/python benchmarks/whole_path.py --cold
 	$(BIN)/python benchmarks/photo_limits.py
 	$(BIN)/python benchmarks/page.py --write

@@ -2,12 +2,12 @@
 
     python benchmarks/whole_path.py                   # writes results/whole-path.json
     python benchmarks/whole_path.py --photos FOLDER   # keeps the photos there, or takes them
+    python benchmarks/whole_path.py --ways sharpzo    # this way anew, beside the other results
     python benchmarks/whole_path.py --cold            # cold start alone: results/cold-start.json
-    python benchmarks/whole_path.py --fit             # the fit alone: results/whole-path-fit.json
 
 Photos: those of the demo, enlarged to 4032 x 3024 with grain, as JPEG of quality 92 (2.5 MB each).
 Every way is a process of its own with one thread, without a cache, and has the same weights
-(embedded model, 112 x 112 pixels, float32):
+(embedded model, 112 x 112 pixels unless another size is named, float32):
 
 * ``sharpzo``: `fit` and `predict` as a user types them; ``exact`` with `--decoding exact`;
 * ``torch``: transformers' processor (Pillow) and model, batches of 16, scikit-learn's
@@ -58,13 +58,13 @@ session.run(["states"], {"pixels": pixels.transpose(2, 0, 1)[None]})
 """
 
 
-def write_photos(folder: Path, splits: tuple[str, ...] = ("train", "test")) -> None:
+def write_photos(folder: Path) -> None:
     demo, draws = load_demo(1), np.random.default_rng(0)
     grain = draws.integers(-9, 10, (SIZE[1] // 2, SIZE[0] // 2, 1), np.int16)
     grain = grain.repeat(2, 0).repeat(2, 1)
     for split, many in (("train", range(160)), ("test", range(0, 500, 5))):
         photos = getattr(demo, split)
-        for i in many if split in splits else ():
+        for i in many:
             name = photos.class_names[photos.labels[i]]
             (folder / split / name).mkdir(parents=True, exist_ok=True)
             large = Image.fromarray(photos.photos[i].decode()).resize(SIZE)
@@ -236,7 +236,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photos", type=Path, default=None)
     parser.add_argument("--cold", action="store_true")
-    parser.add_argument("--fit", action="store_true")
+    parser.add_argument("--ways", nargs="+", default=None)
     parser.add_argument("--way", default=None, help=argparse.SUPPRESS)
     args = parser.parse_args()
     os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
@@ -247,21 +247,13 @@ def main() -> None:
         if args.cold:
             cold_start(Path(scratch))
             return
-        if args.fit:
-            write_photos(Path(scratch), ("train",))
-            _, found = watch([*RUN, "fit", f"{scratch}/train", "--out", f"{scratch}/run",
-                              "--image-size", "112", "--threads", "1", "--no-cache",
-                              "--json"])  # fmt: skip
-            found["command"] = "python benchmarks/whole_path.py --fit"
-            (RESULT.parent / "whole-path-fit.json").write_text(json.dumps(found, indent=1) + "\n")
-            print(found)
-            return
         photos = args.photos or Path(scratch) / "photos"
         if not photos.is_dir():
             write_photos(photos)
         report = {
             "cpu": platform.processor() or platform.machine(), "load": os.getloadavg()[0],
-            "command": "python benchmarks/whole_path.py", "ways": {},
+            "command": "python benchmarks/whole_path.py",
+            "ways": json.loads(RESULT.read_text("utf-8"))["ways"] if args.ways else {},
             **{name: version(name) for name in ("onnxruntime", "torch", "transformers")},
         }  # fmt: skip
         for way, work in {
@@ -272,6 +264,8 @@ def main() -> None:
             "torch": lambda: script("torch", photos),
             "onnxruntime": lambda: script("onnxruntime", photos),
         }.items():
+            if args.ways and way not in args.ways:
+                continue
             report["ways"][way] = work()
             print(way, report["ways"][way], flush=True)
             RESULT.write_text(json.dumps(report, indent=1) + "\n")
