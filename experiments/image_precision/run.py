@@ -4,11 +4,11 @@
     python experiments/image_precision/run.py --write      # the tables of docs/performance.md
 
 Embedded model. A line of ``results.jsonl`` is a draw of a data set (of every fourth class of
-Caltech-101) whose photos are encoded in one precision: the accuracy of the default, fitted to it,
-on development photos (the test split is not read), and of the rule for photos of no class, with the
-even classes known, the share of their photos that it loses and of the odd classes' that it
-recognises. ``mixed`` are the same measures where development photos are encoded in float32, as on a
-machine that lacks the precision. Groceries are those of ``experiments/image_size``.
+Caltech-101 and of the groceries of ``experiments/image_size``) whose photos are encoded in one
+precision: the accuracy of the default, fitted to it, on development photos (the test split is not
+read), and of the rule for photos of no class, with the even classes known, the share of their
+photos that it loses and of the odd classes' that it recognises. ``mixed`` are the same measures
+where development photos are encoded in float32, as on a machine that lacks the precision.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ SETS: dict[str, tuple[str, int, tuple[int, ...]]] = {  # title, pixels a side, p
     "fashion-mnist": ("Fashion-MNIST", 112, (4, 16)),
     "eurosat": ("EuroSAT", 112, (4, 16)),
     "caltech101": ("25 classes of Caltech-101", 112, (16,)),
-    "grocery": ("groceries", 224, (4,)),
+    "grocery": ("21 kinds of groceries", 224, (4,)),
 }
 LINES = Lines(__file__, "results.jsonl", "dataset", "shots", "seed", "precision")
-DEVELOPMENT = 600  # of the groceries
+DEVELOPMENT = 200  # of the groceries
 Splits = Mapping[str, Features]
 
 
@@ -52,12 +52,13 @@ def photos_of(data: Path, name: str, shots: int, seed: int) -> dict[str, Labelle
         from run import drawn  # of experiments/image_size
 
         found, rest = drawn(data, name, shots, seed)
-        rest = rest.take(np.arange(min(len(rest), DEVELOPMENT)))
     else:
         found, rest = harness.draw(data, name, seed, shots), harness.development(data, name, seed)
     splits = {"train": found.train, "dev": rest} | ({"val": found.val} if found.val else {})
-    if name == "caltech101":
+    if name in ("caltech101", "grocery"):
         splits = {part: some_classes(split) for part, split in splits.items()}
+    if name == "grocery":
+        splits["dev"] = splits["dev"].take(np.arange(min(len(splits["dev"]), DEVELOPMENT)))
     return splits
 
 
@@ -108,7 +109,9 @@ def column(name: str, shots: int, precision: str, measure: str, mixed: bool = Fa
         values.append(100 * (value - (found[seed, "float32"][measure] if one != "float32" else 0)))
     if not values:
         return "–"
-    return show(values) if precision == "float32" else show(values, 2, "+")
+    return (
+        show(values) if precision == "float32" else show(values, 2, "+").replace("-0.00 ", "0.00 ")
+    )
 
 
 def tables() -> dict[str, str]:
