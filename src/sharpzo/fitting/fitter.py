@@ -212,7 +212,7 @@ class Fitter:
                 validation = {"validation": dataset.val}
                 features |= towers.encode(validation, progress, self.cache, ways, sorted(looks))
         size = towers.image_size
-        sized = {} if size is None else {"image_size": size}
+        sized: dict[str, Any] = {} if size is None else {"image_size": size}
         if towers.image_precision != "float32":
             sized["image_precision"] = towers.image_precision
         record = {**inputs, **sized, **self._outcome(fitted), "warnings": warnings, **strange}

@@ -92,7 +92,8 @@ class Encoder:
         precision: ImagePrecision = "float32",
     ) -> None:
         self._store = FeatureStore(cache) if cache else None
-        self._tower_is, self._precision = image_digest(checkpoint, cache), precision
+        self._tower_is = image_digest(checkpoint, cache)
+        self._precision: ImagePrecision = precision
         self._identity = with_precision(with_decoding(self._tower_is, decoding), precision)
         self._checkpoint, self._threads = checkpoint, threads
         self._projection = image_family(checkpoint).projection(checkpoint)

@@ -75,7 +75,9 @@ def photo_costs(model: str | None, threads: int | None, engines: list[Engine]) -
     """Seconds per photo in the precisions, other than float32, that can be had here by engines."""
     found: dict[str, float] = {}
     precisions: dict[ImagePrecision, Engine] = {"bfloat16": "openvino", "int8": "onnxruntime"}
-    for precision in (one for one, engine in precisions.items() if engine in engines):
+    for precision, engine in precisions.items():
+        if engine not in engines:
+            continue
         towers = Towers(model, Runtime(threads=threads), fetch=False, image_precision=precision)
         with suppress(InputError, EngineError):
             found[precision] = image_cost(towers, compared=False)[0]

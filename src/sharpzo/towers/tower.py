@@ -233,7 +233,8 @@ class OnnxImageTower:
             batch = _photos_at_once(checkpoint, *self._preprocessing.size)
         self._batch, self.threads = _positive("batch", batch), threads
         self._graphs = graphs or GraphStore(None)
-        self._fingerprint, self._precision = fingerprint, precision
+        self._fingerprint = fingerprint
+        self._precision: ImagePrecision = precision
         self.checkpoint = checkpoint
         self._session: Running | None = None
         self._last_block: LastBlock | None = None
