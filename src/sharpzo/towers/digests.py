@@ -26,15 +26,13 @@ _SETTLED = 60 * 10**9  # nanoseconds
 
 def model_digest(checkpoint: Checkpoint, cache: Path | None) -> str:
     """Return the checkpoint's `fingerprint`."""
-    files = checkpoint.files
-    before = None if cache is None else _state(files)
-    if cache is None or before is None:
+    if cache is None or (before := _state(checkpoint.files)) is None:
         return checkpoint.fingerprint
     store = FeatureStore(cache)
     kept = store.recall(before)
     if kept is None:
         kept = checkpoint.fingerprint
-        if _state(files) == before:
+        if _state(checkpoint.files) == before:
             store.remember(before, kept)
     return kept
 
