@@ -27,11 +27,14 @@ _with_children = 0  # bytes: the most of this process and a child of its at the 
 class Need:
     """What a method takes while it fits: ``bytes`` beside the text tower, ``tangents`` of the tower
     besides forwards, and ``tokens`` of a forward if it opens a tower of its own (0: it does not).
+    ``block``: bytes of the image tower's last block if it is tuned (0: it is not): photos then pass
+    the tower again before and after the search, and it in this process.
     """
 
     bytes: int = 0
     tangents: bool = False
     tokens: int = 0
+    block: int = 0
 
 
 def matrices(side: int) -> int:

@@ -53,6 +53,10 @@ class Channel:
     def send(self, message: Mapping[str, Any], content: memoryview | bytes = b"") -> None:
         """Write a message, and the bytes that follow it."""
         self._sink.write(json.dumps(message).encode() + b"\n")
+        self.write(content)
+
+    def write(self, content: memoryview | bytes) -> None:
+        """Write more bytes that follow a message."""
         self._sink.write(content)
         self._sink.flush()
 

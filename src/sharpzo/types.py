@@ -144,6 +144,12 @@ class ImageTower(Protocol):
         """Final image projection, float32 (D, S): features = normalised states @ projection.T."""
         ...
 
+    @property
+    def at_once(self) -> int | None:
+        """Photos at a time under a memory limit, which leaves no room for what is made of many of
+        them; None: there is no limit."""
+        ...
+
     def pixels(self, photos: Iterable[Array]) -> Array:
         """uint8 (height, width, 3) photos of any size -> float32 (N, 3, h, w), preprocessed."""
         ...

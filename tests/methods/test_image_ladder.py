@@ -1,6 +1,11 @@
 """ladder+image: when it tunes, what it keeps, and what names without photos get."""
 
+import os
+import re
+import subprocess
 import sys
+import tempfile
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -10,21 +15,36 @@ import pytest
 
 from sharpzo.classifier import PromptClassifier
 from sharpzo.detour import PhotoBatch
-from sharpzo.errors import ArtifactError, InputError
-from sharpzo.fitting.fitter import Fitter
+from sharpzo.errors import ArtifactError, BudgetError, InputError
+from sharpzo.memory import resident
 from sharpzo.methods import find, fit, image_ladder
 from sharpzo.methods.factors import Factors, error_slopes, tune
 from sharpzo.methods.image_ladder import TunedHead, see
 from sharpzo.methods.ladder import record_names
 from sharpzo.methods.last_block import Seen
+from sharpzo.methods.seen_file import SeenFile
 from sharpzo.methods.token_ladder import TokenHead, fit_tokens
 from sharpzo.metrics import cross_entropy, normalise
 from sharpzo.testing.methods import toy_task
 from sharpzo.testing.toys import ToyImageTower, ToyTower
+from sharpzo.towers import tower
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "towers"))
 METHOD = find("ladder+image")
 EAGER = replace(METHOD.settings, evidence=4, rate=0.03, tokens=0.0)
+
+
+linux = pytest.mark.skipif(resident() is None, reason="the system hides what a process takes")
+
+
+def small_model(family, folder):
+    models = pytest.importorskip("random_models")
+    vision = {**models.VISION, "intermediate_size": 64, "image_size": 32, "patch_size": 8}
+    if family == "clip":
+        models.save_clip(folder / "model", models.TEXT, vision)
+    else:
+        models.save_dual(folder / "model")
+    return folder / "model"
 
 
 def make_task(**more):
@@ -182,9 +202,134 @@ def test_features_alone_are_not_enough():
         fit(METHOD, EAGER, make_task(images=None))
 
 
-def test_a_memory_limit_is_refused():
-    with pytest.raises(InputError, match=r"ladder\+image needs the whole model in memory"):
-        Fitter("ladder+image", memory_limit="600MB")
+def pictures():
+    """Photos of two classes and their names."""
+    draws = np.random.default_rng(0)
+    about, labels = draws.integers(60, 190, (2, 40, 40, 3)), np.tile([0, 1], 12)
+    photos = list((about[labels] + draws.integers(-60, 60, (24, 40, 40, 3))).astype(np.uint8))
+    return photos, [("cat", "dog")[k] for k in labels]
+
+
+@linux
+@pytest.mark.parametrize("family", ["clip", "dual"])
+def test_under_a_limit_it_is_the_same(family, tmp_path, monkeypatch):
+    """Tokens pass through a file in place of memory, and in other chunks; so do predictions."""
+    better = count(0, -1)  # random towers and photos: that tuning pays is not what is tested here
+    monkeypatch.setattr(image_ladder, "_loss", lambda *_: next(better))
+    model = small_model(family, tmp_path)
+    photos, names = pictures()
+
+    def make(limit):
+        return PromptClassifier(
+            "ladder+image", settings={"evidence": 4, "steps": (2,)}, model=model, threads=1,
+            memory_limit=limit,
+        ).fit(photos, names, shots=8)  # fmt: skip
+
+    def fail(*_, **__):
+        raise AssertionError("the image tower was opened in this process")
+
+    free = make(None)
+    monkeypatch.setattr(Seen, "at_once", 3)
+    with monkeypatch.context() as patched:
+        patched.setattr(tower.OnnxImageTower, "__init__", fail)
+        bounded = make("2GB")
+        found = bounded.predict_proba(photos)
+        run = bounded.save(tmp_path / "run")
+        loaded = PromptClassifier.load(run, memory_limit="2GB").predict_proba(photos)
+    assert isinstance(bounded.fit_.head, TunedHead)
+    assert bounded.fit_.notes["chosen_steps"] == free.fit_.notes["chosen_steps"] == 2
+    assert bounded.fit_.image_passes == free.fit_.image_passes
+    # Signs of slopes move the factors, and of random towers many slopes are nothing but rounding.
+    np.testing.assert_allclose(found, free.predict_proba(photos), atol=5e-3)
+    np.testing.assert_allclose(loaded, found, atol=1e-5)
+
+
+@linux
+def test_a_limit_that_cannot_be_met_is_refused_with_the_least(tmp_path):
+    """The block, its copy and slopes are part of it: it is more than the default needs."""
+    model, (photos, names), least = small_model("clip", tmp_path), pictures(), {}
+    for method in ("ladder+tokens", "ladder+image"):
+        bounded = PromptClassifier(method, model=model, threads=1, memory_limit="1MB")
+        with pytest.raises(BudgetError, match=r"at least \d+ MB") as refused:
+            bounded.fit(photos, names, shots=8)
+        least[method] = int(re.search(r"least (\d+) MB", str(refused.value))[1])
+    assert least["ladder+image"] > least["ladder+tokens"]
+
+
+def test_tokens_in_a_file_are_those_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    task = make_task()
+    kept = see(ToyImageTower(), task.images.train, ["mirror"])
+    limited = ToyImageTower()
+    limited.at_once = 5
+    with ExitStack() as stack:
+        stored = see(limited, task.images.train, ["mirror"], stack)
+        assert isinstance(stored, SeenFile)
+        assert len(stored) == len(kept) == 2 * len(task.train)
+        for rows in (slice(0, 3), slice(7, len(kept))):  # products of other batches round anew
+            some, wanted = stored.take(rows), kept.take(rows)
+            assert some.normal.dtype == np.float16
+            np.testing.assert_allclose(some.normal, wanted.normal, atol=2e-3)
+            np.testing.assert_allclose(some.first, wanted.first, atol=1e-5)
+    with pytest.raises(ValueError, match="closed"):
+        stored.take(slice(0, 1))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_descent_reads_a_file_as_it_reads_memory():
+    task, tower = make_task(), ToyImageTower()
+    block, text = tower.last_block, normalise(task.tower.untuned)
+    kept = see(tower, task.images.train)
+    with closing(SeenFile(len(kept), kept.normal.shape[1:])) as stored:
+        stored.put(0, kept)
+        stored.at_once = 5
+        moved = [
+            next(tune(block, tower.projection, photos, task.train.labels, text, 20.0,
+                      rank=2, rate=0.1, penalty=0.01, seed=1))
+            for photos in (stored, kept)
+        ]  # fmt: skip
+        found = moved[0].states(block, stored, range(3, 20))
+    for part, (low, high) in moved[1].pairs.items():
+        np.testing.assert_allclose(moved[0].pairs[part][0], low, atol=1e-5)
+        # The first step goes along the signs of the slopes.
+        assert np.median(np.abs(moved[0].pairs[part][1] - high)) <= 1e-5
+        assert np.abs(high).max() > 1e-3
+    np.testing.assert_allclose(found, moved[1].states(block, kept)[3:20], atol=1e-2)
+
+
+@linux
+@pytest.mark.parametrize("end", ["an error", "a signal"])
+def test_the_file_is_gone_however_a_fit_ends(end, tmp_path):
+    code = """
+import os, signal, sys
+import numpy as np
+from sharpzo.methods.last_block import Seen
+from sharpzo.methods.seen_file import SeenFile
+kept = SeenFile(4, (3, 8))
+kept.put(0, Seen(np.ones((4, 3, 8)), np.ones((4, 8))))
+assert kept.take(slice(1, 3)).normal.all()
+if sys.argv[1] == "an error":
+    raise RuntimeError
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, end], env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+    )  # fmt: skip
+    assert done.returncode == (1 if end == "an error" else -15)
+    assert not list(tmp_path.iterdir())
+
+
+@linux
+def test_a_full_disk_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    full = open("/dev/full", "r+b", buffering=0)  # noqa: SIM115
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: full)
+    with closing(SeenFile(4, (3, 8))) as kept, pytest.raises(OSError, match="No space") as refused:
+        kept.put(0, Seen(np.ones((4, 3, 8)), np.ones((4, 8))))
+    assert refused.value.filename == str(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["tuned", "image_query_low", "image_fc2_high", "unseen_text"])
@@ -204,17 +349,8 @@ def test_a_damaged_artefact(name):
 def test_predictions_survive_the_artefact(family, tmp_path, monkeypatch):
     better = count(0, -1)  # random towers and photos: that tuning pays is not what is tested here
     monkeypatch.setattr(image_ladder, "_loss", lambda *_: next(better))
-    models = pytest.importorskip("random_models")
-    vision = {**models.VISION, "intermediate_size": 64, "image_size": 32, "patch_size": 8}
-    if family == "clip":
-        models.save_clip(tmp_path / "model", models.TEXT, vision)
-    else:
-        models.save_dual(tmp_path / "model")
-    draws = np.random.default_rng(0)
-    about = draws.integers(60, 190, (2, 40, 40, 3))
-    labels = np.tile([0, 1], 12)
-    photos = list((about[labels] + draws.integers(-60, 60, (24, 40, 40, 3))).astype(np.uint8))
-    names = [("cat", "dog")[k] for k in labels]
+    small_model(family, tmp_path)
+    photos, names = pictures()
     settings = {"evidence": 4, "rate": 0.03}
     made = PromptClassifier(
         "ladder+image", settings=settings, model=tmp_path / "model", threads=1,

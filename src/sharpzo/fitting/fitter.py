@@ -317,7 +317,7 @@ class Fitter:
     def _images(self, splits: Mapping[str, LabelledPhotos]) -> Images:
         sized = {name: self.towers.sized(split) for name, split in splits.items()}
         return Images(
-            sized["training"], sized.get("validation"), self.towers.image, sized.get("views")
+            sized["training"], sized.get("validation"), self.towers.searched, sized.get("views")
         )
 
     def _inputs(self, dataset: Dataset, training: Features, text_fingerprint: str) -> Inputs:

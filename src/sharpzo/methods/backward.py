@@ -105,6 +105,11 @@ def differentiable(tower: ImageTower) -> OnnxImageTower:
         ) from None
     from sharpzo.towers.tower import OnnxImageTower
 
+    if tower.at_once is not None:
+        raise InputError(
+            "the tuned image blocks need the whole image tower in memory; leave out the memory "
+            "limit"
+        )
     if not isinstance(tower, OnnxImageTower):
         raise InputError(f"backpropagation needs a checkpoint's tower, not {type(tower).__name__}")
     _require_family(tower.checkpoint)

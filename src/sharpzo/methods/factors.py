@@ -19,20 +19,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import numpy as np
 
 from sharpzo.descent import Adam, minimise
 from sharpzo.detour import PhotoBatch, digest_of
 from sharpzo.linear import keep, take
-from sharpzo.methods.last_block import Seen, forward, gradient
+from sharpzo.methods.last_block import Seen, forward, slopes
 from sharpzo.metrics import loss_and_error, normalise, through_norm
 from sharpzo.rng import generator
 from sharpzo.types import Array, LastBlock
 
 PARTS = ("query", "value", "out", "fc1", "fc2")
-_CHUNK = 64  # photos at a time: what is made on the way to their states stays in a few MB
+
+
+class Photos(Protocol):
+    """Photos before the last block, `Seen` or in a file; what is read of them together."""
+
+    @property
+    def at_once(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def take(self, rows: slice) -> Seen: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,16 +63,23 @@ class Factors:
             changed[part] = weight + high @ low, bias
         return replace(block, parts=changed)
 
-    def states(self, block: LastBlock, photos: Seen) -> Array:
-        """States (N, S) of photos through the tower's ``block`` with this change."""
-        block, parts = self.change(block), [photos.first[:0]]
-        for rows in _chunks(len(photos)):
+    def states(self, block: LastBlock, photos: Photos, among: range | None = None) -> Array:
+        """States (N, S) of photos, or of those ``among`` them, through the tower's ``block`` with
+        this change."""
+        block, among = self.change(block), range(len(photos)) if among is None else among
+        parts = [block.parts["norm"][0][None][:0]]
+        for rows in _chunks(among, photos.at_once):
             parts.append(forward(block, photos.take(rows).widened()).states)
         return np.concatenate(parts)
 
     def __call__(self, batch: PhotoBatch) -> Array:
         block = batch.tower.last_block
         return self.states(block, Seen.of(batch.tokens, block.eps))
+
+    @property
+    def changed_bytes(self) -> int:
+        """Of the matrices that are changed, 4 for each number."""
+        return sum(4 * low.shape[1] * high.shape[0] for low, high in self.pairs.values())
 
     @property
     def digest(self) -> str:
@@ -85,7 +102,7 @@ class Factors:
 def tune(
     block: LastBlock,
     projection: Array,
-    photos: Seen,
+    photos: Photos,
     labels: Array,
     text: Array,
     scale: float,
@@ -108,24 +125,42 @@ def tune(
     offsets, offsetting = least_offsets(plain, labels, text, scale, penalty), Adam()
     while True:
         factors = Factors({part: (low, sizes[part] * high) for part, (low, high) in pairs.items()})
-        changed = factors.change(block)
         slope = np.float32(2 * penalty) * offsets
-        slopes = {part: np.zeros_like(weight) for part, weight in weights.items()}
-        for rows in _chunks(len(photos)):
-            some = photos.take(rows).widened()
-            trace = forward(changed, some)
-            by_states, by_text = error_slopes(
-                trace.states, labels[rows], projection, text + offsets, scale, len(photos)
-            )
-            slope += by_text
-            found = gradient(changed, some, trace, by_states)
-            for part in PARTS:
-                slopes[part] += found[part][0]
+        by_part = _slopes(
+            factors.change(block), photos, labels, projection, text + offsets, scale, slope
+        )
         for part, (low, high) in pairs.items():
-            along, (down, up) = sizes[part] * slopes[part], descent[part]
+            along, (down, up) = by_part.pop(part), descent[part]
+            along *= sizes[part]
             pairs[part] = down.move(low, high.T @ along, rate), up.move(high, along @ low.T, rate)
+            del along  # nothing as large stays while others look at the factors
         offsets = offsetting.move(offsets, slope, rate / 5)
         yield Factors({part: (low, sizes[part] * high) for part, (low, high) in pairs.items()})
+
+
+def _slopes(
+    block: LastBlock,
+    photos: Photos,
+    labels: Array,
+    projection: Array,
+    text: Array,
+    scale: float,
+    slope: Array,
+) -> dict[str, Array]:
+    """The derivatives of (2)'s cross-entropy by the matrices; that by the text (K, D) is added to
+    ``slope``."""
+    by_part = {part: np.zeros_like(block.parts[part][0]) for part in PARTS}
+    for rows in _chunks(range(len(photos)), photos.at_once):
+        some = photos.take(rows).widened()
+        trace = forward(block, some)
+        by_states, more = error_slopes(
+            trace.states, labels[rows], projection, text, scale, len(photos)
+        )
+        slope += more
+        for part, (weight, _) in slopes(block, some, trace, by_states):
+            if part in PARTS:
+                by_part[part] += weight
+    return by_part
 
 
 def least_offsets(
@@ -163,5 +198,6 @@ def _start(block: LastBlock, part: str, rank: int, seed: int) -> tuple[Array, Ar
     return low.astype(np.float32), np.zeros((out, rank), np.float32)
 
 
-def _chunks(many: int) -> list[slice]:
-    return [slice(first, min(first + _CHUNK, many)) for first in range(0, many, _CHUNK)]
+def _chunks(among: range, size: int) -> list[slice]:
+    return [slice(rows[0], rows[-1] + 1) for first in range(0, len(among), size)
+            if (rows := among[first : first + size])]  # fmt: skip

@@ -18,8 +18,9 @@ them, and says how much a photo looks like a class that has photos.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,13 +28,15 @@ from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.detour import seen_through, vectors_by
 from sharpzo.errors import ArtifactError, InputError
 from sharpzo.linear import LinearHead, blocks, keep, take
+from sharpzo.memory import Need
 from sharpzo.methods import ladder, token_ladder
 from sharpzo.methods.cached import Penalty, read_text
-from sharpzo.methods.factors import Factors, tune
+from sharpzo.methods.factors import Factors, Photos, tune
 from sharpzo.methods.ladder import Ladder, line
 from sharpzo.methods.last_block import Seen
 from sharpzo.methods.moments import Moments
 from sharpzo.methods.registry import Fit, Method, Task, register
+from sharpzo.methods.seen_file import SeenFile, bytes_of
 from sharpzo.methods.token_ladder import (
     Reading,
     TokenHead,
@@ -43,7 +46,10 @@ from sharpzo.methods.token_ladder import (
 )
 from sharpzo.metrics import accuracy, cross_entropy, normalise
 from sharpzo.settings import Count, Positive
-from sharpzo.types import Array, Features, Head, ImageTower, Reason, TextTower
+from sharpzo.types import Array, Features, Head, ImageTower, LastBlock, Reason, TextTower
+
+if TYPE_CHECKING:
+    from sharpzo.towers.checkpoint import Checkpoint
 
 # Fixed views for the descent, as many as are wanted.
 _VIEWS = ("mirror", "middle", "mirrored middle")
@@ -134,7 +140,7 @@ class Shown:
     they are and then through each of ``views``."""
 
     features: Features
-    seen: Seen
+    seen: Photos
     views: Sequence[str] = ()
 
 
@@ -162,8 +168,8 @@ def fit_image_ladder(
         many = len(shown.features)
 
         def vectors(place: int) -> Array:
-            some = shown.seen.take(slice(place * many, (place + 1) * many))
-            return normalise(factors.states(block, some) @ projection.T)
+            among = range(place * many, (place + 1) * many)
+            return normalise(factors.states(block, shown.seen, among) @ projection.T)
 
         by_view = {
             view: replace(one, vectors=vectors(1 + shown.views.index(view)))
@@ -250,11 +256,13 @@ def fit(settings: ImageLadderSettings, task: Task) -> Fit:
     wanted = wanted_views(settings)
     more = _VIEWS[: max(1, min(settings.training_views, settings.rows // len(task.train))) - 1]
     learnt = [view for view in _VIEWS if view in {*more, *wanted}]
-    with closing(images.open_tower()) as tower:
-        train = Shown(task.train, see(tower, images.train, learnt), learnt)
-        views = sorted(wanted)
-        validation = Shown(held, see(tower, images.validation, views), views)
-        text, scale = read_text(task.tower).features, task.tower.logit_scale
+    views = sorted(wanted)
+    text, scale = read_text(task.tower).features, task.tower.logit_scale
+    with ExitStack() as stack:
+        with closing(images.open_tower()) as tower:
+            train = Shown(task.train, see(tower, images.train, learnt, stack), learnt)
+            validation = Shown(held, see(tower, images.validation, views, stack), views)
+        # What remains is the last block's.
         tuned = fit_image_ladder(tower, train, validation, text, scale, settings, task.seed)
     if tuned is None:
         notes = {**plain.notes, "chosen_steps": 0}
@@ -264,22 +272,29 @@ def fit(settings: ImageLadderSettings, task: Task) -> Fit:
     return replace(tuned, forwards=plain.forwards, image_passes=passes, arrays=arrays)
 
 
-def see(tower: ImageTower, photos: LabelledPhotos, views: Sequence[str] = ()) -> Seen:
+def see(
+    tower: ImageTower,
+    photos: LabelledPhotos,
+    views: Sequence[str] = (),
+    stack: ExitStack | None = None,
+) -> Photos:
     """Photos before the last block as they are, then through each of ``views``, tokens in half
-    precision: 2 T S bytes of each stay."""
-    kept: Seen | None = None
-    many = len(photos)
+    precision: 2 T S bytes of each stay, in a file until the ``stack`` ends where there is a memory
+    limit, else in memory."""
+    kept: Seen | SeenFile | None = None
+    many, size = len(photos), tower.at_once or 16
     for place, view in enumerate(("", *views)):
         split = photos.seen(view) if view else photos
-        for first in range(0, many, 16):
-            rows = range(first, min(first + 16, many))
+        for first in range(0, many, size):
+            rows = range(first, min(first + size, many))
             tokens, _ = tower.trace(tower.pixels(split.take(rows).decoded()))
             if kept is None:
-                whole = ((1 + len(views)) * many, *tokens.shape[1:])
-                kept = Seen(np.empty(whole, np.float16), np.empty(whole[::2], np.float32))
-            seen, into = Seen.of(tokens, tower.last_block.eps), place * many + first
-            kept.normal[into : into + len(rows)] = seen.normal
-            kept.first[into : into + len(rows)] = seen.first
+                whole = (1 + len(views)) * many, *tokens.shape[1:]
+                if tower.at_once is None or stack is None:
+                    kept = Seen(np.empty(whole, np.float16), np.empty(whole[::2], np.float32))
+                else:
+                    kept = stack.enter_context(closing(SeenFile(whole[0], tokens.shape[1:])))
+            kept.put(place * many + first, Seen.of(tokens, tower.last_block.eps))
     assert kept is not None
     return kept
 
@@ -302,12 +317,36 @@ def rename(arrays: Mapping[str, Array], tower: TextTower) -> Head:
 
 def has_last_block(settings: ImageLadderSettings, tower: TextTower) -> None:
     """Raise `InputError` for a model whose image tower has no last block to tune."""
-    from sharpzo.towers.families import image_family
     from sharpzo.towers.tower import OnnxTextTower
 
     if isinstance(tower, OnnxTextTower):
-        image_family(tower.checkpoint).last_block(tower.checkpoint)
-        tower.checkpoint.weights.release()
+        last_block(tower.checkpoint)
+
+
+def last_block(checkpoint: Checkpoint) -> LastBlock:
+    """The last block of a checkpoint's image tower, its pages not yet in memory."""
+    from sharpzo.towers.families import image_family
+
+    block = image_family(checkpoint).last_block(checkpoint)
+    checkpoint.weights.release()
+    return block
+
+
+def need(settings: ImageLadderSettings, tower: TextTower) -> Need:
+    """The block, the changed one, their matrices' slopes, two of a chunk, and a chunk's rows."""
+    from sharpzo.towers.preprocess import Preprocessing
+    from sharpzo.towers.tower import OnnxTextTower
+
+    if not isinstance(tower, OnnxTextTower):
+        return Need()
+    checkpoint = tower.checkpoint
+    block, patch = last_block(checkpoint), checkpoint.image.patch
+    height, width = Preprocessing.open(checkpoint).size
+    tokens = 1 + (height // patch) * (width // patch)
+    whole = sum(weight.nbytes + bias.nbytes for weight, bias in block.parts.values())
+    largest = max(weight.nbytes for weight, _ in block.parts.values())
+    chunk = bytes_of((tokens, len(block.parts["norm"][0])), block.heads)
+    return Need(3 * whole + 2 * largest + chunk, block=whole)
 
 
 def few(settings: ImageLadderSettings, encoded: Mapping[str, Features]) -> str | None:
@@ -330,7 +369,7 @@ register(
         load=load,
         rename=rename,
         fixed_views=wanted_views,
-        need=None,
+        need=need,
         images=True,
         suits=has_last_block,
         caution=few,

@@ -14,9 +14,9 @@ The tokens themselves get no gradient, so what `gradient` does is one pass of th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -34,6 +34,7 @@ class Seen:
 
     normal: Array
     first: Array
+    at_once: ClassVar[int] = 64  # what is made of them on the way to states stays in a few MB
 
     def __len__(self) -> int:
         return len(self.first)
@@ -45,6 +46,11 @@ class Seen:
 
     def take(self, rows: slice | Array) -> Seen:
         return Seen(self.normal[rows], self.first[rows])
+
+    def put(self, place: int, seen: Seen) -> None:
+        """Keep photos from this place on."""
+        rows = slice(place, place + len(seen))
+        self.normal[rows], self.first[rows] = seen.normal, seen.first
 
     def widened(self) -> Seen:
         """Tokens that are kept in half precision as the arithmetic needs them."""
@@ -87,32 +93,38 @@ def gradient(block: LastBlock, photos: Seen, trace: Trace, error: Array) -> Part
 
     All but the key's, which the query's can do as well.
     """
+    return dict(slopes(block, photos, trace, error))
+
+
+def slopes(
+    block: LastBlock, photos: Seen, trace: Trace, error: Array
+) -> Iterator[tuple[str, tuple[Array, Array]]]:
+    """`gradient` part by part: together they are as large as the block."""
     p, k, gain = block.parts, trace.kept, block.parts["norm1"][0]
-    found = {"norm": ((error * k["normal"]).sum(axis=0), error.sum(axis=0))}
+    yield "norm", ((error * k["normal"]).sum(axis=0), error.sum(axis=0))
     along = _back_through_norm(error * p["norm"][0], k["normal"], k["spread"])  # by z
-    found["fc2"] = along.T @ k["active"], along.sum(axis=0)
+    yield "fc2", (along.T @ k["active"], along.sum(axis=0))
     raw = along @ p["fc2"][0] * k["slope"]
-    found["fc1"] = raw.T @ k["opened"], raw.sum(axis=0)
+    yield "fc1", (raw.T @ k["opened"], raw.sum(axis=0))
     opened = raw @ p["fc1"][0]
-    found["norm2"] = (opened * k["normal2"]).sum(axis=0), opened.sum(axis=0)
+    yield "norm2", ((opened * k["normal2"]).sum(axis=0), opened.sum(axis=0))
     along = along + _back_through_norm(opened * p["norm2"][0], k["normal2"], k["spread2"])  # by y
-    found["out"] = along.T @ k["mixed"], along.sum(axis=0)
+    yield "out", (along.T @ k["mixed"], along.sum(axis=0))
     mixed = along @ p["out"][0]
     by_head = _heads(mixed, block.heads)
     outer = by_head.transpose(1, 2, 0) @ k["entered"].swapaxes(0, 1)  # sums over photos, by head
-    found["value"] = np.concatenate(outer), mixed.sum(axis=0)
+    yield "value", (np.concatenate(outer), mixed.sum(axis=0))
     entered = _each(by_head, _rows(p["value"][0], block.heads))
     shares = (entered * gain) @ photos.normal.swapaxes(1, 2)
     scores = k["shares"] * (shares - (k["shares"] * shares).sum(axis=-1, keepdims=True))
     asked = scores @ photos.normal  # by u
     query = _each(asked * gain, _rows(p["key"][0], block.heads).swapaxes(1, 2))
     query = query.reshape(len(photos), -1)
-    found["query"] = query.T @ k["asking"], query.sum(axis=0)
+    yield "query", (query.T @ k["asking"], query.sum(axis=0))
     asking = query @ p["query"][0]
     by_gain = (entered * k["middle"]).sum(axis=(0, 1)) + (asked * k["through"]).sum(axis=(0, 1))
     by_gain += (asking * photos.normal[:, 0]).sum(axis=0)
-    found["norm1"] = by_gain, entered.sum(axis=(0, 1)) + asking.sum(axis=0)
-    return found
+    yield "norm1", (by_gain, entered.sum(axis=(0, 1)) + asking.sum(axis=0))
 
 
 def _linear(x: Array, pair: tuple[Array, Array]) -> Array:

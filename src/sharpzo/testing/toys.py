@@ -100,7 +100,7 @@ class ToyImageTower:
     """An image tower of one block over tokens tanh(weight @ pixels), for photos that are made
     ``side`` x ``side`` pixels; ``states`` of an even width, read at the first of three tokens."""
 
-    fingerprint = "toy"
+    fingerprint, at_once = "toy", None
 
     def __init__(self, side: int = 8, states: int = 10, features: int = 6, seed: int = 0) -> None:
         draws = np.random.default_rng([seed, 1])

@@ -32,6 +32,10 @@ class Layered(Protocol):
         """Return float32 (N, 3, S) of preprocessed photos (N, 3, h, w)."""
         ...
 
+    def trace(self, pixels: Array) -> tuple[Array, Array]:
+        """Return the tokens before the last block (N, T, S), and the summaries."""
+        ...
+
 
 @dataclass(frozen=True)
 class ImageFamily:

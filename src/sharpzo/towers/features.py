@@ -23,7 +23,7 @@ from sharpzo.towers.feature_store import FeatureStore
 from sharpzo.towers.image import with_decoding
 from sharpzo.towers.image_precision import with_precision
 from sharpzo.towers.preprocess import Preprocessing
-from sharpzo.types import Array, Decoding, Features, ImagePrecision
+from sharpzo.types import Array, Decoding, Features, ImagePrecision, ImageTower
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -36,14 +36,12 @@ _TAKEN = 16  # photos that are in memory before a detour
 Progress = Callable[[str, int, int], None]  # split, photos done, photos in all
 
 
-class Summaries(Protocol):
+class Summaries(ImageTower, Protocol):
     """What makes summaries of photos: a tower in this process, or one in a process of its own."""
 
     def summaries(
         self, photos: Iterable[Array | Image], progress: Callable[[int], object] | None = None
     ) -> Array: ...
-
-    def close(self) -> None: ...
 
 
 def encode(
@@ -73,7 +71,7 @@ class Encoder:
 
     The fingerprint of a split's features is the hash of its photos' contents, the image tower and
     the preprocessing. With a ``cache`` folder, photos that were encoded once are read from there,
-    each on its own. With ``detours`` every photo takes each of them, too, in this process.
+    each on its own. With ``detours`` every photo takes each of them, too.
     ``open_tower`` gives a tower in place of one in this process; as it rounds otherwise, what it
     makes is kept apart. ``decoding`` is of photos much larger than the tower's input.
     Through each of ``fixed_views`` every photo passes the tower once more: `Features.by_view`.
@@ -101,9 +99,9 @@ class Encoder:
         self._rows = image_family(checkpoint).rows  # of a photo's summary
         self._least = Preprocessing.open(checkpoint, decoding).least
         self._detours, self._open, self._views = detours, open_tower, fixed_views
-        where = "summaries elsewhere" if open_tower else "summaries"
+        where = " elsewhere" if open_tower else ""
         # "" is straight through the tower to summaries, the others are detours to states.
-        marks = {"": where} | {one.digest: one.digest for one in detours}
+        marks = {"": f"summaries{where}"} | {one.digest: one.digest + where for one in detours}
         self._keys = {
             way: hashlib.sha256((self._identity + mark).encode()).hexdigest()
             for way, mark in marks.items()
@@ -202,7 +200,9 @@ class Encoder:
         missing = [row for row, digest in photos.items()
                    if any(digest not in by for by in found.values())]  # fmt: skip
         done = len(photos) - len(missing)
-        chunk = _TAKEN if self._detours else _KEPT
+        chunk = _KEPT
+        if self._detours and missing:
+            chunk = self._tower().at_once or _TAKEN
         for first in range(0, len(missing), chunk):
             known = {row: found[""].get(photos[row]) for row in missing[first : first + chunk]}
 
@@ -245,11 +245,9 @@ class Encoder:
                     yield photo
                     del photo  # before the next one is decoded
 
-        if not self._detours:
-            self._elsewhere = self._elsewhere or (self._open and self._open())
-            tower = self._elsewhere or self._tower()
-            return took, {"": tower.summaries(decoded(), progress=report)}
         tower = self._tower()
+        if not self._detours:
+            return took, {"": tower.summaries(decoded(), progress=report)}
         pixels = tower.pixels(decoded())
         if not took:
             return took, {way: np.zeros((0, self._width), np.float32) for way in self._keys}
@@ -267,7 +265,10 @@ class Encoder:
             self._errors.append(error)
             return None
 
-    def _tower(self) -> OnnxImageTower:
+    def _tower(self) -> Summaries:
+        if self._open is not None:
+            self._elsewhere = self._elsewhere or self._open()
+            return self._elsewhere
         if self._here is None:
             from sharpzo.towers.graph_store import GraphStore
             from sharpzo.towers.tower import OnnxImageTower

@@ -18,7 +18,7 @@ from sharpzo.towers.image_precision import check_family
 from sharpzo.towers.image_size import check_image_size, suited_size
 from sharpzo.towers.preprocess import Preprocessing
 from sharpzo.towers.runtime import Runtime
-from sharpzo.types import Decoding, Features, ImagePrecision
+from sharpzo.types import Decoding, Features, ImagePrecision, ImageTower
 
 if TYPE_CHECKING:
     from sharpzo.towers.lowmem.plan import MemoryLimit, Plan
@@ -137,8 +137,13 @@ class Towers:
         """Return the photos as they are decoded for the image tower."""
         return split.sized(Preprocessing.open(self.checkpoint, self.decoding).least)
 
+    def searched(self) -> ImageTower:
+        """Return the image tower for methods that need it while they fit; with a limit, after
+        `plan`, in a process of its own."""
+        return self.image() if self._plan is None else self._limit().open(0, self._plan.chunk)
+
     def image(self) -> OnnxImageTower:
-        """Return the image tower in this process, for methods that need it in their search."""
+        """Return the image tower in this process, whatever the limit."""
         from sharpzo.towers.tower import OnnxImageTower
 
         return OnnxImageTower(
@@ -174,7 +179,8 @@ class Towers:
         def open_tower() -> Summaries:
             seen = (one.seen(view) for one in splits for view in fixed_views)
             most = largest(map(self.sized, [*splits, *seen]))
-            return self._limit().open(most, self._plan and self._plan.chunk)
+            changed = sum(getattr(one, "changed_bytes", 0) for one in detours)
+            return self._limit().open(most, self._plan and self._plan.chunk, changed)
 
         return Encoder(
             self.checkpoint,

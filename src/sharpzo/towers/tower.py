@@ -232,6 +232,7 @@ class OnnxImageTower:
         if batch is None:
             batch = _photos_at_once(checkpoint, *self._preprocessing.size)
         self._batch, self.threads = _positive("batch", batch), threads
+        self.at_once: int | None = None
         self._graphs = graphs or GraphStore(None)
         self._fingerprint = fingerprint
         self._precision: ImagePrecision = precision

@@ -19,7 +19,7 @@ from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.families import image_family
 from sharpzo.towers.preprocess import Preprocessing, stack
 from sharpzo.towers.runtime import cores
-from sharpzo.types import Array
+from sharpzo.types import Array, LastBlock
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,18 +30,21 @@ _THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class ImageProcess:
-    """Photos to summaries, computed elsewhere; fulfils what `features.encode` asks of a tower.
+    """Photos to summaries, computed elsewhere; fulfils `types.ImageTower`, and what
+    `features.encode` asks of a tower.
 
     ``threads``: cores, None for all that may be used; ``chunk``: photos at a time. Raises what
-    the process raises, with the same sentence, and has then ended it.
+    the process raises, with the same sentence, and has then ended it. The last block and the
+    projection are those of the checkpoint, here, also when the process has ended.
     """
 
     def __init__(
         self, checkpoint: Checkpoint, threads: int | None = None, chunk: int = CHUNK
     ) -> None:
+        self.checkpoint, self.at_once = checkpoint, chunk
         self._preprocessing = Preprocessing.open(checkpoint)
         self._width = checkpoint.image.width
-        self._chunk = chunk
+        self._last_block: LastBlock | None = None
         memory.watch_anew()
         self._child = Child(__name__, dict.fromkeys(_THREADS, str(threads or cores())))
         self._child.send({"folder": str(checkpoint.folder), "size": checkpoint.image_size})
@@ -50,6 +53,32 @@ class ImageProcess:
     def running(self) -> bool:
         """Whether the process has not ended."""
         return self._child.running
+
+    @property
+    def fingerprint(self) -> str:
+        """See `OnnxImageTower.fingerprint`."""
+        from sharpzo.towers.image import image_fingerprint
+
+        return image_fingerprint(self.checkpoint)
+
+    @property
+    def projection(self) -> Array:
+        return image_family(self.checkpoint).projection(self.checkpoint)
+
+    @property
+    def last_block(self) -> LastBlock:
+        if self._last_block is None:
+            self._last_block = image_family(self.checkpoint).last_block(self.checkpoint)
+        return self._last_block
+
+    def pixels(self, photos: Iterable[Array | Image]) -> Array:
+        return stack(self._preprocessing, photos)
+
+    def forward(self, pixels: Array) -> Array:
+        return self._in_chunks(pixels, tokens=False)[1]
+
+    def trace(self, pixels: Array) -> tuple[Array, Array]:
+        return self._in_chunks(pixels, tokens=True)
 
     def summaries(
         self,
@@ -67,20 +96,47 @@ class ImageProcess:
         self, photos: Iterable[Array | Image], progress: Callable[[int], object] | None
     ) -> Array:
         source, rows, done = iter(photos), [np.zeros((0, 3, self._width), np.float32)], 0
-        pixels = stack(self._preprocessing, islice(source, self._chunk))
+        pixels = self.pixels(islice(source, self.at_once))
         while many := len(pixels):
-            self._child.send({"photos": many}, pixels.data)
+            self._ask(pixels)
             del pixels
             # Decoded while the other process computes, before its answer is waited for.
-            pixels = stack(self._preprocessing, islice(source, self._chunk))
-            self._child.receive()
-            found = np.empty((many, 3, self._width), np.float32)
-            self._child.fill(found.data)
-            rows.append(found)
+            pixels = self.pixels(islice(source, self.at_once))
+            rows.append(self._answer(many)[1])
             done += many
             if progress is not None:
                 progress(done)
         return np.concatenate(rows)
+
+    def _in_chunks(self, pixels: Array, *, tokens: bool) -> tuple[Array, Array]:
+        """Tokens (N, T, S) of preprocessed photos, T = 0 unless wanted, and states (N, S)."""
+        found = []
+        try:
+            for first in range(0, len(pixels), self.at_once):
+                some = pixels[first : first + self.at_once]
+                self._ask(some, tokens=tokens)
+                found.append(self._answer(len(some)))
+        except BaseException:
+            self._child.close()
+            raise
+        if len(found) == 1:  # tokens are large
+            return found[0][0], found[0][1][:, 0]
+        traced, summaries = map(np.concatenate, zip(*found, strict=True))
+        return traced, summaries[:, 0]
+
+    def _ask(self, pixels: Array, *, tokens: bool = False) -> None:
+        question = {"photos": len(pixels), "tokens": tokens}
+        self._child.send(question, np.ascontiguousarray(pixels).data)
+
+    def _answer(self, many: int) -> tuple[Array, Array]:
+        """Tokens (N, T, S) and summaries (N, 3, S)."""
+        told = self._child.receive()
+        tokens = np.empty((many, told["tokens"], self._width), np.float32)
+        summaries = np.empty((many, 3, self._width), np.float32)
+        for array in (tokens, summaries):
+            if array.size:
+                self._child.fill(array.data)
+        return tokens, summaries
 
     def close(self) -> None:
         """End the process and count its memory."""
@@ -91,20 +147,26 @@ class ImageProcess:
 
 
 def _work(parent: Channel) -> None:
-    """What the process does: ``photos`` (N, 3, h, w) in, summaries (N, 3, S) out; after none the
-    peak of its memory."""
+    """What the process does: ``photos`` (N, 3, h, w) in, ``tokens`` (N, T, S), if they are wanted,
+    and summaries (N, 3, S) out; after no photos the peak of its memory."""
     told = parent.receive()
     memory.trim()  # what importing took, before more is read
     checkpoint = Checkpoint.open(told["folder"], told["size"])
     height, width = Preprocessing.open(checkpoint).size
     tower = image_family(checkpoint).layered(checkpoint, height, width)
     memory.trim()
-    while many := parent.receive()["photos"]:
+    while many := (told := parent.receive())["photos"]:
         pixels = np.empty((many, 3, height, width), np.float32)
         parent.fill(pixels.data)
-        found = tower.summaries(pixels)
+        if told["tokens"]:
+            tokens, found = tower.trace(pixels)
+            parent.send({"tokens": tokens.shape[1]}, np.ascontiguousarray(tokens).data)
+            parent.write(found.data)
+            del tokens
+        else:
+            found = tower.summaries(pixels)
+            parent.send({"tokens": 0}, found.data)
         del pixels
-        parent.send({}, found.data)
     parent.send({"peak": memory.peak()})
 
 

@@ -37,8 +37,16 @@ class LayeredImage:
     def summaries(self, pixels: Array) -> Array:
         """Return float32 (N, 3, S) of one chunk of preprocessed photos (N, 3, h, w), as
         `OnnxImageTower.summaries` does."""
+        return self._pass(pixels)[1]
+
+    def trace(self, pixels: Array) -> tuple[Array, Array]:
+        """Return the tokens before the last block (N, T, S) as well, and the summaries."""
+        return self._pass(pixels, keep=True)
+
+    def _pass(self, pixels: Array, keep: bool = False) -> tuple[Array, Array]:
         config, many, tokens = self._checkpoint.image, len(pixels), len(self._added)
         x = self._embed(pixels)
+        kept = x[:0]
         found = np.empty((many, 3, config.width), np.float32)
         h = np.empty_like(x)
         wide = np.empty(len(x) * max(3 * config.width, config.mlp_width), np.float32)
@@ -51,6 +59,8 @@ class LayeredImage:
                 rows = x.reshape(many, tokens, -1)
                 found[:, 2] = rows[:, self.first :].mean(axis=1)
                 found[:, 1] = rows[:, 0] if self.first else found[:, 2]
+                if keep:
+                    kept = rows if self.alone else rows.copy()  # the rows of all go on
                 if self.alone:
                     x, h, query = x[::tokens].copy(), h[::tokens].copy(), query[:many]
             self._linear(h, layer, "query", query)
@@ -61,7 +71,7 @@ class LayeredImage:
             activate(self._linear(h, layer, "fc1", hidden), config.activation)
             x += self._linear(hidden, layer, "fc2", h)
         found[:, 0] = self._pooled(x, many)
-        return found
+        return kept, found
 
     def _pooled(self, x: Array, many: int) -> Array:
         """Return states (N, S) of the rows that leave the last block, which may be written to."""

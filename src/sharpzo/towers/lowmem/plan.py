@@ -17,6 +17,7 @@ from functools import cache
 from sharpzo.errors import BudgetError, InputError
 from sharpzo.memory import MB, Need, add_child, matrices, resident, trim, watch_anew
 from sharpzo.towers.checkpoint import Checkpoint
+from sharpzo.towers.config import ImageConfig
 from sharpzo.towers.families import image_family
 from sharpzo.towers.lowmem.image_process import CHUNK, ImageProcess
 from sharpzo.towers.preprocess import Preprocessing
@@ -92,24 +93,35 @@ class MemoryLimit:
         text = TextMemory(self._checkpoint, prompts, need, precision)
         wide = self._checkpoint.text.projection + 2 * self._checkpoint.image.width
         closed = matrices(max(self._checkpoint.text.projection, min(rows, wide)))
-        search = _SEARCH + max(need.bytes, closed)
+        search = _SEARCH + max(need.bytes, need.block + closed)
+        search += _PRODUCTS if need.block else 0
 
         def needed(chunk: int, batch: int) -> int:
             encoding = _BESIDE + worker + image_bytes(self._checkpoint, chunk)
+            left = loading + _LEFT + text.arena(batch)
+            again = through_bytes(self._checkpoint, need.block, chunk)
             needs = [most, loading + search + text.bytes(batch)]
             needs += [encoding + before] if before else []
-            needs += [loading + _LEFT + text.arena(batch) + encoding + after] if after else []
+            needs += [left + encoding + before + again] if need.block else []
+            needs += [left + encoding + after + again] if after else []
             return now + _VARIES + max(needs)
 
         return self._choose(needed)
 
-    def open(self, largest: int, chunk: int | None = None) -> ImageProcess:
+    def open(self, largest: int, chunk: int | None = None, block: int = 0) -> ImageProcess:
         """Return the process that encodes ``chunk`` photos at a time, as a plan says; without one
-        as many as fit, if decoding the ``largest`` takes so many bytes."""
+        as many as fit, if decoding the ``largest`` takes so many bytes, and they then pass a tuned
+        last ``block`` of so many in this process."""
         now = self._now()
         if chunk is None:
             base = now + _VARIES + _BESIDE + largest + _measure(_WORKER)[0]
-            chunk = self._choose(lambda c, _: base + image_bytes(self._checkpoint, c)).chunk
+            chunk = self._choose(
+                lambda c, _: (
+                    base
+                    + image_bytes(self._checkpoint, c)
+                    + through_bytes(self._checkpoint, block, c)
+                )
+            ).chunk
         return ImageProcess(self._checkpoint, self._threads, chunk)
 
     def _now(self) -> int:
@@ -140,6 +152,18 @@ def image_bytes(checkpoint: Checkpoint, chunk: int) -> int:
     own = image_family(checkpoint).layered_bytes(checkpoint, height, width, chunk)
     # Here: photos of a chunk, their stack, and the chunk before while it is sent.
     return _PRODUCTS + own + chunk * 4 * 4 * 3 * height * width
+
+
+def through_bytes(checkpoint: Checkpoint, block: int, chunk: int) -> int:
+    """Bytes of photos that pass a tuned last ``block`` of so many here (0: there is none): it as it
+    was, changed, and what changes its largest matrix; their tokens, centred, squared and normal."""
+    config = checkpoint.image
+    if not block or not isinstance(config, ImageConfig):
+        return 0
+    height, width = Preprocessing.open(checkpoint).size
+    tokens = 1 + (height // config.patch) * (width // config.patch)
+    largest = 4 * config.width * config.mlp_width
+    return _PRODUCTS + 2 * block + largest + chunk * 4 * 4 * tokens * config.width
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,10 @@ class LayeredResNet:
     def summaries(self, pixels: Array) -> Array:
         """Return float32 (N, 3, S) of one chunk of preprocessed photos (N, 3, h, w), as
         `OnnxImageTower.summaries` does."""
+        return self.trace(pixels)[1]
+
+    def trace(self, pixels: Array) -> tuple[Array, Array]:
+        """Return what attention reads (N, 1 + places, S) as well, and the summaries."""
         x = np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
         for one in stem(self._config):
             x = activate(self._convolve(x, one))
@@ -43,7 +47,7 @@ class LayeredResNet:
         found = np.zeros((many, 3, m + 1), np.float32)
         found[:, 1, :m], found[:, 2, :m] = x[:, 0], x[:, 1:].mean(axis=1)
         found[:, 0, :m], found[:, 0, m] = self._attend(x, layers), 1
-        return found
+        return np.pad(x, ((0, 0), (0, 0), (0, 1))), found
 
     def _add_block(self, x: Array, block: Bottleneck) -> Array:
         first, second, third = block.convolutions
