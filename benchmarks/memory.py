@@ -13,6 +13,8 @@ of 10 classes. Runs of a model, in this order (``--runs`` names fewer):
 * ``unlimited``: method ``sharpzo`` without a limit, which keeps its image features;
 * the same with ``fgn`` and ``fgn-csc``, and in 250 MB: 200 forwards are three linearisations of the
   one and one of the other, and later ones add no more than the old directions (5 MB);
+* ``250 MB, ladder+image``: with ``--shots 20`` 16 photos of each class are for training and 4 for
+  validation, and each trains the last image block through four views;
 * ``coop``, ``coop, checkpointing``: backpropagation (torch, extra ``torch``), 20 steps of 32
   photos, with the image features that the run before has kept: the peak is that of tuning.
 
@@ -48,6 +50,7 @@ RESULT = Path(__file__).parent / "results" / "memory.json"
 RUN = [sys.executable, "-c", "from sharpzo.cli import run; run()"]
 SEARCH = ["--method", "sharpzo"]
 FGN = ["--method", "fgn"]
+IMAGE = ["--method", "ladder+image", "--shots", "16", "--memory-limit", "250MB"]
 COOP = ["--method", "coop", "--budget-steps", "20"]
 RUNS = {
     "least": SEARCH,
@@ -61,6 +64,7 @@ RUNS = {
     "least, fgn-csc": ["--method", "fgn-csc"],
     "250 MB, fgn-csc": ["--method", "fgn-csc", "--memory-limit", "250MB"],
     "unlimited, fgn-csc": ["--method", "fgn-csc"],
+    "250 MB, ladder+image": IMAGE,
     "coop": COOP,
     "coop, checkpointing": [*COOP, "--set", "checkpointing=true"],
 }
@@ -226,7 +230,7 @@ def fit(
 def measure(run: str, model: Path, photos: Path, out: Path, args: argparse.Namespace) -> dict:
     keeps = run == "unlimited" or "coop" in run
     extra = [*RUNS[run], *(["--cache", str(out / "cache")] if keeps else ["--no-cache"])]
-    if "coop" not in run and "default" not in run:
+    if not any(word in run for word in ("coop", "default", "image")):
         extra += ["--budget-forwards", str(args.forwards)]
     limit = "250MB" if "MB" in run else None
     if "least" in run:

@@ -32,6 +32,9 @@ def check(folder: Path, height: int, width: int, count: int = 3) -> None:
         found = tower.summaries(pixels)
         assert all(relative(found[:, i], wanted[:, i]) <= LIMIT for i in range(3))
     assert relative(tower.summaries(pixels[1:2]), wanted[1:2]) <= LIMIT
+    traced, summaries = tower.trace(pixels)
+    assert relative(traced, tokens) <= LIMIT
+    assert np.array_equal(summaries, tower.summaries(pixels))
 
 
 @pytest.mark.parametrize("name", ["clip-quick", "clip-gelu", "clip-legacy"])

@@ -90,8 +90,9 @@ def test_graph_and_layers_are_the_model(made, batch):
     np.testing.assert_allclose(vectors, features, atol=1e-5 * np.abs(features).max())
     summaries = tower.summarise(pixels)
     np.testing.assert_allclose(summaries[:, 2], seen[:, 1:].mean(axis=1), atol=1e-5)
-    layered = LayeredResNet(checkpoint, 64, 64).summaries(pixels)
+    traced, layered = LayeredResNet(checkpoint, 64, 64).trace(pixels)
     np.testing.assert_allclose(layered, summaries, atol=1e-5 * np.abs(summaries).max())
+    np.testing.assert_allclose(traced, seen, atol=1e-5 * np.abs(summaries).max())
 
 
 def test_photos_of_another_size_are_refused(made):
