@@ -17,7 +17,7 @@ from sharpzo.classifier import PromptClassifier
 from sharpzo.detour import PhotoBatch
 from sharpzo.errors import ArtifactError, BudgetError, InputError
 from sharpzo.memory import resident
-from sharpzo.methods import find, fit, image_ladder
+from sharpzo.methods import find, fit, image_ladder, seen_file
 from sharpzo.methods.factors import Factors, error_slopes, tune
 from sharpzo.methods.image_ladder import TunedHead, see
 from sharpzo.methods.ladder import record_names
@@ -229,7 +229,7 @@ def test_under_a_limit_it_is_the_same(family, tmp_path, monkeypatch):
         raise AssertionError("the image tower was opened in this process")
 
     free = make(None)
-    monkeypatch.setattr(Seen, "at_once", 3)
+    monkeypatch.setattr(seen_file, "_BYTES", 6000)  # a few photos at a time
     with monkeypatch.context() as patched:
         patched.setattr(tower.OnnxImageTower, "__init__", fail)
         bounded = make("2GB")

@@ -16,6 +16,7 @@ from typing import Any, cast, get_args
 from sharpzo import __version__, machine
 from sharpzo.budget import Budget
 from sharpzo.data.dataset import TEMPLATE, Dataset, LabelledPhotos
+from sharpzo.data.photo import FIXED_VIEWS
 from sharpzo.detour import detours, fixed_views
 from sharpzo.errors import InputError
 from sharpzo.fitting.fitted import Fitted
@@ -252,6 +253,8 @@ class Fitter:
         after = [dataset.test] if dataset.test else []
         before = [*splits.values(), *(s.seen(v) for v in looks for s in splits.values())]
         after += [photos.seen(view) for view in looks for photos in after]
+        if self.method.images:  # photos pass the tower again, through views of the method's choice
+            after += [*before, *(s.seen(v) for v in FIXED_VIEWS for s in splits.values())]
         self.towers.plan(tower, need, before=before, after=after)
 
     def _encode(

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from sharpzo.metrics import softmax
 from sharpzo.towers.blocks import normal_distribution
 from sharpzo.types import Array, LastBlock
 
+CHUNK = 64  # photos at a time: what is made on the way to their states stays in a few MB
 Parts = Mapping[str, tuple[Array, Array]]  # weight or gain, and bias; see `types.LastBlock`
 
 
@@ -34,10 +35,14 @@ class Seen:
 
     normal: Array
     first: Array
-    at_once: ClassVar[int] = 64  # what is made of them on the way to states stays in a few MB
 
     def __len__(self) -> int:
         return len(self.first)
+
+    @property
+    def at_once(self) -> int:
+        """Photos that a descent reads at a time."""
+        return CHUNK
 
     @classmethod
     def of(cls, tokens: Array, eps: float) -> Seen:

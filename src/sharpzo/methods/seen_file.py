@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sharpzo.methods.last_block import Seen
+from sharpzo.methods.last_block import CHUNK, Seen
 
 _BYTES = 12 << 20  # of tokens in float32 that are in memory at a time
 
@@ -36,7 +36,7 @@ class SeenFile:
     def put(self, place: int, seen: Seen) -> None:
         """Keep photos from this place on."""
         self.first[place : place + len(seen)] = seen.first
-        content = memoryview(np.ascontiguousarray(seen.normal, np.float16)).cast("B")
+        content = np.ascontiguousarray(seen.normal, np.float16).data.cast("B")
         self._file.seek(place * self._row)
         while len(content):
             try:
@@ -47,7 +47,7 @@ class SeenFile:
     def take(self, rows: slice) -> Seen:
         """Photos of a stretch."""
         normal = np.empty((len(self.first[rows]), *self._shape), np.float16)
-        place = memoryview(normal).cast("B")
+        place = normal.data.cast("B")
         self._file.seek(rows.start * self._row)
         while len(place):
             got = self._file.readinto(place)
@@ -63,7 +63,7 @@ class SeenFile:
 
 def at_once(shape: tuple[int, int]) -> int:
     """Photos of tokens (T, S) that a descent reads at a time."""
-    return max(1, min(Seen.at_once, _BYTES // (4 * shape[0] * shape[1])))
+    return max(1, min(CHUNK, _BYTES // (4 * shape[0] * shape[1])))
 
 
 def _folder() -> Path:

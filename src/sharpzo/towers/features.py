@@ -39,6 +39,8 @@ Progress = Callable[[str, int, int], None]  # split, photos done, photos in all
 class Summaries(ImageTower, Protocol):
     """What makes summaries of photos: a tower in this process, or one in a process of its own."""
 
+    def pixels(self, photos: Iterable[Array | Image]) -> Array: ...
+
     def summaries(
         self, photos: Iterable[Array | Image], progress: Callable[[int], object] | None = None
     ) -> Array: ...

@@ -102,7 +102,6 @@ class MemoryLimit:
             again = through_bytes(self._checkpoint, need.block, chunk)
             needs = [most, loading + search + text.bytes(batch)]
             needs += [encoding + before] if before else []
-            needs += [left + encoding + before + again] if need.block else []
             needs += [left + encoding + after + again] if after else []
             return now + _VARIES + max(needs)
 
