@@ -159,3 +159,35 @@ def test_it_passes_the_suite_for_methods(folders, monkeypatch, check):
     )
     tower = OnnxTextTower(checkpoint, [*NAMES, "p"], threads=1)
     check(replace(METHOD, settings=replace(SETTINGS, steps=4)), tower)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"dropout": 1.0}, "dropout is 1.0; give a number of at least 0 and below 1"),
+        ({"view_scale": (0.9, 0.2)}, "give the lower share first"),
+        ({"rate": 1e-7}, "least_rate is 1e-06, above rate 1e-07"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(changes, sentence):
+    with pytest.raises(InputError, match=sentence):
+        replace(METHOD.settings, **changes)
+
+
+def test_a_rank_above_the_width_is_refused(folders):
+    tower = make_task(Checkpoint.open(folders / "quick_gelu"), held=0).tower
+    with pytest.raises(InputError, match="rank is 999; give at most the towers' width"):
+        METHOD.suits(replace(METHOD.settings, rank=999), tower)
+
+
+def test_photos_that_are_no_longer_finite_make_no_run(folders, monkeypatch):
+    """The texts may be finite when the image tower's states are not."""
+    task = make_task(Checkpoint.open(folders / "quick_gelu"), held=0)
+    whole = TorchImageTower.states
+
+    def overflowing(tower, x, first=0):
+        return whole(tower, x, first) * (1 if torch.is_grad_enabled() else np.inf)
+
+    monkeypatch.setattr(TorchImageTower, "states", overflowing)
+    with pytest.raises(InputError, match="diverged"):
+        fit(METHOD, replace(SETTINGS, steps=1), task)

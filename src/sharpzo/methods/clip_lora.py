@@ -39,7 +39,7 @@ from sharpzo.methods.backward import (
 from sharpzo.methods.registry import Fit, Method, Task, register
 from sharpzo.metrics import accuracy
 from sharpzo.rng import generator
-from sharpzo.settings import Count, Fraction, Positive, Settings, Share
+from sharpzo.settings import Count, Decay, Fraction, Positive, Settings, Share
 from sharpzo.types import Array, Features, Reason, TextTower
 
 if TYPE_CHECKING:
@@ -59,13 +59,21 @@ class ClipLoraSettings(Settings):
 
     rank: Count = 2
     alpha: Positive = 1.0
-    dropout: Fraction = 0.0
+    dropout: Decay = 0.0
     steps: Count | None = 120
     batch: Count = 32
     rate: Positive = 5e-3
     least_rate: Positive = 1e-6
     weight_decay: Fraction = 0.01
     view_scale: tuple[Share, Share] = (0.5, 1.0)
+
+    def check(self) -> None:
+        if self.view_scale[0] > self.view_scale[1]:
+            raise InputError(f"view_scale is {self.view_scale}; give the lower share first")
+        if self.least_rate > self.rate:
+            raise InputError(
+                f"least_rate is {self.least_rate:g}, above rate {self.rate:g}, from which it falls"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,13 +235,15 @@ def _tune(
         descent.step()
         rates.step()
         passes += len(rows)
-    of_names.noise = None
+    of_photos.noise = of_names.noise = None
     with torch.no_grad():
         features = normalize(by_names(start), dim=-1)
-    if not features.isfinite().all():
+        first = tower.pixels(photos.take([0]).decoded())
+        states = by_photos.states(by_photos.embed(torch.tensor(first)))
+    if not (features.isfinite().all() and states.isfinite().all()):
         raise InputError(
-            f"the descent diverged: texts are not finite with rate {settings.rate:g}; give a "
-            "smaller one"
+            f"the descent diverged: texts or photos are not finite with rate {settings.rate:g}; "
+            "give a smaller one"
         )
     linear = LinearHead.of_text(features.float().numpy(), text.logit_scale)
     return LoraHead(linear, LoraDetour(of_photos.found())), steps, passes
@@ -258,7 +268,10 @@ def _crops(
 
 def _suits(settings: ClipLoraSettings, tower: TextTower) -> None:
     has_blocks(tower)
-    with_weights(tower, "clip-lora")
+    checkpoint = with_weights(tower, "clip-lora").checkpoint
+    width = min(checkpoint.image.width, checkpoint.text.width)
+    if settings.rank > width:  # the matrices have no more, and the run would be as large
+        raise InputError(f"rank is {settings.rank}; give at most the towers' width, {width}")
 
 
 register(
