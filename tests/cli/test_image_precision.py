@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -104,9 +105,16 @@ def test_a_run_is_used_in_float32_where_its_precision_is_not(
         monkeypatch.setattr(image_precision, "multiplies_bytes", lambda: False)
     found = json.loads(answer(capsys, 0, "evaluate", run, photos, "--json", *limit).out)
     assert found["n"] == 6
-    said = "was fitted to photos encoded in int8, and these are encoded in float32: "
+    said = (
+        "was fitted to photos encoded in int8, and new photos are encoded in float32, so answers "
+        "differ a little: "
+    )
     assert caplog.messages[0].startswith(f"{run} {said}")
-    assert ("memory limit" if limit else "no products of 8 bits") in caplog.text
+    assert (
+        "under a memory limit the image tower is computed in float32"
+        if limit
+        else "no products of 8 bits"
+    ) in caplog.text
 
 
 @needs_bytes
@@ -114,6 +122,8 @@ def test_an_exported_file_is_compared_in_its_own_arithmetic(photos, run, tmp_pat
     found = document(capsys, "export", run, tmp_path / "file", "--photos", photos / "train")
     assert found["agreement"]["top1"] == 1
     assert found["agreement"]["largest_difference"] < 1e-3
+    told = answer(capsys, 0, "export", run, tmp_path / "told", "--photos", photos / "train").out
+    assert "as by predict in float32 (the run itself is used in int8)" in " ".join(told.split())
 
 
 def test_what_is_refused(photos, tmp_path, capsys):
@@ -133,6 +143,12 @@ def test_a_fit_needs_the_instructions(monkeypatch):
     monkeypatch.setattr(image_precision, "multiplies_bytes", lambda: False)
     with pytest.raises(EngineError, match="no products of 8 bits"):
         Fitter(image_precision="int8")
+
+
+def test_a_missing_openvino_is_what_the_precision_needs(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(EngineError, match=r"^image precision bfloat16 needs the package openvino"):
+        Fitter(image_precision="bfloat16")
 
 
 @needs_bytes

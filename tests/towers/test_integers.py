@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
 from sharpzo.data.demo import load_demo
-from sharpzo.errors import EngineError, InputError
+from sharpzo.errors import CheckpointError, EngineError, InputError
 from sharpzo.metrics import normalise
 from sharpzo.towers import image, image_precision, integers
 from sharpzo.towers.checkpoint import EMBEDDED, Checkpoint
@@ -156,6 +156,22 @@ def test_a_processor_that_cuts_sums_off_is_refused(monkeypatch, models):
     monkeypatch.setattr(image_precision, "multiplies_bytes", lambda: False)
     with pytest.raises(EngineError, match=r"no products of 8 bits .* use image_precision float32"):
         summaries(Checkpoint.open(models["dual"][0]), "int8", noise())
+
+
+def test_a_damaged_weight_is_found_before_it_is_rounded(models, monkeypatch):
+    """Whole numbers have no NaN: a product of damaged gains came out as finite features."""
+    read = image.read_block
+
+    def damaged(checkpoint, layer):
+        block = read(checkpoint, layer)
+        gain = block.norm1[0].copy()
+        gain[5] = np.nan
+        return replace(block, norm1=(gain, block.norm1[1]))
+
+    monkeypatch.setattr(image, "read_block", damaged)
+    checkpoint = Checkpoint.open(models["clip-gelu"][0])
+    with pytest.raises(CheckpointError, match="weights of block 0 are not finite"):
+        image.build_image(checkpoint, 32, 32, integers=True)
 
 
 def test_families_without_integers_are_refused(models, tmp_path):

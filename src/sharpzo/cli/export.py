@@ -119,9 +119,11 @@ def export(
         }))  # fmt: skip
         return
     screen = Screen()
+    fitted_in = trained.record.get("image_precision", "float32")
+    how = "" if fitted_in == "float32" else f" in float32 (the run itself is used in {fitted_in})"
     screen.say(
         f"{found.photos} photos ({source}): {100 * found.top1:.1f} % have the same most probable "
-        f"class as by predict; probabilities differ by at most {found.largest_difference:.1e}"
+        f"class as by predict{how}; probabilities differ by at most {found.largest_difference:.1e}"
     )
     screen.say(f"{quoted(out)}: {size / 1e6:.1f} MB. {graph.metadata['licence']}")
 

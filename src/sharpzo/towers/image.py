@@ -17,7 +17,7 @@ import numpy as np
 from sharpzo.errors import CheckpointError
 from sharpzo.towers import blocks
 from sharpzo.towers.blocks import Block, Pair
-from sharpzo.towers.checkpoint import CLIP_LAYERS, Checkpoint, block_shapes
+from sharpzo.towers.checkpoint import CLIP_LAYERS, Checkpoint, block_shapes, check_finite
 from sharpzo.towers.config import ImageConfig, PooledImage
 from sharpzo.towers.pooling import read_post, write_pooling
 from sharpzo.towers.preprocess import REDUCED, Preprocessing
@@ -62,6 +62,9 @@ def build_image(checkpoint: Checkpoint, height: int, width: int, integers: bool 
             mean[0], mean[1, 0] = np.eye(tokens)[0], 0
             build.op("MatMul", build.constant(mean, "image.mean"), "tokens", name="summary")
         elif inner:
+            for array in (one for pair in vars(block).values() for one in pair):
+                # In whole numbers NaN becomes 0, and nothing after it would be non-finite.
+                check_finite(array, checkpoint, f"image tower's weights of block {layer}")
             x = inner.add(x, f"image.{layer}", block)
             continue
         alone = last and config.pool == "tok"

@@ -55,7 +55,7 @@ def check_family(checkpoint: Checkpoint, precision: ImagePrecision) -> None:
 def require(precision: ImagePrecision) -> None:
     """Raise `EngineError` if this machine does not compute in that precision."""
     if precision == "bfloat16":
-        open_core(bfloat16=True)
+        open_core(bfloat16=True, what="image precision bfloat16")
     elif precision == "int8" and not multiplies_bytes():
         raise EngineError(
             "this processor has no products of 8 bits with sums of 32 (VNNI), so int8 would be "
@@ -128,10 +128,11 @@ def followed(record: Record, run: str | Path, limited: bool) -> ImagePrecision:
         if not limited:
             require(wanted)
             return wanted
-        why = "a memory limit is for float32"
+        why = "under a memory limit the image tower is computed in float32"
     except EngineError as error:
         why = str(error)
     _log.warning(
-        f"{run} was fitted to photos encoded in {wanted}, and these are encoded in float32: {why}"
+        f"{run} was fitted to photos encoded in {wanted}, and new photos are encoded in float32, "
+        f"so answers differ a little: {why}"
     )
     return "float32"

@@ -256,13 +256,13 @@ class OpenVinoSession:
         return self._requests[batch]
 
 
-def open_core(bfloat16: bool = False) -> Any:
-    """Return OpenVINO's core; raises `EngineError` if it is missing, or bfloat16 on this processor
-    is."""
+def open_core(bfloat16: bool = False, what: str = "engine openvino") -> Any:
+    """Return OpenVINO's core, which ``what`` needs; raises `EngineError` if it is missing, or
+    bfloat16 on this processor is."""
     # Its converter, which nothing here calls, is imported with it and leaves a client id in the
     # user's home folder, unless the package that reports what was converted is missing.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    core = optional("openvino", "openvino", "engine openvino").Core()
+    core = optional("openvino", "openvino", what).Core()
     if bfloat16 and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise EngineError(
             "this processor has no bfloat16 arithmetic (AVX512-BF16 or AMX), so it would save "
