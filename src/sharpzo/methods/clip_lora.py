@@ -8,9 +8,9 @@ value become
 and AdamW lowers the cross-entropy of the scaled cosines between photos, of which each step sees a
 random crop, and class names. Dropout is on what ``low`` reads. The rate falls along half a cosine.
 No validation photo chooses anything. Their code trains 500 steps per photo of a class in batches of
-32, hours without a GPU: the preset ``published``. Fewer, larger steps are the default; they were
-chosen on development photos (experiments/backprop). torch (extra ``torch``) is needed to fit and to
-predict.
+32, hours without a GPU: the preset ``published``. Fewer, larger steps are the default: of 30, 60
+and 120, at rates from 0.002 to 0.01, the best on development photos of one draw of EuroSAT and
+Fashion-MNIST. torch (extra ``torch``) is needed to fit and to predict.
 """
 
 from __future__ import annotations
