@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import harness
 import numpy as np
 from harness import Lines
-from one_pass import development, draws
+from one_pass import development, draws, grid
 
 from sharpzo.data.dataset import LabelledPhotos
 from sharpzo.methods import find
@@ -132,24 +133,14 @@ def measured(
 
 def table() -> str:
     """Means over seeds: the default, and the change by cell."""
-    head = ["cell", *(f"{name}, {shots}" for name in DATASETS for shots in SHOTS)]
-    lines = LINES.read()
-    rows = []
-    for cell in CELLS:
-        row = [cell]
-        for name in DATASETS:
-            for shots in SHOTS:
-                key = name, shots, cell
-                found = [
-                    line for line in lines if (line["dataset"], line["shots"], line["cell"]) == key
-                ]
-                before, after = (
-                    np.mean([100 * line[what] for line in found]) if found else 0
-                    for what in ("plain", "tuned")
-                )
-                row.append(f"{before:.1f} → {after:.1f} ({len(found)})" if found else "–")
-        rows.append(row)
-    return harness.table(head, rows)
+
+    def change(found: list[Mapping[str, Any]]) -> str:
+        before, after = (
+            np.mean([100 * line[what] for line in found]) for what in ("plain", "tuned")
+        )
+        return f"{before:.1f} → {after:.1f} ({len(found)})"
+
+    return grid("cell", CELLS, LINES.read(), change)
 
 
 def main() -> None:

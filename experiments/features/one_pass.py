@@ -13,7 +13,7 @@ read.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -89,24 +89,37 @@ def measured(
         yield name, round(accuracy(scores, rest.labels), 4)
 
 
-def table() -> str:
-    """Means over seeds, a row per cell: with validation photos."""
-    head = ["beside the projection", *(f"{name}, {shots}" for name in DATASETS for shots in SHOTS)]
-    lines = LINES.read()
+def grid(
+    what: str,
+    cells: Iterable[str],
+    lines: Sequence[Mapping[str, Any]],
+    show: Callable[[list[Mapping[str, Any]]], str],
+) -> str:
+    """A table of a row per cell and a column per set and number of photos; ``show`` makes text of
+    the lines of a place."""
+    head = [what, *(f"{name}, {shots}" for name in DATASETS for shots in SHOTS)]
     rows = []
-    for cell in CELLS:
+    for cell in cells:
         row = [cell]
         for name in DATASETS:
             for shots in SHOTS:
                 key = name, shots, cell
                 found = [
-                    line["validated"]
-                    for line in lines
-                    if (line["dataset"], line["shots"], line["cell"]) == key
+                    line for line in lines if (line["dataset"], line["shots"], line["cell"]) == key
                 ]
-                row.append(f"{100 * np.mean(found):.1f}" if found else "–")
+                row.append(show(found) if found else "–")
         rows.append(row)
     return harness.table(head, rows)
+
+
+def mean_of(column: str) -> Callable[[list[Mapping[str, Any]]], str]:
+    """The mean of a column of shares, in percent."""
+    return lambda found: f"{100 * np.mean([line[column] for line in found]):.1f}"
+
+
+def table() -> str:
+    """Means over seeds, a row per cell: with validation photos."""
+    return grid("beside the projection", CELLS, LINES.read(), mean_of("validated"))
 
 
 def main() -> None:

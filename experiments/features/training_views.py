@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import harness
 import numpy as np
 from harness import Lines
-from one_pass import DATASETS, development, draws
+from one_pass import DATASETS, development, draws, grid, mean_of
 
 from sharpzo.data.photo import FIXED_VIEWS
 from sharpzo.methods.ladder import fit_ladder
@@ -71,19 +71,7 @@ def run(
 
 def table() -> str:
     """Means over seeds, a row per cell."""
-    head = ["views", *(f"{name}, {shots}" for name in DATASETS for shots in SHOTS)]
-    lines, rows = LINES.read(), []
-    for cell in CELLS:
-        row = [cell]
-        for name in DATASETS:
-            for shots in SHOTS:
-                found = [
-                    line["accuracy"] for line in lines
-                    if (line["dataset"], line["shots"], line["cell"]) == (name, shots, cell)
-                ]  # fmt: skip
-                row.append(f"{100 * np.mean(found):.1f}" if found else "–")
-        rows.append(row)
-    return harness.table(head, rows)
+    return grid("views", CELLS, LINES.read(), mean_of("accuracy"))
 
 
 def main() -> None:

@@ -60,3 +60,13 @@ def save_photos(folder):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(photo.image()).save(path)
     return sorted(folder.rglob("*.png"))[:5]
+
+
+def check_on(checkpoint, method, check, monkeypatch):
+    """Run a check of the suite for methods with a checkpoint's towers in place of toys, which have
+    no weights to give to torch."""
+    monkeypatch.setattr(
+        "sharpzo.testing.methods.ToyImageTower",
+        lambda *given, **named: OnnxImageTower(checkpoint, threads=1),
+    )
+    check(method, OnnxTextTower(checkpoint, [*NAMES, "p"], threads=1))

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from methods.coloured import NAMES, along, make_task, photos, save_models, save_photos
+from methods.coloured import NAMES, along, check_on, make_task, photos, save_models, save_photos
 from sharpzo.classifier import PromptClassifier
 from sharpzo.detour import PhotoBatch
 from sharpzo.errors import InputError
@@ -151,14 +151,8 @@ def test_a_descent_that_diverges_gives_no_run(folders):
 
 @pytest.mark.parametrize("check", METHOD_CHECKS, ids=lambda check: check.__name__)
 def test_it_passes_the_suite_for_methods(folders, monkeypatch, check):
-    """With a checkpoint's towers in place of toys, which have no weights to give to torch."""
-    checkpoint = Checkpoint.open(folders / "dinov2")
-    monkeypatch.setattr(
-        "sharpzo.testing.methods.ToyImageTower",
-        lambda *given, **named: OnnxImageTower(checkpoint, threads=1),
-    )
-    tower = OnnxTextTower(checkpoint, [*NAMES, "p"], threads=1)
-    check(replace(METHOD, settings=replace(SETTINGS, steps=4)), tower)
+    method = replace(METHOD, settings=replace(SETTINGS, steps=4))
+    check_on(Checkpoint.open(folders / "dinov2"), method, check, monkeypatch)
 
 
 @pytest.mark.parametrize(

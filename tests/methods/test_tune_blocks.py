@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from methods.coloured import NAMES, along, make_task, photos, save_models, save_photos
+from methods.coloured import along, check_on, make_task, photos, save_models, save_photos
 from sharpzo.classifier import PromptClassifier
 from sharpzo.detour import PhotoBatch
 from sharpzo.errors import ArtifactError, InputError
@@ -20,7 +20,7 @@ from sharpzo.metrics import cross_entropy
 from sharpzo.testing import METHOD_CHECKS
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.torch_image import TorchImageTower
-from sharpzo.towers.tower import OnnxImageTower, OnnxTextTower
+from sharpzo.towers.tower import OnnxImageTower
 from towers.random_models import relative, torch
 
 METHOD = find("tune-blocks")
@@ -126,11 +126,5 @@ def test_a_run_without_torch_says_what_is_missing(folders, monkeypatch):
 
 @pytest.mark.parametrize("check", METHOD_CHECKS, ids=lambda check: check.__name__)
 def test_it_passes_the_suite_for_methods(folders, monkeypatch, check):
-    """With a checkpoint's towers in place of toys, which have no weights to give to torch."""
-    checkpoint = Checkpoint.open(folders / "dinov2")
-    monkeypatch.setattr(
-        "sharpzo.testing.methods.ToyImageTower",
-        lambda *given, **named: OnnxImageTower(checkpoint, threads=1),
-    )
-    tower = OnnxTextTower(checkpoint, [*NAMES, "p"], threads=1)
-    check(replace(METHOD, settings=replace(SETTINGS, epochs=2)), tower)
+    method = replace(METHOD, settings=replace(SETTINGS, epochs=2))
+    check_on(Checkpoint.open(folders / "dinov2"), method, check, monkeypatch)
