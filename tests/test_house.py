@@ -65,7 +65,7 @@ def test_the_house_is_small():
     lines = {name: path.read_text("utf-8").count("\n") for name, path in MODULES.items()}
     assert not {name: many for name, many in lines.items() if many > 400}
     assert median(lines.values()) <= 160
-    assert len(MODULES) <= 228
+    assert len(MODULES) <= 229
 
 
 def test_a_file_name_means_one_thing():

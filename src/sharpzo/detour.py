@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Protocol
 
-import numpy as np
-
 from sharpzo.errors import InputError
 from sharpzo.metrics import normalise
 from sharpzo.types import Array, Features, Head, ImageTower
@@ -43,18 +41,12 @@ class PhotoBatch:
     @property
     def states(self) -> Array:
         """States (B, S) of the untouched photos and tower."""
-        return self._passed[1] if self.known is None else self.known[:, 0]
+        return self.summaries[:, 0]
 
     @property
     def summaries(self) -> Array:
-        """States, class tokens before the last block and means of the other tokens (B, 3, S);
-        states alone (B, 1, S) where the tower has no tokens."""
-        if self.known is not None:
-            return self.known
-        tokens, states = self._passed
-        if not tokens.shape[1]:  # a tower that does not show them
-            return states[:, None]
-        return np.stack([states, tokens[:, 0], tokens[:, 1:].mean(axis=1)], axis=1)
+        """States and summaries of tokens (B, R, S); see `ImageTower.trace`."""
+        return self._passed[1] if self.known is None else self.known
 
 
 class Detour(Protocol):

@@ -49,7 +49,9 @@ class Features:
     (N, S) are what the image tower's projection made the vectors of, for methods that tune it.
     ``detours`` are vectors (N, D) of the same photos by way of a `Detour`, under its digest.
     ``tokens`` float32 (N, 2, S) are what enters the image tower's last block: the class token, and
-    the mean of the others. ``by_view`` are features of the same photos through fixed views.
+    the mean of the others; ``patches`` (N, 2, S) are mean and standard deviation of the middle
+    patches' tokens further up (`towers/patches.py`). ``by_view`` are features of the same photos
+    through fixed views.
     """
 
     vectors: Array
@@ -59,6 +61,7 @@ class Features:
     states: Array | None = None
     detours: Mapping[str, Array] = field(default_factory=dict[str, Array])
     tokens: Array | None = None
+    patches: Array | None = None
     by_view: Mapping[str, Features] = field(default_factory=dict[str, "Features"])
 
     def __len__(self) -> int:
@@ -67,14 +70,15 @@ class Features:
     def take(self, rows: Array | slice) -> Features:
         """The photos of ``rows`` (indices, booleans or a slice), in that order."""
         vectors, labels = self.vectors[rows], self.labels[rows]
-        states, tokens = (
-            None if kept is None else kept[rows] for kept in (self.states, self.tokens)
+        states, tokens, patches = (
+            None if kept is None else kept[rows]
+            for kept in (self.states, self.tokens, self.patches)
         )
         detours = {digest: by_detour[rows] for digest, by_detour in self.detours.items()}
         by_view = {view: one.take(rows) for view, one in self.by_view.items()}
         return replace(
             self, vectors=vectors, labels=labels, states=states, detours=detours, tokens=tokens,
-            by_view=by_view,
+            patches=patches, by_view=by_view,
         )  # fmt: skip
 
 
@@ -160,7 +164,8 @@ class ImageTower(Protocol):
 
     def trace(self, pixels: Array) -> tuple[Array, Array]:
         """Preprocessed (N, 3, h, w) -> tokens before the last block (N, T, S), the class token
-        first, and states (N, S), float32. T is 0 for a tower that does not show its tokens."""
+        first, and summaries (N, R, S), the state first, float32. A tower that does not show its
+        tokens has T = 0 and R = 1."""
         ...
 
     @property

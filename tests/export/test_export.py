@@ -165,8 +165,8 @@ def tiny_tower(checkpoint):
         one = made.op("ReduceMean", "pixels", made.constant([1, 2, 3]), keepdims=0)
         row = made.op("Unsqueeze", one, made.constant([1]))
         made.op("Expand", row, made.constant([1, 384]), name="states")
-        made.op("Expand", row, made.constant([1, 2, 384]), name="summary")
-        outputs = {"tokens": (1, 65, 384), "summary": (1, 2, 384), "states": (1, 384)}
+        made.op("Expand", row, made.constant([1, 4, 384]), name="summary")
+        outputs = {"tokens": (1, 65, 384), "summary": (1, 4, 384), "states": (1, 384)}
         return made.finish({"pixels": (1, 3, height, width)}, outputs, "tiny")
 
     return SimpleNamespace(build=build)

@@ -56,11 +56,11 @@ def seen(rows=N):
     inputs = {
         "states": states,
         "tokens": tokens,
-        "summary": np.stack([tokens[:, 0], tokens[:, 1:].mean(axis=1)], axis=1),
+        "summary": single(rows, 4, S),
     }
     photos = Features(
         normalise(states @ PROJECTION.T), np.zeros(rows, np.int64), tuple("abcd"), "", states,
-        tokens=inputs["summary"],
+        tokens=inputs["summary"][:, :2], patches=inputs["summary"][:, 2:],
     )  # fmt: skip
     return inputs, photos
 
@@ -85,7 +85,10 @@ HEADS = {
         single(K, D), normalise(single(9, D)), RNG.integers(0, 2, (9, K)).astype(np.uint8),
         3.0, 2.0, 1.5,
     ),
-    "tokens": TokenHead(LinearHead(single(K, Z), single(K), 4.0), Reading(single(2, S), 0.3)),
+    "patches": TokenHead(LinearHead(single(K, Z), single(K), 4.0), Reading(single(2, S), 0.3)),
+    "tokens": TokenHead(
+        LinearHead(single(K, Z), single(K), 4.0), Reading(single(2, S), 0.3, (), "tokens")
+    ),
 }  # fmt: skip
 
 
@@ -99,7 +102,7 @@ def test_logits_are_those_of_the_head(name):
 
 def test_views_are_the_rows_of_the_batch():
     names = ("mirror", "middle")
-    head = TokenHead(HEADS["tokens"].linear, Reading(single(2, S), 0.3, names))
+    head = TokenHead(HEADS["patches"].linear, Reading(single(2, S), 0.3, names))
     inputs, photos = seen(3)
     views = {view: photos.take(np.array([row + 1])) for row, view in enumerate(names)}
     whole = replace(photos.take(np.array([0])), by_view=views)

@@ -1,5 +1,6 @@
 """Photos that come one by one, against one fit to all of them."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,7 +23,7 @@ MIDDLES = np.random.default_rng(4).normal(size=(len(NAMES), 30))
 
 
 class Towers:
-    """States and tokens are a photo's pixels."""
+    """States, patches and tokens are a photo's pixels."""
 
     checkpoint = SimpleNamespace(fingerprint="toy")
 
@@ -38,10 +39,11 @@ class Towers:
 
 def features(pixels, labels, names):
     rows = np.array(pixels, np.float32).reshape(len(pixels), 30) - 128
-    states, tokens = rows[:, :10], rows[:, 10:].reshape(-1, 2, 10)
+    states, patches = rows[:, :10], rows[:, 10:].reshape(-1, 2, 10)
     return Features(
-        normalise(states @ PROJECTION.T), np.asarray(labels), names, states=states, tokens=tokens
-    )
+        normalise(states @ PROJECTION.T), np.asarray(labels), names, states=states,
+        tokens=patches[:, ::-1] ** 2, patches=patches,
+    )  # fmt: skip
 
 
 def paint(many, seed=1):
@@ -53,19 +55,26 @@ def paint(many, seed=1):
 
 
 @pytest.fixture
-def run(monkeypatch):
+def known():
+    """The features that the run keeps."""
+    photos, labels = paint(60, seed=9)
+    rows = np.flatnonzero(labels < 3)[:10]
+    return Split(
+        features([photos[i].decode() for i in rows], labels[rows], NAMES[:3]),
+        tuple(photos[i].digest() for i in rows),
+    )
+
+
+@pytest.fixture
+def run(monkeypatch, known):
     """A run of ten photos of the first three classes."""
     family = SimpleNamespace(projection=lambda checkpoint: PROJECTION)
     monkeypatch.setattr(module, "image_family", lambda checkpoint: family)
-    photos, labels = paint(60, seed=9)
-    rows = np.flatnonzero(labels < 3)[:10]
-    known = features([photos[i].decode() for i in rows], labels[rows], NAMES[:3])
-    split = Split(known, tuple(photos[i].digest() for i in rows))
     record = {
         "model": {"sha256": "toy"}, "template": "a photo of a {}.", "preset": None, "settings": {},
         "seed": 1, "data": {}, "sharpzo_version": "1", "class_names": list(NAMES[:3]),
     }  # fmt: skip
-    arrays = keep_splits({TRAINING: split})
+    arrays = keep_splits({TRAINING: known})
     return Trained(METHOD, Towers(), None, NAMES[:3], None, arrays, record)
 
 
@@ -80,6 +89,19 @@ def close(one, other):
         np.testing.assert_allclose(one[name], array, atol=1e-5, err_msg=name)
 
 
+def test_an_early_run_kept_tokens_and_reads_those_of_new_photos(run, known):
+    old = replace(known, features=replace(known.features, patches=None))
+    photos, labels = paint(20)
+    grown = add(
+        replace(run, arrays=keep_splits({TRAINING: old})), photos, [NAMES[k] for k in labels]
+    )
+    more = features([photo.decode() for photo in photos], labels, NAMES)
+    whole = old.relabelled(np.arange(3), NAMES).features
+    fields = ("vectors", "labels", "states", "tokens")
+    joined = {name: np.concatenate([getattr(whole, name), getattr(more, name)]) for name in fields}
+    close(grown.trained.arrays, reference(replace(whole, **joined)))
+
+
 def test_a_hundred_adds_in_a_row_are_one_fit_and_forget_takes_them_back(run):
     photos, labels = paint(100)
     given = [NAMES[k] for k in labels]
@@ -91,7 +113,7 @@ def test_a_hundred_adds_in_a_row_are_one_fit_and_forget_takes_them_back(run):
     new = features([photo.decode() for photo in photos], labels, NAMES)
     joined = {
         field: np.concatenate([getattr(before, field), getattr(new, field)])
-        for field in ("vectors", "labels", "states", "tokens")
+        for field in ("vectors", "labels", "states", "patches")
     }
     at_once = Features(class_names=NAMES, **joined)
     close(grown.arrays, reference(at_once))

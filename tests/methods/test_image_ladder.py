@@ -117,13 +117,14 @@ def encoded(task, split, views, detour=None):
     tower, photos = ToyImageTower(features=6), getattr(task.images, split)
 
     def one(some):
-        tokens, states = tower.trace(tower.pixels(some.decoded()))
+        _, found = tower.trace(tower.pixels(some.decoded()))
+        states = found[:, 0]
         if detour is not None:
             states = detour.states(tower.last_block, see(tower, some))
         vectors = normalise(states @ tower.projection.T)
         return replace(
             getattr(task, split), vectors=vectors,
-            tokens=np.stack([tokens[:, 0], tokens[:, 1:].mean(axis=1)], axis=1),
+            tokens=found[:, 1:3], patches=found[:, 3:],
             detours={} if detour is None else {detour.digest: vectors},
         )  # fmt: skip
 

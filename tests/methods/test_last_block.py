@@ -75,7 +75,8 @@ def test_states_are_the_tower_s_and_the_gradient_is_torch_s(name, tmp_path):
     side = 42 if dual else 32
     pixels = np.random.default_rng(0).normal(size=(5, 3, side, side)).astype(np.float32)
     tower = OnnxImageTower(Checkpoint.open(tmp_path), batch=2, threads=1)
-    tokens, states = tower.trace(pixels)
+    tokens, summaries = tower.trace(pixels)
+    states = summaries[:, 0]
     assert np.array_equal(states, tower.forward(pixels))
     block = tower.last_block
     photos = Seen.of(tokens, block.eps)

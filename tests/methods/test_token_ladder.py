@@ -1,4 +1,4 @@
-"""The ladder on tokens: against dense algebra on z, and what it shares with the ladder on x."""
+"""The ladder on patches: against dense algebra on z, and what it shares with the ladder on x."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import pytest
 
 from sharpzo.data.demo import CLASS_NAMES
 from sharpzo.data.photo import FIXED_VIEWS
-from sharpzo.errors import InputError
+from sharpzo.errors import ArtifactError, InputError
 from sharpzo.methods.gda import gaussian
 from sharpzo.methods.ladder import LadderSettings, fit_ladder, other_names
 from sharpzo.methods.moments import Moments
@@ -29,7 +29,7 @@ def photos(shots, seed=1, classes=range(K)):
     vectors = normalise(middles[labels] + rng.normal(size=(len(labels), D)))
     own = 7 * (tokens[labels] + rng.normal(size=(len(labels), 2, S)) / 2) + 3
     return Features(
-        vectors.astype(np.float32), labels, NAMES, tokens=own.astype(np.float32)
+        vectors.astype(np.float32), labels, NAMES, patches=own.astype(np.float32)
     )  # fmt: skip
 
 
@@ -38,8 +38,8 @@ def through_views(photos, seed=4, noise=0.3):
     rng, by_view = np.random.default_rng(seed), {}
     for view in FIXED_VIEWS:
         moved = photos.vectors + noise * rng.normal(size=photos.vectors.shape)
-        tokens = photos.tokens + 7 * noise * rng.normal(size=photos.tokens.shape)
-        by_view[view] = replace(photos, vectors=normalise(moved), tokens=tokens)
+        patches = photos.patches + 7 * noise * rng.normal(size=photos.patches.shape)
+        by_view[view] = replace(photos, vectors=normalise(moved), patches=patches)
     return replace(photos, by_view=by_view)
 
 
@@ -55,12 +55,12 @@ def test_what_is_read_is_what_the_page_says():
         token = token - token.mean()
         return token / np.linalg.norm(token)
 
-    middle = np.mean([[unit(t) for t in two] for two in train.tokens], axis=0)
+    middle = np.mean([[unit(t) for t in two] for two in train.patches], axis=0)
     found = Reading.of(train, 0.4)(shown)
     for photo, row in enumerate(found):
         parts = [np.sqrt(0.6) * shown.vectors[photo]]
         for token in range(2):
-            moved = unit(shown.tokens[photo, token]) - middle[token]
+            moved = unit(shown.patches[photo, token]) - middle[token]
             parts.append(np.sqrt(0.2) * moved / np.linalg.norm(moved))
         np.testing.assert_allclose(row, np.concatenate(parts), atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
@@ -107,7 +107,7 @@ def test_names_without_photos_keep_the_order_of_their_texts():
     np.testing.assert_allclose(again.scores(shown), head.scores(shown), rtol=1e-4, atol=1e-4)
 
 
-def test_tokens_tell_apart_what_the_projection_cannot():
+def test_patches_tell_apart_what_the_projection_cannot():
     train, shown = photos(8), photos(20, 7)
     blind = np.tile(normalise(np.ones(D)), (len(train), 1))
     train = replace(train, vectors=blind)
@@ -116,14 +116,31 @@ def test_tokens_tell_apart_what_the_projection_cannot():
     assert (head.scores(shown).argmax(axis=1) == shown.labels).mean() > 0.8
 
 
-def test_features_without_tokens_are_told():
+def test_features_without_patches_are_told():
     _, head = fitted(photos(2))
-    with pytest.raises(InputError, match="without tokens; encode the photos again"):
-        head.scores(replace(photos(2), tokens=None))
+    with pytest.raises(InputError, match="without patches; encode the photos again"):
+        head.scores(replace(photos(2), patches=None))
+
+
+def test_without_patches_tokens_are_read_as_by_runs_that_do_not_say_what_they_read():
+    def as_tokens(some):
+        return replace(some, tokens=some.patches, patches=None)
+
+    train, shown = photos(3), photos(4, 5)
+    _, head = fitted(as_tokens(train))
+    wanted = fitted(train)[1].scores(shown)
+    assert np.array_equal(head.scores(as_tokens(shown)), wanted)
+    arrays = head.arrays()
+    del arrays["read"]
+    both = replace(shown, tokens=shown.patches, patches=shown.patches[::-1])
+    assert np.array_equal(TokenHead.from_arrays(arrays).scores(both), wanted)
+    arrays["read"] = np.frombuffer(b"edges", np.uint8)
+    with pytest.raises(ArtifactError, match="reads 'edges' of photos; update sharpzo"):
+        TokenHead.from_arrays(arrays)
 
 
 def test_a_tower_without_tokens_leaves_the_ladder_on_its_features():
-    train, shown = (replace(photos(*args), tokens=None) for args in ((3,), (2, 5)))
+    train, shown = (replace(photos(*args), patches=None) for args in ((3,), (2, 5)))
     _, head = fitted(train)
     plain = fit_ladder(train, TEXT, None, replace(ONE, gaussian=ONE.gaussian)).head
     assert np.allclose(head.scores(shown), plain.scores(shown), atol=1e-5)
@@ -202,7 +219,7 @@ def test_few_photos_of_wide_features_take_little_memory():
     wide, draws = 1_500, np.random.default_rng(0)
     vectors = normalise(draws.normal(size=(8, D)))
     tokens = draws.normal(size=(8, 2, wide)).astype(np.float32)
-    few = Features(vectors.astype(np.float32), np.repeat(range(K), 2), NAMES, tokens=tokens)
+    few = Features(vectors.astype(np.float32), np.repeat(range(K), 2), NAMES, patches=tokens)
     tracemalloc.start()
     try:
         fit_tokens(few, TEXT, None, ONE)

@@ -30,7 +30,7 @@ def check(folder: Path, height: int, width: int, count: int = 3) -> None:
     wanted = np.concatenate([states[:, None], wanted], axis=1)
     for _ in range(2):  # the second time the layers are read again
         found = tower.summaries(pixels)
-        assert all(relative(found[:, i], wanted[:, i]) <= LIMIT for i in range(3))
+        assert all(relative(found[:, i], wanted[:, i]) <= LIMIT for i in range(5))
     assert relative(tower.summaries(pixels[1:2]), wanted[1:2]) <= LIMIT
     traced, summaries = tower.trace(pixels)
     assert relative(traced, tokens) <= LIMIT

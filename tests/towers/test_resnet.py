@@ -80,7 +80,8 @@ def test_graph_and_layers_are_the_model(made, batch):
         found.numpy() for found in reference(made, torch.from_numpy(pixels), 4)
     )
     tower = OnnxImageTower(checkpoint, batch=batch, threads=1)
-    seen, states = tower.trace(pixels)
+    seen, summaries = tower.trace(pixels)
+    states = summaries[:, 0]
     np.testing.assert_allclose(seen[..., :-1], tokens, atol=1e-5 * np.abs(tokens).max())
     np.testing.assert_allclose(states[:, :-1], mixed, atol=1e-5 * np.abs(mixed).max())
     assert not seen[..., -1].any()
@@ -88,7 +89,7 @@ def test_graph_and_layers_are_the_model(made, batch):
     vectors = states @ image_family(checkpoint).projection(checkpoint).T
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     np.testing.assert_allclose(vectors, features, atol=1e-5 * np.abs(features).max())
-    summaries = tower.summarise(pixels)
+    assert np.array_equal(summaries, tower.summarise(pixels))
     np.testing.assert_allclose(summaries[:, 2], seen[:, 1:].mean(axis=1), atol=1e-5)
     traced, layered = LayeredResNet(checkpoint, 64, 64).trace(pixels)
     np.testing.assert_allclose(layered, summaries, atol=1e-5 * np.abs(summaries).max())

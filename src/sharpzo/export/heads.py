@@ -103,8 +103,10 @@ def _rows(build: Builder, checkpoint: Checkpoint, reading: Reading, vectors: str
     width = checkpoint.image.width
     if not reading.centre.size:  # of a tower whose tokens are not known
         return _mean_of_views(build, vectors) if reading.views else vectors
-    mean = build.op("ReduceMean", SUMMARY, build.constant([-1]), keepdims=1)
-    own = _unit(build, build.op("Sub", SUMMARY, mean))
+    places = [0, 1] if reading.field == "tokens" else [2, 3]
+    read = build.op("Gather", SUMMARY, build.constant(places), axis=1)
+    mean = build.op("ReduceMean", read, build.constant([-1]), keepdims=1)
+    own = _unit(build, build.op("Sub", read, mean))
     own = _unit(build, build.op("Sub", own, build.constant(reading.centre, "head.centre")))
     own = build.reshape(own, [-1, 2 * width])
     shares = np.sqrt([1 - reading.share, reading.share / 2]).astype(np.float32)

@@ -24,7 +24,7 @@ from sharpzo.types import Array, Features
 
 PREFIX = "kept/"  # before the names of its arrays
 TRAINING, VALIDATION = "training", "validation"
-_FIELDS = ("states", "tokens")  # of features, what the others are made of
+_FIELDS = ("states", "tokens", "patches")  # of features, what the others are made of
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,4 +144,6 @@ def _relabelled(features: Features, places: Array, class_names: tuple[str, ...])
 
 
 def _present(features: Features) -> list[str]:
-    return [field for field in _FIELDS if getattr(features, field, None) is not None]
+    """The fields that a fit reads: tokens where no patches are known."""
+    found = [field for field in _FIELDS if getattr(features, field, None) is not None]
+    return [field for field in found if field != "tokens" or "patches" not in found]

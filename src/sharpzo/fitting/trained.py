@@ -382,6 +382,7 @@ def _check(trained: Trained, run: str | Path) -> None:
         vectors, np.zeros(1, np.int64), trained.class_names,
         states=states,
         tokens=np.ones((1, 2, image.width), np.float32),
+        patches=np.ones((1, 2, image.width), np.float32),
         detours={
             way.digest: vectors if way.projected else states for way in detours([trained.head])
         },

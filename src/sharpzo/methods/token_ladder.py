@@ -1,18 +1,21 @@
-"""The ladder on more of the frozen tower: its feature beside two tokens of the last block (ours).
+"""The ladder on more of the frozen tower: its feature beside what its patches are like (ours).
 
 The projected feature x is what the text can be compared with, and it forgets what captions do not
-name: the ground of a satellite photo, a weave. What enters the last block still has it. So
-`ladder.py` is fitted to
+name: the ground of a satellite photo, a weave. The tokens of patches still have it after two thirds
+of the blocks. So `ladder.py` is fitted to
 
-    z = (sqrt(1 - share) x,  sqrt(share / 2) n(c),  sqrt(share / 2) n(m))                 (1)
+    z = (sqrt(1 - share) x,  sqrt(share / 2) n(m),  sqrt(share / 2) n(s))                 (1)
 
-with c the class token before the last block and m the mean of the other tokens. n subtracts from a
-token the mean of its own numbers and scales it to length 1, subtracts the mean of the training
-photos' and scales again. With the text (t / sqrt(1 - share), 0, 0) a cosine with a name is what it
-was, so equations 1 and 2 of `ladder.py` hold with z in place of x, and so does what names without
-photos get. No second image pass is needed: all three come of one.
+with m the mean of the middle patches' tokens there and s their standard deviation
+(`towers/patches.py`). n subtracts from a row the mean of its own numbers and scales it to length 1,
+subtracts the mean of the training photos' and scales again. With the text (t / sqrt(1 - share), 0,
+0) a cosine with a name is what it was, so equations 1 and 2 of `ladder.py` hold with z in place of
+x, and so does what names without photos get. No second image pass is needed: all three come of one.
 
-A tower that does not show its tokens gives x alone: the share is then 0.
+A ResNet has no such blocks: there m and s are the token that attention pools with, the mean of all
+places, and the mean of the others. Runs that do not say what they read, the earliest, read the class
+token before the last block and the mean of the other tokens. A tower that does not show its tokens
+gives x alone: the share is then 0.
 
 With ``views`` photos are also seen mirrored, and their middle; every view is a row of the fit, and
 a photo is scored by the mean over its views. Which views is chosen by leaving photos out, each with
@@ -32,7 +35,7 @@ from typing import ClassVar
 import numpy as np
 
 from sharpzo.detour import seen_through
-from sharpzo.errors import InputError
+from sharpzo.errors import ArtifactError, InputError
 from sharpzo.linear import LinearHead, keep, take
 from sharpzo.methods.cached import cached_fit, read_text
 from sharpzo.methods.ladder import (
@@ -58,9 +61,9 @@ class TokenLadderSettings(LadderSettings):
     often each photo may pass the image tower; with 1 no photo passes it twice."""
 
     gaussian: NotNegative = 0.25
-    tokens: Decay = 1 / 3
+    tokens: Decay = 1 / 2
     views: Count = 1
-    calibrated: ClassVar[float] = 0.32  # z is wider, and training logits lie further apart
+    calibrated: ClassVar[float] = 0.28  # z is wider, and training logits lie further apart
 
     @property
     def choices(self) -> list[tuple[str, ...]]:
@@ -71,23 +74,27 @@ class TokenLadderSettings(LadderSettings):
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What makes z of photos: the mean (2, S) of the training photos' tokens, the share, and the
-    fixed views beside the photo as it is."""
+    """What makes z of photos: the mean (2, S) of the training photos' rows, the share, the fixed
+    views beside the photo as it is, and which field of `Features` has the rows."""
 
     centre: Array
     share: float
     views: tuple[str, ...] = ()
+    field: str = "patches"
 
     @classmethod
     def of(cls, train: Features, share: float, views: tuple[str, ...] = ()) -> Reading:
         """That of training photos, in the numbers that a run keeps."""
-        if train.tokens is None:
+        field = "tokens" if train.patches is None else "patches"
+        rows = getattr(train, field)
+        if rows is None:
             return cls(np.zeros((2, 0), np.float32), 0.0, views)
-        centre = np.zeros(train.tokens.shape[1:])
+        centre = np.zeros(rows.shape[1:])
         for part in blocks(len(train), centre.size * (1 + len(views))):
-            own = [_own(seen) for seen in seen_through(train.take(part), views)]
+            own = [_own(seen, field) for seen in seen_through(train.take(part), views)]
             centre += np.mean(own, axis=0).sum(axis=0)
-        return cls((centre / len(train)).astype(np.float32), float(np.float32(share)), views)
+        centre = (centre / len(train)).astype(np.float32)
+        return cls(centre, float(np.float32(share)), views, field)
 
     def rows(self, photos: Features) -> Array:
         """z (N, 1 + views, D + 2 S) of each view, of length 1."""
@@ -96,9 +103,9 @@ class Reading:
             if not self.centre.size:
                 found.append(seen.vectors)
                 continue
-            tokens = np.sqrt(self.share / 2) * normalise(_own(seen) - self.centre)
+            own = np.sqrt(self.share / 2) * normalise(_own(seen, self.field) - self.centre)
             vectors = np.sqrt(1 - self.share) * seen.vectors
-            found.append(np.concatenate([vectors, tokens.reshape(len(photos), -1)], axis=1))
+            found.append(np.concatenate([vectors, own.reshape(len(photos), -1)], axis=1))
         return np.stack(found, axis=1) if self.views else found[0][:, None]
 
     def __call__(self, photos: Features) -> Array:
@@ -108,24 +115,29 @@ class Reading:
     def arrays(self) -> dict[str, Array]:
         """What `from_arrays` takes."""
         views = {} if not self.views else keep(views=_text("\0".join(self.views)))
-        return {**keep(centre=self.centre, share=self.share), **views}
+        return {**keep(centre=self.centre, share=self.share, read=_text(self.field)), **views}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> Reading:
         centre, share = take(arrays, centre=(2, "S"), share=(1,))
         views = arrays["views"].tobytes().decode().split("\0") if "views" in arrays else ()
-        return cls(centre, float(share[0]), tuple(views))
+        # The earliest runs read the tokens before the last block, and do not say so.
+        field = arrays["read"].tobytes().decode() if "read" in arrays else "tokens"
+        if field not in ("tokens", "patches"):
+            raise ArtifactError(f"the classifier reads {field!r} of photos; update sharpzo")
+        return cls(centre, float(share[0]), tuple(views), field)
 
     def text(self, text: Array) -> Array:
         """Unit text features (K, D) so that their products with z are cosines (K, D + 2 S)."""
         return np.pad(text / np.sqrt(1 - self.share), ((0, 0), (0, self.centre.size)))
 
 
-def _own(photos: Features) -> Array:
-    """Each token without the mean of its numbers, of length 1."""
-    if photos.tokens is None:
-        raise InputError("the photos' features come without tokens; encode the photos again")
-    return normalise(photos.tokens - photos.tokens.mean(axis=-1, keepdims=True))
+def _own(photos: Features, field: str) -> Array:
+    """Each row without the mean of its numbers, of length 1."""
+    rows = getattr(photos, field)
+    if rows is None:
+        raise InputError(f"the photos' features come without {field}; encode the photos again")
+    return normalise(rows - rows.mean(axis=-1, keepdims=True))
 
 
 @dataclass(frozen=True, eq=False)

@@ -256,10 +256,16 @@ def _photos(
 
 def _encoded(photos: LabelledPhotos, tower: ToyImageTower) -> Features:
     found = PhotoBatch(tower, tower.pixels(photos.decoded())).summaries
-    states, tokens = found[:, 0], found[:, 1:]
+    states, tokens, patches = found[:, 0], found[:, 1:3], found[:, 3:]
     vectors = normalise(states @ tower.projection.T)
     return Features(
-        vectors, photos.labels, photos.class_names, photos.digest(), states, tokens=tokens
+        vectors,
+        photos.labels,
+        photos.class_names,
+        photos.digest(),
+        states,
+        tokens=tokens,
+        patches=patches,
     )
 
 

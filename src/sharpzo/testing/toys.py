@@ -8,6 +8,7 @@ from zlib import crc32
 import numpy as np
 
 from sharpzo.methods.last_block import Seen, forward
+from sharpzo.towers.patches import spread
 from sharpzo.types import SINGLE, Array, Features, LastBlock
 
 
@@ -118,12 +119,14 @@ class ToyImageTower:
         return photo[rows][:, columns].transpose(2, 0, 1) / 127.5 - 1
 
     def forward(self, pixels: Array) -> Array:
-        return self.trace(pixels)[1]
+        return self.trace(pixels)[1][:, 0]
 
     def trace(self, pixels: Array) -> tuple[Array, Array]:
         first = np.tanh(pixels.reshape(len(pixels), -1) @ self._weight.T)
         tokens = np.stack([first, *(np.tanh(first @ w) for w in self._others)], axis=1)
-        return tokens, forward(self.last_block, Seen.of(tokens, self.last_block.eps)).states
+        states = forward(self.last_block, Seen.of(tokens, self.last_block.eps)).states
+        last = np.stack([states, first, tokens[:, 1:].mean(axis=1)], axis=1)
+        return tokens, np.concatenate([last, spread(np.tanh(2 * tokens[:, 1:]))], axis=1)
 
     def close(self) -> None:
         """Nothing is held."""

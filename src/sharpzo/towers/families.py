@@ -29,7 +29,7 @@ class Layered(Protocol):
     """An image tower with the weights of one layer in memory at a time."""
 
     def summaries(self, pixels: Array) -> Array:
-        """Return float32 (N, 3, S) of preprocessed photos (N, 3, h, w)."""
+        """Return float32 (N, R, S) of preprocessed photos (N, 3, h, w)."""
         ...
 
     def trace(self, pixels: Array) -> tuple[Array, Array]:
@@ -42,9 +42,9 @@ class ImageFamily:
     """An image tower, made of a checkpoint and the height and width of the pixels.
 
     ``build`` returns the graph: ``pixels`` (B, 3, h, w) -> ``tokens`` (B, T, S) before the last
-    block, ``summary`` (B, 2, S) of these and ``states`` (B, S); see `image.build_image`. ``open``
+    block, ``summary`` (B, R - 1, S) and ``states`` (B, S); see `image.build_image`. ``open``
     returns what runs in its place, in so many threads, where the graph is not one of ours.
-    ``rows`` of S numbers are kept of a photo: its state, and the summary if there are tokens.
+    ``rows``, R, of S numbers are kept of a photo: its state, and the summary.
     ``torch``: whether `torch_image.py` computes it, too. ``resizable``: whether its positions can
     be resampled for photos of another size. ``build_integers`` is as ``build``, in whole numbers.
     ``projection`` (D, S) makes features of states. ``last_block`` makes states of tokens; it
@@ -59,7 +59,7 @@ class ImageFamily:
     layered: Callable[[Checkpoint, int, int], Layered]
     layered_bytes: Callable[[Checkpoint, int, int, int], int]
     open: Callable[[Checkpoint, int, int, int | None], Running] | None = None
-    rows: int = 3
+    rows: int = 5
     torch: bool = False
     resizable: bool = False
     build_integers: Callable[[Checkpoint, int, int], Graph] | None = None
@@ -113,7 +113,7 @@ def _resnet() -> ImageFamily:
 
     return ImageFamily(
         resnet.build_resnet, resnet.read_projection, _no_last_block, resnet_layers.LayeredResNet,
-        resnet_layers.layered_bytes,
+        resnet_layers.layered_bytes, rows=3,
     )  # fmt: skip
 
 

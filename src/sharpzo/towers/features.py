@@ -103,7 +103,7 @@ class Encoder:
         self._detours, self._open, self._views = detours, open_tower, fixed_views
         where = " elsewhere" if open_tower else ""
         # "" is straight through the tower to summaries, the others are detours to states.
-        marks = {"": f"summaries{where}"} | {one.digest: one.digest + where for one in detours}
+        marks = {"": f"with patches{where}"} | {one.digest: one.digest + where for one in detours}
         self._keys = {
             way: hashlib.sha256((self._identity + mark).encode()).hexdigest()
             for way, mark in marks.items()
@@ -172,6 +172,10 @@ class Encoder:
             )
             for way, kept in found.items()
         }
+
+        def of_tokens(first: int, end: int) -> Array | None:
+            return by[""][:, first:end] if self._rows >= end else None
+
         return Features(
             normalise(by[""][:, 0] @ self._projection.T),
             split.labels,
@@ -184,7 +188,8 @@ class Encoder:
                 )
                 for one in self._detours
             },
-            by[""][:, 1:] if by[""].shape[1] > 1 else None,
+            tokens=of_tokens(1, 3),
+            patches=of_tokens(3, 5),
         )
 
     def _states(

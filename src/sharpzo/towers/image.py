@@ -19,6 +19,7 @@ from sharpzo.towers import blocks
 from sharpzo.towers.blocks import Block, Pair
 from sharpzo.towers.checkpoint import CLIP_LAYERS, Checkpoint, block_shapes, check_finite
 from sharpzo.towers.config import ImageConfig, PooledImage
+from sharpzo.towers.patches import depth, middle, write_spread
 from sharpzo.towers.pooling import read_post, write_pooling
 from sharpzo.towers.preprocess import REDUCED, Preprocessing
 from sharpzo.types import Array, Decoding, LastBlock
@@ -38,8 +39,9 @@ _SCALES = {"out": "layer_scale1.lambda1", "fc2": "layer_scale2.lambda1"}
 
 def build_image(checkpoint: Checkpoint, height: int, width: int, integers: bool = False) -> Graph:
     """Return the graph for pixels of one size: input ``pixels``, outputs ``tokens`` (B, T, H)
-    before the last block, ``summary`` (B, 2, H) of these (the class token, and the mean of the
-    others), and ``states`` (B, H), what the projection reads.
+    before the last block, ``summary`` (B, 4, H) of tokens, and ``states`` (B, H), what the
+    projection reads. The summary has the class token and the mean of the others before the last
+    block, then what `patches.py` reads further up.
 
     ``integers``: blocks before the last, which makes states of ``tokens``, in whole numbers."""
     from sharpzo.towers.graph import Builder
@@ -50,17 +52,22 @@ def build_image(checkpoint: Checkpoint, height: int, width: int, integers: bool 
     x, tokens = _write_embedding(build, checkpoint, height, width)
     inner = IntegerBlocks(build, config, tokens) if integers and config.layers > 1 else None
     x = inner.enter(x) if inner else x
+    places = middle(height // config.patch, width // config.patch, 1)
     for layer in range(config.layers):
         block = read_block(checkpoint, layer)
         if checkpoint.weights.converted:  # into memory of its own
             checkpoint.weights.release()
         last = layer == config.layers - 1
+        if layer == depth(config.layers):
+            seen = blocks.pick(build, x, tokens, places, m)
+            write_spread(build, inner.leave(seen) if inner else seen, len(places), m)
         if last:
             x = inner.leave(x) if inner else x
             build.reshape(x, [-1, tokens, m], name="tokens")
             mean = np.full((2, tokens), 1 / max(tokens - 1, 1))
             mean[0], mean[1, 0] = np.eye(tokens)[0], 0
-            build.op("MatMul", build.constant(mean, "image.mean"), "tokens", name="summary")
+            pair = build.op("MatMul", build.constant(mean, "image.mean"), "tokens")
+            build.op("Concat", pair, "patches", axis=1, name="summary")
         elif inner:
             for array in (one for pair in vars(block).values() for one in pair):
                 # In whole numbers NaN becomes 0, and nothing after it would be non-finite.
@@ -72,7 +79,7 @@ def build_image(checkpoint: Checkpoint, height: int, width: int, integers: bool 
     build.op("Identity", write_pooling(build, checkpoint, x, tokens), name="states")
     return build.finish(
         {"pixels": ("B", 3, height, width)},
-        {"tokens": ("B", tokens, m), "summary": ("B", 2, m), "states": ("B", m)},
+        {"tokens": ("B", tokens, m), "summary": ("B", 4, m), "states": ("B", m)},
         "image",
     )
 

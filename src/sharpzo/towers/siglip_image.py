@@ -16,6 +16,7 @@ from sharpzo.towers.blocks import Pair
 from sharpzo.towers.checkpoint import Checkpoint
 from sharpzo.towers.config import ImageConfig
 from sharpzo.towers.image import write_block
+from sharpzo.towers.patches import depth, middle, write_spread
 from sharpzo.towers.pooling import HEAD, read_post, read_siglip_reader, write_reader
 from sharpzo.towers.siglip_config import SiglipImage
 from sharpzo.types import Array
@@ -40,22 +41,26 @@ def build_image(checkpoint: Checkpoint, height: int, width: int) -> Graph:
     config, m = checkpoint.image, checkpoint.image.width
     build = Builder()
     x, tokens = _write_patches(build, checkpoint, height, width)
+    places = middle(height // config.patch, width // config.patch, 0)
     for layer in range(config.layers):
         name = f"vision_model.encoder.layers.{layer}"
         block = blocks.clip_block(checkpoint, name, m, config.mlp_width, config.heads)
         if checkpoint.weights.converted:  # into memory of its own
             checkpoint.weights.release()
+        if layer == depth(config.layers):
+            seen = blocks.pick(build, x, tokens, places, m)
+            write_spread(build, seen, len(places), m)
         if layer == config.layers - 1:
             seen = build.reshape(x, [-1, tokens, m])
             mean = build.op("ReduceMean", seen, build.constant([1]), keepdims=1)
             build.op("Concat", mean, seen, axis=1, name="tokens")
-            build.op("Concat", mean, mean, axis=1, name="summary")
+            build.op("Concat", mean, mean, "patches", axis=1, name="summary")
         x = write_block(build, config, x, f"image.{layer}", block, tokens, last=False)
     x = blocks.norm(build, x, "image.post", read_post(checkpoint), config.norm_eps)
     build.op("Identity", _write_head(build, checkpoint, x, tokens), name="states")
     return build.finish(
         {"pixels": ("B", 3, height, width)},
-        {"tokens": ("B", 1 + tokens, m), "summary": ("B", 2, m), "states": ("B", m)},
+        {"tokens": ("B", 1 + tokens, m), "summary": ("B", 4, m), "states": ("B", m)},
         "siglip-image",
     )
 

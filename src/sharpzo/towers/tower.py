@@ -266,8 +266,8 @@ class OnnxImageTower:
         return np.concatenate([states[:, None], tokens], axis=1)
 
     def trace(self, pixels: Array) -> tuple[Array, Array]:
-        tokens, states = self._run(["tokens", "states"], pixels)
-        return tokens, states
+        tokens, states, summary = self._run(["tokens", "states", "summary"], pixels)
+        return tokens, np.concatenate([states[:, None], summary], axis=1)
 
     def states(
         self,
@@ -284,8 +284,8 @@ class OnnxImageTower:
         progress: Callable[[int], object] | None = None,
     ) -> Array:
         """Return float32 (N, R, S) of photos of any size: the state, what the projection reads, and
-        of the tokens before the last block the class token and the mean of the others, where the
-        tower has tokens: R is 3, or 1.
+        a summary of tokens (see `image.build_image`): R is 5. It is 3 of a ResNet, which has no
+        blocks to read patches before, and 1 of a tower whose tokens are not known.
 
         The iterable is consumed lazily, one batch ahead: the next photos are decoded while these
         pass the tower (benchmarks/decoding.py). ``progress`` is called with how many are done after

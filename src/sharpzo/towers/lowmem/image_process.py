@@ -43,7 +43,7 @@ class ImageProcess:
     ) -> None:
         self.checkpoint, self.at_once = checkpoint, chunk
         self._preprocessing = Preprocessing.open(checkpoint)
-        self._width = checkpoint.image.width
+        self._summary = image_family(checkpoint).rows, checkpoint.image.width
         self._last_block: LastBlock | None = None
         memory.watch_anew()
         self._child = Child(__name__, dict.fromkeys(_THREADS, str(threads or cores())))
@@ -75,7 +75,7 @@ class ImageProcess:
         return stack(self._preprocessing, photos)
 
     def forward(self, pixels: Array) -> Array:
-        return self._in_chunks(pixels, tokens=False)[1]
+        return self._in_chunks(pixels, tokens=False)[1][:, 0]
 
     def trace(self, pixels: Array) -> tuple[Array, Array]:
         return self._in_chunks(pixels, tokens=True)
@@ -85,7 +85,7 @@ class ImageProcess:
         photos: Iterable[Array | Image],
         progress: Callable[[int], object] | None = None,
     ) -> Array:
-        """Return float32 (N, 3, S) of photos of any size; see `OnnxImageTower.summaries`."""
+        """Return float32 (N, R, S) of photos of any size; see `OnnxImageTower.summaries`."""
         try:
             return self._summaries(photos, progress)
         except BaseException:
@@ -95,7 +95,7 @@ class ImageProcess:
     def _summaries(
         self, photos: Iterable[Array | Image], progress: Callable[[int], object] | None
     ) -> Array:
-        source, rows, done = iter(photos), [np.zeros((0, 3, self._width), np.float32)], 0
+        source, rows, done = iter(photos), [np.zeros((0, *self._summary), np.float32)], 0
         pixels = self.pixels(islice(source, self.at_once))
         while many := len(pixels):
             self._ask(pixels)
@@ -109,7 +109,7 @@ class ImageProcess:
         return np.concatenate(rows)
 
     def _in_chunks(self, pixels: Array, *, tokens: bool) -> tuple[Array, Array]:
-        """Tokens (N, T, S) of preprocessed photos, T = 0 unless wanted, and states (N, S)."""
+        """Tokens (N, T, S) of preprocessed photos, T = 0 unless wanted, and summaries."""
         found = []
         try:
             for first in range(0, len(pixels), self.at_once):
@@ -120,19 +120,19 @@ class ImageProcess:
             self._child.close()
             raise
         if len(found) == 1:  # tokens are large
-            return found[0][0], found[0][1][:, 0]
+            return found[0]
         traced, summaries = map(np.concatenate, zip(*found, strict=True))
-        return traced, summaries[:, 0]
+        return traced, summaries
 
     def _ask(self, pixels: Array, *, tokens: bool = False) -> None:
         question = {"photos": len(pixels), "tokens": tokens}
         self._child.send(question, np.ascontiguousarray(pixels).data)
 
     def _answer(self, many: int) -> tuple[Array, Array]:
-        """Tokens (N, T, S) and summaries (N, 3, S)."""
+        """Tokens (N, T, S) and summaries (N, R, S)."""
         told = self._child.receive()
-        tokens = np.empty((many, told["tokens"], self._width), np.float32)
-        summaries = np.empty((many, 3, self._width), np.float32)
+        tokens = np.empty((many, told["tokens"], self._summary[1]), np.float32)
+        summaries = np.empty((many, *self._summary), np.float32)
         for array in (tokens, summaries):
             if array.size:
                 self._child.fill(array.data)
@@ -148,7 +148,7 @@ class ImageProcess:
 
 def _work(parent: Channel) -> None:
     """What the process does: ``photos`` (N, 3, h, w) in, ``tokens`` (N, T, S), if they are wanted,
-    and summaries (N, 3, S) out; after no photos the peak of its memory."""
+    and summaries (N, R, S) out; after no photos the peak of its memory."""
     told = parent.receive()
     memory.trim()  # what importing took, before more is read
     checkpoint = Checkpoint.open(told["folder"], told["size"])

@@ -11,6 +11,7 @@ import numpy as np
 from sharpzo.towers import image
 from sharpzo.towers.blocks import Pair, normal_distribution
 from sharpzo.towers.checkpoint import Checkpoint
+from sharpzo.towers.patches import depth, middle, spread
 from sharpzo.towers.pooling import read_post
 from sharpzo.types import Array
 
@@ -33,9 +34,10 @@ class LayeredImage:
     def __init__(self, checkpoint: Checkpoint, height: int, width: int) -> None:
         self._checkpoint = checkpoint
         self._patch, self._added = image.read_embedding(checkpoint, height, width)
+        self._grid = height // checkpoint.image.patch, width // checkpoint.image.patch
 
     def summaries(self, pixels: Array) -> Array:
-        """Return float32 (N, 3, S) of one chunk of preprocessed photos (N, 3, h, w), as
+        """Return float32 (N, 5, S) of one chunk of preprocessed photos (N, 3, h, w), as
         `OnnxImageTower.summaries` does."""
         return self._pass(pixels)[1]
 
@@ -47,7 +49,7 @@ class LayeredImage:
         config, many, tokens = self._checkpoint.image, len(pixels), len(self._added)
         x = self._embed(pixels)
         kept = x[:0]
-        found = np.empty((many, 3, config.width), np.float32)
+        found = np.empty((many, 5, config.width), np.float32)
         h = np.empty_like(x)
         wide = np.empty(len(x) * max(3 * config.width, config.mlp_width), np.float32)
         for layer in range(config.layers):
@@ -55,8 +57,10 @@ class LayeredImage:
             query, key, value = wide[: 3 * x.size].reshape(3, *x.shape)
             self._linear(h, layer, "key", key)
             self._linear(h, layer, "value", value)
+            rows = x.reshape(many, tokens, -1)
+            if layer == depth(config.layers):
+                found[:, 3:] = spread(rows[:, middle(*self._grid, self.first)])
             if layer == config.layers - 1:
-                rows = x.reshape(many, tokens, -1)
                 found[:, 2] = rows[:, self.first :].mean(axis=1)
                 found[:, 1] = rows[:, 0] if self.first else found[:, 2]
                 if keep:
