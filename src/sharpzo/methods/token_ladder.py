@@ -13,9 +13,9 @@ subtracts the mean of the training photos' and scales again. With the text (t / 
 x, and so does what names without photos get. No second image pass is needed: all three come of one.
 
 A ResNet has no such blocks: there m and s are the token that attention pools with, the mean of all
-places, and the mean of the others. Runs that do not say what they read, the earliest, read the class
-token before the last block and the mean of the other tokens. A tower that does not show its tokens
-gives x alone: the share is then 0.
+places, and the mean of the others. The earliest runs do not say what they read: the class token
+before the last block and the mean of the other tokens. A tower that does not show its tokens gives
+x alone: the share is then 0.
 
 With ``views`` photos are also seen mirrored, and their middle; every view is a row of the fit, and
 a photo is scored by the mean over its views. Which views is chosen by leaving photos out, each with
