@@ -40,10 +40,10 @@ from sharpzo.types import Array, Features
 DATASETS, SHOTS = ("fashion-mnist", "eurosat", "caltech101"), (1, 4, 16)
 LINES = Lines(__file__, "image_side.jsonl", "dataset", "shots", "seed", "cell")
 CELLS: dict[str, dict[str, Any]] = {
-    "as before: no tokens, one view": {"tokens": 0.0, "training_views": 1},
-    "tokens, one view": {"training_views": 1},
-    "tokens, two views": {"training_views": 2},
-    "tokens, four views": {"training_views": 4},
+    "projection alone, one view": {"tokens": 0.0, "training_views": 1},
+    "one view": {"training_views": 1},
+    "two views": {"training_views": 2},
+    "four views": {"training_views": 4},
 }
 VIEWS = ("mirror", "middle", "mirrored middle")
 FEW = 500  # photos of Caltech-101 that stand for all
@@ -67,7 +67,7 @@ def pool(
     folder: Path, name: str, view: str, photos: LabelledPhotos, rows: Array, tower: OnnxImageTower
 ) -> Pool:
     """These rows through a view, read from the folder if they lie there."""
-    kept = folder / f"{name}-{view or 'whole'}-{len(rows)}.npz"
+    kept = folder / f"traced-{name}-{view or 'whole'}-{len(rows)}.npz"
     if not kept.exists():
         folder.mkdir(parents=True, exist_ok=True)
         some = photos.take(rows)
@@ -75,21 +75,21 @@ def pool(
         parts = []
         for first in range(0, len(rows), 8):
             chunk = some.take(np.arange(first, min(first + 8, len(rows))))
-            tokens, states = tower.trace(tower.pixels(chunk.decoded()))
-            parts.append((tokens.astype(np.float16), tokens[:, 1:].mean(axis=1), states))
-        found = (np.concatenate(one) for one in zip(*parts, strict=True))
-        np.savez(kept, rows=rows, **dict(zip(("tokens", "mean", "states"), found, strict=True)))
+            tokens, summaries = tower.trace(tower.pixels(chunk.decoded()))
+            parts.append((tokens.astype(np.float16), summaries))
+        tokens, summaries = (np.concatenate(one) for one in zip(*parts, strict=True))
+        np.savez(kept, rows=rows, tokens=tokens, summaries=summaries)
     found = np.load(kept)
-    tokens = found["tokens"]
+    tokens, summaries = found["tokens"], found["summaries"]
     assert np.array_equal(found["rows"], rows)
     normal = np.empty(tokens.shape, np.float16)
-    first = tokens[:, 0].astype(np.float32)
+    first = summaries[:, 1]
     for begin in range(0, len(rows), 64):
         part = slice(begin, begin + 64)
         normal[part] = Seen.of(tokens[part].astype(np.float32), tower.last_block.eps).normal
     features = Features(
-        normalise(found["states"] @ tower.projection.T), photos.labels[rows], photos.class_names,
-        tokens=np.stack([first, found["mean"]], axis=1),
+        normalise(summaries[:, 0] @ tower.projection.T), photos.labels[rows], photos.class_names,
+        patches=summaries[:, 3:],
     )  # fmt: skip
     return Pool(rows, Seen(normal, first), features)
 
