@@ -13,7 +13,7 @@ from sharpzo.classifier import PromptClassifier
 from sharpzo.detour import PhotoBatch
 from sharpzo.errors import InputError
 from sharpzo.methods import find, fit
-from sharpzo.methods.clip_lora import Lora, LoraDetour
+from sharpzo.methods.clip_lora import Lora, LoraDetour, steps_of
 from sharpzo.metrics import cross_entropy
 from sharpzo.testing import METHOD_CHECKS
 from sharpzo.towers.checkpoint import Checkpoint
@@ -121,6 +121,12 @@ def test_published_settings():
         2e-4,
     )
     assert (published.steps, published.batch, published.view_scale) == (None, 32, (0.08, 1.0))
+    assert steps_of(published, np.repeat(range(3), [2, 4, 3])) == 4 * 500
+
+
+@pytest.mark.parametrize(("photos", "steps"), [(100, 120), (385, 121), (1600, 500)])
+def test_our_steps_are_ten_passes_and_at_least_120(photos, steps):
+    assert steps_of(METHOD.settings, np.arange(photos) % 100) == steps
 
 
 def test_dropout_leaves_the_mean():

@@ -8,9 +8,9 @@ value become
 and AdamW lowers the cross-entropy of the scaled cosines between photos, of which each step sees a
 random crop, and class names. Dropout is on what ``low`` reads. The rate falls along half a cosine.
 No validation photo chooses anything. Their code trains 500 steps per photo of a class in batches of
-32, hours without a GPU: the preset ``published``. Fewer, larger steps are the default: of 30, 60
-and 120, at rates from 0.002 to 0.01, the best on development photos of one draw of EuroSAT and
-Fashion-MNIST. torch (extra ``torch``) is needed to fit and to predict.
+32, hours without a GPU: the preset ``published``. Fewer, larger steps are the default, chosen on
+development photos (`experiments/backprop/lora.py`). torch (extra ``torch``) is needed to fit and to
+predict.
 """
 
 from __future__ import annotations
@@ -54,13 +54,15 @@ _PREFIX = "lora."
 
 @dataclass(frozen=True)
 class ClipLoraSettings(Settings):
-    """``rank`` r and ``alpha`` of equation 1, trained for ``steps`` (None: 500 per photo of the
-    largest class, as published) of ``batch`` photos, each a crop of a share ``view_scale``."""
+    """``rank`` r and ``alpha`` of equation 1, trained for ``steps`` of ``batch`` photos, each a
+    crop of a share ``view_scale``. None: ``per_shot`` steps for each photo of the largest class,
+    and where that is None, too, 120 steps, or ten passes over the photos if these are more."""
 
     rank: Count = 2
     alpha: Positive = 1.0
     dropout: Decay = 0.0
-    steps: Count | None = 120
+    steps: Count | None = None
+    per_shot: Count | None = None
     batch: Count = 32
     rate: Positive = 5e-3
     least_rate: Positive = 1e-6
@@ -205,7 +207,7 @@ def _tune(
 
     assert task.images is not None
     photos, labels = task.images.train, torch.tensor(task.train.labels)
-    steps = settings.steps or 500 * int(np.bincount(task.train.labels).max())
+    steps = settings.steps or steps_of(settings, task.train.labels)
     height, width = tower.pixels(photos.take([0]).decoded()).shape[2:]
     of_photos, of_names = (Lora(settings, task.seed, one) for one in ("image", "text"))
     image_width, text_width = tower.checkpoint.image.width, text.checkpoint.text.width
@@ -249,6 +251,13 @@ def _tune(
     return LoraHead(linear, LoraDetour(of_photos.found())), steps, passes
 
 
+def steps_of(settings: ClipLoraSettings, labels: Array) -> int:
+    """Return the steps for photos of these labels where the settings give no number."""
+    if settings.per_shot is not None:
+        return settings.per_shot * int(np.bincount(labels).max())
+    return max(120, -(-10 * len(labels) // settings.batch))
+
+
 def _crops(
     settings: ClipLoraSettings, task: Task, tower: OnnxImageTower, side: int
 ) -> Iterator[tuple[int, Array, Array]]:
@@ -282,7 +291,7 @@ register(
         fit,
         {
             "published": ClipLoraSettings(
-                steps=None, dropout=0.25, rate=2e-4, view_scale=(0.08, 1.0)
+                per_shot=500, dropout=0.25, rate=2e-4, view_scale=(0.08, 1.0)
             )
         },
         load=LoraHead.from_arrays,
