@@ -89,8 +89,8 @@ def unequal(
     raised = ladder.balance, ladder.excess_variance
     for name in ("with", "without"):
         if name == "without":
-            ladder.balance = lambda own, labels, classes: np.zeros(classes)
-            ladder.excess_variance = lambda labels, classes: np.zeros(classes)
+            ladder.balance = lambda own, labels, counts: np.zeros(len(counts))
+            ladder.excess_variance = lambda counts: np.zeros(len(counts))
         result = evaluate(fit(method, method.settings, Task(task, None, tower, seed)).head, test)
         recalls = np.array([np.nan if v is None else v for v in result.per_class.values()])
         line |= {
