@@ -12,7 +12,7 @@ method. Lines that are there are skipped.
 
 Methods that backpropagate run under torch's autocast to bfloat16, in which they take half of the
 time on a processor that has it. The settings of `tune-blocks` were chosen by `run.py` beside this
-file, steps and rate of `clip-lora` on development photos of one draw of EuroSAT and Fashion-MNIST.
+file, steps and rate of `clip-lora` by `lora.py`.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def costs() -> str:
     """Processor seconds and peak memory of a fit, encoding the photos included."""
     seconds, peaks = (_rows(what, 1, 0, spread=False) for what in ("seconds", "peak"))
     rows = [
-        [label, *(f"{s} s, {p} MB" for s, p in zip(a, b, strict=True))]
+        [label, *("–" if s == "–" else f"{s} s, {p} MB" for s, p in zip(a, b, strict=True))]
         for (label, *a), (_, *b) in zip(seconds, peaks, strict=True)
     ]
     return harness.table(["photos", *_ways()], rows)

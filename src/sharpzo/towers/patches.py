@@ -2,7 +2,7 @@
 the photo and before the tower has turned to what captions name.
 
 Deep tokens forget texture and ground, shallow ones know little else; after two thirds of the blocks
-they have both. Of the depths, regions and statistics that `experiments/features/patches.py` tries,
+they have both. Of the depths, regions and statistics that `experiments/features/one_pass.py` tries,
 no other is better on satellite photos, clothes and a hundred everyday objects alike.
 """
 
