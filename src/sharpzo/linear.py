@@ -6,7 +6,7 @@ projection. Other forms (kernels) become heads of their own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,6 +94,26 @@ weight (K, D), bias (K,); fit the run again
                 "run again"
             )
     return [arrays[name] for name in shapes]
+
+
+def keep_words(words: Iterable[str]) -> Array:
+    """Words as an array of an artefact.
+
+    >>> take_words({"names": keep_words(["cat", "dog"])}, "names")
+    ['cat', 'dog']
+    """
+    return np.frombuffer("\0".join(words).encode(), np.uint8)
+
+
+def take_words(arrays: Mapping[str, Array], name: str) -> list[str]:
+    """The words that `keep_words` made an array of; ArtifactError if it is missing or no text."""
+    (array,) = take(arrays, **{name: ("N",)})
+    try:
+        return array.tobytes().decode().split("\0")
+    except UnicodeDecodeError:
+        raise ArtifactError(
+            f"the artefact's array '{name}' is no text; fit the run again"
+        ) from None
 
 
 def blocks(many: int, numbers: int) -> Iterator[slice]:

@@ -12,7 +12,7 @@ from methods.coloured import NAMES, along, check_on, make_task, photos, save_mod
 from sharpzo.classifier import PromptClassifier
 from sharpzo.detour import PhotoBatch
 from sharpzo.errors import InputError
-from sharpzo.methods import find, fit
+from sharpzo.methods import clip_lora, find, fit
 from sharpzo.methods.clip_lora import Lora, LoraDetour, steps_of
 from sharpzo.metrics import cross_entropy
 from sharpzo.testing import METHOD_CHECKS
@@ -127,6 +127,12 @@ def test_published_settings():
 @pytest.mark.parametrize(("photos", "steps"), [(100, 120), (385, 121), (1600, 500)])
 def test_our_steps_are_ten_passes_and_at_least_120(photos, steps):
     assert steps_of(METHOD.settings, np.arange(photos) % 100) == steps
+
+
+def test_more_steps_than_a_counter_holds_are_begun(folders, monkeypatch):
+    monkeypatch.setattr(clip_lora, "_crops", lambda *given: iter(()))
+    task = make_task(Checkpoint.open(folders / "quick_gelu"), held=0)
+    assert fit(METHOD, replace(METHOD.settings, per_shot=10**19), task).image_passes == 0
 
 
 def test_dropout_leaves_the_mean():

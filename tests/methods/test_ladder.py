@@ -9,9 +9,10 @@ from sharpzo.data.demo import CLASS_NAMES
 from sharpzo.errors import ArtifactError
 from sharpzo.methods import ladder
 from sharpzo.methods.gda import gaussian
-from sharpzo.methods.ladder import LadderSettings, fit_ladder, other_names
+from sharpzo.methods.ladder import LadderSettings, fit_ladder, other_names, recorded_rows
 from sharpzo.methods.moments import Moments
 from sharpzo.metrics import normalise
+from sharpzo.testing.toys import ToyTower
 from sharpzo.types import Features
 
 NAMES = CLASS_NAMES[:5]
@@ -109,6 +110,16 @@ def test_a_text_that_misleads_still_orders_names_without_photos():
 def test_an_artefact_without_its_arrays_is_told():
     with pytest.raises(ArtifactError, match="unseen_weight"):
         other_names(fit_ladder(photos(2), TEXT, None, ONE).head.arrays(), TEXT, np.zeros(5, int))
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [(b"cat\xff", "array 'names' is no text"), (b"cat\0dog\0owl\0cow", "4 names of 3 classes")],
+)
+def test_damaged_names_are_refused(names, sentence):
+    arrays = {"names": np.frombuffer(names, np.uint8), "bias": np.zeros(3, np.float32)}
+    with pytest.raises(ArtifactError, match=sentence):
+        recorded_rows(arrays, ToyTower(3))
 
 
 def as_if_equal(monkeypatch):

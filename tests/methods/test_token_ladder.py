@@ -127,22 +127,37 @@ def test_without_patches_tokens_are_read_as_by_runs_that_do_not_say_what_they_re
         return replace(some, tokens=some.patches, patches=None)
 
     train, shown = photos(3), photos(4, 5)
-    _, head = fitted(as_tokens(train))
-    wanted = fitted(train)[1].scores(shown)
-    assert np.array_equal(head.scores(as_tokens(shown)), wanted)
+    wide = replace(ONE, temperatures=TokenLadderSettings().temperatures)
+    ladder, head = fitted(as_tokens(train), settings=wide)
+    other, patches = fitted(train, settings=wide)
+    wanted = head.scores(as_tokens(shown))
+    assert ladder.temperature / other.temperature == pytest.approx(0.32 / 0.28)
+    np.testing.assert_allclose(wanted * 0.32 / 0.28, patches.scores(shown), rtol=1e-4)
     arrays = head.arrays()
     del arrays["read"]
     both = replace(shown, tokens=shown.patches, patches=shown.patches[::-1])
     assert np.array_equal(TokenHead.from_arrays(arrays).scores(both), wanted)
-    arrays["read"] = np.frombuffer(b"edges", np.uint8)
-    with pytest.raises(ArtifactError, match="reads 'edges' of photos; update sharpzo"):
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("read", b"edges", "reads 'edges' of photos; update sharpzo"),
+        ("read", b"\xff\xfe", "array 'read' is no text; fit the run again"),
+        ("views", b"mirror\x00\xff", "array 'views' is no text; fit the run again"),
+        ("views", b"edges", "the view 'edges'; update sharpzo"),
+    ],
+)
+def test_a_run_that_reads_what_is_not_known_is_refused(name, text, sentence):
+    arrays = {**fitted(photos(2))[1].arrays(), name: np.frombuffer(text, np.uint8)}
+    with pytest.raises(ArtifactError, match=sentence):
         TokenHead.from_arrays(arrays)
 
 
 def test_a_tower_without_tokens_leaves_the_ladder_on_its_features():
     train, shown = (replace(photos(*args), patches=None) for args in ((3,), (2, 5)))
     _, head = fitted(train)
-    plain = fit_ladder(train, TEXT, None, replace(ONE, gaussian=ONE.gaussian)).head
+    plain = fit_ladder(train, TEXT, None, ONE, calibrated=0.32).head
     assert np.allclose(head.scores(shown), plain.scores(shown), atol=1e-5)
     again = TokenHead.from_arrays(head.arrays())
     assert np.array_equal(again.scores(shown), head.scores(shown))

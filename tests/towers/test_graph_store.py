@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -265,3 +266,20 @@ def test_the_image_towers_weights_are_given_back_before_others_are_read(monkeypa
     )
     assert len(found["test"]) == 3
     assert order == [1]
+
+
+def test_a_graph_is_written_anew_by_another_code_of_any_module_that_writes_some_of_it():
+    """Of those that take part, the modules that name the builder."""
+    folder, found, left = (
+        Path(graph_store.__file__).parent,
+        set(),
+        {"image", "siglip_image", "resnet"},
+    )
+    while left:
+        text = (folder / f"{(name := left.pop())}.py").read_text("utf-8")
+        if "Builder" not in text:
+            continue
+        found.add(name)
+        left |= set(re.findall(r"from sharpzo\.towers\.(\w+) import", text)) - found
+    assert found >= {"patches", "pooling", "blocks", "integers"}
+    assert {f"{name}.py" for name in found} <= set(graph_store._WRITERS)

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import count, islice
+from itertools import count
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -225,7 +225,8 @@ def _tune(
     descent = torch.optim.AdamW(tensors, lr=settings.rate, weight_decay=settings.weight_decay)
     rates = torch.optim.lr_scheduler.CosineAnnealingLR(descent, steps, settings.least_rate)
     passes = 0
-    for step, pixels, rows in islice(_crops(settings, task, tower, max(height, width)), steps):
+    crops = _crops(settings, task, tower, max(height, width))
+    for _, (step, pixels, rows) in zip(range(steps), crops, strict=False):
         noise = torch.Generator().manual_seed(task.seed * 1_000_003 + step)
         of_photos.noise = of_names.noise = noise
         states = by_photos.states(by_photos.embed(torch.tensor(pixels)))

@@ -53,11 +53,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
-from sharpzo.linear import LinearHead, keep, left_out, take
+from sharpzo.errors import ArtifactError
+from sharpzo.linear import LinearHead, keep, keep_words, left_out, take, take_words
 from sharpzo.methods.cached import Penalty, PenaltyGrid, Text, cached_fit, logspace, read_text
 from sharpzo.methods.choose import CALIBRATED, centre, choose_temperature, spread
 from sharpzo.methods.gda import gaussian
@@ -85,7 +85,6 @@ class LadderSettings(Settings):
     penalty: Penalty = 0.5
     temperatures: PenaltyGrid = logspace(-0.6, 1.4, 21)
     prior: Penalty = 0.2
-    calibrated: ClassVar[float] = CALIBRATED  # of equation 1 in choose.py
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,12 +116,13 @@ def fit_ladder(
     validation: Features | None,
     settings: LadderSettings,
     read: Read = own_vectors,
+    calibrated: float = CALIBRATED,
 ) -> Ladder:
     """Fit equations 1 and 2 to the photos; ``text`` (K, D) has unit rows.
 
     ``read`` gives rows (N, V, D) of V views of photos. Each view is a row of the least squares that
     counts 1 / V, and a photo is left out with all of its views; a validation photo is the mean of
-    its views.
+    its views. ``calibrated`` is that of equation 1 in `choose.py`.
     """
     text = text.astype(np.float64)
     classes, many = len(text), len(train)
@@ -163,7 +163,7 @@ def fit_ladder(
     within, reach = spread(scores), spread(seen @ rows.T + biases)
     as_new, own, error = _as_left_out(scores, tried, offsets, hat)
     del scores
-    middle = centre(as_new / max(within, 1e-12) * reach, 1 / rarity, settings.calibrated)
+    middle = centre(as_new / max(within, 1e-12) * reach, 1 / rarity, calibrated)
     wider = reach / max(settings.sharpness * within, 1e-12)
     unit = BALANCE * settings.sharpness * wider**0.25
     biases = biases + unit * balance(own, tried.labels, counts)
@@ -321,13 +321,16 @@ def record_names(task: Task) -> Array:
     a name that was never given."""
     shown = {task.tower.class_names[k] for k in np.unique(task.train.labels)}
     names = [name if name in shown else "" for name in task.tower.class_names]
-    return np.frombuffer("\0".join(names).encode(), np.uint8)
+    return keep_words(names)
 
 
 def recorded_rows(arrays: Mapping[str, Array], tower: TextTower) -> Array:
     """Which recorded class each of the tower's names is (M,), -1 for one without photos."""
-    (array,) = take(arrays, names=("N",))
-    names = array.tobytes().decode().split("\0")
+    names, (bias,) = take_words(arrays, "names"), take(arrays, bias=("K",))
+    if len(names) != len(bias):
+        raise ArtifactError(
+            f"the artefact has {len(names)} names of {len(bias)} classes; fit the run again"
+        )
     rows = {name: k for k, name in enumerate(names) if name}
     return np.array([rows.get(name, -1) for name in tower.class_names])
 

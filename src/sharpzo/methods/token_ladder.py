@@ -30,13 +30,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import numpy as np
 
+from sharpzo.data.photo import FIXED_VIEWS
 from sharpzo.detour import seen_through
 from sharpzo.errors import ArtifactError, InputError
-from sharpzo.linear import LinearHead, keep, take
+from sharpzo.linear import LinearHead, keep, keep_words, take, take_words
 from sharpzo.methods.cached import cached_fit, read_text
 from sharpzo.methods.ladder import (
     Ladder,
@@ -52,6 +52,8 @@ from sharpzo.metrics import normalise
 from sharpzo.settings import Count, Decay, NotNegative
 from sharpzo.types import Array, Features, TextTower
 
+# Of equation 1 in choose.py, by what is read: the wider z, the further apart training logits lie.
+_CALIBRATED = {"tokens": 0.32, "patches": 0.28}
 _ROWS = 1024  # photos at a time: z is wider than what is kept of a photo
 
 
@@ -63,7 +65,6 @@ class TokenLadderSettings(LadderSettings):
     gaussian: NotNegative = 0.25
     tokens: Decay = 1 / 2
     views: Count = 1
-    calibrated: ClassVar[float] = 0.28  # z is wider, and training logits lie further apart
 
     @property
     def choices(self) -> list[tuple[str, ...]]:
@@ -88,7 +89,7 @@ class Reading:
         field = "tokens" if train.patches is None else "patches"
         rows = getattr(train, field)
         if rows is None:
-            return cls(np.zeros((2, 0), np.float32), 0.0, views)
+            return cls(np.zeros((2, 0), np.float32), 0.0, views, field)
         centre = np.zeros(rows.shape[1:])
         for part in blocks(len(train), centre.size * (1 + len(views))):
             own = [_own(seen, field) for seen in seen_through(train.take(part), views)]
@@ -114,18 +115,24 @@ class Reading:
 
     def arrays(self) -> dict[str, Array]:
         """What `from_arrays` takes."""
-        views = {} if not self.views else keep(views=_text("\0".join(self.views)))
-        return {**keep(centre=self.centre, share=self.share, read=_text(self.field)), **views}
+        views = {} if not self.views else {"views": keep_words(self.views)}
+        return {
+            **keep(centre=self.centre, share=self.share), "read": keep_words([self.field]), **views
+        }  # fmt: skip
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> Reading:
         centre, share = take(arrays, centre=(2, "S"), share=(1,))
-        views = arrays["views"].tobytes().decode().split("\0") if "views" in arrays else ()
+        views = take_words(arrays, "views") if "views" in arrays else ()
         # The earliest runs read the tokens before the last block, and do not say so.
-        field = arrays["read"].tobytes().decode() if "read" in arrays else "tokens"
-        if field not in ("tokens", "patches"):
-            raise ArtifactError(f"the classifier reads {field!r} of photos; update sharpzo")
-        return cls(centre, float(share[0]), tuple(views), field)
+        read = take_words(arrays, "read") if "read" in arrays else ["tokens"]
+        if len(read) != 1 or read[0] not in _CALIBRATED:
+            raise ArtifactError(
+                f"the classifier reads {', '.join(read)!r} of photos; update sharpzo"
+            )
+        if strange := set(views) - set(FIXED_VIEWS):
+            raise ArtifactError(f"the classifier reads the view {min(strange)!r}; update sharpzo")
+        return cls(centre, float(share[0]), tuple(views), read[0])
 
     def text(self, text: Array) -> Array:
         """Unit text features (K, D) so that their products with z are cosines (K, D + 2 S)."""
@@ -167,10 +174,6 @@ class TokenHead:
         return cls(LinearHead.from_arrays(arrays), Reading.from_arrays(arrays))
 
 
-def _text(words: str) -> Array:
-    return np.frombuffer(words.encode(), np.uint8)
-
-
 def fit_tokens(
     train: Features, text: Array, validation: Features | None, settings: TokenLadderSettings
 ) -> tuple[Ladder, Reading]:
@@ -191,14 +194,14 @@ def _fit(
     views: tuple[str, ...],
 ) -> tuple[Ladder, Reading]:
     reading = Reading.of(train, settings.tokens, views)
-    names = reading.text(text.astype(np.float64))
+    names, calibrated = reading.text(text.astype(np.float64)), _CALIBRATED[reading.field]
     many, width = len(train) * (1 + len(views)) + len(names), names.shape[1]
 
     def read(photos: Features) -> Array:
         return reading.rows(photos).astype(np.float64)
 
     if many >= width:
-        return fit_ladder(train, names, validation, settings, read), reading
+        return fit_ladder(train, names, validation, settings, read, calibrated), reading
     shown = np.concatenate([read(train).reshape(-1, width), names])
     basis = np.linalg.qr(shown.T)[0]  # (D + 2 S, N + K)
 
@@ -213,6 +216,7 @@ def _fit(
         # gda.py multiplies by the width of what it is given.
         replace(settings, gaussian=settings.gaussian * width / many),
         read_along,
+        calibrated,
     )
     average, *line = ladder.unseen
     rows = (ladder.head.weight @ basis.T).astype(np.float32)
@@ -247,7 +251,7 @@ def rename(arrays: Mapping[str, Array], tower: TextTower) -> TokenHead:
 register(
     Method(
         "ladder+tokens",
-        "ladder+gda that also reads the tokens before the last image block",
+        "ladder+gda that also reads the tokens of the photo's middle patches",
         TokenLadderSettings(),
         fit,
         load=TokenHead.from_arrays,

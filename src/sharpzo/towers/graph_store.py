@@ -29,7 +29,10 @@ from sharpzo.memory import trim
 if TYPE_CHECKING:
     from sharpzo.towers.graph import Graph
 
-_WRITERS = "image.py", "siglip_image.py", "resnet.py", "blocks.py", "graph.py", "integers.py"
+_WRITERS = (
+    "image.py", "siglip_image.py", "resnet.py", "bottlenecks.py", "blocks.py", "patches.py",
+    "pooling.py", "graph.py", "integers.py",
+)  # fmt: skip
 MODEL, STAMP = "model.onnx", "stamp.json"
 _CHUNK = 1 << 18  # bytes, a multiple of _PAGE
 _PAGE = 4096
