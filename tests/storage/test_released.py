@@ -7,6 +7,7 @@ import pytest
 
 import sharpzo
 from sharpzo.bench.results import Results
+from sharpzo.fitting.trained import Trained
 from sharpzo.methods import find
 from sharpzo.storage import artifact
 from sharpzo.storage.journal import HISTORY, read_journal
@@ -24,6 +25,16 @@ def test_a_run_is_read(run):
     assert len(found.record["class_names"]) == 3
     steps = read_journal(run / HISTORY)
     assert bool(steps) == (found.record["method"] == "cma-es")
+
+
+def test_a_pickle_of_an_earlier_version_is_read_by_its_arrays():
+    """Its head is of a class that had other fields."""
+    found = artifact.read(RELEASED / "0.1.0" / "ladder-tokens")
+    head = find("ladder+tokens").load(found.arrays)
+    del vars(head.reading)["field"]
+    trained = Trained.__new__(Trained)
+    trained.__setstate__({"method": "ladder+tokens", "arrays": found.arrays, "head": head})
+    assert trained.head.reading.field == "tokens"
 
 
 @pytest.mark.parametrize("folder", BENCHES, ids=lambda folder: folder.parts[-2])

@@ -303,12 +303,14 @@ class Trained:
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**vars(self), "method": self.method.name}
-        for made_again in ("verified", "splits", "strangers"):  # the model may change meanwhile
+        # The model may change meanwhile, and so may the code of a head: arrays can be read by all.
+        for made_again in ("head", "verified", "splits", "strangers"):
             state.pop(made_again, None)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, method=find(state["method"]))
+        method = find(state["method"])
+        self.__dict__.update(state, method=method, head=method.load(state["arrays"]))
 
 
 def among(photos: Features, places: Array, class_names: tuple[str, ...]) -> Features:
