@@ -116,6 +116,12 @@ def test_patches_tell_apart_what_the_projection_cannot():
     assert (head.scores(shown).argmax(axis=1) == shown.labels).mean() > 0.8
 
 
+def test_a_share_that_rounds_to_one_leaves_room_for_the_text():
+    _, head = fitted(photos(2), settings=replace(ONE, tokens=1 - 1e-9))
+    assert np.isfinite(head.scores(photos(2, 5))).all()
+    assert TokenHead.from_arrays(head.arrays()).reading.share < 1
+
+
 def test_features_without_patches_are_told():
     _, head = fitted(photos(2))
     with pytest.raises(InputError, match="without patches; encode the photos again"):
@@ -146,6 +152,7 @@ def test_without_patches_tokens_are_read_as_by_runs_that_do_not_say_what_they_re
         ("read", b"\xff\xfe", "array 'read' is no text; fit the run again"),
         ("views", b"mirror\x00\xff", "array 'views' is no text; fit the run again"),
         ("views", b"edges", "the view 'edges'; update sharpzo"),
+        ("share", b"\2", "share is 2, not from 0 to 1; fit again"),
     ],
 )
 def test_a_run_that_reads_what_is_not_known_is_refused(name, text, sentence):

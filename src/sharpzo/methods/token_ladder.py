@@ -95,7 +95,8 @@ class Reading:
             own = [_own(seen, field) for seen in seen_through(train.take(part), views)]
             centre += np.mean(own, axis=0).sum(axis=0)
         centre = (centre / len(train)).astype(np.float32)
-        return cls(centre, float(np.float32(share)), views, field)
+        below_one = np.nextafter(np.float32(1), np.float32(0))
+        return cls(centre, float(min(np.float32(share), below_one)), views, field)
 
     def rows(self, photos: Features) -> Array:
         """z (N, 1 + views, D + 2 S) of each view, of length 1."""
@@ -123,6 +124,8 @@ class Reading:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> Reading:
         centre, share = take(arrays, centre=(2, "S"), share=(1,))
+        if not 0 <= share[0] < 1:
+            raise ArtifactError(f"the artefact's share is {share[0]:g}, not from 0 to 1; fit again")
         views = take_words(arrays, "views") if "views" in arrays else ()
         # The earliest runs read the tokens before the last block, and do not say so.
         read = take_words(arrays, "read") if "read" in arrays else ["tokens"]
