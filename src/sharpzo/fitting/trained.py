@@ -379,12 +379,10 @@ def _check(trained: Trained, run: str | Path) -> None:
     """Raise ArtifactError for arrays that cannot classify a photo of the model."""
     image = trained.towers.checkpoint.image
     vectors = normalise(np.ones((1, image.projection), np.float32))
-    states = np.ones((1, image.width), np.float32)
+    states, rows = (np.ones(shape, np.float32) for shape in [(1, image.width), (1, 2, image.width)])
     photo = Features(
         vectors, np.zeros(1, np.int64), trained.class_names,
-        states=states,
-        tokens=np.ones((1, 2, image.width), np.float32),
-        patches=np.ones((1, 2, image.width), np.float32),
+        states=states, tokens=rows, patches=rows,
         detours={
             way.digest: vectors if way.projected else states for way in detours([trained.head])
         },
