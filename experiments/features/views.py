@@ -1,14 +1,11 @@
 """What views of the photos are worth to the default: one, at most two, at most four image passes.
 
     python experiments/features/views.py --data DATASETS --cache FOLDER
-    python experiments/features/views.py --data DATASETS --cache FOLDER --test
     python experiments/features/views.py --write      # the table of docs/closed-forms.md
 
-Embedded model, one template, seeds 1 to 3, 1, 4 and 16 photos per class, with validation photos.
-The rule was chosen on the held-out development photos; the test split was read once, afterwards.
-A line of ``views.jsonl`` beside this file is one fit, with the views that leaving photos out chose.
-The committed lines read the views of EuroSAT and Caltech-101 in bfloat16 (OpenVINO, a shared
-machine), everything else in float32.
+Embedded model, one template, seeds 1 to 3, 1, 4 and 16 photos per class, with validation photos,
+held-out development photos; the test split is not read (`experiments/backprop/against.py` does). A
+line of ``views.jsonl`` beside this file is one fit, with the views that leaving photos out chose.
 """
 
 from __future__ import annotations
@@ -29,14 +26,14 @@ from sharpzo.towers.checkpoint import Checkpoint, resolve
 from sharpzo.towers.features import encode
 from sharpzo.towers.tower import OnnxTextTower
 
-LINES = Lines(__file__, "views.jsonl", "split", "dataset", "shots", "seed", "views")
+LINES = Lines(__file__, "views.jsonl", "dataset", "shots", "seed", "views")
 VIEWS = (1, 2, 4)
 
 
-def table(split: str) -> str:
+def table() -> str:
     """Means over seeds, a row per number of views."""
     head = ["views", *(f"{name}, {shots}" for name in DATASETS for shots in SHOTS)]
-    lines = [line for line in LINES.read() if line["split"] == split]
+    lines = LINES.read()
     rows = []
     for views in VIEWS:
         row = [str(views)]
@@ -55,40 +52,31 @@ def table(split: str) -> str:
 
 def main() -> None:
     parser = harness.parser(__doc__, DATASETS)
-    parser.add_argument("--test", action="store_true")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--write", action="store_true")
     args = parser.parse_args()
     if args.table or args.write:
-        parts = {f"views-{split}": table(split) for split in ("development", "test")}
-        harness.publish("closed-forms.md", parts, args.write)
+        harness.publish("closed-forms.md", {"views": table()}, args.write)
         return
     done, checkpoint, method = LINES.done(), Checkpoint.open(resolve(None)), find("ladder+tokens")
-    split = "test" if args.test else "development"
     for name in args.datasets:
         every, held = draws(args, name)
-        splits = {"all": every}
-        if args.test:
-            test = harness.draw(args.data, name, 1).test
-            assert test is not None
-            splits["test"] = test
-        photos = encode(
-            checkpoint, splits, threads=1, cache=args.cache, fixed_views=list(FIXED_VIEWS)
-        )
-        shown = photos["all"]
+        shown = encode(
+            checkpoint, {"all": every}, threads=1, cache=args.cache, fixed_views=list(FIXED_VIEWS)
+        )["all"]
         tower = OnnxTextTower(checkpoint, every.class_names, threads=1)
         for shots in SHOTS:
             for seed in args.seeds:
                 train, val = (shown.take(held[shots, seed, part]) for part in ("train", "val"))
                 rest = shown.take(development(held, shots, seed, len(shown)))
                 for views in VIEWS:
-                    if (split, name, shots, seed, views) in done:
+                    if (name, shots, seed, views) in done:
                         continue
                     settings = method.configure(None, {"views": views})
                     fitted = fit(method, settings, Task(train, val, tower, seed))
-                    result = evaluate(fitted.head, photos["test"] if args.test else rest)
+                    result = evaluate(fitted.head, rest)
                     LINES.append({
-                        "split": split, "dataset": name, "shots": shots, "seed": seed,
+                        "dataset": name, "shots": shots, "seed": seed,
                         "views": views, "accuracy": round(result.accuracy, 4),
                         "calibration_error": round(result.calibration_error, 4),
                         "chosen": list(getattr(fitted.head, "fixed_views", ())),

@@ -19,8 +19,8 @@ x alone: the share is then 0.
 
 With ``views`` photos are also seen mirrored, and their middle; every view is a row of the fit, and
 a photo is scored by the mean over its views. Which views is chosen by leaving photos out, each with
-all of its views. With one photo per class nothing can be left out, and all that are allowed are
-taken.
+all of its views. With one photo per class nothing can be left out: then a photo is seen as it is,
+and its middle.
 
 Where photos and names are fewer than the numbers of z, the fit is done in the space that they span,
 in which the solution lies.
@@ -184,7 +184,7 @@ def fit_tokens(
     that are left out; ``text`` (K, D) has unit rows."""
     choices = settings.choices
     if np.bincount(train.labels).max() < 2:
-        choices = choices[-1:]
+        choices = choices[:3][-1:]  # the middle, if a photo may pass twice
     fitted = (_fit(train, text, validation, settings, views) for views in choices)
     return min(fitted, key=lambda found: found[0].left_out)
 
