@@ -34,7 +34,6 @@ class LayeredImage:
     def __init__(self, checkpoint: Checkpoint, height: int, width: int) -> None:
         self._checkpoint = checkpoint
         self._patch, self._added = image.read_embedding(checkpoint, height, width)
-        self._grid = height // checkpoint.image.patch, width // checkpoint.image.patch
 
     def summaries(self, pixels: Array) -> Array:
         """Return float32 (N, 5, S) of one chunk of preprocessed photos (N, 3, h, w), as
@@ -47,6 +46,8 @@ class LayeredImage:
 
     def _pass(self, pixels: Array, keep: bool = False) -> tuple[Array, Array]:
         config, many, tokens = self._checkpoint.image, len(pixels), len(self._added)
+        height, width = pixels.shape[2:]
+        places = middle(height // config.patch, width // config.patch, self.first)
         x = self._embed(pixels)
         kept = x[:0]
         found = np.empty((many, 5, config.width), np.float32)
@@ -59,7 +60,7 @@ class LayeredImage:
             self._linear(h, layer, "value", value)
             rows = x.reshape(many, tokens, -1)
             if layer == depth(config.layers):
-                found[:, 3:] = spread(rows[:, middle(*self._grid, self.first)])
+                found[:, 3:] = spread(rows[:, places])
             if layer == config.layers - 1:
                 found[:, 2] = rows[:, self.first :].mean(axis=1)
                 found[:, 1] = rows[:, 0] if self.first else found[:, 2]

@@ -51,7 +51,6 @@ class LayeredSiglip(LayeredImage):
     def __init__(self, checkpoint: Checkpoint, height: int, width: int) -> None:
         self._checkpoint = checkpoint
         self._patch, self._added = siglip_image.read_embedding(checkpoint, height, width)
-        self._grid = height // checkpoint.image.patch, width // checkpoint.image.patch
 
     def _pooled(self, x: Array, many: int) -> Array:
         config, checkpoint = self._checkpoint.image, self._checkpoint
