@@ -33,6 +33,7 @@ from sharpzo.towers.tower import OnnxImageTower, OnnxTextTower
 from sharpzo.types import Array, Features
 
 DATASETS, SHOTS = ("fashion-mnist", "eurosat", "caltech101"), (1, 4, 16)
+PLACES = [(name, shots) for name in DATASETS for shots in SHOTS]
 LINES = Lines(__file__, "one_pass.jsonl", "dataset", "shots", "seed", "cell")
 DEPTHS = range(4, 12)
 BATCH = 16
@@ -138,20 +139,20 @@ def grid(
     cells: Iterable[str],
     lines: Sequence[Mapping[str, Any]],
     show: Callable[[list[Mapping[str, Any]]], str],
+    places: Sequence[tuple[str, int]] = PLACES,
 ) -> str:
     """A table of a row per cell and a column per set and number of photos; ``show`` makes text of
     the lines of a place."""
-    head = [what, *(f"{name}, {shots}" for name in DATASETS for shots in SHOTS)]
+    head = [what, *(f"{name}, {shots}" for name, shots in places)]
     rows = []
     for cell in cells:
         row = [cell]
-        for name in DATASETS:
-            for shots in SHOTS:
-                key = name, shots, cell
-                found = [
-                    line for line in lines if (line["dataset"], line["shots"], line["cell"]) == key
-                ]
-                row.append(show(found) if found else "–")
+        for place in places:
+            key = *place, cell
+            found = [
+                line for line in lines if (line["dataset"], line["shots"], line["cell"]) == key
+            ]
+            row.append(show(found) if found else "–")
         rows.append(row)
     return harness.table(head, rows)
 
