@@ -12,13 +12,14 @@ import pytest
 
 from methods.coloured import along, check_on, make_task, photos, save_models, save_photos
 from sharpzo.classifier import PromptClassifier
-from sharpzo.detour import PhotoBatch
+from sharpzo.detour import PhotoBatch, vectors_by
 from sharpzo.errors import ArtifactError, InputError
 from sharpzo.methods import find, fit
 from sharpzo.methods.tune_blocks import BlocksHead, TunedBlocks
 from sharpzo.metrics import cross_entropy
 from sharpzo.testing import METHOD_CHECKS
 from sharpzo.towers.checkpoint import Checkpoint
+from sharpzo.towers.features import encode
 from sharpzo.towers.torch_image import TorchImageTower
 from sharpzo.towers.tower import OnnxImageTower
 from towers.random_models import relative, torch
@@ -86,6 +87,24 @@ def test_a_run_predicts_as_it_was_fitted(folders, tmp_path, name):
     made.save(tmp_path / "run")
     again = PromptClassifier.load(tmp_path / "run", model=folders / name)
     assert np.array_equal(again.predict_proba(some), made.predict_proba(some))
+
+
+def test_with_views_the_tuned_part_scores_the_mean_over_them(folders):
+    checkpoint = Checkpoint.open(folders / "dinov2")
+    task = make_task(checkpoint, held=0)
+    head = fit(METHOD, replace(SETTINGS, epochs=1, share=1.0), task).head
+    images, mirror = task.images.train, ["mirror"]
+    way = {"detours": [head.detour], "fixed_views": mirror}
+    shown = encode(checkpoint, {"train": images}, threads=1, **way)["train"]
+    apart = [head.scores(one) for one in (shown, shown.by_view["mirror"])]
+    reading = replace(head.plain.reading, views=("mirror",))
+    both = replace(head, plain=replace(head.plain, reading=reading)).scores(shown)
+    assert np.allclose(both, np.mean(apart, axis=0), atol=1e-5)
+    assert not np.allclose(both, apart[0], atol=1e-3)
+    plain = encode(checkpoint, {"train": images}, threads=1, fixed_views=mirror)["train"]
+    made = head.detour.seen(plain, task.images.open_tower(), images, mirror)
+    for one, other in ((made, shown), (made.by_view["mirror"], shown.by_view["mirror"])):
+        assert np.allclose(vectors_by(head.detour, one), vectors_by(head.detour, other), atol=1e-5)
 
 
 def test_arrays_of_another_tower_are_refused(folders):

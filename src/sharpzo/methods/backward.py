@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -55,14 +55,28 @@ class TorchDetour(ABC):
             ]
         return torch.cat(parts).numpy()
 
-    def seen(self, photos: Features, tower: ImageTower, images: LabelledPhotos) -> Features:
-        """Features of photos, these ``images``, with their vectors by way of this detour."""
+    def seen(
+        self,
+        photos: Features,
+        tower: ImageTower,
+        images: LabelledPhotos,
+        views: Sequence[str] = (),
+    ) -> Features:
+        """Features of photos, these ``images``, with their vectors by way of this detour, also
+        through some of their ``views``."""
         parts = []
         for i in range(0, len(images), CHUNK):
             some = images.take(range(i, min(i + CHUNK, len(images))))
             parts.append(self(PhotoBatch(tower, tower.pixels(some.decoded()))))
         vectors = vectors_of(self, np.concatenate(parts), tower.projection)
-        return replace(photos, detours={**photos.detours, self.digest: vectors})
+        by_view = {
+            view: self.seen(photos.by_view[view], tower, images.seen(view)) for view in views
+        }
+        return replace(
+            photos,
+            detours={**photos.detours, self.digest: vectors},
+            by_view={**photos.by_view, **by_view},
+        )
 
     def _tower(self, tower: ImageTower, pixels: Array) -> TorchImageTower:
         key = (id(tower), pixels.shape[2:])

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from sharpzo.data.dataset import LabelledPhotos
-from sharpzo.detour import vectors_by
+from sharpzo.detour import seen_through, vectors_by
 from sharpzo.errors import InputError
 from sharpzo.linear import LinearHead, keep, take
 from sharpzo.methods import linear_probe, token_ladder
@@ -97,7 +97,8 @@ class TunedBlocks(TorchDetour):
 
 @dataclass(frozen=True, eq=False)
 class BlocksHead:
-    """Equation 1: ``tuned`` on states by way of ``detour``, ``plain`` on what the tower makes."""
+    """Equation 1: ``tuned`` on states by way of ``detour``, the mean over the views, and ``plain``
+    on what the tower makes."""
 
     tuned: LinearHead
     plain: TokenHead
@@ -110,8 +111,11 @@ class BlocksHead:
         return self.plain.fixed_views
 
     def scores(self, photos: Features) -> Array:
-        by = replace(photos, vectors=vectors_by(self.detour, photos))
-        mixed = self.share * self.tuned.scores(by) + (1 - self.share) * self.plain.scores(photos)
+        tuned = np.mean([
+            self.tuned.scores(replace(one, vectors=vectors_by(self.detour, one)))
+            for one in seen_through(photos, self.fixed_views)
+        ], axis=0)  # fmt: skip
+        mixed = self.share * tuned + (1 - self.share) * self.plain.scores(photos)
         return mixed.astype(np.float32)
 
     def arrays(self) -> dict[str, Array]:
@@ -146,7 +150,8 @@ def fit(settings: TuneBlocksSettings, task: Task) -> Fit:
         head = BlocksHead(classifier, plain.head, 0.5, tuned)
         validation = task.validation
         if validation is not None and task.images.validation is not None:
-            validation = tuned.seen(validation, tower, task.images.validation)
+            views = plain.head.fixed_views
+            validation = tuned.seen(validation, tower, task.images.validation, views)
     head = replace(head, share=_share(settings, head, validation))
     views = (1 + settings.mirror) * len(task.train)
     return replace(
