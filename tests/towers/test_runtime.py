@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from random_models import relative
@@ -196,3 +200,24 @@ def test_sessions_may_be_closed_twice(models):
     session = Session(build_text(checkpoint, open_tower(folder).prompts), 1)
     session.close()
     session.close()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows does not send SIGINT so")
+def test_ctrl_c_is_answered_after_two_towers_have_closed_in_order(models):
+    pytest.importorskip("openvino")
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from sharpzo.towers.checkpoint import Checkpoint\n"
+        "from sharpzo.towers.image import build_image\n"
+        "from sharpzo.towers.runtime import OpenVinoSession\n"
+        "graph = build_image(Checkpoint.open(Path(sys.argv[1])), 32, 32)\n"
+        "first, second = (OpenVinoSession(graph, 1) for _ in range(2))\n"
+        "first.close(), second.close()\n"
+        "del first, second\n"
+        "signal.signal(signal.SIGINT, lambda number, frame: print('answered'))\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    command = [sys.executable, "-c", code, str(models["clip-quick"][0])]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "answered\n"), done.stderr

@@ -262,13 +262,22 @@ def open_core(bfloat16: bool = False, what: str = "engine openvino") -> Any:
     # Its converter, which nothing here calls, is imported with it and leaves a client id in the
     # user's home folder, unless the package that reports what was converted is missing.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    core = optional("openvino", "openvino", what).Core()
+    optional("openvino", "openvino", what)
+    core = _core()
     if bfloat16 and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise EngineError(
             "this processor has no bfloat16 arithmetic (AVX512-BF16 or AMX), so it would save "
             "nothing; use float32"
         )
     return core
+
+
+@cache
+def _core() -> Any:
+    """The only one of this process. Each gives the thread a stack for signal handlers and, when it
+    ends, the one before it: where the first of two ends first, that is gone, and Ctrl-C ends the
+    process by a segmentation fault."""
+    return optional("openvino", "openvino", "engine openvino").Core()
 
 
 def cores() -> int:
