@@ -269,6 +269,27 @@ def test_a_photo_has_one_class(copy, photos, capsys, cache):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [(artifact.NEXT, "is as it was"), (artifact.ARRAYS, "had been changed before")],
+)
+def test_a_stop_says_what_became_of_the_run(photos, copy, monkeypatch, capsys, file, said):
+    replace, stopped = artifact.os.replace, []
+
+    def stop(source, target):
+        if target.name == file and not stopped:
+            stopped.append(target)
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(artifact.os, "replace", stop)
+    assert call("add", copy, photos / "white", "--label", "white") == 130
+    assert capsys.readouterr().err.endswith(f"sharpzo: stopped: {copy} {said}\n")
+    assert not (copy / artifact.NEXT).exists()
+    monkeypatch.undo()
+    assert ("white" in PromptClassifier.load(copy).classes_) == (said != "is as it was")
+
+
 def test_a_run_survives_a_stop_while_it_is_written_again(run, photos, copy, monkeypatch, cache):
     """Whichever of the two files was the last."""
     before = arrays_of(copy)

@@ -127,7 +127,7 @@ def test_an_interrupt_is_told(monkeypatch, capsys):
 
     monkeypatch.setattr("sharpzo.cli.listings._short", stop)
     assert call("methods") == 130
-    assert capsys.readouterr().err == "sharpzo: stopped; nothing was written\n"
+    assert capsys.readouterr().err == "sharpzo: stopped\n"
 
 
 def test_class_names_are_quoted_as_in_csv():

@@ -174,6 +174,7 @@ def test_what_cannot_be_served_is_a_sentence(runs, capsys, monkeypatch, tmp_path
     assert "no run folder" in refused(capsys, "serve", tmp_path / "none")
     assert "logit bias" in refused(capsys, "serve", runs[0], "--multi")
     assert "no class" in refused(capsys, "serve", runs[1], "--lost", "0.1")
+    assert "lose is nan" in refused(capsys, "serve", runs[0], "--lost", "nan")
     assert "not a size" in refused(capsys, "serve", runs[0], "--photo-limit", "many")
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     said = refused(capsys, "serve", runs[0])

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from pkgutil import resolve_name
 
 import numpy as np
 import pytest
@@ -187,6 +188,26 @@ def test_an_interrupt_says_what_there_is(photos, tmp_path, capsys, monkeypatch, 
     assert sentence.endswith(f" go on with:  sharpzo fit --resume {out}")
     monkeypatch.undo()
     assert call("fit", photos, "--out", out, *FAST) == 0
+
+
+@pytest.mark.parametrize("place", ["sharpzo.storage.claim._finish", "sharpzo.cli.fit._show"])
+def test_an_interrupt_after_the_run_is_written_says_so(
+    photos, tmp_path, capsys, monkeypatch, place
+):
+    out, real, stopped = tmp_path / "run", resolve_name(place), []
+
+    def stop(*arguments):
+        if not stopped:
+            stopped.append(place)
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(place, stop)
+    sentence = sentence_of(capsys, 130, "fit", photos, "--out", out, *FAST)
+    assert sentence == f"sharpzo: stopped: the run was written before, and is in {out}"
+    assert {path.name for path in out.iterdir()} == {
+        "arrays.safetensors", "history.jsonl", "run.json",
+    }  # fmt: skip
 
 
 def test_places_where_no_run_can_be(photos, tmp_path, capsys):

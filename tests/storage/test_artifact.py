@@ -1,4 +1,6 @@
 import json
+import os
+import threading
 
 import numpy as np
 import pytest
@@ -262,3 +264,68 @@ def test_a_name_that_is_no_utf8_is_kept(tmp_path):
 def test_text_that_is_no_utf8_in_a_record_is_refused():
     with pytest.raises(ArtifactError, match="that no run writes"):
         as_record({"seed": "\ud800"})
+
+
+def weight(folder):
+    return artifact.read(folder).arrays["weight"][0, 0]
+
+
+def rewrite(folder, value):
+    artifact.rewrite(folder, {"weight": np.full((2, 2), value, np.float32)}, RECORD)
+
+
+def stopped(monkeypatch, folder, value, last):
+    """Write a run again, but for putting the ``last`` file where it belongs."""
+    replace = os.replace
+
+    def stop(source, target):
+        if target.name == last:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", stop)
+        with pytest.raises(KeyboardInterrupt):
+            rewrite(folder, value)
+
+
+def test_a_run_survives_two_stops_while_it_is_written_again(run, monkeypatch):
+    for value, last in ((2, artifact.ARRAYS), (3, artifact.RECORD), (4, artifact.NEXT)):
+        stopped(monkeypatch, run, value, last)
+        assert weight(run) == 2
+    rewrite(run, 5)
+    assert weight(run) == 5
+    assert not (run / artifact.NEXT).exists()
+
+
+def test_what_a_stop_left_takes_its_place_or_goes(run, monkeypatch):
+    artifact.settle(run)
+    for value, last, found in ((2, artifact.ARRAYS, 2), (3, artifact.RECORD, 2)):
+        stopped(monkeypatch, run, value, last)
+        assert (run / artifact.NEXT).exists()
+        artifact.settle(run)
+        assert not (run / artifact.NEXT).exists()
+        assert weight(run) == found
+    (run / artifact.NEXT).write_bytes(b"x")
+    (run / artifact.RECORD).write_bytes(b"{}")
+    artifact.settle(run)
+    assert (run / artifact.NEXT).exists()  # of what is no run nothing is removed
+
+
+def test_a_run_is_read_while_it_is_written_again(run):
+    rewrite(run, 0)
+    ended = threading.Event()
+
+    def write():
+        for value in range(1, 60):
+            rewrite(run, value)
+        ended.set()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    seen = [weight(run)]
+    while not ended.is_set():
+        seen.append(weight(run))
+    thread.join()
+    assert seen == sorted(seen)
+    assert weight(run) == 59

@@ -69,6 +69,31 @@ def test_what_was_begun_is_answered_before_the_end():
         fetch(port)
 
 
+def test_a_second_signal_ends_it_at_once(capfd):
+    """And says so: an end without answers is not in order."""
+    listening, ended = running.listen("127.0.0.1", 0), []
+    port, stops = listening.getsockname()[1], []
+
+    def serve():
+        try:
+            running.run(APP, listening, stops.append)
+        except KeyboardInterrupt as stop:
+            ended.append(str(stop))
+
+    server = threading.Thread(target=serve)
+    server.start()
+    while not stops:
+        time.sleep(0.01)
+    with socket.create_connection(("127.0.0.1", port), 20) as client:
+        client.sendall(b"GET /?seconds=60 HTTP/1.1\r\nHost: a\r\n\r\n")
+        time.sleep(0.2)
+        stops[0]()
+        stops[0]()
+        server.join(10)
+    assert ended == ["what was begun was not answered"]
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def dripped(client, data: bytes) -> bytes:
     """Send this again and again until the other end closes, and return what was received."""
     try:

@@ -61,7 +61,7 @@ class Commands(TyperGroup):
         try:
             result = super().invoke(ctx)
         except KeyboardInterrupt as stop:
-            said = f"stopped: {stop}" if str(stop) else "stopped; nothing was written"
+            said = f"stopped: {stop}" if str(stop) else "stopped"
             print(f"sharpzo: {printable(said)}", file=sys.stderr)
             raise typer.Exit(130) from None
         sys.stdout.flush()  # a full disk is an error of this command, not of the interpreter's end

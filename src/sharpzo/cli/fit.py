@@ -161,10 +161,14 @@ def fit(
         folder = claimed.write(fitted.arrays, fitted.record)
         report = report_of(fitted, fitter.memory_limit, folder, rows) | photos.remarks()
         tracker.finish(fitted.record)
-    if as_json:
-        print(json.dumps(report))
-    else:
-        _show(Screen(), fitted, fitter.memory_limit, photos, rows, folder)
+    try:
+        if as_json:
+            print(json.dumps(report))
+        else:
+            _show(Screen(), fitted, fitter.memory_limit, photos, rows, folder)
+    except KeyboardInterrupt as stop:
+        stop.args = (f"the run was written before, and is in {folder}",)
+        raise
     claimed.check()
 
 

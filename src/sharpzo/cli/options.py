@@ -140,12 +140,12 @@ Lost = Annotated[
 def share(lost: float | None, trained: Trained) -> float:
     """The share that was asked for, of a classifier that can keep to it; by default that of a
     fit."""
-    from sharpzo.fitting.strangers import LOST
+    from sharpzo.fitting.strangers import LOST, as_share
 
     if lost is None:
         return LOST
     trained.require_rule()
-    return lost
+    return as_share(lost)  # typer's range lets nan through
 
 
 Json = Annotated[bool, Option("--json", help="Print one JSON document and nothing else.")]

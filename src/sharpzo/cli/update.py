@@ -113,7 +113,6 @@ def _update(
     change: Callable[[Trained, Display], Grown],
 ) -> None:
     from sharpzo.cli.progress import Display
-    from sharpzo.cli.screen import Screen
     from sharpzo.errors import ArtifactError
     from sharpzo.fitting.trained import load
     from sharpzo.storage import artifact
@@ -126,14 +125,29 @@ def _update(
         hold = Hold(folder, f"the run folder {folder}")
     except OSError as error:
         raise ArtifactError(f"{folder} cannot be written: {error.strerror or error}") from None
+    before = b""
     try:
+        artifact.settle(folder)  # a change that was stopped
+        before = (folder / artifact.RECORD).read_bytes()
         trained = load(folder, model=model, cache=cache, memory_limit=memory_limit)
         with Display(silent=as_json) as display:
             grown = change(trained, display)
         if grown.photos:
             artifact.rewrite(folder, grown.trained.arrays, grown.trained.record)
+        _tell(run, grown, as_json)
+    except KeyboardInterrupt as stop:
+        artifact.settle(folder)
+        changed = before not in (b"", (folder / artifact.RECORD).read_bytes())
+        stop.args = (f"{folder} {'had been changed before' if changed else 'is as it was'}",)
+        raise
     finally:
         hold.release()
+
+
+def _tell(run: Path, grown: Grown, as_json: bool) -> None:
+    """Print what was done."""
+    from sharpzo.cli.screen import Screen
+
     record = grown.trained.record
     said: dict[str, Any] = {
         "run": str(run),

@@ -108,6 +108,14 @@ class Margin:
 Term = tuple[Distance | Margin, float, float]  # a measure of photos; its mean and deviation
 
 
+def as_share(lost: float) -> float:
+    """The share of known photos that may be taken for strangers; InputError for one that is not
+    from 0 to 0.5."""
+    if not isinstance(lost, Real) or not 0 <= lost <= 0.5:
+        raise InputError(f"the share of known photos to lose is {lost!r}; give 0 to 0.5")
+    return lost
+
+
 @dataclass(frozen=True, eq=False)
 class Strangers:
     """How familiar photos are: ``terms`` of equation 2 with their weights, and the ascending scores
@@ -128,9 +136,7 @@ class Strangers:
     def threshold(self, lost: float = LOST) -> float:
         """The score below which a photo is of no class, so that ``lost`` of the known photos are
         taken for strangers; with 0 no photo is. The lowest score where photos are few."""
-        if not isinstance(lost, Real) or not 0 <= lost <= 0.5:
-            raise InputError(f"the share of known photos to lose is {lost!r}; give 0 to 0.5")
-        place = max(int(lost * (len(self.left_out) + 1)), 1)
+        place = max(int(as_share(lost) * (len(self.left_out) + 1)), 1)
         return float(self.left_out[place - 1]) if lost > 0 else -np.inf
 
     def measure(self, known: Array, strange: Array | None, lost: float) -> Rejection:

@@ -60,8 +60,29 @@ def write(folder: Path, arrays: Mapping[str, Array], record: Record) -> None:
 
 def rewrite(folder: Path, arrays: Mapping[str, Array], record: Record) -> None:
     """Write a finished run again; at any time it can be read, as it was or as it will be."""
+    settle(folder)
     _write(folder, NEXT, arrays, record)
     os.replace(folder / NEXT, folder / ARRAYS)
+
+
+def settle(folder: Path) -> None:
+    """Finish what a stopped `rewrite` left: its arrays take their place if the record is theirs,
+    and go if it is not. For the process that holds the folder."""
+    left = folder / NEXT
+    if not left.is_file():
+        return
+    try:
+        wanted = json.loads((folder / RECORD).read_bytes())["arrays_sha256"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return  # not a run: `read` says so
+    with left.open("rb") as stream:
+        found = hashlib.sha256()
+        while block := stream.read(1 << 20):
+            found.update(block)
+    if found.hexdigest() == wanted:
+        os.replace(left, folder / ARRAYS)
+    else:
+        left.unlink()
 
 
 def _write(folder: Path, name: str, arrays: Mapping[str, Array], record: Record) -> None:
@@ -103,11 +124,34 @@ def digest_values(record: Mapping[str, Any]) -> str:
 
 def read(run: str | Path) -> Artifact:
     """Read a run folder; raises ArtifactError with one sentence for whatever is wrong with it."""
+    folder = as_folder(run)
+    for _ in range(100):
+        before = _state(folder)
+        try:
+            return _read(folder)
+        except ArtifactError:
+            if _state(folder) == before:  # else another process wrote it meanwhile
+                raise
+    return _read(folder)
+
+
+def _state(folder: Path) -> list[tuple[int, int, int] | None]:
+    """What changes when a file of a run is replaced."""
+    found: list[tuple[int, int, int] | None] = []
+    for name in (RECORD, ARRAYS, NEXT):
+        try:
+            of = os.stat(folder / name)
+            found.append((of.st_ino, of.st_mtime_ns, of.st_size))
+        except OSError:
+            found.append(None)
+    return found
+
+
+def _read(folder: Path) -> Artifact:
     import numpy as np
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    folder = as_folder(run)
     if not os.path.isdir(folder):  # a name that is too long is none; pathlib raises
         raise ArtifactError(f"there is no run folder {folder}; 'sharpzo fit' makes one")
     if not is_finished(folder):
@@ -145,11 +189,11 @@ def read(run: str | Path) -> Artifact:
         if odd or arrays.stat().st_size > LARGEST_ARRAYS:
             raise ArtifactError(f"{arrays} is not a file, or larger than any run's; it is refused")
         blob = arrays.read_bytes()
+        expected, other = record.get("arrays_sha256"), folder / NEXT
+        if hashlib.sha256(blob).hexdigest() != expected and other.is_file():  # stopped in between
+            blob = other.read_bytes() if other.stat().st_size <= LARGEST_ARRAYS else b""
     except OSError as error:
         raise ArtifactError(f"cannot read {arrays}: {error.strerror}") from None
-    expected, other = record.get("arrays_sha256"), folder / NEXT
-    if hashlib.sha256(blob).hexdigest() != expected and other.is_file():  # stopped in between
-        blob = other.read_bytes() if other.stat().st_size <= LARGEST_ARRAYS else b""
     if hashlib.sha256(blob).hexdigest() != expected:
         raise ArtifactError(
             f"{arrays} is not the file that {RECORD} was written with; fit the run again"

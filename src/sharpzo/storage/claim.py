@@ -51,9 +51,7 @@ class Claim:
                 raise ArtifactError(f"{why}, nor any other folder; {self.way_on()}") from None
             self.elsewhere = f"{why}; the run is in {quoted(other)} instead"
             return other
-        with suppress(OSError):
-            for name in (STARTED, SNAPSHOT):
-                (self.folder / name).unlink(missing_ok=True)
+        _finish(self.folder)
         return self.folder
 
     def _write_elsewhere(self, arrays: Mapping[str, Array], record: Record) -> Path | None:
@@ -160,6 +158,7 @@ def _holding(claimed: Claim, hold: Hold, *, resumable: bool) -> Generator[Claim]
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
         if is_finished(folder):
+            _finish(folder)
             said = f"the run was written before, and is in {folder}"
         elif resumable and (interrupted or claimed.is_begun):
             _clear(folder)
@@ -253,6 +252,13 @@ def _places(folder: Path) -> Iterator[Path]:
         yield Path(tempfile.gettempdir())
     with suppress(RuntimeError):  # a user without a home
         yield Path.home()
+
+
+def _finish(folder: Path) -> None:
+    """Remove what only a fit that goes on needs."""
+    with suppress(OSError):
+        for name in (STARTED, SNAPSHOT):
+            (folder / name).unlink(missing_ok=True)
 
 
 def _clear(folder: Path) -> None:

@@ -57,8 +57,8 @@ def run(
     """Serve until Ctrl-C, SIGTERM, or a call of what ``ready`` is given once requests are taken.
 
     No request is taken after that, and those that were begun are answered; a second signal ends
-    it at once. ``lifespan`` of the app is its own, as ASGI has it. ``ending`` is called with the
-    first signal: it has to end answers that would last for ever.
+    it at once, by KeyboardInterrupt. ``lifespan`` of the app is its own, as ASGI has it. ``ending``
+    is called with the first signal: it has to end answers that would last for ever.
     """
     config = uvicorn.Config(
         app,
@@ -82,6 +82,8 @@ def run(
     with stop_signals(stop):
         ready(stop)
         server.run(sockets=[listening])
+    if server.force_exit:
+        raise KeyboardInterrupt("what was begun was not answered")
 
 
 class _Server(uvicorn.Server):

@@ -170,6 +170,8 @@ async def _answer(request: Request, future: Future[Document]) -> Document:
         if not answer.done():
             raise ClientDisconnect
         return answer.result()
+    except asyncio.CancelledError:  # the second signal: nobody waits any longer
+        raise ClientDisconnect from None
     finally:
         left.cancel()
         answer.cancel()
