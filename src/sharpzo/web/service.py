@@ -170,7 +170,7 @@ async def _answer(request: Request, future: Future[Document]) -> Document:
         if not answer.done():
             raise ClientDisconnect
         return answer.result()
-    except asyncio.CancelledError:  # the second signal: nobody waits any longer
+    except asyncio.CancelledError:  # a second signal ends all at once
         raise ClientDisconnect from None
     finally:
         left.cancel()
