@@ -271,7 +271,7 @@ def test_a_photo_has_one_class(copy, photos, capsys, cache):
 
 @pytest.mark.parametrize(
     ("file", "said"),
-    [(artifact.NEXT, "is as it was"), (artifact.ARRAYS, "had been changed before")],
+    [(artifact.NEXT, "is as it was"), (artifact.ARRAYS, "was changed already")],
 )
 def test_a_stop_says_what_became_of_the_run(photos, copy, monkeypatch, capsys, file, said):
     replace, stopped = artifact.os.replace, []

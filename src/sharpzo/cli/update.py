@@ -138,7 +138,7 @@ def _update(
     except KeyboardInterrupt as stop:
         artifact.settle(folder)
         changed = before not in (b"", (folder / artifact.RECORD).read_bytes())
-        stop.args = (f"{folder} {'had been changed before' if changed else 'is as it was'}",)
+        stop.args = (f"{folder} {'was changed already' if changed else 'is as it was'}",)
         raise
     finally:
         hold.release()
