@@ -105,7 +105,7 @@ def fit(
     from sharpzo.fitting.fitter import Fitter
     from sharpzo.fitting.job import Job, absolute, passes
     from sharpzo.settings import parse_assignments
-    from sharpzo.storage.claim import claim, take_up
+    from sharpzo.storage.claim import claim, take_up, written_to
     from sharpzo.trackers import open_tracker
 
     job = Job(
@@ -167,7 +167,7 @@ def fit(
         else:
             _show(Screen(), fitted, fitter.memory_limit, photos, rows, folder)
     except KeyboardInterrupt as stop:
-        stop.args = (f"the run was written before, and is in {folder}",)
+        stop.args = (written_to(folder),)
         raise
     claimed.check()
 

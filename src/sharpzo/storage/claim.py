@@ -159,7 +159,7 @@ def _holding(claimed: Claim, hold: Hold, *, resumable: bool) -> Generator[Claim]
         interrupted = isinstance(error, KeyboardInterrupt)
         if is_finished(folder):
             _finish(folder)
-            said = f"the run was written before, and is in {folder}"
+            said = written_to(folder)
         elif resumable and (interrupted or claimed.is_begun):
             _clear(folder)
             said = claimed.way_on()
@@ -252,6 +252,11 @@ def _places(folder: Path) -> Iterator[Path]:
         yield Path(tempfile.gettempdir())
     with suppress(RuntimeError):  # a user without a home
         yield Path.home()
+
+
+def written_to(folder: Path) -> str:
+    """What an interrupt is told that comes after a run was written."""
+    return f"the run was written before, and is in {folder}"
 
 
 def _finish(folder: Path) -> None:

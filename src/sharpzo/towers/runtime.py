@@ -262,8 +262,7 @@ def open_core(bfloat16: bool = False, what: str = "engine openvino") -> Any:
     # Its converter, which nothing here calls, is imported with it and leaves a client id in the
     # user's home folder, unless the package that reports what was converted is missing.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    optional("openvino", "openvino", what)
-    core = _core()
+    core = _core(optional("openvino", "openvino", what))
     if bfloat16 and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise EngineError(
             "this processor has no bfloat16 arithmetic (AVX512-BF16 or AMX), so it would save "
@@ -273,11 +272,11 @@ def open_core(bfloat16: bool = False, what: str = "engine openvino") -> Any:
 
 
 @cache
-def _core() -> Any:
+def _core(openvino: Any) -> Any:
     """The only one of this process. Each gives the thread a stack for signal handlers and, when it
     ends, the one before it: where the first of two ends first, that is gone, and Ctrl-C ends the
     process by a segmentation fault."""
-    return optional("openvino", "openvino", "engine openvino").Core()
+    return openvino.Core()
 
 
 def cores() -> int:
